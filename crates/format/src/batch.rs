@@ -1,0 +1,293 @@
+//! The write batch, which is also the payload of a log record (`docs/format/batch.md`).
+//!
+//! ```text
+//! +-----------------+-----------+------+------+---
+//! | first seq (u64) | count u32 | op 0 | op 1 | ...        op i has sequence number first + i
+//! +-----------------+-----------+------+------+---
+//!   op:  kind u8 | keyspace varint | key length varint | key [ | value length varint | value ]
+//! ```
+//! All operations of a batch become visible and durable together, in order: of two on one key the later wins.
+
+use crate::decode::{DecodeError, Decoder};
+use crate::key::{KeyspaceId, SeqNo, ValueKind};
+use crate::{KEY_BYTES_MAX, VALUE_BYTES_MAX, varint};
+use byteorder::{ByteOrder, LittleEndian};
+use thiserror::Error;
+
+const HEADER_BYTES: usize = 12;
+
+/// Largest batch, in bytes as encoded.
+pub const BATCH_BYTES_MAX: usize = u32::MAX as usize;
+
+/// Why an operation can't be part of a batch.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum BatchError {
+    /// The key is longer than [`KEY_BYTES_MAX`].
+    #[error("key of {0} bytes: the longest is {KEY_BYTES_MAX}")]
+    KeyTooLong(usize),
+    /// The value is longer than [`VALUE_BYTES_MAX`].
+    #[error("value of {0} bytes: the longest is {VALUE_BYTES_MAX}")]
+    ValueTooLong(usize),
+    /// The whole batch would be longer than [`BATCH_BYTES_MAX`].
+    #[error("batch of {0} bytes: the largest is {BATCH_BYTES_MAX}; write it in parts")]
+    BatchTooLarge(usize),
+}
+
+/// Operations that are committed together.
+///
+/// An operation that is not allowed (a key or value too long) is not added; the first such error is kept and returned by
+/// [`WriteBatch::check`], so that building a batch needs no error handling at every step.
+///
+/// ```
+/// use esker_format::{BatchOp, KeyspaceId, WriteBatch};
+/// let mut batch = WriteBatch::new();
+/// batch.put(KeyspaceId::DEFAULT, b"a", b"1");
+/// batch.delete(KeyspaceId::DEFAULT, b"b");
+/// assert_eq!(batch.count(), 2);
+/// ```
+#[derive(Debug, Clone)]
+pub struct WriteBatch {
+    bytes: Vec<u8>,
+    error: Option<BatchError>,
+}
+
+/// One operation of a batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BatchOp<'a> {
+    /// What is done.
+    pub kind: ValueKind,
+    /// Where.
+    pub keyspace: KeyspaceId,
+    /// To which key.
+    pub key: &'a [u8],
+    /// The value; empty for a deletion.
+    pub value: &'a [u8],
+}
+
+impl WriteBatch {
+    /// A batch of no operations.
+    pub fn new() -> Self {
+        Self { bytes: vec![0; HEADER_BYTES], error: None }
+    }
+
+    /// Adds "set `key` to `value`".
+    pub fn put(&mut self, keyspace: KeyspaceId, key: &[u8], value: &[u8]) -> &mut Self {
+        self.push(ValueKind::Put, keyspace, key, Some(value))
+    }
+
+    /// Adds "remove `key`".
+    pub fn delete(&mut self, keyspace: KeyspaceId, key: &[u8]) -> &mut Self {
+        self.push(ValueKind::Delete, keyspace, key, None)
+    }
+
+    fn push(&mut self, kind: ValueKind, keyspace: KeyspaceId, key: &[u8], value: Option<&[u8]>) -> &mut Self {
+        let after = self.bytes.len() + 1 + 3 * varint::VARINT_BYTES_MAX + key.len() + value.map_or(0, <[u8]>::len);
+        let refused = if key.len() > KEY_BYTES_MAX {
+            Some(BatchError::KeyTooLong(key.len()))
+        } else if value.is_some_and(|v| v.len() > VALUE_BYTES_MAX) {
+            Some(BatchError::ValueTooLong(value.map_or(0, <[u8]>::len)))
+        } else if after > BATCH_BYTES_MAX {
+            Some(BatchError::BatchTooLarge(after))
+        } else {
+            None
+        };
+        if let Some(error) = refused {
+            self.error.get_or_insert(error);
+            return self;
+        }
+        self.bytes.push(kind as u8);
+        varint::put(&mut self.bytes, u64::from(keyspace.0));
+        varint::put(&mut self.bytes, key.len() as u64);
+        self.bytes.extend_from_slice(key);
+        if let Some(value) = value {
+            varint::put(&mut self.bytes, value.len() as u64);
+            self.bytes.extend_from_slice(value);
+        }
+        let count = self.count() + 1;
+        LittleEndian::write_u32(&mut self.bytes[8..], count);
+        self
+    }
+
+    /// The first error of an operation that was not added.
+    pub fn check(&self) -> Result<(), BatchError> {
+        self.error.clone().map_or(Ok(()), Err)
+    }
+
+    /// How many operations there are.
+    pub fn count(&self) -> u32 {
+        LittleEndian::read_u32(&self.bytes[8..])
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.count() == 0
+    }
+
+    /// Removes all operations, and the error, and keeps the buffer.
+    pub fn clear(&mut self) {
+        self.bytes.truncate(HEADER_BYTES);
+        self.bytes.fill(0);
+        self.error = None;
+    }
+
+    /// The encoded form, in which the sequence number is still zero: see [`with_first_seq`].
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// The operations, in order.
+    pub fn ops(&self) -> impl Iterator<Item = BatchOp<'_>> {
+        let (_, ops) = decode(&self.bytes).expect("a batch decodes what it encoded");
+        ops.map(|op| op.expect("a batch decodes what it encoded"))
+    }
+}
+
+impl Default for WriteBatch {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// The two parts to log for `batch` when its first operation gets `seq`: a header, and the operations.
+pub fn with_first_seq(batch: &[u8], seq: SeqNo) -> ([u8; HEADER_BYTES], &[u8]) {
+    let (header, ops) = batch.split_at(HEADER_BYTES);
+    let mut patched = [0; HEADER_BYTES];
+    patched.copy_from_slice(header);
+    LittleEndian::write_u64(&mut patched[..8], seq.0);
+    (patched, ops)
+}
+
+/// Reads an encoded batch: the sequence number of its first operation, and the operations.
+///
+/// # Errors
+/// The header is cut short, or claims more operations than there are bytes. The iterator returns an error, once, where an
+/// operation does not decode, where bytes are left over, or where a sequence number would pass [`SeqNo::MAX`].
+pub fn decode(bytes: &[u8]) -> Result<(SeqNo, BatchOps<'_>), DecodeError> {
+    let mut decoder = Decoder::new(bytes);
+    let first = decoder.u64("first sequence number")?;
+    let count = decoder.u32("operation count")?;
+    if first.checked_add(u64::from(count)).is_none_or(|end| end > SeqNo::MAX.0 + 1) {
+        return Err(DecodeError::Invalid { what: "first sequence number", offset: 0, found: first });
+    }
+    if u64::from(count) > decoder.rest().len() as u64 {
+        return Err(DecodeError::Invalid { what: "operation count", offset: 8, found: u64::from(count) });
+    }
+    Ok((SeqNo(first), BatchOps { decoder, left: count, done: false }))
+}
+
+/// The operations of an encoded batch, in order.
+#[derive(Debug, Clone)]
+pub struct BatchOps<'a> {
+    decoder: Decoder<'a>,
+    left: u32,
+    done: bool,
+}
+
+impl<'a> BatchOps<'a> {
+    fn decode_next(&mut self) -> Result<Option<BatchOp<'a>>, DecodeError> {
+        let decoder = &mut self.decoder;
+        if self.left == 0 {
+            return match decoder.rest() {
+                [] => Ok(None),
+                rest => Err(decoder.invalid("bytes behind the last operation", rest.len() as u64)),
+            };
+        }
+        self.left -= 1;
+        let offset = decoder.offset();
+        let byte = decoder.u8("operation kind")?;
+        let kind = ValueKind::from_byte(byte).ok_or(DecodeError::Unsupported {
+            what: "operation kind",
+            offset,
+            found: u64::from(byte),
+        })?;
+        let keyspace = KeyspaceId(decoder.varint32("keyspace id")?);
+        let offset = decoder.offset();
+        let key = decoder.prefixed("key")?;
+        if key.len() > KEY_BYTES_MAX {
+            return Err(DecodeError::Invalid { what: "key length", offset, found: key.len() as u64 });
+        }
+        let value = match kind {
+            ValueKind::Put => decoder.prefixed("value")?,
+            ValueKind::Delete => &[],
+        };
+        Ok(Some(BatchOp { kind, keyspace, key, value }))
+    }
+}
+
+impl<'a> Iterator for BatchOps<'a> {
+    type Item = Result<BatchOp<'a>, DecodeError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.done {
+            return None;
+        }
+        let item = self.decode_next().transpose();
+        self.done = !matches!(item, Some(Ok(_)));
+        item
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    type Model = Vec<(bool, u32, Vec<u8>, Vec<u8>)>;
+
+    proptest! {
+        #[test]
+        fn round_trips(ops: Model, seq in 0u64..1 << 40) {
+            let mut batch = WriteBatch::new();
+            for (put, keyspace, key, value) in &ops {
+                match put {
+                    true => batch.put(KeyspaceId(*keyspace), key, value),
+                    false => batch.delete(KeyspaceId(*keyspace), key),
+                };
+            }
+            let (header, body) = with_first_seq(batch.as_bytes(), SeqNo(seq));
+            let logged = [&header[..], body].concat();
+            let (first, read) = decode(&logged).unwrap();
+            prop_assert_eq!(first, SeqNo(seq));
+            let read: Vec<_> = read.map(Result::unwrap).collect();
+            prop_assert_eq!(read.len(), ops.len());
+            for (op, (put, keyspace, key, value)) in read.iter().zip(&ops) {
+                prop_assert_eq!(op.kind == ValueKind::Put, *put);
+                prop_assert_eq!(op.keyspace.0, *keyspace);
+                prop_assert_eq!(op.key, &key[..]);
+                prop_assert_eq!(op.value, if *put { &value[..] } else { &[] });
+            }
+            for cut in 0..logged.len() {
+                prop_assert!(decode(&logged[..cut]).is_err() || decode(&logged[..cut]).unwrap().1.any(|op| op.is_err()));
+            }
+        }
+
+        #[test]
+        fn any_bytes_end(bytes: Vec<u8>) {
+            if let Ok((_, ops)) = decode(&bytes) {
+                prop_assert!(ops.count() <= bytes.len() + 1);
+            }
+        }
+    }
+
+    #[test]
+    fn a_bad_operation_is_kept_as_an_error_and_not_added() {
+        let mut batch = WriteBatch::new();
+        batch.put(KeyspaceId::DEFAULT, b"a", b"1").put(KeyspaceId::DEFAULT, &vec![0; KEY_BYTES_MAX + 1], b"");
+        assert_eq!((batch.count(), batch.check()), (1, Err(BatchError::KeyTooLong(KEY_BYTES_MAX + 1))));
+        batch.clear();
+        assert_eq!((batch.count(), batch.check()), (0, Ok(())));
+    }
+
+    #[test]
+    fn kinds_to_come_are_refused_by_name() {
+        let mut batch = WriteBatch::new();
+        batch.put(KeyspaceId::DEFAULT, b"a", b"1");
+        for kind in 2..=255 {
+            let mut bytes = batch.as_bytes().to_vec();
+            bytes[HEADER_BYTES] = kind;
+            let error = decode(&bytes).unwrap().1.next().unwrap().unwrap_err();
+            assert!(error.is_unsupported(), "{kind}: {error}");
+        }
+    }
+}

@@ -1,0 +1,197 @@
+//! The outside world as Esker sees it: files, directories, locks, maps and time.
+//!
+//! No other library crate of Esker touches `std::fs` or a clock. Four implementations share one contract and one conformance suite:
+//! the operating system ([`OsVfs`]), a crashable memory file system, one that injects faults, and one that asserts the order of operations.
+//!
+//! # What a file system promises here
+//! - Bytes written are in the operating system when the call returns (they survive the death of the process), and on stable
+//!   storage only after [`WritableFile::sync`] returned `Ok`.
+//! - A file that was created, renamed, linked or removed is so on stable storage only after [`Vfs::sync_dir`] of its directory.
+//! - After a failed sync nothing is known about the bytes written since the last good one, whatever a later sync says.
+#![deny(unsafe_code)]
+
+mod clock;
+mod map;
+mod os;
+
+pub use clock::{Clock, ManualClock, SystemClock};
+pub use map::Map;
+pub use os::OsVfs;
+
+use std::fmt::Debug;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+/// A file system, a clock, and a source of random numbers.
+///
+/// All methods may be called from several threads at once. Errors are those of the operating system; callers add the path.
+pub trait Vfs: Debug + Send + Sync + 'static {
+    /// Makes a new, empty file for appending and overwriting.
+    ///
+    /// # Errors
+    /// `AlreadyExists` if there is a file of that name.
+    fn create_new(&self, path: &Path) -> io::Result<Box<dyn WritableFile>>;
+
+    /// Opens a file for reading. A file opened stays readable when its name is removed.
+    fn open_read(&self, path: &Path) -> io::Result<Arc<dyn ReadableFile>>;
+
+    /// Gives a file another name, replacing what had that name. Atomic.
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+
+    /// Gives a file a second name.
+    ///
+    /// # Errors
+    /// `AlreadyExists` if `to` exists; `CrossesDevices` or `Unsupported` where the file system can't: then copy.
+    fn hard_link(&self, from: &Path, to: &Path) -> io::Result<()>;
+
+    /// Removes a file's name.
+    fn remove_file(&self, path: &Path) -> io::Result<()>;
+
+    /// Removes an empty directory.
+    fn remove_dir(&self, path: &Path) -> io::Result<()>;
+
+    /// Makes a directory and those above it that are missing; fine if it is there. Syncs the directories above those it made.
+    fn create_dir_all(&self, path: &Path) -> io::Result<()>;
+
+    /// The names in a directory, in order of name; names that are not UTF-8 are left out, since none of ours is so.
+    fn list(&self, directory: &Path) -> io::Result<Vec<String>>;
+
+    /// What is at `path`.
+    ///
+    /// # Errors
+    /// `NotFound` if nothing is.
+    fn metadata(&self, path: &Path) -> io::Result<Metadata>;
+
+    /// Makes the names in a directory durable.
+    fn sync_dir(&self, directory: &Path) -> io::Result<()>;
+
+    /// Takes a lock on the file `path` until the returned guard is dropped. Refused at once, also within one process.
+    ///
+    /// An exclusive lock makes the file if it is missing; a shared one does not, and works on a read-only medium.
+    ///
+    /// # Errors
+    /// `WouldBlock` if someone else holds it.
+    fn lock(&self, path: &Path, mode: LockMode) -> io::Result<Box<dyn FileLock>>;
+
+    /// Bytes that can still be written in the file system that holds `path`.
+    fn free_space(&self, path: &Path) -> io::Result<u64>;
+
+    /// Time.
+    fn clock(&self) -> &dyn Clock;
+
+    /// A random number, for file ids. Not for secrets.
+    fn random(&self) -> u64;
+}
+
+/// What [`Vfs::metadata`] tells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Metadata {
+    /// Length in bytes; 0 for a directory.
+    pub len_bytes: u64,
+    /// Whether it is a directory.
+    pub is_dir: bool,
+}
+
+/// How [`Vfs::lock`] locks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LockMode {
+    /// Beside other shared ones.
+    Shared,
+    /// Alone.
+    Exclusive,
+}
+
+/// A lock, held until dropped.
+pub trait FileLock: Debug + Send + Sync {}
+
+/// A file being written. One writer at a time; [`WritableFile::sync`] may run beside it, from other threads.
+///
+/// The file has a write position, which starts at 0 and which `append` moves. [`WritableFile::preallocate`] may make the file longer than
+/// that: what lies behind the position reads as zeros.
+pub trait WritableFile: Debug + Send + Sync {
+    /// Writes all of `bytes` at the write position and moves it.
+    ///
+    /// # Errors
+    /// The position does not move; some of the bytes may have been written.
+    fn append(&mut self, bytes: &[u8]) -> io::Result<()>;
+
+    /// The write position: how many bytes have been appended.
+    fn position(&self) -> u64;
+
+    /// Makes sure that the file can be appended to up to `len_bytes` in all without running out of space, where the file system can.
+    /// The file's length may become `len_bytes`.
+    ///
+    /// # Errors
+    /// `StorageFull`, and then nothing has changed; appending within what was allocated before still works.
+    fn preallocate(&mut self, len_bytes: u64) -> io::Result<()>;
+
+    /// Cuts the file to its write position, giving back what was preallocated.
+    fn trim(&mut self) -> io::Result<()>;
+
+    /// A handle to sync the file by, usable from any thread and beside appends.
+    fn syncer(&self) -> Arc<dyn FileSync>;
+
+    /// Puts all that was appended before the call on stable storage, as [`FileSync::sync`].
+    fn sync(&mut self) -> io::Result<()> {
+        self.syncer().sync()
+    }
+}
+
+/// Syncs a file that another thread may be appending to.
+pub trait FileSync: Debug + Send + Sync {
+    /// Puts all bytes that were appended before the call on stable storage, and the length needed to read them. Stronger than the
+    /// operating system's cheapest form where that is not enough (`F_FULLFSYNC` on macOS).
+    ///
+    /// # Errors
+    /// Nothing is known about those bytes then, and a later `Ok` proves nothing about them.
+    fn sync(&self) -> io::Result<()>;
+}
+
+/// A file being read. Any number of threads at once.
+pub trait ReadableFile: Debug + Send + Sync {
+    /// The file's length now, in bytes.
+    fn len_bytes(&self) -> io::Result<u64>;
+
+    /// Fills `buffer` from `offset` on.
+    ///
+    /// # Errors
+    /// `UnexpectedEof` if the file ends before the buffer is full.
+    fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()>;
+
+    /// Maps the whole file, which must not change any more.
+    ///
+    /// # Errors
+    /// `Unsupported` where there are no maps: use [`ReadableFile::read_exact_at`]. An empty file maps to no bytes.
+    fn map(&self) -> io::Result<Map>;
+}
+
+/// Reads a whole file, refusing one that is longer than `len_max` bytes (`FileTooLarge`).
+pub fn read_file(vfs: &dyn Vfs, path: &Path, len_max: u64) -> io::Result<Vec<u8>> {
+    let file = vfs.open_read(path)?;
+    let len = file.len_bytes()?;
+    if len > len_max {
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("{len} bytes, at most {len_max} expected")));
+    }
+    let mut bytes = vec![0; len as usize];
+    file.read_exact_at(&mut bytes, 0)?;
+    Ok(bytes)
+}
+
+/// Writes a whole file so that after a crash there is either the old one or the new one: a temporary file, sync, rename, sync of the
+/// directory.
+pub fn replace_file(vfs: &dyn Vfs, path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut temp = path.as_os_str().to_owned();
+    temp.push(".tmp");
+    let temp = Path::new(&temp);
+    match vfs.remove_file(temp) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut file = vfs.create_new(temp)?;
+    file.append(bytes)?;
+    file.sync()?;
+    drop(file);
+    vfs.rename(temp, path)?;
+    vfs.sync_dir(path.parent().unwrap_or(Path::new(".")))
+}
