@@ -1,0 +1,259 @@
+//! What an edit makes of a version, and what must hold of every version.
+//!
+//! Edits come from disk as well as from the engine, so nothing about them is taken for granted, and no check costs more than
+//! n log n of the tables it looks at.
+
+use crate::edit::{CleanClose, VersionEdit};
+use crate::error::EditError;
+use crate::table::{LEVELS, Level, TableMeta};
+use crate::version::{DEFAULT_KEYSPACE, KeyspaceVersion, Version};
+use esker_format::{FileNo, KEY_BYTES_MAX, KeyspaceId, SeqNo};
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
+use std::sync::Arc;
+
+pub(crate) fn apply(base: &Version, edit: &VersionEdit) -> Result<Version, EditError> {
+    let mut version = if edit.snapshot { Version::nothing() } else { base.clone() };
+    version.clean_close = false;
+    raise("reserved sequence number", &mut version.last_seq, edit.reserve_seq, |n| n.0)?;
+    below("reserved sequence number", version.last_seq.0, SeqNo::MAX.0 + 1)?;
+    raise("reserved file number", &mut version.next_file, edit.reserve_file, |n| n.0)?;
+    raise("oldest log", &mut version.oldest_log, edit.oldest_log, |n| n.0)?;
+    below("oldest log", version.oldest_log.0, version.next_file.0)?;
+    raise("log durable", &mut version.log_durable, edit.log_durable, |n| n.0)?;
+    raise("clock", &mut version.clock_ms, edit.clock_ms, |n| n)?;
+    raise("bytes written", &mut version.written_bytes, edit.written_bytes, |n| n)?;
+    for &id in &edit.drop_keyspaces {
+        if id == KeyspaceId::DEFAULT {
+            return Err(EditError::DefaultKeyspace);
+        }
+        version.keyspaces.remove(&id).ok_or(EditError::NoKeyspace(id))?;
+    }
+    create_keyspaces(&mut version, edit)?;
+    raise("next keyspace", &mut version.next_keyspace, edit.next_keyspace, |id| u64::from(id.0))?;
+    remove_tables(&mut version, edit)?;
+    add_tables(&mut version, edit)?;
+    for &(id, seq) in &edit.flushed {
+        below("flushed sequence number", seq.0, version.last_seq.0 + 1)?;
+        raise("flushed sequence number", &mut keyspace_mut(&mut version, id)?.flushed_seq, Some(seq), |n| n.0)?;
+    }
+    if let Some(clean) = edit.clean {
+        close(&mut version, clean)?;
+    }
+    Ok(version)
+}
+
+/// Sets a counter that never goes back.
+fn raise<T: Copy>(what: &'static str, counter: &mut T, to: Option<T>, n: impl Fn(T) -> u64) -> Result<(), EditError> {
+    let Some(to) = to else { return Ok(()) };
+    if n(to) < n(*counter) {
+        return Err(EditError::GoesBack { what, from: n(*counter), to: n(to) });
+    }
+    *counter = to;
+    Ok(())
+}
+
+fn below(what: &'static str, found: u64, limit: u64) -> Result<(), EditError> {
+    if found < limit { Ok(()) } else { Err(EditError::Beyond { what, found, limit }) }
+}
+
+fn keyspace_mut(version: &mut Version, id: KeyspaceId) -> Result<&mut KeyspaceVersion, EditError> {
+    version.keyspaces.get_mut(&id).map(Arc::make_mut).ok_or(EditError::NoKeyspace(id))
+}
+
+fn create_keyspaces(version: &mut Version, edit: &VersionEdit) -> Result<(), EditError> {
+    if edit.create_keyspaces.is_empty() {
+        return Ok(());
+    }
+    let mut names: BTreeSet<Arc<str>> = version.keyspaces.values().map(|keyspace| Arc::clone(&keyspace.name)).collect();
+    for (id, name, options) in &edit.create_keyspaces {
+        let next = version.next_keyspace;
+        let after = id.0.checked_add(1).filter(|_| *id >= next).ok_or(EditError::KeyspaceId { id: *id, next })?;
+        let keyspace = KeyspaceVersion::new(*id, name, options);
+        if !names.insert(Arc::clone(&keyspace.name)) {
+            return Err(EditError::KeyspaceName(name.clone()));
+        }
+        version.keyspaces.insert(*id, Arc::new(keyspace));
+        version.next_keyspace = KeyspaceId(after);
+    }
+    check_default(version)
+}
+
+fn check_default(version: &Version) -> Result<(), EditError> {
+    let named = version.keyspaces.get(&KeyspaceId::DEFAULT).is_some_and(|keyspace| &*keyspace.name == DEFAULT_KEYSPACE);
+    if named { Ok(()) } else { Err(EditError::DefaultKeyspace) }
+}
+
+fn check_level(level: Level) -> Result<(), EditError> {
+    if level.index() < LEVELS { Ok(()) } else { Err(EditError::NoLevel(level)) }
+}
+
+fn remove_tables(version: &mut Version, edit: &VersionEdit) -> Result<(), EditError> {
+    let mut gone: BTreeMap<(KeyspaceId, Level), BTreeSet<FileNo>> = BTreeMap::new();
+    for &(keyspace, level, number) in &edit.remove {
+        check_level(level)?;
+        if !gone.entry((keyspace, level)).or_default().insert(number) {
+            return Err(EditError::NoTable { number, keyspace, level });
+        }
+    }
+    for ((keyspace, level), mut numbers) in gone {
+        let tables = &mut keyspace_mut(version, keyspace)?.levels[level.index()];
+        tables.retain(|table| !numbers.remove(&table.number));
+        if let Some(&number) = numbers.first() {
+            return Err(EditError::NoTable { number, keyspace, level });
+        }
+    }
+    Ok(())
+}
+
+fn add_tables(version: &mut Version, edit: &VersionEdit) -> Result<(), EditError> {
+    let mut touched: BTreeSet<(KeyspaceId, Level)> = BTreeSet::new();
+    let mut numbers: BTreeSet<FileNo> = BTreeSet::new();
+    for (_, level, table) in &edit.add {
+        check_level(*level)?;
+        check_table(table, version)?;
+        if !numbers.insert(table.number) {
+            return Err(EditError::TableExists(table.number));
+        }
+    }
+    if numbers.is_empty() {
+        return Ok(());
+    }
+    if let Some((_, _, table)) = version.tables().find(|(_, _, table)| numbers.contains(&table.number)) {
+        return Err(EditError::TableExists(table.number));
+    }
+    for (keyspace, level, table) in &edit.add {
+        keyspace_mut(version, *keyspace)?.levels[level.index()].push(Arc::new(table.clone()));
+        touched.insert((*keyspace, *level));
+    }
+    for (keyspace, level) in touched {
+        let tables = &mut keyspace_mut(version, keyspace)?.levels[level.index()];
+        if level == Level::ZERO {
+            tables.sort_by_key(|table| newest_first(table));
+        } else {
+            tables.sort_by(|a, b| a.smallest.cmp(&b.smallest));
+        }
+        check_order(keyspace, level, tables)?;
+    }
+    Ok(())
+}
+
+/// Lowers the reservations to what was given out.
+fn close(version: &mut Version, clean: CleanClose) -> Result<(), EditError> {
+    below("last sequence number at close", clean.last_seq.0, version.last_seq.0.saturating_add(1))?;
+    below("next file number at close", clean.next_file.0, version.next_file.0.saturating_add(1))?;
+    version.last_seq = clean.last_seq;
+    version.next_file = clean.next_file;
+    version.clean_close = true;
+    check(version)
+}
+
+pub(crate) fn check(version: &Version) -> Result<(), EditError> {
+    check_default(version)?;
+    below("reserved sequence number", version.last_seq.0, SeqNo::MAX.0 + 1)?;
+    below("oldest log", version.oldest_log.0, version.next_file.0)?;
+    let mut names = BTreeSet::new();
+    let mut numbers = BTreeSet::new();
+    for (&id, keyspace) in &version.keyspaces {
+        if id != keyspace.id || id >= version.next_keyspace {
+            return Err(EditError::KeyspaceId { id, next: version.next_keyspace });
+        }
+        if !names.insert(&keyspace.name) {
+            return Err(EditError::KeyspaceName(keyspace.name.to_string()));
+        }
+        below("flushed sequence number", keyspace.flushed_seq.0, version.last_seq.0 + 1)?;
+        for (_, table) in keyspace.tables() {
+            check_table(table, version)?;
+            if !numbers.insert(table.number) {
+                return Err(EditError::TableExists(table.number));
+            }
+        }
+        for level in Level::all() {
+            check_order(id, level, keyspace.level(level))?;
+        }
+    }
+    Ok(())
+}
+
+/// What must hold of a table by itself and beside the counters.
+fn check_table(table: &TableMeta, version: &Version) -> Result<(), EditError> {
+    let number = table.number;
+    let seqs = table.smallest_seq..=table.largest_seq;
+    let rules = [
+        (number != FileNo(0) && number < version.next_file, "its number was not given out"),
+        (table.smallest <= table.largest, "its smallest key lies behind its largest"),
+        (!seqs.is_empty(), "its smallest sequence number is above its largest"),
+        (
+            [&table.smallest, &table.largest].iter().all(|key| seqs.contains(&key.trailer.seq())),
+            "the sequence number of a bound is out of its range",
+        ),
+        (table.largest_seq <= version.last_seq, "its largest sequence number was not given out"),
+        (
+            table.entries > 0 && table.deletions <= table.entries,
+            "it counts more tombstones than entries, or none at all",
+        ),
+        (
+            [&table.smallest, &table.largest].iter().all(|key| key.user_key.len() <= KEY_BYTES_MAX),
+            "a bound is longer than a key can be",
+        ),
+    ];
+    match rules.iter().find(|(holds, _)| !holds) {
+        None => Ok(()),
+        Some((_, what)) => Err(EditError::Table { number, what }),
+    }
+}
+
+fn newest_first(table: &TableMeta) -> (Reverse<SeqNo>, Reverse<FileNo>) {
+    (Reverse(table.largest_seq), Reverse(table.number))
+}
+
+fn check_order(keyspace: KeyspaceId, level: Level, tables: &[Arc<TableMeta>]) -> Result<(), EditError> {
+    let overlap = |left: &TableMeta, right: &TableMeta| {
+        Err(EditError::Overlap { keyspace, level, left: left.number, right: right.number })
+    };
+    for pair in tables.windows(2) {
+        let in_order = match level {
+            Level::ZERO => newest_first(&pair[0]) < newest_first(&pair[1]),
+            _ => pair[0].largest.user_key < pair[1].smallest.user_key,
+        };
+        if !in_order {
+            return overlap(&pair[0], &pair[1]);
+        }
+    }
+    match interleaved(tables).filter(|_| level == Level::ZERO) {
+        Some((left, right)) => overlap(left, right),
+        None => Ok(()),
+    }
+}
+
+/// Two tables of level 0 that share a user key and whose sequence numbers overlap: then neither is the newer one, and a look-up that goes
+/// from newest to oldest could stop at an old version.
+///
+/// A sweep over the user keys. As long as no such pair is found, the tables that lie under the sweep have disjoint sequence numbers, so each new one is
+/// compared with its two neighbours alone.
+fn interleaved(tables: &[Arc<TableMeta>]) -> Option<(&TableMeta, &TableMeta)> {
+    let mut by_key: Vec<&TableMeta> = tables.iter().map(Arc::as_ref).collect();
+    by_key.sort_by(|a, b| a.smallest.user_key.cmp(&b.smallest.user_key));
+    let mut under: BTreeMap<SeqNo, &TableMeta> = BTreeMap::new();
+    let mut ends: BinaryHeap<Reverse<(&[u8], SeqNo)>> = BinaryHeap::new();
+    for table in by_key {
+        while let Some(Reverse((end, seq))) = ends.peek().copied()
+            && *end < *table.smallest.user_key
+        {
+            ends.pop();
+            under.remove(&seq);
+        }
+        let before = under.range(..=table.largest_seq).next_back();
+        if let Some((_, other)) = before
+            && other.largest_seq >= table.smallest_seq
+        {
+            return Some((other, table));
+        }
+        under.insert(table.smallest_seq, table);
+        ends.push(Reverse((&*table.largest.user_key, table.smallest_seq)));
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,66 @@
+//! What a version knows about one table.
+
+use esker_format::{FileId, FileNo, InternalKeyBuf, SeqNo};
+use std::fmt;
+
+/// How many levels a keyspace has.
+pub const LEVELS: usize = 7;
+
+/// A level's number: 0, where tables may overlap, to [`LEVELS`] - 1, the bottom.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Level(pub u8);
+
+impl Level {
+    /// Where flushes put their tables.
+    pub const ZERO: Self = Self(0);
+    /// The lowest one.
+    pub const BOTTOM: Self = Self(LEVELS as u8 - 1);
+
+    /// Every level, from the top down.
+    pub fn all() -> impl DoubleEndedIterator<Item = Self> {
+        (0..LEVELS as u8).map(Self)
+    }
+
+    /// The number, as an index.
+    pub fn index(self) -> usize {
+        usize::from(self.0)
+    }
+}
+
+impl fmt::Display for Level {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "L{}", self.0)
+    }
+}
+
+/// One table, as the manifest describes it: enough to search by key, to pick compactions, and to know the right file when it is opened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TableMeta {
+    /// Its file is `NNNNNN.sst`.
+    pub number: FileNo,
+    /// The random id that its checksums cover.
+    pub file_id: FileId,
+    /// The file's length.
+    pub file_bytes: u64,
+    /// The first entry.
+    pub smallest: InternalKeyBuf,
+    /// The last entry.
+    pub largest: InternalKeyBuf,
+    /// The least sequence number of any entry.
+    pub smallest_seq: SeqNo,
+    /// The greatest sequence number of any entry.
+    pub largest_seq: SeqNo,
+    /// How many entries there are, at least 1.
+    pub entries: u64,
+    /// How many of them are tombstones.
+    pub deletions: u64,
+    /// When the table was written, in milliseconds since 1970.
+    pub created_unix_ms: u64,
+}
+
+impl TableMeta {
+    /// Whether the user-key range of this table and that of `other` have a key in common.
+    pub fn overlaps(&self, other: &Self) -> bool {
+        self.smallest.user_key <= other.largest.user_key && other.smallest.user_key <= self.largest.user_key
+    }
+}
