@@ -1,0 +1,130 @@
+//! How a command ends when it does not end well: one line for standard error, and an exit code.
+//!
+//! | code | means |
+//! |---|---|
+//! | 0 | fine; also when the reader of our output went away |
+//! | 1 | the key is not there, or damage was found |
+//! | 2 | bad use, or an error |
+
+use std::fmt::Display;
+use std::io;
+use std::path::Path;
+
+/// What every command returns.
+pub type Result<T = ()> = std::result::Result<T, Failure>;
+
+/// The end of a command, as the shell and the user see it.
+#[derive(Debug)]
+pub struct Failure {
+    code: u8,
+    message: Option<String>,
+}
+
+impl Failure {
+    /// The reader of standard output closed it: nobody is left to tell anything.
+    pub fn pipe_closed() -> Self {
+        Self { code: 0, message: None }
+    }
+
+    /// What was asked for is not there.
+    pub fn not_found(message: impl Display) -> Self {
+        Self { code: 1, message: Some(one_line(&message.to_string())) }
+    }
+
+    /// Bytes that are not what was written.
+    pub fn damage(message: impl Display) -> Self {
+        Self { code: 1, message: Some(one_line(&message.to_string())) }
+    }
+
+    /// Bad use, or an error of the surroundings.
+    pub fn error(message: impl Display) -> Self {
+        Self { code: 2, message: Some(one_line(&message.to_string())) }
+    }
+
+    /// An error of the operating system at `path`.
+    pub fn io(doing: &str, path: &Path, error: &io::Error) -> Self {
+        let advice = match error.kind() {
+            io::ErrorKind::NotFound => "; check the path",
+            io::ErrorKind::PermissionDenied => "; check the permissions, or run it as a user who has them",
+            io::ErrorKind::StorageFull => "; make room and run it again",
+            _ => "",
+        };
+        Self::error(format!("{doing} '{}': {}{advice}", path.display(), describe(error)))
+    }
+
+    /// Writing to standard output failed.
+    pub fn output(error: &io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::BrokenPipe => Self::pipe_closed(),
+            _ => Self::error(format!("writing to standard output: {}", describe(error))),
+        }
+    }
+
+    /// A command line that does not parse.
+    pub fn usage(error: &clap::Error) -> Self {
+        let text = error.to_string();
+        // The first paragraph says what is wrong (and lists what is missing); hints and usage follow.
+        let what: Vec<&str> = text.lines().take_while(|line| !line.trim().is_empty()).map(str::trim).collect();
+        let what = what.join(" ");
+        let tip = text.lines().find_map(|line| line.trim().strip_prefix("tip: "));
+        let what = what.strip_prefix("error: ").unwrap_or(&what);
+        Self::error(match tip {
+            Some(tip) => format!("{what}; {tip}, or see 'esker --help'"),
+            None => format!("{what}; see 'esker --help'"),
+        })
+    }
+
+    /// The same failure, with `context` and a colon before its message.
+    pub fn within(mut self, context: impl Display) -> Self {
+        self.message = self.message.map(|message| format!("{}: {message}", one_line(&context.to_string())));
+        self
+    }
+
+    /// The exit code.
+    pub fn code(&self) -> u8 {
+        self.code
+    }
+
+    /// The line for standard error.
+    pub fn message(&self) -> Option<&str> {
+        self.message.as_deref()
+    }
+}
+
+/// An error of the operating system in words, without the number that the standard library adds.
+pub fn describe(error: &io::Error) -> String {
+    let text = error.to_string();
+    match text.rfind(" (os error ") {
+        Some(end) => text[..end].to_owned(),
+        None => text,
+    }
+}
+
+/// `text` with its lines joined by single spaces.
+fn one_line(text: &str) -> String {
+    text.lines().map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_is_one_line() {
+        assert_eq!(Failure::error("a\n  b\n\nc").message(), Some("a b c"));
+        assert_eq!(Failure::error("b").within("a").message(), Some("a: b"));
+    }
+
+    #[test]
+    fn errors_of_the_system_lose_their_number() {
+        let error = io::Error::from_raw_os_error(2);
+        assert!(!describe(&error).contains("os error"), "{}", describe(&error));
+    }
+
+    #[test]
+    fn a_closed_pipe_is_quiet_and_fine() {
+        let failure = Failure::output(&io::Error::from(io::ErrorKind::BrokenPipe));
+        assert_eq!((failure.code(), failure.message()), (0, None));
+        assert_eq!(Failure::output(&io::Error::from(io::ErrorKind::StorageFull)).code(), 2);
+    }
+}
