@@ -10,12 +10,18 @@
 //! - After a failed sync nothing is known about the bytes written since the last good one, whatever a later sync says.
 #![deny(unsafe_code)]
 
+#[cfg(windows)]
+compile_error!("Esker does not support Windows yet");
+
 mod clock;
+mod lock;
 mod map;
+mod mem;
 mod os;
 
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use map::Map;
+pub use mem::{CrashPolicy, MemVfs};
 pub use os::OsVfs;
 
 use std::fmt::Debug;
@@ -136,6 +142,13 @@ pub trait WritableFile: Debug + Send + Sync {
     fn sync(&mut self) -> io::Result<()> {
         self.syncer().sync()
     }
+
+    /// Writes `bytes` where the next append goes without moving the write position, as an append that fails half way may. For fault
+    /// injection; the default writes nothing, which is allowed too.
+    fn append_torn(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let _ = bytes;
+        Ok(())
+    }
 }
 
 /// Syncs a file that another thread may be appending to.
@@ -146,6 +159,10 @@ pub trait FileSync: Debug + Send + Sync {
     /// # Errors
     /// Nothing is known about those bytes then, and a later `Ok` proves nothing about them.
     fn sync(&self) -> io::Result<()>;
+
+    /// Makes the bytes that are not on stable storage yet never get there by a later sync, though reads still see them: what a failed
+    /// sync may do. For fault injection; the default does nothing.
+    fn lose_unsynced(&self) {}
 }
 
 /// A file being read. Any number of threads at once.
@@ -193,5 +210,15 @@ pub fn replace_file(vfs: &dyn Vfs, path: &Path, bytes: &[u8]) -> io::Result<()> 
     file.sync()?;
     drop(file);
     vfs.rename(temp, path)?;
-    vfs.sync_dir(path.parent().unwrap_or(Path::new(".")))
+    vfs.sync_dir(directory_of(path))
+}
+
+/// The directory that holds `path`.
+fn directory_of(path: &Path) -> &Path {
+    path.parent().map_or(Path::new("."), or_here)
+}
+
+/// The parent of a bare name is the empty path, which the operating system does not take for the working directory.
+fn or_here(path: &Path) -> &Path {
+    if path.as_os_str().is_empty() { Path::new(".") } else { path }
 }

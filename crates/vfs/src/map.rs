@@ -1,6 +1,8 @@
 //! [`Map`]: the one place that hands out the bytes of a mapped file.
 
 use std::fmt;
+use std::fs::File;
+use std::io;
 use std::ops::Deref;
 use std::sync::Arc;
 
@@ -21,8 +23,14 @@ impl Map {
         Self(Arc::new(Repr::Memory(bytes.into())))
     }
 
-    pub(crate) fn from_mmap(map: memmap2::Mmap) -> Self {
-        Self(Arc::new(Repr::File(map)))
+    /// Maps a whole file, which must not change any more.
+    #[expect(unsafe_code, reason = "a mapped file is safe to read only while nobody changes it, which no type can say")]
+    pub(crate) fn of_file(file: &File) -> io::Result<Self> {
+        // SAFETY: `ReadableFile::map`, the only caller, is for files that do not change any more: Esker maps only what it has finished
+        // writing (it writes files once and under a name that is used once), and holds the directory's lock against a second Esker. What
+        // stays is another program that overwrites or cuts a file of ours under our feet, as with every mapped file; docs/unsafe.md says so.
+        let map = unsafe { memmap2::Mmap::map(file)? };
+        Ok(Self(Arc::new(Repr::File(map))))
     }
 }
 
