@@ -1,0 +1,202 @@
+//! The bytes of a log file (`docs/format/wal.md`): encode and check, no I/O.
+//!
+//! ```text
+//! file    magic 8 | version u32 | flags u32 | file id u64 | number u64 | start u64 | durable u64 | 0 x 12 | crc u32
+//! record  len u32 | payload crc u32 | durable u64 | kind u8 | 0 x 3 | header crc u32 | payload | 0 up to a multiple of 8
+//! ```
+
+use crate::error::WalError;
+use byteorder::{ByteOrder, LittleEndian};
+use esker_format::checksum::{Crc, crc32c};
+use esker_format::{FileId, FileNo};
+use std::fmt;
+use std::ops::Add;
+use std::sync::Arc;
+
+const MAGIC: [u8; 8] = *b"ESKERLOG";
+const VERSION: u32 = 1;
+
+/// Length of a file's header.
+pub const FILE_HEADER_BYTES: usize = 64;
+/// Length of a record's header.
+pub const RECORD_HEADER_BYTES: usize = 24;
+
+/// A position on the line that the logs of a series share: where a file starts plus an offset in it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Lsn(pub u64);
+
+impl Lsn {
+    /// The beginning of the line.
+    pub const ZERO: Self = Self(0);
+    /// The last position at which a file may start, so that no offset in it overflows: 2^62.
+    pub const START_MAX: Self = Self(1 << 62);
+}
+
+impl Add<u64> for Lsn {
+    type Output = Self;
+
+    fn add(self, bytes: u64) -> Self {
+        Self(self.0 + bytes)
+    }
+}
+
+impl fmt::Display for Lsn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// What a log file says about itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LogHeader {
+    /// Random, so that the records of one file never pass for another's.
+    pub file_id: FileId,
+    /// The number in the file's name.
+    pub number: FileNo,
+    /// The position of the file's first byte.
+    pub start: Lsn,
+    /// Everything below was on stable storage when the file was made.
+    pub durable: Lsn,
+}
+
+impl LogHeader {
+    /// Checks what a checksum can't.
+    pub(crate) fn check(&self, name: &Arc<str>) -> Result<(), WalError> {
+        let invalid = |what, found: Lsn| Err(WalError::Invalid { name: name.clone(), what, offset: 0, found: found.0 });
+        if self.start > Lsn::START_MAX {
+            return invalid("start", self.start);
+        }
+        if self.durable > self.start {
+            return invalid("durable position", self.durable);
+        }
+        Ok(())
+    }
+
+    pub(crate) fn encode(&self) -> [u8; FILE_HEADER_BYTES] {
+        let mut bytes = [0; FILE_HEADER_BYTES];
+        bytes[..8].copy_from_slice(&MAGIC);
+        LittleEndian::write_u32(&mut bytes[8..], VERSION);
+        LittleEndian::write_u64(&mut bytes[16..], self.file_id.0);
+        LittleEndian::write_u64(&mut bytes[24..], self.number.0);
+        LittleEndian::write_u64(&mut bytes[32..], self.start.0);
+        LittleEndian::write_u64(&mut bytes[40..], self.durable.0);
+        let crc = crc32c(&bytes[..60]);
+        LittleEndian::write_u32(&mut bytes[60..], crc);
+        bytes
+    }
+
+    /// Reads a header whose checksum has passed, see [`file_crcs`].
+    pub(crate) fn decode(bytes: &[u8; FILE_HEADER_BYTES], name: &Arc<str>) -> Result<Self, WalError> {
+        let unsupported = |what, found| Err(WalError::Unsupported { name: name.clone(), what, offset: 0, found });
+        if bytes[..8] != MAGIC {
+            let found = LittleEndian::read_u64(bytes);
+            return Err(WalError::Invalid { name: name.clone(), what: "magic", offset: 0, found });
+        }
+        match LittleEndian::read_u32(&bytes[8..]) {
+            VERSION => {}
+            other => return unsupported("format version", u64::from(other)),
+        }
+        match LittleEndian::read_u32(&bytes[12..]) {
+            0 => {}
+            other => return unsupported("flags", u64::from(other)),
+        }
+        if bytes[48..60] != [0; 12] {
+            return unsupported("reserved field", LittleEndian::read_u64(&bytes[48..]));
+        }
+        let header = Self {
+            file_id: FileId(LittleEndian::read_u64(&bytes[16..])),
+            number: FileNo(LittleEndian::read_u64(&bytes[24..])),
+            start: Lsn(LittleEndian::read_u64(&bytes[32..])),
+            durable: Lsn(LittleEndian::read_u64(&bytes[40..])),
+        };
+        header.check(name)?;
+        Ok(header)
+    }
+}
+
+/// The checksum that a file header holds, and the one that it should.
+pub(crate) fn file_crcs(bytes: &[u8; FILE_HEADER_BYTES]) -> (u32, u32) {
+    (LittleEndian::read_u32(&bytes[60..]), crc32c(&bytes[..60]))
+}
+
+/// What a record is for. The numbers are on disk and never change meaning.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum RecordKind {
+    /// The payload is the user's.
+    Data = 1,
+    /// Written for its `durable` position alone; users skip it.
+    Marker = 2,
+}
+
+/// A record's header, its checksum passed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct RecordHead {
+    pub(crate) len: u32,
+    pub(crate) payload_crc: u32,
+    pub(crate) durable: Lsn,
+    /// Kind in the lowest byte, and three bytes that must be zero.
+    kind: u32,
+}
+
+impl RecordHead {
+    pub(crate) fn new(kind: RecordKind, len: u32, payload_crc: u32, durable: Lsn) -> Self {
+        Self { len, payload_crc, durable, kind: kind as u32 }
+    }
+
+    pub(crate) fn encode(&self, file_id: FileId, position: Lsn) -> [u8; RECORD_HEADER_BYTES] {
+        let mut bytes = [0; RECORD_HEADER_BYTES];
+        LittleEndian::write_u32(&mut bytes, self.len);
+        LittleEndian::write_u32(&mut bytes[4..], self.payload_crc);
+        LittleEndian::write_u64(&mut bytes[8..], self.durable.0);
+        LittleEndian::write_u32(&mut bytes[16..], self.kind);
+        let (_, crc) = Self::crcs(&bytes, file_id, position);
+        LittleEndian::write_u32(&mut bytes[20..], crc);
+        bytes
+    }
+
+    /// Reads a header whose checksum has passed, see [`RecordHead::crcs`].
+    pub(crate) fn decode(bytes: &[u8; RECORD_HEADER_BYTES]) -> Self {
+        Self {
+            len: LittleEndian::read_u32(bytes),
+            payload_crc: LittleEndian::read_u32(&bytes[4..]),
+            durable: Lsn(LittleEndian::read_u64(&bytes[8..])),
+            kind: LittleEndian::read_u32(&bytes[16..]),
+        }
+    }
+
+    /// The checksum that a record header holds, and the one that it should.
+    pub(crate) fn crcs(bytes: &[u8; RECORD_HEADER_BYTES], file_id: FileId, position: Lsn) -> (u32, u32) {
+        let found = Crc::new().u64(file_id.0).u64(position.0).bytes(&bytes[..20]).finish();
+        (LittleEndian::read_u32(&bytes[20..]), found)
+    }
+
+    /// The kind, or the bytes that are none.
+    pub(crate) fn kind(&self) -> Result<RecordKind, u32> {
+        match self.kind {
+            1 => Ok(RecordKind::Data),
+            2 => Ok(RecordKind::Marker),
+            other => Err(other),
+        }
+    }
+
+    /// Bytes of the whole record.
+    pub(crate) fn record_bytes(&self) -> u64 {
+        record_bytes(self.len)
+    }
+}
+
+/// Bytes of a record with a payload of `len` bytes, padding included.
+pub(crate) fn record_bytes(len: u32) -> u64 {
+    RECORD_HEADER_BYTES as u64 + u64::from(len).next_multiple_of(8)
+}
+
+/// The checksum of a payload given in parts.
+pub(crate) fn payload_crc(file_id: FileId, position: Lsn, kind: RecordKind, len: u32, parts: &[&[u8]]) -> u32 {
+    let mut place = [0; 21];
+    LittleEndian::write_u64(&mut place, file_id.0);
+    LittleEndian::write_u64(&mut place[8..], position.0);
+    place[16] = kind as u8;
+    LittleEndian::write_u32(&mut place[17..], len);
+    parts.iter().fold(Crc::new().bytes(&place), |crc, part| crc.bytes(part)).finish()
+}

@@ -1,0 +1,309 @@
+//! Reading a log: the whole records, then where and why they end. The reader reports and never decides.
+//!
+//! ```text
+//! | header | record | record | record |  torn  |?| header passes, payload torn | zeros ...
+//!                                     ^ position    ^ vouches for what lay below its `durable`
+//! ```
+//! Behind the last whole record the reader looks on, at each multiple of 8, for record headers that pass: time linear in the file's length,
+//! memory one buffer. A header that says more was durable than was read tells damage from a torn tail; see [`LogEnd`].
+
+use crate::error::WalError;
+use crate::frame::{self, FILE_HEADER_BYTES, LogHeader, Lsn, RECORD_HEADER_BYTES, RecordHead, RecordKind};
+use crate::window::Window;
+use esker_vfs::ReadableFile;
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+
+/// Reads one log file, once, from front to back.
+///
+/// Whatever the file holds, reading ends, does not panic, and allocates no more than the file is long (and a constant).
+#[derive(Debug)]
+pub struct Reader {
+    window: Window,
+    name: Arc<str>,
+    header: LogHeader,
+    /// Where the next record starts.
+    offset: u64,
+    vouched: Lsn,
+    end: Option<LogEnd>,
+}
+
+/// A whole record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Record<'a> {
+    /// What it is for; [`RecordKind::Marker`]s are to be skipped.
+    pub kind: RecordKind,
+    /// Where it starts.
+    pub position: Lsn,
+    /// Where the next one starts.
+    pub end: Lsn,
+    /// How far the line was durable when it was appended.
+    pub durable: Lsn,
+    /// What was appended.
+    pub payload: &'a [u8],
+}
+
+/// Where and why reading ended.
+///
+/// If `vouched > position`, bytes that were once on stable storage are gone: the log is damaged. Else this file says nothing against its
+/// ending here, but a later one of the series may: see [`vouched`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LogEnd {
+    /// The end of the last whole record.
+    pub position: Lsn,
+    /// Why there is none behind it.
+    pub cause: EndCause,
+    /// The largest durable position that a header in this file claims, be it read or found behind the break.
+    pub vouched: Lsn,
+    /// Whether bytes other than zero lie behind `position`.
+    pub leftover: bool,
+}
+
+/// Why there is no further whole record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EndCause {
+    /// The file ends here.
+    EndOfFile,
+    /// Zeros: allocated, never written.
+    Zeros,
+    /// A checksum does not pass.
+    Torn {
+        /// The checksum stored.
+        expected: u32,
+        /// That of the bytes found.
+        found: u32,
+        /// Where in the file the checksummed header or payload starts.
+        offset: u64,
+    },
+    /// The file ends within a header or record.
+    ShortRecord {
+        /// Where in the file it starts.
+        offset: u64,
+        /// How many bytes it needs.
+        need: u64,
+        /// How many the file has.
+        have: u64,
+    },
+}
+
+impl fmt::Display for EndCause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::EndOfFile => write!(f, "end of file"),
+            Self::Zeros => write!(f, "zeros"),
+            Self::Torn { expected, found, offset } => {
+                write!(f, "at {offset}: checksum {found:#010x}, expected {expected:#010x}")
+            }
+            Self::ShortRecord { offset, need, have } => {
+                write!(f, "at {offset}: {need} bytes needed, the file has {have}")
+            }
+        }
+    }
+}
+
+/// Why the record at hand is not whole, and from where on to look for further headers.
+struct Break {
+    cause: EndCause,
+    look_from: u64,
+}
+
+/// What lies behind a break.
+struct Tail {
+    vouched: Lsn,
+    leftover: bool,
+}
+
+impl Reader {
+    /// Reads the file's header. `name` is for errors.
+    ///
+    /// # Errors
+    /// [`WalError::NoHeader`] if the header is not whole; [`WalError::Unsupported`] if it is of a version not known here;
+    /// [`WalError::Invalid`] if this is no log; [`WalError::Io`].
+    pub fn open(file: Arc<dyn ReadableFile>, name: &str) -> Result<Self, WalError> {
+        let name: Arc<str> = name.into();
+        let io = |error| WalError::from_io(&name, "read", 0, error);
+        let mut window = Window::new(file).map_err(io)?;
+        let header = read_header(&mut window).map_err(io)?;
+        let header = header.map_err(|cause| WalError::NoHeader { name: name.clone(), cause })?;
+        let header = LogHeader::decode(&header, &name)?;
+        Ok(Self { window, name, header, offset: FILE_HEADER_BYTES as u64, vouched: header.durable, end: None })
+    }
+
+    /// What the file says about itself.
+    pub fn header(&self) -> &LogHeader {
+        &self.header
+    }
+
+    /// The next whole record; `None` when there are no more, and then [`Reader::end`] says why.
+    ///
+    /// # Errors
+    /// [`WalError::Io`]: another call tries again. [`WalError::Unsupported`] for a kind of record not known here, and
+    /// [`WalError::Invalid`] for one no writer makes: another call fails in the same way.
+    #[expect(clippy::should_implement_trait, reason = "a record borrows the reader's buffer")]
+    pub fn next(&mut self) -> Result<Option<Record<'_>>, WalError> {
+        if self.end.is_some() {
+            return Ok(None);
+        }
+        let offset = self.offset;
+        match self.whole_record()? {
+            Ok((kind, head)) => {
+                self.offset += head.record_bytes();
+                let payload_offset = offset + RECORD_HEADER_BYTES as u64;
+                let payload = self.window.exactly(payload_offset, head.len as usize);
+                let payload = payload.map_err(|error| WalError::from_io(&self.name, "read", offset, error))?;
+                let start = self.header.start;
+                let (position, end) = (start + offset, start + self.offset);
+                Ok(Some(Record { kind, position, end, durable: head.durable, payload }))
+            }
+            Err(Break { cause, look_from }) => {
+                let tail = self.scan(look_from)?;
+                let vouched = self.vouched.max(tail.vouched);
+                let leftover = tail.leftover || matches!(cause, EndCause::Torn { .. } | EndCause::ShortRecord { .. });
+                self.end = Some(LogEnd { position: self.header.start + offset, cause, vouched, leftover });
+                Ok(None)
+            }
+        }
+    }
+
+    /// Where and why reading ended, once [`Reader::next`] has returned `None`.
+    pub fn end(&self) -> Option<&LogEnd> {
+        self.end.as_ref()
+    }
+
+    /// Checks the record at `self.offset`, payload included.
+    fn whole_record(&mut self) -> Result<Result<(RecordKind, RecordHead), Break>, WalError> {
+        let offset = self.offset;
+        let name = self.name.clone();
+        let io = |error| WalError::from_io(&name, "read", offset, error);
+        let file_len = self.window.file_len();
+        let have = file_len - offset;
+        if have < RECORD_HEADER_BYTES as u64 {
+            let rest = self.window.exactly(offset, have as usize).map_err(io)?;
+            let cause = match rest {
+                [] => EndCause::EndOfFile,
+                rest if is_zero(rest) => EndCause::Zeros,
+                _ => EndCause::ShortRecord { offset, need: RECORD_HEADER_BYTES as u64, have },
+            };
+            return Ok(Err(Break { cause, look_from: file_len }));
+        }
+        let bytes = first_chunk(self.window.at(offset, RECORD_HEADER_BYTES).map_err(io)?);
+        if is_zero(bytes) {
+            return Ok(Err(Break { cause: EndCause::Zeros, look_from: offset + 8 }));
+        }
+        let position = self.header.start + offset;
+        let (expected, found) = RecordHead::crcs(bytes, self.header.file_id, position);
+        if expected != found {
+            let cause = EndCause::Torn { expected, found, offset };
+            return Ok(Err(Break { cause, look_from: offset + 8 }));
+        }
+        let head = RecordHead::decode(bytes);
+        let kind = match head.kind() {
+            Ok(kind) => kind,
+            Err(found) => {
+                return Err(WalError::Unsupported { name, what: "record kind", offset, found: u64::from(found) });
+            }
+        };
+        if head.durable > position {
+            return Err(WalError::Invalid { name, what: "durable position", offset, found: head.durable.0 });
+        }
+        self.vouched = self.vouched.max(head.durable);
+        let need = head.record_bytes();
+        if need > have {
+            let cause = EndCause::ShortRecord { offset, need, have };
+            return Ok(Err(Break { cause, look_from: file_len }));
+        }
+        let payload_offset = offset + RECORD_HEADER_BYTES as u64;
+        let payload = self.window.exactly(payload_offset, head.len as usize).map_err(io)?;
+        let found = frame::payload_crc(self.header.file_id, position, kind, head.len, &[payload]);
+        if found != head.payload_crc {
+            let cause = EndCause::Torn { expected: head.payload_crc, found, offset: payload_offset };
+            return Ok(Err(Break { cause, look_from: offset + need }));
+        }
+        Ok(Ok((kind, head)))
+    }
+
+    /// Looks for record headers that pass, at `from` and each multiple of 8 behind it.
+    fn scan(&mut self, from: u64) -> Result<Tail, WalError> {
+        let file_len = self.window.file_len();
+        let mut tail = Tail { vouched: self.header.durable, leftover: false };
+        let mut offset = from;
+        while file_len.saturating_sub(offset) >= RECORD_HEADER_BYTES as u64 {
+            let bytes = self.window.at(offset, RECORD_HEADER_BYTES);
+            let bytes = bytes.map_err(|error| WalError::from_io(&self.name, "read", offset, error))?;
+            let (words, _) = bytes.as_chunks::<8>();
+            let zeros = words.iter().position(|word| *word != [0; 8]).unwrap_or(words.len());
+            if zeros > 2 {
+                // The kind is in a header's third word and never 0.
+                offset += 8 * (zeros as u64 - 2);
+                continue;
+            }
+            let bytes = first_chunk(bytes);
+            tail.leftover |= !is_zero(bytes);
+            offset += match vouching_head(bytes, &self.header, offset) {
+                Some(head) => {
+                    tail.vouched = tail.vouched.max(head.durable);
+                    head.record_bytes()
+                }
+                None => 8,
+            };
+        }
+        if offset < file_len {
+            let rest = self.window.exactly(offset, (file_len - offset) as usize);
+            let rest = rest.map_err(|error| WalError::from_io(&self.name, "read", offset, error))?;
+            tail.leftover |= !is_zero(rest);
+        }
+        Ok(tail)
+    }
+}
+
+/// The largest durable position that any valid header in the file claims, whole records or not: for looking at a log after a break in an
+/// earlier one.
+///
+/// # Errors
+/// As [`Reader::open`].
+pub fn vouched(file: Arc<dyn ReadableFile>, name: &str) -> Result<Lsn, WalError> {
+    Reader::open(file, name)?.scan(FILE_HEADER_BYTES as u64).map(|tail| tail.vouched)
+}
+
+/// The header's bytes, if its checksum passes.
+fn read_header(window: &mut Window) -> io::Result<Result<[u8; FILE_HEADER_BYTES], EndCause>> {
+    let have = window.file_len().min(FILE_HEADER_BYTES as u64);
+    let bytes = window.exactly(0, have as usize)?;
+    if have == 0 {
+        return Ok(Err(EndCause::EndOfFile));
+    }
+    if is_zero(bytes) {
+        return Ok(Err(EndCause::Zeros));
+    }
+    if have < FILE_HEADER_BYTES as u64 {
+        return Ok(Err(EndCause::ShortRecord { offset: 0, need: FILE_HEADER_BYTES as u64, have }));
+    }
+    let bytes = first_chunk(bytes);
+    let (expected, found) = frame::file_crcs(bytes);
+    if expected != found {
+        return Ok(Err(EndCause::Torn { expected, found, offset: 0 }));
+    }
+    Ok(Ok(*bytes))
+}
+
+/// The record header at `offset`, of whatever kind, if it passes and claims nothing impossible.
+fn vouching_head(bytes: &[u8; RECORD_HEADER_BYTES], header: &LogHeader, offset: u64) -> Option<RecordHead> {
+    let head = RecordHead::decode(bytes);
+    let position = header.start + offset;
+    // The cheap test first: it fails for zeros' neighbours and most other bytes.
+    if head.durable > position || head.kind() == Err(0) {
+        return None;
+    }
+    let (expected, found) = RecordHead::crcs(bytes, header.file_id, position);
+    (expected == found).then_some(head)
+}
+
+fn is_zero(bytes: &[u8]) -> bool {
+    bytes.iter().all(|byte| *byte == 0)
+}
+
+/// The front of `bytes`, which must be long enough.
+fn first_chunk<const N: usize>(bytes: &[u8]) -> &[u8; N] {
+    bytes.first_chunk().expect("the caller asked for this many bytes")
+}

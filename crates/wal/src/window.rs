@@ -1,0 +1,66 @@
+//! [`Window`]: a file seen through one buffer that moves along it.
+
+use esker_vfs::ReadableFile;
+use std::io;
+use std::sync::Arc;
+
+/// How much is read at once.
+const CHUNK_BYTES: u64 = 128 << 10;
+/// How much the buffer grows at once, so that a file that only claims to be long is found out before much is allocated.
+const GROWTH_BYTES_MAX: u64 = 4 << 20;
+
+/// The bytes `start .. start + bytes.len()` of a file of `len` bytes.
+#[derive(Debug)]
+pub(crate) struct Window {
+    file: Arc<dyn ReadableFile>,
+    len: u64,
+    start: u64,
+    bytes: Vec<u8>,
+}
+
+impl Window {
+    pub(crate) fn new(file: Arc<dyn ReadableFile>) -> io::Result<Self> {
+        let len = file.len_bytes()?;
+        Ok(Self { file, len, start: 0, bytes: Vec::new() })
+    }
+
+    /// The file's length when it was opened.
+    pub(crate) fn file_len(&self) -> u64 {
+        self.len
+    }
+
+    /// The bytes from `offset` on: at least `need` of them, which must lie within the file, and more if they are at hand.
+    pub(crate) fn at(&mut self, offset: u64, need: usize) -> io::Result<&[u8]> {
+        debug_assert!(offset + need as u64 <= self.len);
+        let buffered = self.start..=self.start + self.bytes.len() as u64;
+        if !buffered.contains(&offset) || !buffered.contains(&(offset + need as u64)) {
+            self.fill(offset, need as u64)?;
+        }
+        Ok(&self.bytes[(offset - self.start) as usize..])
+    }
+
+    /// Exactly `len` bytes from `offset` on, which must lie within the file.
+    pub(crate) fn exactly(&mut self, offset: u64, len: usize) -> io::Result<&[u8]> {
+        Ok(&self.at(offset, len)?[..len])
+    }
+
+    fn fill(&mut self, offset: u64, need: u64) -> io::Result<()> {
+        let kept = offset.checked_sub(self.start).filter(|skipped| *skipped <= self.bytes.len() as u64);
+        match kept {
+            Some(skipped) => drop(self.bytes.drain(..skipped as usize)),
+            None => self.bytes.clear(),
+        }
+        self.start = offset;
+        let wanted = need.max(CHUNK_BYTES).min(self.len - offset);
+        while (self.bytes.len() as u64) < wanted {
+            let have = self.bytes.len();
+            let more = (wanted - have as u64).min(GROWTH_BYTES_MAX);
+            self.bytes.resize(have + more as usize, 0);
+            if let Err(error) = self.file.read_exact_at(&mut self.bytes[have..], offset + have as u64) {
+                self.bytes.truncate(have);
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+}

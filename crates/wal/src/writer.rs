@@ -1,0 +1,194 @@
+//! Writing a log: frames records and hands them to a segment.
+
+use crate::error::{WalError, is_no_space};
+use crate::frame::{self, FILE_HEADER_BYTES, LogHeader, Lsn, RecordHead, RecordKind};
+use crate::group::{GroupSync, Log};
+use crate::segment::{FileSegment, Reserve, Segment};
+use esker_format::FileNo;
+use esker_vfs::Vfs;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+/// A log file that exists, with its first extent, but does not yet have a place in a series: made ahead, so that a change of logs need
+/// not wait for the file system.
+#[derive(Debug)]
+pub struct Prepared {
+    segment: Box<dyn Segment>,
+    name: Arc<str>,
+}
+
+impl Prepared {
+    /// Makes the file, allocates its first extent, and syncs the directory.
+    ///
+    /// # Errors
+    /// [`WalError::Io`]; a file that was made is removed again if that can be.
+    pub fn create(vfs: &dyn Vfs, path: &Path) -> Result<Self, WalError> {
+        let name: Arc<str> = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into();
+        let failed = |operation, error| WalError::from_io(&name, operation, 0, error);
+        let file = vfs.create_new(path).map_err(|error| failed("create", error))?;
+        let mut segment = Box::new(FileSegment::new(file));
+        let made = segment
+            .make_room(FILE_HEADER_BYTES as u64, Reserve::Keep)
+            .map_err(|error| failed("allocate", error))
+            .and_then(|()| vfs.sync_dir(directory(path)).map_err(|error| failed("sync the directory", error)));
+        if let Err(error) = made {
+            drop(segment);
+            // What is left is an empty log, which holds nothing and is found again by its name.
+            let _ = vfs.remove_file(path);
+            return Err(error);
+        }
+        Ok(Self { segment, name })
+    }
+
+    /// Puts the log at the end of the group's series. The header stays in this process until the first push.
+    ///
+    /// # Errors
+    /// [`WalError::OutOfLine`] if the log before it is not sealed or ends behind `header.start`; [`WalError::Invalid`] if `header.start` is
+    /// beyond [`Lsn::START_MAX`] or below `header.durable`.
+    pub fn begin(mut self, header: LogHeader, group: &Arc<GroupSync>) -> Result<Writer, WalError> {
+        header.check(&self.name)?;
+        let put = self.segment.put(&header.encode());
+        put.map_err(|error| WalError::from_io(&self.name, "write", 0, error))?;
+        let log = group.add(&self.name, header.start, self.segment.syncer())?;
+        let Self { segment, name } = self;
+        let end = header.start + FILE_HEADER_BYTES as u64;
+        Ok(Writer { segment, name, header, group: group.clone(), log, end, failed: None })
+    }
+}
+
+fn directory(path: &Path) -> &Path {
+    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+/// Appends records to one log file.
+///
+/// One thread appends; any may sync through the [`GroupSync`] beside it. A writer that is dropped without [`Writer::seal`] loses what was
+/// not pushed, and leaves its log the last one of the group's series.
+///
+/// # Durability
+/// A record is in this process until [`Writer::push`] (or until the buffer overflows), then with the operating system, where it survives the
+/// death of the process, and on stable storage once [`GroupSync::durable`] has reached its end.
+#[derive(Debug)]
+pub struct Writer {
+    segment: Box<dyn Segment>,
+    name: Arc<str>,
+    header: LogHeader,
+    group: Arc<GroupSync>,
+    log: Arc<Log>,
+    end: Lsn,
+    failed: Option<WalError>,
+}
+
+impl Writer {
+    /// Makes the file, allocates its first extent, syncs the directory, and hands the header to the operating system: [`Prepared::create`],
+    /// [`Prepared::begin`] and [`Writer::push`].
+    ///
+    /// # Errors
+    /// Those of the three.
+    pub fn create(vfs: &dyn Vfs, path: &Path, header: LogHeader, group: &Arc<GroupSync>) -> Result<Self, WalError> {
+        let mut writer = Prepared::create(vfs, path)?.begin(header, group)?;
+        writer.push()?;
+        Ok(writer)
+    }
+
+    /// The number in the file's name.
+    pub fn number(&self) -> FileNo {
+        self.header.number
+    }
+
+    /// The position of the file's first byte.
+    pub fn start(&self) -> Lsn {
+        self.header.start
+    }
+
+    /// The position behind the last record, which the next one gets.
+    pub fn end(&self) -> Lsn {
+        self.end
+    }
+
+    /// Length of the log so far: what was appended, without what is allocated ahead.
+    pub fn bytes(&self) -> u64 {
+        self.end.0 - self.header.start.0
+    }
+
+    /// Appends one record, whose payload is the concatenation of `parts`, and returns its end.
+    ///
+    /// # Errors
+    /// If the file system is full, `is_no_space()`, nothing has changed, and another call may succeed. [`WalError::TooLong`] likewise changes
+    /// nothing. After any other error some of the record may have been written, and all later calls return the same error.
+    pub fn append(&mut self, kind: RecordKind, parts: &[&[u8]], reserve: Reserve) -> Result<Lsn, WalError> {
+        self.check()?;
+        let bytes: u64 = parts.iter().map(|part| part.len() as u64).sum();
+        let Ok(len) = u32::try_from(bytes) else {
+            return Err(WalError::TooLong { name: self.name.clone(), bytes });
+        };
+        let record_bytes = frame::record_bytes(len);
+        if let Err(error) = self.segment.make_room(record_bytes, reserve) {
+            return if is_no_space(&error) { Err(self.error("allocate", error)) } else { self.fail("allocate", error) };
+        }
+        let (file_id, position) = (self.header.file_id, self.end);
+        let crc = frame::payload_crc(file_id, position, kind, len, parts);
+        let head = RecordHead::new(kind, len, crc, self.group.durable().min(position)).encode(file_id, position);
+        if let Err(error) = self.put_record(&head, parts, len) {
+            return self.fail("write", error);
+        }
+        self.end = position + record_bytes;
+        Ok(self.end)
+    }
+
+    fn put_record(&mut self, head: &[u8], parts: &[&[u8]], len: u32) -> io::Result<()> {
+        self.segment.put(head)?;
+        for part in parts {
+            self.segment.put(part)?;
+        }
+        let padding = u64::from(len).next_multiple_of(8) - u64::from(len);
+        self.segment.put(&[0; 8][..padding as usize])
+    }
+
+    /// Hands everything appended to the operating system: from now on it survives the death of this process.
+    ///
+    /// # Errors
+    /// A write has failed, now or before. All later calls return the same error.
+    pub fn push(&mut self) -> Result<(), WalError> {
+        self.check()?;
+        if let Err(error) = self.segment.push() {
+            return self.fail("write", error);
+        }
+        self.log.set_pushed(self.end);
+        Ok(())
+    }
+
+    /// Pushes, and ends the log: the group may now pass its end, and still owes it a sync. Returns the end, where the next log starts.
+    ///
+    /// # Errors
+    /// As [`Writer::push`]; the log then stays the last one of the group's series.
+    pub fn seal(mut self) -> Result<Lsn, WalError> {
+        self.push()?;
+        self.group.seal(&self.log);
+        Ok(self.end)
+    }
+
+    /// Pushes, and returns when everything appended is on stable storage.
+    ///
+    /// # Errors
+    /// Those of [`Writer::push`] and [`GroupSync::sync_to`].
+    pub fn sync(&mut self) -> Result<(), WalError> {
+        self.push()?;
+        self.group.sync_to(self.end)
+    }
+
+    fn check(&self) -> Result<(), WalError> {
+        self.failed.clone().map_or(Ok(()), Err)
+    }
+
+    fn error(&self, operation: &'static str, error: io::Error) -> WalError {
+        WalError::from_io(&self.name, operation, self.bytes(), error)
+    }
+
+    fn fail<T>(&mut self, operation: &'static str, error: io::Error) -> Result<T, WalError> {
+        let error = self.error(operation, error);
+        self.failed = Some(error.clone());
+        Err(error)
+    }
+}
