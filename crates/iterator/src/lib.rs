@@ -1,5 +1,45 @@
 //! The internal-iterator contract of an LSM tree, and iterators made of iterators.
+//!
+//! ```text
+//!   user keys      VisibleIterator     newest version at one sequence number, tombstones hidden, within Bounds
+//!                        |
+//!   all versions   MergingIterator     many sorted sources as one
+//!                   /    |    \
+//!            memtable  table  ConcatIterator      a sorted run of tables, opened one at a time
+//! ```
+//! Everything is generic over its sources: nothing here boxes, spawns, locks, or does I/O of its own.
+//!
+//! ```
+//! use esker_format::{InternalKey, SeqNo, ValueKind};
+//! use esker_iterator::{Bounds, MergingIterator, VecIterator, VisibleIterator};
+//!
+//! let entry = |key: &str, seq, kind, value: &str| {
+//!     (InternalKey::new(key.as_bytes(), SeqNo(seq), kind).to_buf(), value.as_bytes().to_vec())
+//! };
+//! let newer = vec![entry("a", 7, ValueKind::Delete, ""), entry("b", 9, ValueKind::Put, "new")];
+//! let older = vec![entry("a", 1, ValueKind::Put, "x"), entry("b", 2, ValueKind::Put, "old")];
+//! let merged = MergingIterator::new(vec![VecIterator::new(newer), VecIterator::new(older)]);
+//!
+//! let mut now = VisibleIterator::new(merged, SeqNo(8), Bounds::default());
+//! now.seek_to_first()?;
+//! assert_eq!((now.key(), now.value()), (&b"b"[..], &b"old"[..]), "`a` is deleted, and b#9 is not yet to be seen");
+//! now.next()?;
+//! assert!(!now.valid());
+//! # Ok::<(), std::convert::Infallible>(())
+//! ```
 #![forbid(unsafe_code)]
+
+mod bounds;
+mod concat;
+mod merging;
+mod vec;
+mod visible;
+
+pub use bounds::Bounds;
+pub use concat::{ConcatIterator, Run};
+pub use merging::MergingIterator;
+pub use vec::VecIterator;
+pub use visible::VisibleIterator;
 
 use esker_format::InternalKey;
 
@@ -54,4 +94,60 @@ pub trait InternalIterator {
     /// # Panics
     /// If the iterator is not valid.
     fn value(&self) -> &[u8];
+}
+
+/// Passes every method on to what the pointer points to.
+macro_rules! pass_on {
+    () => {
+        type Error = I::Error;
+
+        #[inline]
+        fn valid(&self) -> bool {
+            (**self).valid()
+        }
+
+        fn seek_to_first(&mut self) -> Result<(), I::Error> {
+            (**self).seek_to_first()
+        }
+
+        fn seek_to_last(&mut self) -> Result<(), I::Error> {
+            (**self).seek_to_last()
+        }
+
+        fn seek(&mut self, target: InternalKey<'_>) -> Result<(), I::Error> {
+            (**self).seek(target)
+        }
+
+        fn seek_for_prev(&mut self, target: InternalKey<'_>) -> Result<(), I::Error> {
+            (**self).seek_for_prev(target)
+        }
+
+        #[inline]
+        fn next(&mut self) -> Result<(), I::Error> {
+            (**self).next()
+        }
+
+        #[inline]
+        fn prev(&mut self) -> Result<(), I::Error> {
+            (**self).prev()
+        }
+
+        #[inline]
+        fn key(&self) -> InternalKey<'_> {
+            (**self).key()
+        }
+
+        #[inline]
+        fn value(&self) -> &[u8] {
+            (**self).value()
+        }
+    };
+}
+
+impl<I: InternalIterator + ?Sized> InternalIterator for Box<I> {
+    pass_on!();
+}
+
+impl<I: InternalIterator + ?Sized> InternalIterator for &mut I {
+    pass_on!();
 }

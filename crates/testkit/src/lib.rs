@@ -1,1 +1,6 @@
-//! placeholder
+//! Test equipment that Esker's crates share. Development only: nothing here is part of the engine.
+//!
+//! Suites are called from a crate's `tests/`, never from its unit tests: there the crate would exist twice.
+#![forbid(unsafe_code)]
+
+pub mod iterator_suite;

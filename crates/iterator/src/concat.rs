@@ -1,0 +1,227 @@
+//! A sorted series of sources as one, of which only one is open at a time.
+
+use crate::InternalIterator;
+use esker_format::InternalKey;
+use std::fmt;
+
+/// A sorted, non-overlapping series of sources, opened as it is walked: the tables of one level.
+///
+/// Source `i` lies wholly before source `i + 1`. `smallest` and `largest` are bounds on what is in a source: no entry lies
+/// outside them, and they need not be entries themselves.
+pub trait Run {
+    /// How one source is walked.
+    type Iter: InternalIterator;
+
+    /// How many sources there are.
+    fn len(&self) -> usize;
+
+    /// Whether there are none.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// No entry of source `i` lies before this.
+    fn smallest(&self, i: usize) -> InternalKey<'_>;
+
+    /// No entry of source `i` lies behind this.
+    fn largest(&self, i: usize) -> InternalKey<'_>;
+
+    /// Opens source `i`.
+    ///
+    /// # Errors
+    /// Whatever keeps it from being read.
+    fn open(&self, i: usize) -> Result<Self::Iter, <Self::Iter as InternalIterator>::Error>;
+}
+
+/// Walks a [`Run`]: a seek opens one source, unless that one holds nothing on the side that is sought.
+pub struct ConcatIterator<R: Run> {
+    run: R,
+    /// The open source, with its number. A seek that lands on it again does not open it anew.
+    open: Option<(usize, R::Iter)>,
+    failed: Option<<R::Iter as InternalIterator>::Error>,
+}
+
+impl<R: Run> fmt::Debug for ConcatIterator<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let open = self.open.as_ref().map(|(i, _)| i);
+        f.debug_struct("ConcatIterator").field("sources", &self.run.len()).field("open", &open).finish_non_exhaustive()
+    }
+}
+
+impl<R: Run> ConcatIterator<R>
+where
+    <R::Iter as InternalIterator>::Error: Clone,
+{
+    /// Walks `run`. Nothing is opened, and it is not valid, until a seek.
+    pub fn new(run: R) -> Self {
+        Self { run, open: None, failed: None }
+    }
+
+    /// The series.
+    pub fn run(&self) -> &R {
+        &self.run
+    }
+
+    /// The source of the entry it stands on.
+    #[inline]
+    pub fn current(&self) -> Option<&R::Iter> {
+        match &self.open {
+            Some((_, source)) if source.valid() && self.failed.is_none() => Some(source),
+            _ => None,
+        }
+    }
+
+    /// Opens source `i`, unless it is open, and moves in it by `seek`.
+    fn enter(
+        &mut self,
+        i: usize,
+        seek: impl FnOnce(&mut R::Iter) -> Result<(), <R::Iter as InternalIterator>::Error>,
+    ) -> Result<(), <R::Iter as InternalIterator>::Error> {
+        self.failed = None;
+        let source = match self.open.take() {
+            Some((open, source)) if open == i => Ok(source),
+            _ => self.run.open(i),
+        };
+        let sought = source.and_then(|mut source| {
+            let sought = seek(&mut source);
+            self.open = Some((i, source));
+            sought
+        });
+        self.check(sought)
+    }
+
+    /// Stands nowhere.
+    fn leave(&mut self) {
+        (self.open, self.failed) = (None, None);
+    }
+
+    /// While the open source is at its end, goes to the start of the next one.
+    #[inline]
+    fn skip_forward(&mut self) -> Result<(), <R::Iter as InternalIterator>::Error> {
+        while let Some((i, source)) = &self.open
+            && !source.valid()
+            && i + 1 < self.run.len()
+        {
+            self.enter(i + 1, InternalIterator::seek_to_first)?;
+        }
+        Ok(())
+    }
+
+    /// While the open source is past its start, goes to the end of the one before.
+    #[inline]
+    fn skip_backward(&mut self) -> Result<(), <R::Iter as InternalIterator>::Error> {
+        while let Some((i, source)) = &self.open
+            && !source.valid()
+            && *i > 0
+        {
+            self.enter(i - 1, InternalIterator::seek_to_last)?;
+        }
+        Ok(())
+    }
+
+    /// Keeps an error: opening a source again might not bring it back.
+    #[inline]
+    fn check(
+        &mut self,
+        result: Result<(), <R::Iter as InternalIterator>::Error>,
+    ) -> Result<(), <R::Iter as InternalIterator>::Error> {
+        if let Err(error) = &result {
+            self.failed = Some(error.clone());
+        }
+        result
+    }
+
+    /// The open source to step in.
+    #[inline]
+    fn stepping(&mut self) -> Result<&mut R::Iter, <R::Iter as InternalIterator>::Error> {
+        if let Some(error) = &self.failed {
+            return Err(error.clone());
+        }
+        let (_, source) = self.open.as_mut().expect("a step on an iterator that stands nowhere");
+        Ok(source)
+    }
+}
+
+impl<R: Run> InternalIterator for ConcatIterator<R>
+where
+    <R::Iter as InternalIterator>::Error: Clone,
+{
+    type Error = <R::Iter as InternalIterator>::Error;
+
+    #[inline]
+    fn valid(&self) -> bool {
+        self.current().is_some()
+    }
+
+    fn seek_to_first(&mut self) -> Result<(), Self::Error> {
+        if self.run.is_empty() {
+            return Ok(());
+        }
+        self.enter(0, InternalIterator::seek_to_first)?;
+        self.skip_forward()
+    }
+
+    fn seek_to_last(&mut self) -> Result<(), Self::Error> {
+        let Some(last) = self.run.len().checked_sub(1) else { return Ok(()) };
+        self.enter(last, InternalIterator::seek_to_last)?;
+        self.skip_backward()
+    }
+
+    fn seek(&mut self, target: InternalKey<'_>) -> Result<(), Self::Error> {
+        let i = partition_point(self.run.len(), |i| self.run.largest(i) < target);
+        if i == self.run.len() {
+            self.leave();
+            return Ok(());
+        }
+        self.enter(i, |source| source.seek(target))?;
+        self.skip_forward()
+    }
+
+    fn seek_for_prev(&mut self, target: InternalKey<'_>) -> Result<(), Self::Error> {
+        let before = partition_point(self.run.len(), |i| self.run.smallest(i) <= target);
+        let Some(i) = before.checked_sub(1) else {
+            self.leave();
+            return Ok(());
+        };
+        self.enter(i, |source| source.seek_for_prev(target))?;
+        self.skip_backward()
+    }
+
+    #[inline]
+    fn next(&mut self) -> Result<(), Self::Error> {
+        let stepped = self.stepping()?.next();
+        self.check(stepped)?;
+        self.skip_forward()
+    }
+
+    #[inline]
+    fn prev(&mut self) -> Result<(), Self::Error> {
+        let stepped = self.stepping()?.prev();
+        self.check(stepped)?;
+        self.skip_backward()
+    }
+
+    #[inline]
+    fn key(&self) -> InternalKey<'_> {
+        self.current().expect("key() of an iterator that stands nowhere").key()
+    }
+
+    #[inline]
+    fn value(&self) -> &[u8] {
+        self.current().expect("value() of an iterator that stands nowhere").value()
+    }
+}
+
+/// The first of `0..len` for which `is_before` does not hold; it holds for all that come before.
+fn partition_point(len: usize, is_before: impl Fn(usize) -> bool) -> usize {
+    let (mut low, mut high) = (0, len);
+    while low < high {
+        let middle = low + (high - low) / 2;
+        if is_before(middle) {
+            low = middle + 1;
+        } else {
+            high = middle;
+        }
+    }
+    low
+}

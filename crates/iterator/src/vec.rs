@@ -1,0 +1,81 @@
+//! A sorted vector as a source: for tests, examples, and small sorted sets.
+
+use crate::InternalIterator;
+use esker_format::{InternalKey, InternalKeyBuf};
+use std::convert::Infallible;
+
+/// No position.
+const NOWHERE: usize = usize::MAX;
+
+/// Walks entries that it owns, sorted in memory.
+#[derive(Debug, Clone)]
+pub struct VecIterator {
+    entries: Vec<(InternalKeyBuf, Vec<u8>)>,
+    at: usize,
+}
+
+impl VecIterator {
+    /// Takes entries in any order, and sorts them.
+    pub fn new(mut entries: Vec<(InternalKeyBuf, Vec<u8>)>) -> Self {
+        entries.sort_by(|a, b| a.0.cmp(&b.0));
+        Self { entries, at: NOWHERE }
+    }
+
+    /// Moves to the last of the first `count` entries; nowhere if there are none.
+    fn last_of(&mut self, count: usize) {
+        self.at = count.wrapping_sub(1);
+    }
+}
+
+impl InternalIterator for VecIterator {
+    type Error = Infallible;
+
+    #[inline]
+    fn valid(&self) -> bool {
+        self.at < self.entries.len()
+    }
+
+    fn seek_to_first(&mut self) -> Result<(), Infallible> {
+        self.at = 0;
+        Ok(())
+    }
+
+    fn seek_to_last(&mut self) -> Result<(), Infallible> {
+        self.last_of(self.entries.len());
+        Ok(())
+    }
+
+    fn seek(&mut self, target: InternalKey<'_>) -> Result<(), Infallible> {
+        self.at = self.entries.partition_point(|(key, _)| key.as_ref() < target);
+        Ok(())
+    }
+
+    fn seek_for_prev(&mut self, target: InternalKey<'_>) -> Result<(), Infallible> {
+        self.last_of(self.entries.partition_point(|(key, _)| key.as_ref() <= target));
+        Ok(())
+    }
+
+    #[inline]
+    fn next(&mut self) -> Result<(), Infallible> {
+        assert!(self.valid(), "next() on an iterator that stands nowhere");
+        self.at += 1;
+        Ok(())
+    }
+
+    #[inline]
+    fn prev(&mut self) -> Result<(), Infallible> {
+        assert!(self.valid(), "prev() on an iterator that stands nowhere");
+        self.last_of(self.at);
+        Ok(())
+    }
+
+    #[inline]
+    fn key(&self) -> InternalKey<'_> {
+        self.entries[self.at].0.as_ref()
+    }
+
+    #[inline]
+    fn value(&self) -> &[u8] {
+        &self.entries[self.at].1
+    }
+}

@@ -1,0 +1,344 @@
+//! What a reader at one sequence number sees.
+//!
+//! ```text
+//!   inner:   a#9,PUT  a#4,PUT  b#7,DEL  b#3,PUT  c#8,PUT  c#5,PUT  c#2,PUT
+//!   at 7:             a=..     hidden                     c=..
+//! ```
+//! Forward, the first version at or below the sequence number decides a key, and is shown where it lies; the older ones
+//! behind it are skipped by comparing with a copy of the key. Backward, the versions come oldest first, so each that can be
+//! seen is copied as the candidate until the key changes: `inner` is then one key further, and never turns for a step.
+//!
+//! A key with many versions is left by a seek after [`SKIPS_BEFORE_SEEK`] of them, so a key overwritten a million times costs
+//! a bounded walk.
+
+use crate::{Bounds, InternalIterator};
+use esker_format::{InternalKey, SeqNo, Trailer, ValueKind};
+use std::ops::Bound;
+
+/// Versions of one key passed singly; a seek costs about as much as some tens of steps.
+const SKIPS_BEFORE_SEEK: usize = 32;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    /// Before the first seek, past an end, or after an error.
+    Nowhere,
+    /// `inner` stands on the entry shown.
+    Inner,
+    /// The entry shown is the copy; `inner` is before all versions of its key.
+    Copy,
+}
+
+/// User keys and values as seen at one sequence number: the newest version at or below it, tombstones hidden, within
+/// [`Bounds`], both ways.
+///
+/// The words of [`InternalIterator`]'s contract hold here too: not valid until a seek; past an end, only a seek makes it valid
+/// again; an error sticks until the next seek. A seek outside the bounds is clamped to them, and a step never leaves them.
+#[derive(Debug)]
+pub struct VisibleIterator<I> {
+    inner: I,
+    seq: SeqNo,
+    bounds: Bounds,
+    place: Place,
+    failed: bool,
+    /// The user key shown (`Place::Copy`), or to be skipped.
+    key: Vec<u8>,
+    value: Vec<u8>,
+    trailer: Trailer,
+}
+
+impl<I: InternalIterator> VisibleIterator<I> {
+    /// The view of `inner` at `seq` within `bounds`. It is not valid until a seek.
+    pub fn new(inner: I, seq: SeqNo, bounds: Bounds) -> Self {
+        let (key, value) = (Vec::new(), Vec::new());
+        Self { inner, seq, bounds, place: Place::Nowhere, failed: false, key, value, trailer: Trailer::MIN }
+    }
+
+    /// Whether it stands on an entry.
+    #[inline]
+    pub fn valid(&self) -> bool {
+        self.place != Place::Nowhere
+    }
+
+    /// The user key.
+    ///
+    /// # Panics
+    /// If the iterator is not valid.
+    #[inline]
+    pub fn key(&self) -> &[u8] {
+        match self.place {
+            Place::Inner => self.inner.key().user_key,
+            Place::Copy => &self.key,
+            Place::Nowhere => panic!("key() of an iterator that stands nowhere"),
+        }
+    }
+
+    /// The value.
+    ///
+    /// # Panics
+    /// If the iterator is not valid.
+    #[inline]
+    pub fn value(&self) -> &[u8] {
+        match self.place {
+            Place::Inner => self.inner.value(),
+            Place::Copy => &self.value,
+            Place::Nowhere => panic!("value() of an iterator that stands nowhere"),
+        }
+    }
+
+    /// Which version it is.
+    ///
+    /// # Panics
+    /// If the iterator is not valid.
+    #[inline]
+    pub fn trailer(&self) -> Trailer {
+        match self.place {
+            Place::Inner => self.inner.key().trailer,
+            Place::Copy => self.trailer,
+            Place::Nowhere => panic!("trailer() of an iterator that stands nowhere"),
+        }
+    }
+
+    /// The inner iterator, if it stands on the very entry that is shown: so after a seek or step forward. A caller who can
+    /// take a value without a copy does it there.
+    #[inline]
+    pub fn inner_at_entry(&self) -> Option<&I> {
+        (self.place == Place::Inner).then_some(&self.inner)
+    }
+
+    /// The sequence number it sees.
+    pub fn seq(&self) -> SeqNo {
+        self.seq
+    }
+
+    /// The range it keeps to.
+    pub fn bounds(&self) -> &Bounds {
+        &self.bounds
+    }
+
+    /// Moves to the first entry within the bounds.
+    ///
+    /// # Errors
+    /// That of the inner iterator; it sticks until the next seek.
+    pub fn seek_to_first(&mut self) -> Result<(), I::Error> {
+        self.place = Place::Nowhere;
+        let sought = match &self.bounds.lower {
+            Bound::Included(key) => self.inner.seek(InternalKey::seek(key, self.seq)),
+            Bound::Excluded(key) => self.inner.seek(InternalKey::behind_all(key)),
+            Bound::Unbounded => self.inner.seek_to_first(),
+        };
+        let found = sought.and_then(|()| self.find_forward());
+        self.check(found)
+    }
+
+    /// Moves to the last entry within the bounds.
+    ///
+    /// # Errors
+    /// As [`Self::seek_to_first`].
+    pub fn seek_to_last(&mut self) -> Result<(), I::Error> {
+        self.place = Place::Nowhere;
+        let sought = match &self.bounds.upper {
+            Bound::Included(key) => self.inner.seek_for_prev(InternalKey::behind_all(key)),
+            Bound::Excluded(key) => self.inner.seek_for_prev(InternalKey::before_all(key)),
+            Bound::Unbounded => self.inner.seek_to_last(),
+        };
+        let found = sought.and_then(|()| self.find_backward());
+        self.check(found)
+    }
+
+    /// Moves to the first entry at or behind `key`.
+    ///
+    /// # Errors
+    /// As [`Self::seek_to_first`].
+    pub fn seek(&mut self, key: &[u8]) -> Result<(), I::Error> {
+        if !self.bounds.reaches_down_to(key) {
+            return self.seek_to_first();
+        }
+        self.place = Place::Nowhere;
+        let sought = self.inner.seek(InternalKey::seek(key, self.seq));
+        let found = sought.and_then(|()| self.find_forward());
+        self.check(found)
+    }
+
+    /// Moves to the last entry at or before `key`.
+    ///
+    /// # Errors
+    /// As [`Self::seek_to_first`].
+    pub fn seek_for_prev(&mut self, key: &[u8]) -> Result<(), I::Error> {
+        if !self.bounds.reaches_up_to(key) {
+            return self.seek_to_last();
+        }
+        self.place = Place::Nowhere;
+        let sought = self.inner.seek_for_prev(InternalKey::behind_all(key));
+        let found = sought.and_then(|()| self.find_backward());
+        self.check(found)
+    }
+
+    /// Moves to the next entry.
+    ///
+    /// # Errors
+    /// As [`Self::seek_to_first`].
+    ///
+    /// # Panics
+    /// If the iterator is not valid and has no error to return.
+    #[inline]
+    pub fn next(&mut self) -> Result<(), I::Error> {
+        let left = match self.place {
+            Place::Inner => {
+                self.place = Place::Nowhere;
+                self.skip_key_forward()
+            }
+            Place::Copy => {
+                self.place = Place::Nowhere;
+                self.inner.seek(InternalKey::behind_all(&self.key))
+            }
+            Place::Nowhere => return self.fail_again(I::next),
+        };
+        let found = left.and_then(|()| self.find_forward());
+        self.check(found)
+    }
+
+    /// Moves to the entry before.
+    ///
+    /// # Errors
+    /// As [`Self::seek_to_first`].
+    ///
+    /// # Panics
+    /// If the iterator is not valid and has no error to return.
+    #[inline]
+    pub fn prev(&mut self) -> Result<(), I::Error> {
+        let left = match self.place {
+            Place::Inner => {
+                self.place = Place::Nowhere;
+                self.copy_key();
+                self.inner.seek_for_prev(InternalKey::before_all(&self.key))
+            }
+            Place::Copy => {
+                self.place = Place::Nowhere;
+                Ok(())
+            }
+            Place::Nowhere => return self.fail_again(I::prev),
+        };
+        let found = left.and_then(|()| self.find_backward());
+        self.check(found)
+    }
+
+    /// From any entry, goes forward to the first that is to be shown; `place` says whether there was one.
+    #[inline]
+    fn find_forward(&mut self) -> Result<(), I::Error> {
+        let (mut too_new, mut last) = (0, Trailer::MAX);
+        while self.inner.valid() {
+            let InternalKey { user_key, trailer } = self.inner.key();
+            if !self.bounds.reaches_up_to(user_key) {
+                return Ok(());
+            }
+            if trailer.seq() > self.seq {
+                // Of one key, trailers descend: where they do not, this is another key.
+                too_new = if trailer < last { too_new + 1 } else { 0 };
+                last = trailer;
+                if too_new < SKIPS_BEFORE_SEEK {
+                    self.inner.next()?;
+                } else {
+                    too_new = 0;
+                    self.copy_key();
+                    self.inner.seek(InternalKey::seek(&self.key, self.seq))?;
+                }
+                continue;
+            }
+            match trailer.kind() {
+                ValueKind::Put => {
+                    self.place = Place::Inner;
+                    return Ok(());
+                }
+                ValueKind::Delete => self.skip_key_forward()?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Goes behind the versions of the key that `inner` stands on.
+    #[inline]
+    fn skip_key_forward(&mut self) -> Result<(), I::Error> {
+        self.copy_key();
+        for _ in 0..SKIPS_BEFORE_SEEK {
+            self.inner.next()?;
+            if !self.inner.valid() || self.inner.key().user_key != self.key {
+                return Ok(());
+            }
+        }
+        self.inner.seek(InternalKey::behind_all(&self.key))
+    }
+
+    /// From any entry, goes backward to the first key that is to be shown, and copies it; `place` says whether there was one.
+    #[inline]
+    fn find_backward(&mut self) -> Result<(), I::Error> {
+        while self.inner.valid() {
+            if !self.bounds.reaches_down_to(self.inner.key().user_key) {
+                return Ok(());
+            }
+            self.copy_key();
+            if self.copy_newest()? {
+                self.place = Place::Copy;
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    /// From the oldest version of `self.key`, goes before all of them, and copies the newest that can be seen. Returns
+    /// whether that one is a value.
+    #[inline]
+    fn copy_newest(&mut self) -> Result<bool, I::Error> {
+        let mut is_put = false;
+        for _ in 0..SKIPS_BEFORE_SEEK {
+            let trailer = self.inner.key().trailer;
+            if trailer.seq() <= self.seq {
+                is_put = self.copy_version(trailer);
+            }
+            self.inner.prev()?;
+            if !self.inner.valid() || self.inner.key().user_key != self.key {
+                return Ok(is_put);
+            }
+        }
+        // Many versions: go straight to the one that counts, which may lie further on or have been passed.
+        self.inner.seek(InternalKey::seek(&self.key, self.seq))?;
+        if self.inner.valid() && self.inner.key().user_key == self.key {
+            is_put = self.copy_version(self.inner.key().trailer);
+        }
+        self.inner.seek_for_prev(InternalKey::before_all(&self.key))?;
+        Ok(is_put)
+    }
+
+    /// Copies the version that `inner` stands on. Returns whether it is a value.
+    #[inline]
+    fn copy_version(&mut self, trailer: Trailer) -> bool {
+        self.trailer = trailer;
+        self.value.clear();
+        match trailer.kind() {
+            ValueKind::Put => self.value.extend_from_slice(self.inner.value()),
+            ValueKind::Delete => {}
+        }
+        trailer.kind() == ValueKind::Put
+    }
+
+    #[inline]
+    fn copy_key(&mut self) {
+        self.key.clear();
+        self.key.extend_from_slice(self.inner.key().user_key);
+    }
+
+    /// An error ends the walk. It is not kept here: the inner iterator returns it again.
+    #[inline]
+    fn check(&mut self, result: Result<(), I::Error>) -> Result<(), I::Error> {
+        self.failed = result.is_err();
+        if self.failed {
+            self.place = Place::Nowhere;
+        }
+        result
+    }
+
+    #[cold]
+    fn fail_again(&mut self, step: impl FnOnce(&mut I) -> Result<(), I::Error>) -> Result<(), I::Error> {
+        assert!(self.failed, "a step on an iterator that stands nowhere");
+        step(&mut self.inner)
+    }
+}

@@ -1,0 +1,112 @@
+//! Every iterator of this crate against the contract.
+
+use esker_format::InternalKey;
+use esker_iterator::{ConcatIterator, InternalIterator, MergingIterator, Run, VecIterator};
+use esker_testkit::iterator_suite::{self, Entry};
+use std::convert::Infallible;
+
+#[test]
+fn vec() {
+    iterator_suite::run(|entries| VecIterator::new(entries.to_vec()));
+}
+
+#[test]
+fn behind_a_pointer() {
+    iterator_suite::run(|entries| -> Box<dyn InternalIterator<Error = Infallible>> {
+        Box::new(VecIterator::new(entries.to_vec()))
+    });
+}
+
+/// Deals entries to `count` sources in runs of growing length, so that the lead changes often here and seldom there.
+fn merged(entries: &[Entry], count: usize) -> MergingIterator<VecIterator> {
+    let mut dealt = vec![Vec::new(); count];
+    for (i, entry) in entries.iter().enumerate() {
+        let turn = (i as f64).sqrt() as usize;
+        dealt[turn * turn % 7 * 5 % count].push(entry.clone());
+    }
+    MergingIterator::new(dealt.into_iter().map(VecIterator::new).collect())
+}
+
+#[test]
+fn merging_one() {
+    iterator_suite::run(|entries| merged(entries, 1));
+}
+
+#[test]
+fn merging_two() {
+    iterator_suite::run(|entries| merged(entries, 2));
+}
+
+#[test]
+fn merging_three() {
+    iterator_suite::run(|entries| merged(entries, 3));
+}
+
+#[test]
+fn merging_nine_of_which_some_are_empty() {
+    iterator_suite::run(|entries| merged(entries, 9));
+}
+
+#[test]
+fn merging_entries_dealt_one_by_one() {
+    iterator_suite::run(|entries| {
+        let deal = |c| entries.iter().skip(c).step_by(5).cloned().collect();
+        MergingIterator::new((0..5).map(|c| VecIterator::new(deal(c))).collect())
+    });
+}
+
+/// Merges nested in merges, as the engine's levels are.
+#[test]
+fn merging_merges() {
+    iterator_suite::run(|entries| {
+        let (even, odd): (Vec<_>, Vec<_>) = entries.iter().cloned().enumerate().partition(|(i, _)| i % 2 == 0);
+        let half = |half: Vec<(usize, Entry)>| merged(&half.into_iter().map(|(_, e)| e).collect::<Vec<_>>(), 3);
+        MergingIterator::new(vec![half(even), half(odd)])
+    });
+}
+
+/// Entries cut into sources of one length. Each is followed by an empty one, which claims the place of the last entry.
+struct Cut(Vec<Vec<Entry>>);
+
+impl Cut {
+    fn new(entries: &[Entry], length: usize) -> Self {
+        Self(entries.chunks(length).map(<[_]>::to_vec).collect())
+    }
+}
+
+impl Run for Cut {
+    type Iter = VecIterator;
+
+    fn len(&self) -> usize {
+        2 * self.0.len()
+    }
+
+    fn smallest(&self, i: usize) -> InternalKey<'_> {
+        let source = &self.0[i / 2];
+        if i % 2 == 0 { source[0].0.as_ref() } else { source[source.len() - 1].0.as_ref() }
+    }
+
+    fn largest(&self, i: usize) -> InternalKey<'_> {
+        let source = &self.0[i / 2];
+        source[source.len() - 1].0.as_ref()
+    }
+
+    fn open(&self, i: usize) -> Result<VecIterator, Infallible> {
+        Ok(VecIterator::new(if i % 2 == 0 { self.0[i / 2].clone() } else { Vec::new() }))
+    }
+}
+
+#[test]
+fn concatenated() {
+    for length in [1, 7, 10_000] {
+        iterator_suite::run(|entries| ConcatIterator::new(Cut::new(entries, length)));
+    }
+}
+
+#[test]
+fn merging_concatenated() {
+    iterator_suite::run(|entries| {
+        let (few, many) = entries.split_at(entries.len() / 3);
+        MergingIterator::new(vec![ConcatIterator::new(Cut::new(many, 5)), ConcatIterator::new(Cut::new(few, 2))])
+    });
+}

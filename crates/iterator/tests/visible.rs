@@ -1,0 +1,168 @@
+//! The view at one sequence number against a map, and the words of the contract.
+
+use esker_format::SeqNo;
+use esker_iterator::{Bounds, InternalIterator, MergingIterator, VecIterator, VisibleIterator};
+use esker_testkit::iterator_suite::{Entry, any_entries, any_user_key, entries, visible};
+use proptest::collection::vec;
+use proptest::prelude::*;
+use std::ops::Bound;
+
+/// Two sources, dealt one by one.
+fn merged(entries: &[Entry]) -> MergingIterator<VecIterator> {
+    let deal = |c| VecIterator::new(entries.iter().skip(c).step_by(2).cloned().collect());
+    MergingIterator::new(vec![deal(0), deal(1)])
+}
+
+#[derive(Debug, Clone)]
+enum Move {
+    First,
+    Last,
+    Next,
+    Prev,
+    Seek(Vec<u8>),
+    SeekForPrev(Vec<u8>),
+}
+
+fn any_move() -> impl Strategy<Value = Move> {
+    prop_oneof![
+        1 => Just(Move::First),
+        1 => Just(Move::Last),
+        9 => Just(Move::Next),
+        9 => Just(Move::Prev),
+        2 => any_user_key().prop_map(Move::Seek),
+        2 => any_user_key().prop_map(Move::SeekForPrev),
+    ]
+}
+
+fn any_bound() -> impl Strategy<Value = Bound<Vec<u8>>> {
+    prop_oneof![
+        any_user_key().prop_map(Bound::Included),
+        any_user_key().prop_map(Bound::Excluded),
+        Just(Bound::Unbounded),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 96, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// One walk at each sequence number. Bounds may cross: then nothing is ever shown.
+    #[test]
+    fn shows_what_a_map_holds(
+        entries in any_entries(0..100),
+        (lower, upper) in (any_bound(), any_bound()),
+        moves in vec(any_move(), 1..40),
+    ) {
+        for seq in (0..31).map(SeqNo) {
+            let bounds = Bounds::new(lower.as_ref().map(|k| &k[..]), upper.as_ref().map(|k| &k[..]));
+            let mut model = visible(&entries, seq);
+            model.retain(|key, _| bounds.contains(key));
+            let model: Vec<_> = model.into_iter().collect();
+            let mut view = VisibleIterator::new(merged(&entries), seq, bounds);
+            let mut at = usize::MAX;
+            for step in &moves {
+                match step {
+                    Move::First => { at = 0; view.seek_to_first() }
+                    Move::Last => { at = model.len().wrapping_sub(1); view.seek_to_last() }
+                    Move::Seek(key) => { at = model.partition_point(|(k, _)| k < key); view.seek(key) }
+                    Move::SeekForPrev(key) => {
+                        at = model.partition_point(|(k, _)| k <= key).wrapping_sub(1);
+                        view.seek_for_prev(key)
+                    }
+                    Move::Next if at < model.len() => { at += 1; view.next() }
+                    Move::Prev if at < model.len() => { at = at.wrapping_sub(1); view.prev() }
+                    Move::Next | Move::Prev => Ok(()),
+                }.unwrap();
+                let shown = view.valid().then(|| (view.key().to_vec(), view.value().to_vec()));
+                prop_assert_eq!(shown.as_ref(), model.get(at), "after {:?} at {}", step, seq);
+                if view.valid() {
+                    prop_assert!(view.trailer().seq() <= seq);
+                }
+            }
+        }
+    }
+}
+
+fn view(text: &str, seq: u64) -> VisibleIterator<VecIterator> {
+    VisibleIterator::new(VecIterator::new(entries(text)), SeqNo(seq), Bounds::default())
+}
+
+fn forward(view: &mut VisibleIterator<impl InternalIterator>) -> String {
+    let mut seen = String::new();
+    assert!(view.seek_to_first().is_ok());
+    while view.valid() {
+        seen += &format!("{}={} ", view.key().escape_ascii(), view.value().escape_ascii());
+        assert!(view.next().is_ok());
+    }
+    seen
+}
+
+fn backward(view: &mut VisibleIterator<impl InternalIterator>) -> String {
+    let mut seen = String::new();
+    assert!(view.seek_to_last().is_ok());
+    while view.valid() {
+        seen += &format!("{}={} ", view.key().escape_ascii(), view.value().escape_ascii());
+        assert!(view.prev().is_ok());
+    }
+    seen
+}
+
+#[test]
+fn as_drawn_in_the_module_comment() {
+    let text = "a#9,PUT:9 a#4,PUT:4 b#7,DEL b#3,PUT:3 c#8,PUT:8 c#5,PUT:5 c#2,PUT:2";
+    assert_eq!(forward(&mut view(text, 7)), "a=4 c=5 ");
+    assert_eq!(backward(&mut view(text, 7)), "c=5 a=4 ");
+    assert_eq!(forward(&mut view(text, 3)), "b=3 c=2 ");
+    assert_eq!(forward(&mut view(text, 1)), "");
+}
+
+/// A key overwritten or rewritten thousands of times is left by a seek, wherever among its versions the reader stands.
+#[test]
+fn a_key_of_many_versions_between_two_others() {
+    for (kind, newest) in [("PUT:", true), ("DEL", false)] {
+        let versions: String = (2..2000).map(|seq| format!("k#{seq},{kind} ")).collect();
+        let text = format!("j#1,PUT {versions} l#1,PUT");
+        for seq in [1, 2, 3, 30, 31, 32, 33, 34, 35, 1000, 1960, 1970, 1998, 1999, 5000] {
+            let expected = if newest && seq > 1 { "j= k= l= " } else { "j= l= " };
+            let mut view = view(&text, seq);
+            assert_eq!(forward(&mut view), expected, "at {seq}");
+            let reversed: String = expected.split_inclusive(' ').rev().collect();
+            assert_eq!(backward(&mut view), reversed, "at {seq}");
+            view.seek(b"k").unwrap();
+            if newest && seq > 1 {
+                assert_eq!(view.trailer().seq(), SeqNo(seq.min(1999)));
+                view.prev().unwrap();
+                assert_eq!(view.key(), b"j");
+                view.next().unwrap();
+                assert_eq!(view.trailer().seq(), SeqNo(seq.min(1999)));
+                view.seek_for_prev(b"kk").unwrap();
+                assert_eq!(view.trailer().seq(), SeqNo(seq.min(1999)));
+            }
+            view.next().unwrap();
+            assert_eq!(view.valid().then(|| view.key()), (newest && seq > 1).then_some(&b"l"[..]));
+        }
+    }
+}
+
+#[test]
+fn bounds_that_cross_hold_nothing() {
+    let inner = || VecIterator::new(entries("a#1,PUT b#1,PUT c#1,PUT d#1,PUT"));
+    let bounds = Bounds::new(Bound::Included(b"d"), Bound::Excluded(b"b"));
+    let mut view = VisibleIterator::new(inner(), SeqNo(9), bounds);
+    assert_eq!((forward(&mut view), backward(&mut view)), (String::new(), String::new()));
+    for key in [&b""[..], b"a", b"b", b"c", b"d", b"e"] {
+        view.seek(key).unwrap();
+        assert!(!view.valid());
+        view.seek_for_prev(key).unwrap();
+        assert!(!view.valid());
+    }
+}
+
+#[test]
+fn a_value_can_be_taken_from_the_source_where_the_source_stands_on_it() {
+    let mut view = view("a#1,PUT:x b#1,PUT:y", 9);
+    assert!(view.inner_at_entry().is_none());
+    view.seek_to_first().unwrap();
+    assert_eq!(view.inner_at_entry().unwrap().value(), b"x");
+    view.seek_to_last().unwrap();
+    assert_eq!((view.value(), view.inner_at_entry().is_none()), (&b"y"[..], true));
+}

@@ -1,0 +1,400 @@
+//! What every [`InternalIterator`] must do, against a sorted vector.
+//!
+//! ```
+//! use esker_iterator::VecIterator;
+//! use esker_testkit::iterator_suite;
+//!
+//! iterator_suite::run(|entries| VecIterator::new(entries.to_vec()));
+//! ```
+
+use esker_format::{InternalKey, InternalKeyBuf, SeqNo, Trailer, ValueKind};
+use esker_iterator::InternalIterator;
+use proptest::collection::{btree_map, vec};
+use proptest::prelude::*;
+use proptest::sample::Index;
+use proptest::test_runner::{Config, TestCaseError, TestRunner};
+use std::collections::BTreeMap;
+use std::fmt::Debug;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+/// A version and its value.
+pub type Entry = (InternalKeyBuf, Vec<u8>);
+
+/// Random cases of one run.
+const CASES: u32 = 48;
+
+/// Runs the suite on what `make` builds of sorted entries with unique keys, which may be none.
+///
+/// # Panics
+/// If an iterator does not do what the contract says.
+pub fn run<I>(make: impl Fn(&[Entry]) -> I)
+where
+    I: InternalIterator,
+    I::Error: Debug,
+{
+    let mut none = make(&[]);
+    for seek in [I::seek_to_first, I::seek_to_last, |i: &mut I| i.seek(BEFORE_ALL), |i: &mut I| i.seek_for_prev(BEHIND)]
+    {
+        assert!(!none.valid());
+        seek(&mut none).unwrap();
+    }
+    assert!(!none.valid(), "there is no entry to stand on");
+    run_filled(make);
+}
+
+/// As [`run`], for sources that hold one entry or more.
+///
+/// # Panics
+/// If an iterator does not do what the contract says.
+pub fn run_filled<I>(make: impl Fn(&[Entry]) -> I)
+where
+    I: InternalIterator,
+    I::Error: Debug,
+{
+    for sample in samples() {
+        both_ways(&mut make(&sample), &sample);
+        every_seek(&mut make(&sample), &sample);
+        past_the_ends(&make, &sample);
+    }
+    let cases = (any_entries(1..120), vec(any_move(), 1..150));
+    TestRunner::new(Config { cases: CASES, failure_persistence: None, ..Config::default() })
+        .run(&cases, |(entries, moves)| {
+            both_ways(&mut make(&entries), &entries);
+            walk(&mut make(&entries), &entries, &moves)
+        })
+        .unwrap_or_else(|failure| panic!("{failure}"));
+}
+
+/// Entries in the field's notation: `a#3,PUT:x b#2,DEL`. Sorted.
+///
+/// # Panics
+/// If the text is not in the notation.
+pub fn entries(text: &str) -> Vec<Entry> {
+    let mut entries: Vec<_> = text.split_whitespace().map(entry).collect();
+    entries.sort();
+    entries
+}
+
+fn entry(text: &str) -> Entry {
+    let parsed = text.split_once('#').and_then(|(key, rest)| {
+        let (seq, rest) = rest.split_once(',')?;
+        let (kind, value) = rest.split_once(':').unwrap_or((rest, ""));
+        let kind = match kind {
+            "PUT" => ValueKind::Put,
+            "DEL" => ValueKind::Delete,
+            _ => return None,
+        };
+        let key = InternalKey::new(key.as_bytes(), SeqNo(seq.parse().ok()?), kind);
+        Some((key.to_buf(), value.as_bytes().to_vec()))
+    });
+    parsed.unwrap_or_else(|| panic!("not an entry: {text}"))
+}
+
+/// User keys that are awkward: short ones over few bytes, so that many are prefixes of others, some longer than a machine word,
+/// empty ones and runs of 0xff.
+pub fn any_user_key() -> impl Strategy<Value = Vec<u8>> {
+    let byte = || prop_oneof![Just(0), Just(b'a'), Just(b'b'), Just(0xff)];
+    prop_oneof![
+        3 => vec(byte(), 0..4),
+        1 => vec(byte(), 0..4).prop_map(|tail| [b"a rather long prefix", &tail[..]].concat()),
+        1 => vec(byte(), 6..10),
+    ]
+}
+
+/// Sorted entries with unique keys, several versions of many user keys, and a long value now and then.
+pub fn any_entries(count: std::ops::Range<usize>) -> impl Strategy<Value = Vec<Entry>> {
+    let value = prop_oneof![9 => vec(any::<u8>(), 0..20), 1 => vec(any::<u8>(), 3000..5000)];
+    btree_map((any_user_key(), 1..30u64), proptest::option::weighted(0.8, value), count).prop_map(|entries| {
+        let mut entries: Vec<_> = entries
+            .into_iter()
+            .map(|((key, seq), value)| {
+                let kind = if value.is_some() { ValueKind::Put } else { ValueKind::Delete };
+                (InternalKey::new(&key, SeqNo(seq), kind).to_buf(), value.unwrap_or_default())
+            })
+            .collect();
+        entries.sort();
+        entries
+    })
+}
+
+const BEFORE_ALL: InternalKey<'static> = InternalKey { user_key: b"", trailer: Trailer::MAX };
+const BEHIND: InternalKey<'static> = InternalKey { user_key: &[0xff; 64], trailer: Trailer::MIN };
+
+/// Sorted sets that have broken iterators before.
+fn samples() -> Vec<Vec<Entry>> {
+    let put = |key: &[u8], seq| (InternalKey::new(key, SeqNo(seq), ValueKind::Put).to_buf(), vec![seq as u8; 3]);
+    let mut many_versions: Vec<_> = (1..=500).map(|seq| put(b"k", seq)).collect();
+    many_versions.push(put(b"j", 7));
+    many_versions.push(put(b"l", 7));
+    let mut samples = vec![
+        entries("a#1,PUT:x"),
+        entries("#1,DEL"),
+        entries("#2,PUT #1,PUT:x a#3,DEL"),
+        entries("a#3,PUT:x a#2,DEL a#1,PUT:y b#9,DEL ba#8,PUT:z"),
+        vec![put(&[0xff; 40], 9), put(&[0xff; 40], 1), put(&[0xff; 39], 3), put(&[0xff], SeqNo::MAX.0)],
+        vec![put(&[7; esker_format::KEY_BYTES_MAX], 9), put(&[7; esker_format::KEY_BYTES_MAX], 8), put(b"a", 1)],
+        many_versions,
+        (0..3000u32).map(|i| put(format!("key{:06}", i * 7 % 3000).as_bytes(), 1)).collect(),
+    ];
+    samples.iter_mut().for_each(|sample| sample.sort());
+    samples
+}
+
+/// A move of a random walk. Targets are entries of the source, or keys made up.
+#[derive(Debug, Clone)]
+enum Move {
+    First,
+    Last,
+    Next,
+    Prev,
+    Seek(Target),
+    SeekForPrev(Target),
+}
+
+#[derive(Debug, Clone)]
+enum Target {
+    Entry(Index),
+    Key(Vec<u8>, u64),
+}
+
+fn any_move() -> impl Strategy<Value = Move> {
+    let target = || {
+        prop_oneof![
+            any::<Index>().prop_map(Target::Entry),
+            (any_user_key(), prop_oneof![Just(0), 1..30u64, Just(SeqNo::MAX.0)]).prop_map(|(k, s)| Target::Key(k, s)),
+        ]
+    };
+    prop_oneof![
+        1 => Just(Move::First),
+        1 => Just(Move::Last),
+        12 => Just(Move::Next),
+        12 => Just(Move::Prev),
+        3 => target().prop_map(Move::Seek),
+        3 => target().prop_map(Move::SeekForPrev),
+    ]
+}
+
+impl Target {
+    fn of<'a>(&'a self, entries: &'a [Entry]) -> InternalKey<'a> {
+        match self {
+            Self::Entry(index) => index.get(entries).0.as_ref(),
+            Self::Key(key, seq) => InternalKey::seek(key, SeqNo(*seq)),
+        }
+    }
+}
+
+/// Where the model stands: the index of an entry, or out of the range for nowhere.
+const NOWHERE: usize = usize::MAX;
+
+fn at_or_behind(entries: &[Entry], target: InternalKey<'_>) -> usize {
+    entries.partition_point(|(key, _)| key.as_ref() < target)
+}
+
+fn at_or_before(entries: &[Entry], target: InternalKey<'_>) -> usize {
+    entries.partition_point(|(key, _)| key.as_ref() <= target).wrapping_sub(1)
+}
+
+fn stands_at<I: InternalIterator>(iter: &I, entries: &[Entry], at: usize) -> Result<(), TestCaseError> {
+    let expected = entries.get(at).map(|(key, value)| (key.as_ref(), &value[..]));
+    let found = iter.valid().then(|| (iter.key(), iter.value()));
+    prop_assert_eq!(found, expected, "at {} of {}", at as isize, entries.len());
+    Ok(())
+}
+
+fn walk<I: InternalIterator>(iter: &mut I, entries: &[Entry], moves: &[Move]) -> Result<(), TestCaseError>
+where
+    I::Error: Debug,
+{
+    let mut at = NOWHERE;
+    stands_at(iter, entries, at)?;
+    for step in moves {
+        match step {
+            Move::First => (at, _) = (0, iter.seek_to_first().unwrap()),
+            Move::Last => (at, _) = (entries.len() - 1, iter.seek_to_last().unwrap()),
+            Move::Seek(target) => {
+                at = at_or_behind(entries, target.of(entries));
+                iter.seek(target.of(entries)).unwrap();
+            }
+            Move::SeekForPrev(target) => {
+                at = at_or_before(entries, target.of(entries));
+                iter.seek_for_prev(target.of(entries)).unwrap();
+            }
+            Move::Next if at < entries.len() => (at, _) = (at + 1, iter.next().unwrap()),
+            Move::Prev if at < entries.len() => (at, _) = (at.wrapping_sub(1), iter.prev().unwrap()),
+            Move::Next | Move::Prev => {}
+        }
+        stands_at(iter, entries, at)?;
+    }
+    Ok(())
+}
+
+/// Forward, backward, and one step back at every entry on the way.
+fn both_ways<I: InternalIterator>(iter: &mut I, entries: &[Entry])
+where
+    I::Error: Debug,
+{
+    let check = |iter: &I, at| stands_at(iter, entries, at).unwrap_or_else(|failure| panic!("{failure}"));
+    iter.seek_to_first().unwrap();
+    for at in 0..entries.len() {
+        check(iter, at);
+        iter.next().unwrap();
+    }
+    assert!(!iter.valid(), "past the end");
+    iter.seek_to_last().unwrap();
+    for at in (0..entries.len()).rev() {
+        check(iter, at);
+        iter.prev().unwrap();
+    }
+    assert!(!iter.valid(), "past the start");
+    iter.seek_to_first().unwrap();
+    for at in 1..entries.len() {
+        iter.next().unwrap();
+        iter.prev().unwrap();
+        check(iter, at - 1);
+        iter.next().unwrap();
+        check(iter, at);
+    }
+}
+
+/// Seeks at, just before and just behind every entry.
+fn every_seek<I: InternalIterator>(iter: &mut I, entries: &[Entry])
+where
+    I::Error: Debug,
+{
+    let check = |iter: &I, at| stands_at(iter, entries, at).unwrap_or_else(|failure| panic!("{failure}"));
+    let beside = |key: &InternalKeyBuf, bits: u64| (key.user_key.clone(), Trailer::from_bits(bits));
+    for (key, _) in entries {
+        let bits = key.trailer.to_bits();
+        for (user_key, trailer) in [
+            beside(key, bits),
+            beside(key, bits - 1),
+            beside(key, bits + 1),
+            beside(key, u64::MAX),
+            beside(key, 0),
+            ([&key.user_key[..], &[0]].concat().into(), Trailer::MAX),
+        ] {
+            let target = InternalKey { user_key: &user_key, trailer };
+            iter.seek(target).unwrap();
+            check(iter, at_or_behind(entries, target));
+            iter.seek_for_prev(target).unwrap();
+            check(iter, at_or_before(entries, target));
+        }
+    }
+    iter.seek(BEHIND).unwrap();
+    check(iter, entries.len());
+    iter.seek_for_prev(BEFORE_ALL).unwrap();
+    check(iter, NOWHERE);
+}
+
+/// An exhausted iterator is left by a seek only: a step is a bug of the caller.
+fn past_the_ends<I: InternalIterator>(make: &impl Fn(&[Entry]) -> I, entries: &[Entry])
+where
+    I::Error: Debug,
+{
+    let exhausted = |backward: bool| {
+        let mut iter = make(entries);
+        if backward {
+            iter.seek_to_first().unwrap();
+            iter.prev().unwrap();
+        } else {
+            iter.seek_to_last().unwrap();
+            iter.next().unwrap();
+        }
+        assert!(!iter.valid());
+        iter
+    };
+    for backward in [false, true] {
+        for step in [I::next, I::prev] {
+            let mut iter = exhausted(backward);
+            let stepped = catch_unwind(AssertUnwindSafe(|| step(&mut iter).is_ok() && iter.valid()));
+            assert!(stepped.is_err(), "a step from nowhere must panic");
+        }
+        let mut iter = exhausted(backward);
+        iter.seek_to_first().unwrap();
+        stands_at(&iter, entries, 0).unwrap();
+    }
+}
+
+/// Walks entries as [`esker_iterator::VecIterator`] does, but its `n`th move fails, and so do the moves that follow until a seek.
+#[derive(Debug, Clone)]
+pub struct FailingIterator {
+    inner: esker_iterator::VecIterator,
+    moves_left: usize,
+    failed: bool,
+}
+
+/// What a [`FailingIterator`] returns.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure;
+
+impl FailingIterator {
+    /// Fails once, after `moves` moves that succeed. `usize::MAX`: never.
+    pub fn new(entries: Vec<Entry>, moves: usize) -> Self {
+        Self { inner: esker_iterator::VecIterator::new(entries), moves_left: moves, failed: false }
+    }
+
+    fn count(&mut self) -> Result<(), Failure> {
+        self.failed = self.moves_left == 0;
+        self.moves_left = self.moves_left.wrapping_sub(1);
+        if self.failed { Err(Failure) } else { Ok(()) }
+    }
+
+    fn step(&mut self) -> Result<(), Failure> {
+        if self.failed { Err(Failure) } else { self.count() }
+    }
+}
+
+impl InternalIterator for FailingIterator {
+    type Error = Failure;
+
+    fn valid(&self) -> bool {
+        !self.failed && self.inner.valid()
+    }
+
+    fn seek_to_first(&mut self) -> Result<(), Failure> {
+        self.count().map(|()| self.inner.seek_to_first().unwrap_or_else(|never| match never {}))
+    }
+
+    fn seek_to_last(&mut self) -> Result<(), Failure> {
+        self.count().map(|()| self.inner.seek_to_last().unwrap_or_else(|never| match never {}))
+    }
+
+    fn seek(&mut self, target: InternalKey<'_>) -> Result<(), Failure> {
+        self.count().map(|()| self.inner.seek(target).unwrap_or_else(|never| match never {}))
+    }
+
+    fn seek_for_prev(&mut self, target: InternalKey<'_>) -> Result<(), Failure> {
+        self.count().map(|()| self.inner.seek_for_prev(target).unwrap_or_else(|never| match never {}))
+    }
+
+    fn next(&mut self) -> Result<(), Failure> {
+        self.step().map(|()| self.inner.next().unwrap_or_else(|never| match never {}))
+    }
+
+    fn prev(&mut self) -> Result<(), Failure> {
+        self.step().map(|()| self.inner.prev().unwrap_or_else(|never| match never {}))
+    }
+
+    fn key(&self) -> InternalKey<'_> {
+        self.inner.key()
+    }
+
+    fn value(&self) -> &[u8] {
+        self.inner.value()
+    }
+}
+
+/// The oracle of a visible view: user key to value, of `entries` as seen at `seq`.
+pub fn visible(entries: &[Entry], seq: SeqNo) -> BTreeMap<Vec<u8>, Vec<u8>> {
+    let mut seen = BTreeMap::new();
+    // Oldest first, so that a newer version replaces an older one.
+    let mut by_seq: Vec<_> = entries.iter().filter(|(key, _)| key.trailer.seq() <= seq).collect();
+    by_seq.sort_by_key(|(key, _)| key.trailer);
+    for (key, value) in by_seq {
+        match key.trailer.kind() {
+            ValueKind::Put => seen.insert(key.user_key.to_vec(), value.clone()),
+            ValueKind::Delete => seen.remove(&key.user_key[..]),
+        };
+    }
+    seen
+}
