@@ -82,7 +82,9 @@ impl WriteBatch {
     }
 
     fn push(&mut self, kind: ValueKind, keyspace: KeyspaceId, key: &[u8], value: Option<&[u8]>) -> &mut Self {
-        let after = self.bytes.len() + 1 + 3 * varint::VARINT_BYTES_MAX + key.len() + value.map_or(0, <[u8]>::len);
+        let prefixed_len = |bytes: &[u8]| varint::len(bytes.len() as u64) + bytes.len();
+        let op_len = 1 + varint::len(u64::from(keyspace.0)) + prefixed_len(key) + value.map_or(0, prefixed_len);
+        let after = self.bytes.len() + op_len;
         let refused = if key.len() > KEY_BYTES_MAX {
             Some(BatchError::KeyTooLong(key.len()))
         } else if value.is_some_and(|v| v.len() > VALUE_BYTES_MAX) {
@@ -161,13 +163,14 @@ pub fn with_first_seq(batch: &[u8], seq: SeqNo) -> ([u8; HEADER_BYTES], &[u8]) {
 /// Reads an encoded batch: the sequence number of its first operation, and the operations.
 ///
 /// # Errors
-/// The header is cut short, or claims more operations than there are bytes. The iterator returns an error, once, where an
-/// operation does not decode, where bytes are left over, or where a sequence number would pass [`SeqNo::MAX`].
+/// The header is cut short, claims more operations than there are bytes, or gives one of them a sequence number above
+/// [`SeqNo::MAX`]. The iterator returns an error, once, where an operation does not decode or where bytes are left over.
 pub fn decode(bytes: &[u8]) -> Result<(SeqNo, BatchOps<'_>), DecodeError> {
     let mut decoder = Decoder::new(bytes);
     let first = decoder.u64("first sequence number")?;
     let count = decoder.u32("operation count")?;
-    if first.checked_add(u64::from(count)).is_none_or(|end| end > SeqNo::MAX.0 + 1) {
+    let last = first.checked_add(u64::from(count.saturating_sub(1)));
+    if last.is_none_or(|last| last > SeqNo::MAX.0) {
         return Err(DecodeError::Invalid { what: "first sequence number", offset: 0, found: first });
     }
     if u64::from(count) > decoder.rest().len() as u64 {
@@ -277,6 +280,25 @@ mod tests {
         assert_eq!((batch.count(), batch.check()), (1, Err(BatchError::KeyTooLong(KEY_BYTES_MAX + 1))));
         batch.clear();
         assert_eq!((batch.count(), batch.check()), (0, Ok(())));
+    }
+
+    #[test]
+    fn no_operation_gets_a_sequence_number_that_does_not_fit() {
+        // An empty batch that starts one past the largest number was once let through.
+        let last = |ops: usize, first: u64| {
+            let mut batch = WriteBatch::new();
+            for _ in 0..ops {
+                batch.delete(KeyspaceId::DEFAULT, b"");
+            }
+            let mut bytes = batch.as_bytes().to_vec();
+            LittleEndian::write_u64(&mut bytes[..8], first);
+            decode(&bytes).map(|(seq, ops)| (seq, ops.count()))
+        };
+        assert_eq!(last(0, SeqNo::MAX.0), Ok((SeqNo::MAX, 0)));
+        assert_eq!(last(2, SeqNo::MAX.0 - 1), Ok((SeqNo(SeqNo::MAX.0 - 1), 2)));
+        for (ops, first) in [(0, SeqNo::MAX.0 + 1), (2, SeqNo::MAX.0), (1, u64::MAX), (2, u64::MAX)] {
+            assert!(matches!(last(ops, first), Err(DecodeError::Invalid { offset: 0, .. })), "{ops} from {first}");
+        }
     }
 
     #[test]

@@ -48,7 +48,7 @@ pub enum FileKind {
     Table(FileNo),
     /// `NNNNNN.blob`: large values. Reserved.
     Blob(FileNo),
-    /// `*.tmp`: a file that was being written; swept at open.
+    /// `NAME.tmp`, with any other name of ours: a file that was being written; swept at open.
     Temp,
 }
 
@@ -74,7 +74,7 @@ impl FileKind {
     /// What the file `name` is; `None` if it is none of ours, and then it is left alone.
     pub fn parse(name: &str) -> Option<Self> {
         if let Some(stem) = name.strip_suffix(".tmp") {
-            return Self::parse(stem).map(|_| Self::Temp);
+            return Self::parse(stem).filter(|kind| *kind != Self::Temp).map(|_| Self::Temp);
         }
         let kind = match name {
             "LOCK" => Self::Lock,
@@ -108,9 +108,12 @@ impl FileKind {
     /// The number in the name, if it has one.
     pub fn number(self) -> Option<FileNo> {
         match self {
-            Self::Manifest(n) | Self::Options(n) | Self::Wal(n) | Self::WalAside(n) | Self::Table(n) | Self::Blob(n) => {
-                Some(n)
-            }
+            Self::Manifest(n)
+            | Self::Options(n)
+            | Self::Wal(n)
+            | Self::WalAside(n)
+            | Self::Table(n)
+            | Self::Blob(n) => Some(n),
             Self::Lock | Self::Current | Self::Temp => None,
         }
     }
@@ -156,7 +159,20 @@ mod tests {
 
     #[test]
     fn what_is_not_ours_is_left_alone() {
-        for name in ["", "notes.txt", "1.sst", "0000001.sst", "+00001.sst", "000001.sst.bak", "lock", "x.tmp", "MANIFEST-", "99999999999999999999.sst"] {
+        for name in [
+            "",
+            "notes.txt",
+            "1.sst",
+            "0000001.sst",
+            "+00001.sst",
+            "000001.sst.bak",
+            "lock",
+            "x.tmp",
+            "LOCK.tmp.tmp",
+            ".tmp",
+            "MANIFEST-",
+            "99999999999999999999.sst",
+        ] {
             assert_eq!(FileKind::parse(name), None, "{name}");
         }
     }

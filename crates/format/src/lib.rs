@@ -40,3 +40,8 @@ pub const KEY_BYTES_MAX: usize = 65_535;
 
 /// Longest value, in bytes.
 pub const VALUE_BYTES_MAX: usize = u32::MAX as usize;
+
+/// The README's example, held to what it says.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
