@@ -1,2 +1,83 @@
-//! Tasks.
-fn main() {}
+//! The project's own tasks: `cargo xtask ci`, `cargo xtask tidy`, `cargo xtask bench`.
+//!
+//! Everything here runs in the development profile and in the one target directory, so that a task costs what has changed.
+
+mod bench;
+mod ci;
+mod tidy;
+
+use clap::{Parser, Subcommand};
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+
+/// Tasks of the Esker workspace.
+#[derive(Parser)]
+#[command(name = "cargo xtask")]
+struct Args {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Everything that must hold before a change is taken.
+    Ci {
+        /// Leave `cargo test --workspace` out, for a caller that has just run it.
+        #[arg(long)]
+        skip_tests: bool,
+    },
+    /// The rules that neither compiler nor clippy know: edges between crates, unsafe code, links, loose ends.
+    Tidy,
+    /// Runs the workloads of `esker-bench`, or, as `bench micro`, the criterion benches of all crates.
+    Bench {
+        /// Handed on as they are; `bench --help` after `--` shows what the workloads take.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
+}
+
+fn main() -> ExitCode {
+    let root = workspace_root();
+    let result = match Args::parse().task {
+        Task::Ci { skip_tests } => ci::run(&root, skip_tests),
+        Task::Tidy => tidy::run(&root),
+        Task::Bench { args } => bench::run(&root, &args),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(message) => {
+            eprintln!("xtask: {message}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The directory of the workspace's `Cargo.toml`.
+fn workspace_root() -> PathBuf {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    here.parent().expect("xtask lies in the workspace").to_path_buf()
+}
+
+/// A cargo command in the workspace, by the cargo that runs this program.
+fn cargo(root: &Path, args: &[&str]) -> Command {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or("cargo".into()));
+    command.current_dir(root).args(args);
+    command
+}
+
+/// Runs `command` to its end, with its output passed through.
+fn run(command: &mut Command) -> Result<(), String> {
+    let line = command_line(command);
+    match command.status() {
+        Ok(status) if status.success() => Ok(()),
+        Ok(status) => Err(format!("`{line}` failed: {status}")),
+        Err(error) => Err(format!("`{line}` did not start: {error}")),
+    }
+}
+
+/// The command as one would type it.
+fn command_line(command: &Command) -> String {
+    let program = Path::new(command.get_program()).file_name().unwrap_or(command.get_program());
+    let words = std::iter::once(program).chain(command.get_args());
+    words.map(|word| word.to_string_lossy().into_owned()).collect::<Vec<_>>().join(" ")
+}
