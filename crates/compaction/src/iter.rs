@@ -1,0 +1,190 @@
+//! What of a merged stream is still needed: the rules of dropping, and nothing else.
+//!
+//! ```text
+//! one user key, newest first            snapshots 4 and 7, horizon 9
+//!
+//!  #12 #11 | #9 #8 | #7 #5 | #3 #2       stripes end at 9, 7, 4
+//!   k   k     k  x    k  x    k  x       k keep, x drop
+//!   above     newest of each stripe
+//! ```
+//! - A *stripe* reaches from one snapshot (not included) to the next (included); the last one ends at the horizon. A reader sees of each key the newest
+//!   version at or below its sequence number, so all readers of a stripe's end need the newest version within it, and nobody needs
+//!   the others.
+//! - Above the horizon nothing is judged: readers may begin there while the job runs.
+//! - A tombstone goes if it lies in the oldest stripe and nothing older of its key can lie outside the inputs. What it hides goes with it.
+
+use esker_format::{InternalKey, SeqNo, ValueKind};
+use esker_iterator::InternalIterator;
+
+/// The entries of `inner` that are still needed, in order. Walks forward only, and copies nothing but one user key at a time, into a buffer that is kept.
+///
+/// ```
+/// use esker_compaction::CompactionIter;
+/// use esker_format::{InternalKey, SeqNo, ValueKind};
+/// use esker_iterator::VecIterator;
+///
+/// let entry = |key: &str, seq, kind, value: &str| {
+///     (InternalKey::new(key.as_bytes(), SeqNo(seq), kind).to_buf(), value.as_bytes().to_vec())
+/// };
+/// let entries = vec![
+///     entry("a", 9, ValueKind::Delete, ""),
+///     entry("a", 3, ValueKind::Put, "old"),
+///     entry("b", 5, ValueKind::Put, "new"),
+/// ];
+/// let mut iter = CompactionIter::new(VecIterator::new(entries), &[], SeqNo(9), |_| false);
+/// iter.seek_to_first()?;
+/// assert_eq!(format!("{:?}", iter.key()), "b#5,PUT");
+/// iter.next()?;
+/// assert!(!iter.valid());
+/// # Ok::<(), std::convert::Infallible>(())
+/// ```
+#[derive(Debug)]
+pub struct CompactionIter<I, K> {
+    inner: I,
+    keep_tombstone: K,
+    /// Where stripes end, ascending; the last one is the horizon.
+    stripes: Vec<SeqNo>,
+    user_key: Vec<u8>,
+    /// Whether `user_key` is one.
+    has_key: bool,
+    /// The stripe of the key's version that came last, if it was at or below the horizon.
+    stripe: Option<SeqNo>,
+    starts_user_key: bool,
+    counts: Counts,
+}
+
+/// What came in and what was left out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Counts {
+    /// Entries read.
+    pub entries_in: u64,
+    /// Versions left out because a newer one in their stripe hides them.
+    pub hidden: u64,
+    /// Tombstones left out because nothing is left for them to hide.
+    pub tombstones: u64,
+}
+
+impl<I: InternalIterator, K: FnMut(&[u8]) -> bool> CompactionIter<I, K> {
+    /// Judges the entries of `inner`.
+    ///
+    /// `snapshots`, ascending, are all sequence numbers at or below `horizon` that a reader may hold; new readers come in at `horizon` or above.
+    /// `keep_tombstone` tells whether something older of a user key may lie outside `inner`; it is asked with keys in ascending order.
+    pub fn new(inner: I, snapshots: &[SeqNo], horizon: SeqNo, keep_tombstone: K) -> Self {
+        debug_assert!(snapshots.is_sorted());
+        let below = snapshots.iter().copied().filter(|&snapshot| snapshot < horizon);
+        Self {
+            inner,
+            keep_tombstone,
+            stripes: below.chain([horizon]).collect(),
+            user_key: Vec::new(),
+            has_key: false,
+            stripe: None,
+            starts_user_key: false,
+            counts: Counts::default(),
+        }
+    }
+
+    /// Whether there is an entry.
+    #[inline]
+    pub fn valid(&self) -> bool {
+        self.inner.valid()
+    }
+
+    /// Moves to the first entry that is needed. To be called once, first.
+    ///
+    /// # Errors
+    /// Those of the inner iterator; they stick.
+    pub fn seek_to_first(&mut self) -> Result<(), I::Error> {
+        self.inner.seek_to_first()?;
+        self.starts_user_key = true;
+        self.skip_unneeded()
+    }
+
+    /// Moves to the next entry that is needed.
+    ///
+    /// # Errors
+    /// Those of the inner iterator; they stick.
+    ///
+    /// # Panics
+    /// If the iterator is not valid and has no error to return.
+    #[inline]
+    pub fn next(&mut self) -> Result<(), I::Error> {
+        self.starts_user_key = false;
+        self.inner.next()?;
+        self.skip_unneeded()
+    }
+
+    /// The entry's key.
+    ///
+    /// # Panics
+    /// If the iterator is not valid.
+    #[inline]
+    pub fn key(&self) -> InternalKey<'_> {
+        self.inner.key()
+    }
+
+    /// The entry's value.
+    ///
+    /// # Panics
+    /// If the iterator is not valid.
+    #[inline]
+    pub fn value(&self) -> &[u8] {
+        self.inner.value()
+    }
+
+    /// Whether this is the first entry of its user key to come out: only here may a table end.
+    #[inline]
+    pub fn starts_user_key(&self) -> bool {
+        self.starts_user_key
+    }
+
+    /// What came in and what was left out so far.
+    pub fn counts(&self) -> Counts {
+        self.counts
+    }
+
+    #[inline]
+    fn skip_unneeded(&mut self) -> Result<(), I::Error> {
+        while self.inner.valid() {
+            if self.is_needed() {
+                return Ok(());
+            }
+            self.inner.next()?;
+        }
+        Ok(())
+    }
+
+    /// Judges the entry that `inner` stands on.
+    #[inline]
+    fn is_needed(&mut self) -> bool {
+        let key = self.inner.key();
+        self.counts.entries_in += 1;
+        if !self.has_key || self.user_key != key.user_key {
+            self.user_key.clear();
+            self.user_key.extend_from_slice(key.user_key);
+            self.has_key = true;
+            self.stripe = None;
+            self.starts_user_key = true;
+        }
+        let seq = key.trailer.seq();
+        let oldest = self.stripes[0];
+        let stripe = if seq <= oldest { Some(oldest) } else { self.stripe_above_oldest(seq) };
+        let Some(stripe) = stripe else { return true };
+        if self.stripe == Some(stripe) {
+            self.counts.hidden += 1;
+            return false;
+        }
+        self.stripe = Some(stripe);
+        if stripe == oldest && key.trailer.kind() == ValueKind::Delete && !(self.keep_tombstone)(&self.user_key) {
+            self.counts.tombstones += 1;
+            return false;
+        }
+        true
+    }
+
+    /// The stripe that `seq` lies in; `None` above the horizon.
+    fn stripe_above_oldest(&self, seq: SeqNo) -> Option<SeqNo> {
+        let at = self.stripes.partition_point(|&end| end < seq);
+        self.stripes.get(at).copied()
+    }
+}

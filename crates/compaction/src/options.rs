@@ -1,0 +1,60 @@
+//! What shapes the tree.
+
+use esker_manifest::Level;
+
+/// The settings of leveled compaction. They may change between two opens: the tree then drifts to its new shape.
+///
+/// ```
+/// use esker_compaction::LeveledOptions;
+/// let options = LeveledOptions { l0_trigger: 8, ..LeveledOptions::default() };
+/// assert_eq!(options.level_ratio, 10);
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LeveledOptions {
+    /// So many tables in level 0 and they are compacted. At least 1.
+    pub l0_trigger: usize,
+    /// From so many tables in level 0 on, writers are slowed down.
+    pub l0_slowdown: usize,
+    /// At so many tables in level 0, writers wait.
+    pub l0_stop: usize,
+    /// How large the topmost level in use below level 0 may grow, in bytes.
+    pub level_base_bytes: u64,
+    /// How many times larger each level is than the one above. At least 2.
+    pub level_ratio: u32,
+    /// How large a table may grow, in bytes; it may be larger by one user key, and by what a builder holds back.
+    pub table_bytes: u64,
+    /// A table overlaps at most so many times `table_bytes` in the level below its own, so that its next compaction stays small.
+    pub grandparent_factor: u32,
+    /// The first level whose tables are stored in another codec than those above. A table is rewritten when it crosses, never just moved.
+    /// `None`: any table may be moved.
+    pub codec_changes_at: Option<Level>,
+    /// From so many bytes of compaction debt on, writers are slowed down.
+    pub debt_slowdown_bytes: u64,
+    /// At so many bytes of compaction debt, writers wait.
+    pub debt_stop_bytes: u64,
+}
+
+impl Default for LeveledOptions {
+    /// 4, 12 and 20 tables in level 0; 64 MiB in the base level; ratio 10; tables of 32 MiB; debts of 16 and 64 GiB.
+    fn default() -> Self {
+        Self {
+            l0_trigger: 4,
+            l0_slowdown: 12,
+            l0_stop: 20,
+            level_base_bytes: 64 << 20,
+            level_ratio: 10,
+            table_bytes: 32 << 20,
+            grandparent_factor: 10,
+            codec_changes_at: None,
+            debt_slowdown_bytes: 16 << 30,
+            debt_stop_bytes: 64 << 30,
+        }
+    }
+}
+
+impl LeveledOptions {
+    /// The most bytes that one table should overlap in the level below its own.
+    pub(crate) fn grandparent_bytes_max(&self) -> u64 {
+        self.table_bytes.saturating_mul(u64::from(self.grandparent_factor))
+    }
+}

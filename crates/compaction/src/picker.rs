@@ -1,0 +1,359 @@
+//! Decides what to compact. Pure: a version and what is busy go in, a plan comes out; no clock, no I/O, no state of its own.
+//!
+//! Rules that keep every read right
+//! - Below level 0 the tables of a level share no user key, and a job never cuts between two versions of one. So a plan for a table takes along all
+//!   that overlaps it in the output level, and no more is needed.
+//! - A table of level 0 never leaves an older one behind that overlaps it: what goes down would lie under something older.
+//! - Level 0 merges into itself only by runs of neighbours in age, and nothing is left between them.
+//! - Level 0 goes to the topmost level in use, so nothing older is jumped over.
+//!
+//! Every plan of [`Picker::pick`] moves tables down or, level 0 into itself, makes fewer of them, so picking ends.
+
+use crate::options::LeveledOptions;
+use crate::plan::{Busy, Plan, PlanKind};
+use crate::shape::{Pressure, Shape};
+use crate::span::{Span, bytes_of, overlapping};
+use esker_format::SeqNo;
+use esker_manifest::{KeyspaceVersion, LEVELS, Level, TableMeta};
+use std::ops::Bound;
+use std::sync::Arc;
+
+/// Level 0 is merged into itself only if so many tables become one.
+const L0_RUN_MIN: usize = 4;
+
+/// Picks compactions for one keyspace at a time.
+///
+/// ```
+/// use esker_compaction::{Busy, LeveledOptions, Picker};
+/// use esker_format::KeyspaceId;
+/// use esker_manifest::KeyspaceVersion;
+///
+/// let picker = Picker::new(LeveledOptions::default());
+/// let empty = KeyspaceVersion::new(KeyspaceId(1), "logs", "");
+/// assert!(picker.pick(&empty, &Busy::new()).is_none());
+/// ```
+#[derive(Debug, Clone)]
+pub struct Picker {
+    options: LeveledOptions,
+}
+
+impl Picker {
+    /// A picker for trees of this shape.
+    pub fn new(options: LeveledOptions) -> Self {
+        Self { options }
+    }
+
+    /// The settings it was made with.
+    pub fn options(&self) -> &LeveledOptions {
+        &self.options
+    }
+
+    /// The most urgent compaction that can start now; `None` if no level is over its target, or all that could help is busy.
+    pub fn pick(&self, version: &KeyspaceVersion, busy: &Busy) -> Option<Plan> {
+        let choice = self.choice(version, busy);
+        let mut scores: Vec<(f64, Level)> =
+            Level::all().rev().skip(1).map(|level| (choice.score(level), level)).filter(|s| s.0 >= 1.0).collect();
+        scores.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
+        scores.into_iter().find_map(|(_, level)| match level {
+            Level::ZERO => choice.l0_down(|_| true, Tombstones::Most).or_else(|| choice.l0_into_itself()),
+            _ => choice.cheapest_down(level),
+        })
+    }
+
+    /// The next step of a manual compaction: brings tables that may hold keys between the bounds one level down. `None` when all such
+    /// keys lie in the bottom level, or what is left is busy: while a plan of this keyspace runs, ask again when it has ended.
+    pub fn pick_range(
+        &self,
+        version: &KeyspaceVersion,
+        busy: &Busy,
+        lower: Bound<&[u8]>,
+        upper: Bound<&[u8]>,
+    ) -> Option<Plan> {
+        let choice = self.choice(version, busy);
+        let wanted = |table: &TableMeta| Span::of(table).meets(lower, upper);
+        choice
+            .l0_down(wanted, Tombstones::Any)
+            .or_else(|| (1..LEVELS - 1).find_map(|level| choice.run_down(Level(level as u8), wanted)))
+    }
+
+    /// The last steps of a manual compaction, after [`Picker::pick_range`]: rewrites a table between the bounds that holds tombstones though nothing
+    /// older lies below it.
+    ///
+    /// `droppable` is the oldest snapshot, or the horizon if there is none: tables with anything newer are left alone, so that
+    /// each plan gets rid of all tombstones of its table and picking ends.
+    pub fn pick_rewrite(
+        &self,
+        version: &KeyspaceVersion,
+        busy: &Busy,
+        lower: Bound<&[u8]>,
+        upper: Bound<&[u8]>,
+        droppable: SeqNo,
+    ) -> Option<Plan> {
+        let choice = self.choice(version, busy);
+        let wanted = |table: &TableMeta| {
+            Tombstones::Any.many(table) && table.largest_seq <= droppable && Span::of(table).meets(lower, upper)
+        };
+        choice.below_l0(wanted).find_map(|(level, table)| choice.rewrite(level, table))
+    }
+
+    /// Work for when [`Picker::pick`] has none: gives back the space that deletions have freed, where more than half of a table is tombstones. They are
+    /// brought down until they meet what they hide, and then dropped.
+    ///
+    /// `droppable` is as in [`Picker::pick_rewrite`], and picking ends for the same reason.
+    pub fn pick_idle(&self, version: &KeyspaceVersion, busy: &Busy, droppable: SeqNo) -> Option<Plan> {
+        let choice = self.choice(version, busy);
+        let wanted = |table: &TableMeta| Tombstones::Most.many(table) && table.largest_seq <= droppable;
+        choice.l0_down(wanted, Tombstones::Most).or_else(|| {
+            choice.below_l0(wanted).find_map(|(level, table)| {
+                choice.rewrite(level, table).or_else(|| choice.down(level, vec![Arc::clone(table)], Tombstones::Most))
+            })
+        })
+    }
+
+    /// Bytes that have to be rewritten until no level is over its target: what graded back-pressure is computed from.
+    pub fn debt_bytes(&self, version: &KeyspaceVersion) -> u64 {
+        self.pressure(version).debt_bytes
+    }
+
+    /// How far compaction is behind.
+    pub fn pressure(&self, version: &KeyspaceVersion) -> Pressure {
+        Pressure::of(version, &self.options)
+    }
+
+    /// What each level below 0 should hold at most, in bytes; `None` for level 0, for levels above the base level, and for the bottom, which
+    /// holds what there is.
+    pub fn targets(&self, version: &KeyspaceVersion) -> [Option<u64>; LEVELS] {
+        Shape::of(version, &self.options).targets.map(|target| (1..u64::MAX).contains(&target).then_some(target))
+    }
+
+    fn choice<'a>(&'a self, version: &'a KeyspaceVersion, busy: &'a Busy) -> Choice<'a> {
+        Choice { options: &self.options, version, busy, shape: Shape::of(version, &self.options) }
+    }
+}
+
+/// Which tables are worth a rewrite to get rid of their tombstones, where a move would do otherwise.
+#[derive(Clone, Copy)]
+enum Tombstones {
+    /// Those with more than half tombstones.
+    Most,
+    /// Those with any.
+    Any,
+}
+
+impl Tombstones {
+    fn many(self, table: &TableMeta) -> bool {
+        match self {
+            Self::Most => table.deletions > table.entries / 2,
+            Self::Any => table.deletions > 0,
+        }
+    }
+}
+
+/// One call's view of a keyspace.
+struct Choice<'a> {
+    options: &'a LeveledOptions,
+    version: &'a KeyspaceVersion,
+    busy: &'a Busy,
+    shape: Shape,
+}
+
+impl<'a> Choice<'a> {
+    fn is_free(&self, table: &TableMeta) -> bool {
+        !self.busy.uses(table.number)
+    }
+
+    /// How full a level is, 1 being its target. What running plans take away no longer counts.
+    fn score(&self, level: Level) -> f64 {
+        let free = self.version.level(level).iter().filter(|table| self.is_free(table));
+        if level == Level::ZERO {
+            return free.count() as f64 / self.options.l0_trigger.max(1) as f64;
+        }
+        let bytes: u64 = free.map(|table| table.file_bytes).sum();
+        match self.shape.targets[level.index()] {
+            0 if bytes > 0 => 1.0 + bytes as f64 / self.options.level_base_bytes.max(1) as f64,
+            target => bytes as f64 / target.max(1) as f64,
+        }
+    }
+
+    /// Free tables below level 0 that are wanted, from the top down.
+    fn below_l0(&self, wanted: impl Fn(&TableMeta) -> bool) -> impl Iterator<Item = (Level, &'a Arc<TableMeta>)> {
+        self.version.tables().filter(move |(level, table)| *level > Level::ZERO && wanted(table) && self.is_free(table))
+    }
+
+    /// The table of a level that drags along the least of the next one, for its size.
+    fn cheapest_down(&self, level: Level) -> Option<Plan> {
+        let below = &self.version.levels[level.index() + 1];
+        let cost =
+            |table: &TableMeta| bytes_of(overlapping(below, Span::of(table))) as f64 / table.file_bytes.max(1) as f64;
+        let tables = self.version.level(level).iter().filter(|table| self.is_free(table));
+        let mut costs: Vec<(f64, &Arc<TableMeta>)> = tables.map(|table| (cost(table), table)).collect();
+        costs.sort_by(|a, b| a.0.total_cmp(&b.0));
+        costs.into_iter().find_map(|(_, table)| self.down(level, vec![Arc::clone(table)], Tombstones::Most))
+    }
+
+    /// Neighbours of a level that are wanted, as many as one plan should take.
+    fn run_down(&self, level: Level, wanted: impl Fn(&TableMeta) -> bool) -> Option<Plan> {
+        let tables = self.version.level(level);
+        (0..tables.len()).find_map(|start| {
+            let mut bytes = 0u64;
+            let run = tables[start..].iter().take_while(|table| {
+                let fits = bytes == 0 || bytes.saturating_add(table.file_bytes) <= self.options.grandparent_bytes_max();
+                bytes = bytes.saturating_add(table.file_bytes.max(1));
+                fits && wanted(table) && self.is_free(table)
+            });
+            let run: Vec<_> = run.cloned().collect();
+            if run.is_empty() { None } else { self.down(level, run, Tombstones::Any) }
+        })
+    }
+
+    /// Brings level 0 down, from the oldest wanted table that can go, with all that it overlaps there.
+    fn l0_down(&self, wanted: impl Fn(&TableMeta) -> bool, tombstones: Tombstones) -> Option<Plan> {
+        let tables = &self.version.levels[0];
+        let seeds = (0..tables.len()).rev().filter(|&seed| wanted(&tables[seed]) && self.is_free(&tables[seed]));
+        seeds.into_iter().find_map(|seed| {
+            let inputs = self.l0_closure(seed)?;
+            self.down(Level::ZERO, inputs, tombstones)
+        })
+    }
+
+    /// The seed and, step by step, all tables of level 0 that overlap what was taken before; newest first.
+    ///
+    /// Older ones must come along, newer ones save another round. A busy table is a wall: nothing newer is taken, and nothing at all
+    /// if something newer was.
+    fn l0_closure(&self, seed: usize) -> Option<Vec<Arc<TableMeta>>> {
+        let tables = &self.version.levels[0];
+        let mut taken = vec![false; tables.len()];
+        taken[seed] = true;
+        let mut span = Span::of(&tables[seed]);
+        let mut newest = seed;
+        let mut wall = None;
+        loop {
+            let before = (span, newest, wall);
+            for i in (0..tables.len()).rev() {
+                if taken[i] || wall.is_some_and(|wall| i <= wall) || !Span::of(&tables[i]).overlaps(span) {
+                    continue;
+                }
+                if self.is_free(&tables[i]) {
+                    taken[i] = true;
+                    span = span.join(Span::of(&tables[i]));
+                    newest = newest.min(i);
+                } else if newest < i {
+                    return None;
+                } else {
+                    wall = Some(i);
+                }
+            }
+            if before == (span, newest, wall) {
+                break;
+            }
+        }
+        Some(tables.iter().zip(taken).filter(|(_, taken)| *taken).map(|(table, _)| Arc::clone(table)).collect())
+    }
+
+    /// Merges the newest free tables of level 0 into one, so that reads have fewer to look at while the way down is blocked.
+    ///
+    /// The run grows to older tables as long as that makes each table saved cheaper, so a large result of an earlier such merge is not taken again
+    /// and again.
+    fn l0_into_itself(&self) -> Option<Plan> {
+        let tables = &self.version.levels[0];
+        if tables.len() < (self.options.l0_trigger + self.options.l0_slowdown) / 2 {
+            return None;
+        }
+        let free = |i: usize| self.is_free(&tables[i]);
+        (0..tables.len()).filter(|&i| free(i) && (i == 0 || !free(i - 1))).find_map(|start| self.l0_run(start))
+    }
+
+    fn l0_run(&self, start: usize) -> Option<Plan> {
+        let tables = &self.version.levels[0];
+        let mut bytes = tables[start].file_bytes;
+        let mut per_saved = u64::MAX;
+        let mut end = start + 1;
+        for table in &tables[end..] {
+            bytes = bytes.saturating_add(table.file_bytes);
+            let now = bytes / (end - start) as u64;
+            if !self.is_free(table) || now > per_saved || bytes > self.options.grandparent_bytes_max() {
+                break;
+            }
+            per_saved = now;
+            end += 1;
+        }
+        let run = &tables[start..end];
+        let span = Span::hull(run)?;
+        if run.len() < L0_RUN_MIN || self.busy.writes(self.version.id, Level::ZERO, span) {
+            return None;
+        }
+        let older = tables[end..].iter().filter(|table| Span::of(table).overlaps(span));
+        let mut deeper: Vec<_> = older.map(|table| vec![Arc::clone(table)]).collect();
+        deeper.extend(self.deeper(Level::ZERO, span));
+        Some(Plan {
+            keyspace: self.version.id,
+            inputs: vec![(Level::ZERO, run.to_vec())],
+            output_level: Level::ZERO,
+            kind: PlanKind::Merge,
+            grandparents: Vec::new(),
+            deeper,
+        })
+    }
+
+    /// Rewrites one table where it is, if nothing older lies below.
+    fn rewrite(&self, level: Level, table: &Arc<TableMeta>) -> Option<Plan> {
+        let span = Span::of(table);
+        let deeper = self.deeper(level, span);
+        if !deeper.is_empty() || self.busy.writes(self.version.id, level, span) {
+            return None;
+        }
+        Some(Plan {
+            keyspace: self.version.id,
+            inputs: vec![(level, vec![Arc::clone(table)])],
+            output_level: level,
+            kind: PlanKind::Merge,
+            grandparents: Vec::new(),
+            deeper,
+        })
+    }
+
+    /// Brings `tables` of `level` one level down, those of level 0 to where level 0 goes; `None` if something busy is in the way.
+    fn down(&self, level: Level, tables: Vec<Arc<TableMeta>>, tombstones: Tombstones) -> Option<Plan> {
+        let output = match level {
+            Level::ZERO => self.shape.l0_output,
+            Level::BOTTOM => return None,
+            Level(level) => Level(level + 1),
+        };
+        let span = Span::hull(&tables)?;
+        let met = overlapping(self.version.level(output), span);
+        let span = met.iter().map(|table| Span::of(table)).fold(span, Span::join);
+        if met.iter().any(|table| !self.is_free(table)) || self.busy.writes(self.version.id, output, span) {
+            return None;
+        }
+        let grandparents = match output {
+            Level::BOTTOM => &[],
+            Level(below) => overlapping(&self.version.levels[usize::from(below) + 1], span),
+        };
+        let deeper = self.deeper(output, span);
+
+        let alone = level > Level::ZERO || tables.len() == 1;
+        let crosses = self.options.codec_changes_at.is_some_and(|at| level < at && at <= output);
+        let drops = deeper.is_empty() && tables.iter().any(|table| tombstones.many(table));
+        let fits = bytes_of(grandparents) <= self.options.grandparent_bytes_max().saturating_mul(tables.len() as u64);
+        let kind = match met.is_empty() && alone && !crosses && !drops && fits {
+            true => PlanKind::Move,
+            false => PlanKind::Merge,
+        };
+        let grandparents = grandparents.to_vec();
+        let met = (!met.is_empty()).then(|| (output, met.to_vec()));
+        Some(Plan {
+            keyspace: self.version.id,
+            inputs: [(level, tables)].into_iter().chain(met).collect(),
+            output_level: output,
+            kind,
+            grandparents,
+            deeper,
+        })
+    }
+
+    /// What lies in the levels below `level` within `span`.
+    fn deeper(&self, level: Level, span: Span<'_>) -> Vec<Vec<Arc<TableMeta>>> {
+        let levels = self.version.levels[level.index() + 1..].iter();
+        levels.map(|tables| overlapping(tables, span).to_vec()).filter(|tables| !tables.is_empty()).collect()
+    }
+}

@@ -1,0 +1,57 @@
+//! Ranges of user keys, both ends included, and the tables of a level that lie in one.
+
+use esker_manifest::TableMeta;
+use std::ops::Bound;
+use std::sync::Arc;
+
+/// From `lo` to `hi`, both included.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Span<'a> {
+    pub(crate) lo: &'a [u8],
+    pub(crate) hi: &'a [u8],
+}
+
+impl<'a> Span<'a> {
+    pub(crate) fn of(table: &'a TableMeta) -> Self {
+        Self { lo: &table.smallest.user_key, hi: &table.largest.user_key }
+    }
+
+    /// The least span that covers all `tables`; `None` if there are none.
+    pub(crate) fn hull(tables: impl IntoIterator<Item = &'a Arc<TableMeta>>) -> Option<Self> {
+        tables.into_iter().map(|table| Self::of(table)).reduce(Self::join)
+    }
+
+    pub(crate) fn join(self, other: Self) -> Self {
+        Self { lo: self.lo.min(other.lo), hi: self.hi.max(other.hi) }
+    }
+
+    pub(crate) fn overlaps(self, other: Span<'_>) -> bool {
+        self.lo <= other.hi && other.lo <= self.hi
+    }
+
+    /// Whether a key within the bounds may lie in this span.
+    pub(crate) fn meets(self, lower: Bound<&[u8]>, upper: Bound<&[u8]>) -> bool {
+        let from = match lower {
+            Bound::Included(key) => self.hi >= key,
+            Bound::Excluded(key) => self.hi > key,
+            Bound::Unbounded => true,
+        };
+        let to = match upper {
+            Bound::Included(key) => self.lo <= key,
+            Bound::Excluded(key) => self.lo < key,
+            Bound::Unbounded => true,
+        };
+        from && to
+    }
+}
+
+/// The tables of a sorted, disjoint level that overlap `span`.
+pub(crate) fn overlapping<'v>(level: &'v [Arc<TableMeta>], span: Span<'_>) -> &'v [Arc<TableMeta>] {
+    let from = level.partition_point(|table| &*table.largest.user_key < span.lo);
+    let len = level[from..].partition_point(|table| &*table.smallest.user_key <= span.hi);
+    &level[from..from + len]
+}
+
+pub(crate) fn bytes_of(tables: &[Arc<TableMeta>]) -> u64 {
+    tables.iter().fold(0, |sum, table| sum.saturating_add(table.file_bytes))
+}
