@@ -1,6 +1,6 @@
 //! What each package must have so that it can be used, and read, on its own; and the traps of cargo that we stay out of.
 
-use super::source::words;
+use super::source::{Source, words};
 use super::tree::Manifest;
 use super::{Problem, Tree};
 use std::collections::BTreeMap;
@@ -32,7 +32,7 @@ pub(super) fn check(tree: &Tree) -> Vec<Problem> {
             need(said("package", "description").is_some(), &path, "no description");
             need(tree.text(&format!("{directory}/README.md")).is_some(), directory, "no README.md");
             let lib = format!("{directory}/src/lib.rs");
-            let code: String = tree.sources().find(|s| s.path == lib).map(|s| s.code).unwrap_or_default();
+            let code = Source::new(&lib, tree.text(&lib).unwrap_or("")).code;
             let guarded = code.contains("#![forbid(unsafe_code)]") || code.contains("#![deny(unsafe_code)]");
             need(guarded, &lib, "neither `#![forbid(unsafe_code)]` nor `#![deny(unsafe_code)]`");
         }
