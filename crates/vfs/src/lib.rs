@@ -14,15 +14,21 @@
 compile_error!("Esker does not support Windows yet");
 
 mod clock;
+mod fault;
 mod lock;
 mod map;
 mod mem;
+mod operation;
 mod os;
+mod trace;
 
 pub use clock::{Clock, ManualClock, SystemClock};
+pub use fault::{Fault, FaultVfs, Rule, RuleId};
 pub use map::Map;
 pub use mem::{CrashPolicy, MemVfs};
+pub use operation::Operation;
 pub use os::OsVfs;
+pub use trace::{Event, TraceVfs};
 
 use std::fmt::Debug;
 use std::io;

@@ -48,6 +48,9 @@ pub struct MemVfs {
     maps: bool,
 }
 
+/// No file is longer.
+const LEN_MAX_BYTES: u64 = 1 << 40;
+
 /// What all handles share.
 struct World {
     state: State,
@@ -448,7 +451,7 @@ impl Vfs for MemVfs {
     fn free_space(&self, path: &Path) -> io::Result<u64> {
         let world = self.world();
         world.find(path)?;
-        Ok(world.space_for(1 << 50))
+        Ok(world.space_for(LEN_MAX_BYTES))
     }
 
     fn clock(&self) -> &dyn Clock {
@@ -503,6 +506,9 @@ impl WritableFile for MemWriter {
         let more = len_bytes.saturating_sub(world.file(self.handle.ino).live.len());
         if more == 0 {
             return Ok(());
+        }
+        if len_bytes > LEN_MAX_BYTES {
+            return Err(ErrorKind::FileTooLarge.into());
         }
         if world.space_for(more) < more {
             return Err(ErrorKind::StorageFull.into());

@@ -1,0 +1,430 @@
+//! A file system in which things go wrong on purpose.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use rustix::io::Errno;
+
+use crate::mem::mix;
+use crate::operation::{Operation, matches};
+use crate::{Clock, FileLock, FileSync, LockMode, Map, Metadata, ReadableFile, Vfs, WritableFile};
+
+/// What goes wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// Nothing is done, and the operating system's error of this number is returned. If it is a sync that fails, what was not synced
+    /// never gets to stable storage, though reads still see it and later syncs succeed ([`FileSync::lose_unsynced`]).
+    Errno(i32),
+    /// Of an append, a part of the bytes is written behind the write position, which does not move. Else as [`Fault::Errno`].
+    Short(i32),
+    /// All is done, and the error is returned all the same.
+    Done(i32),
+    /// It takes so much longer, by the clock of the file system below.
+    Delay(Duration),
+    /// One bit of what is read or mapped is wrong: which one depends on the seed. Other operations are as ever.
+    FlipBit,
+}
+
+impl Fault {
+    /// The medium fails.
+    pub const EIO: Self = Self::Errno(Errno::IO.raw_os_error());
+    /// The medium is full.
+    pub const ENOSPC: Self = Self::Errno(Errno::NOSPC.raw_os_error());
+    /// The process has too many files open.
+    pub const EMFILE: Self = Self::Errno(Errno::MFILE.raw_os_error());
+    /// A signal came in between.
+    pub const EINTR: Self = Self::Errno(Errno::INTR.raw_os_error());
+    /// There is no permission.
+    pub const EACCES: Self = Self::Errno(Errno::ACCESS.raw_os_error());
+    /// There is no memory, as for a map.
+    pub const ENOMEM: Self = Self::Errno(Errno::NOMEM.raw_os_error());
+    /// The medium is full in the middle of an append.
+    pub const SHORT: Self = Self::Short(Errno::NOSPC.raw_os_error());
+    /// The medium failed after all was done.
+    pub const DONE: Self = Self::Done(Errno::IO.raw_os_error());
+}
+
+/// When which operations go wrong how. Made by [`Rule::new`] for every operation of a kind, and narrowed by the other methods.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Rule {
+    /// The kind of operation; `None` is any.
+    pub operation: Option<Operation>,
+    /// The path, where `*` stands for any characters; of two paths, one has to match. Operations on an open file go by the path
+    /// that it was opened under.
+    pub path: String,
+    /// How many operations that match are let pass first.
+    pub skip: u64,
+    /// How often it happens.
+    pub times: u64,
+    /// With which probability it happens, from 0 to 1.
+    pub chance: f64,
+    /// What happens.
+    pub fault: Fault,
+}
+
+impl Rule {
+    /// Every operation of a kind.
+    pub fn new(operation: Operation, fault: Fault) -> Self {
+        Self { operation: Some(operation), ..Self::any(fault) }
+    }
+
+    /// Every operation.
+    pub fn any(fault: Fault) -> Self {
+        Self { operation: None, path: "*".to_owned(), skip: 0, times: u64::MAX, chance: 1.0, fault }
+    }
+
+    /// Only on paths of this form, where `*` stands for any characters.
+    #[must_use]
+    pub fn path(self, pattern: &str) -> Self {
+        Self { path: pattern.to_owned(), ..self }
+    }
+
+    /// Only the `n`th one that matches; the first is 1.
+    #[must_use]
+    pub fn nth(self, n: u64) -> Self {
+        self.from_nth(n).times(1)
+    }
+
+    /// Only from the `n`th one on; the first is 1.
+    #[must_use]
+    pub fn from_nth(self, n: u64) -> Self {
+        Self { skip: n.saturating_sub(1), ..self }
+    }
+
+    /// At most so often.
+    #[must_use]
+    pub fn times(self, times: u64) -> Self {
+        Self { times, ..self }
+    }
+
+    /// With a probability, from 0 to 1.
+    #[must_use]
+    pub fn chance(self, chance: f64) -> Self {
+        Self { chance, ..self }
+    }
+}
+
+/// Names a rule that was added.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RuleId(u64);
+
+/// A file system in which things go wrong by rules, which may be added and removed at any time. It counts operations too.
+///
+/// The first rule that matches and has not passed decides; delays add up. Time, randomness and the bytes are those of the file
+/// system below.
+///
+/// ```
+/// use esker_vfs::{Fault, FaultVfs, MemVfs, Operation, Rule, Vfs};
+/// use std::path::Path;
+///
+/// let vfs = FaultVfs::new(MemVfs::new());
+/// vfs.add(Rule::new(Operation::Sync, Fault::EIO).path("*.wal").nth(2));
+/// let mut log = vfs.create_new(Path::new("/1.wal"))?;
+/// assert!(log.sync().is_ok());
+/// assert!(log.sync().is_err());
+/// assert!(log.sync().is_ok());
+/// assert_eq!(vfs.count(Operation::Sync), 3);
+/// # Ok::<(), std::io::Error>(())
+/// ```
+#[derive(Debug)]
+pub struct FaultVfs(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    inner: Arc<dyn Vfs>,
+    rules: Mutex<Rules>,
+}
+
+#[derive(Debug, Default)]
+struct Rules {
+    seed: u64,
+    dice_thrown: u64,
+    rule_next: u64,
+    /// With how many operations matched, and how often it happened.
+    rules: BTreeMap<RuleId, (Rule, u64, u64)>,
+    counts: BTreeMap<Operation, u64>,
+}
+
+/// What the rules say of one operation.
+enum Verdict {
+    Pass,
+    Fail(i32),
+    Short { errno: i32, dice: u64 },
+    Done(i32),
+    Flip { dice: u64 },
+}
+
+impl FaultVfs {
+    /// No rules yet.
+    pub fn new(inner: Arc<dyn Vfs>) -> Arc<Self> {
+        Self::with_seed(inner, 0)
+    }
+
+    /// No rules yet; chances depend on `seed`.
+    pub fn with_seed(inner: Arc<dyn Vfs>, seed: u64) -> Arc<Self> {
+        Arc::new(Self(Arc::new(Shared { inner, rules: Mutex::new(Rules { seed, ..Rules::default() }) })))
+    }
+
+    /// Adds a rule, behind those there are.
+    pub fn add(&self, rule: Rule) -> RuleId {
+        let mut rules = self.0.rules();
+        let id = RuleId(rules.rule_next);
+        rules.rule_next += 1;
+        rules.rules.insert(id, (rule, 0, 0));
+        id
+    }
+
+    /// Takes a rule away; false if it is not there.
+    pub fn remove(&self, id: RuleId) -> bool {
+        self.0.rules().rules.remove(&id).is_some()
+    }
+
+    /// Takes all rules away. Counts stay.
+    pub fn clear(&self) {
+        self.0.rules().rules.clear();
+    }
+
+    /// The rules, and how often each has struck.
+    pub fn rules(&self) -> Vec<(RuleId, Rule, u64)> {
+        self.0.rules().rules.iter().map(|(&id, (rule, _, struck))| (id, rule.clone(), *struck)).collect()
+    }
+
+    /// How many operations of a kind there have been, failed ones too.
+    pub fn count(&self, operation: Operation) -> u64 {
+        self.0.rules().counts.get(&operation).copied().unwrap_or(0)
+    }
+}
+
+impl Shared {
+    fn rules(&self) -> MutexGuard<'_, Rules> {
+        self.rules.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Counts an operation, waits if a rule says so, and tells what else the rules say.
+    fn judge(&self, operation: Operation, paths: &[&Path]) -> Verdict {
+        let (delay, verdict) = self.rules().judge(operation, paths);
+        if !delay.is_zero() {
+            self.inner.clock().sleep(delay);
+        }
+        verdict
+    }
+
+    fn run<T>(&self, operation: Operation, paths: &[&Path], work: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+        match self.judge(operation, paths) {
+            Verdict::Pass | Verdict::Flip { .. } => work(),
+            Verdict::Done(errno) => work().and(Err(io::Error::from_raw_os_error(errno))),
+            Verdict::Fail(errno) | Verdict::Short { errno, .. } => Err(io::Error::from_raw_os_error(errno)),
+        }
+    }
+}
+
+impl Rules {
+    fn judge(&mut self, operation: Operation, paths: &[&Path]) -> (Duration, Verdict) {
+        *self.counts.entry(operation).or_default() += 1;
+        let mut delay = Duration::ZERO;
+        for (rule, matched, struck) in self.rules.values_mut() {
+            if rule.operation.is_some_and(|of| of != operation) || !paths.iter().any(|path| matches(&rule.path, path)) {
+                continue;
+            }
+            *matched += 1;
+            self.dice_thrown += 1;
+            let dice = mix(self.seed, &[self.dice_thrown]);
+            let unlucky = (dice >> 11) as f64 / (1u64 << 53) as f64;
+            if *matched <= rule.skip || *struck >= rule.times || unlucky >= rule.chance {
+                continue;
+            }
+            *struck += 1;
+            let verdict = match rule.fault {
+                Fault::Delay(more) => {
+                    delay += more;
+                    continue;
+                }
+                Fault::Errno(errno) => Verdict::Fail(errno),
+                Fault::Short(errno) => Verdict::Short { errno, dice },
+                Fault::Done(errno) => Verdict::Done(errno),
+                Fault::FlipBit => Verdict::Flip { dice },
+            };
+            return (delay, verdict);
+        }
+        (delay, Verdict::Pass)
+    }
+}
+
+fn flip(bytes: &mut [u8], dice: u64) {
+    if !bytes.is_empty() {
+        let bit = mix(dice, &[]) % (bytes.len() as u64 * 8);
+        bytes[(bit / 8) as usize] ^= 1 << (bit % 8);
+    }
+}
+
+impl Vfs for FaultVfs {
+    fn create_new(&self, path: &Path) -> io::Result<Box<dyn WritableFile>> {
+        let inner = self.0.run(Operation::CreateNew, &[path], || self.0.inner.create_new(path))?;
+        Ok(Box::new(FaultWriter { inner, path: path.to_owned(), shared: Arc::clone(&self.0) }))
+    }
+
+    fn open_read(&self, path: &Path) -> io::Result<Arc<dyn ReadableFile>> {
+        let inner = self.0.run(Operation::OpenRead, &[path], || self.0.inner.open_read(path))?;
+        Ok(Arc::new(FaultReader { inner, path: path.to_owned(), shared: Arc::clone(&self.0) }))
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.0.run(Operation::Rename, &[from, to], || self.0.inner.rename(from, to))
+    }
+
+    fn hard_link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.0.run(Operation::HardLink, &[from, to], || self.0.inner.hard_link(from, to))
+    }
+
+    fn remove_file(&self, path: &Path) -> io::Result<()> {
+        self.0.run(Operation::RemoveFile, &[path], || self.0.inner.remove_file(path))
+    }
+
+    fn remove_dir(&self, path: &Path) -> io::Result<()> {
+        self.0.run(Operation::RemoveDir, &[path], || self.0.inner.remove_dir(path))
+    }
+
+    fn create_dir_all(&self, path: &Path) -> io::Result<()> {
+        self.0.run(Operation::CreateDirAll, &[path], || self.0.inner.create_dir_all(path))
+    }
+
+    fn list(&self, directory: &Path) -> io::Result<Vec<String>> {
+        self.0.run(Operation::List, &[directory], || self.0.inner.list(directory))
+    }
+
+    fn metadata(&self, path: &Path) -> io::Result<Metadata> {
+        self.0.run(Operation::Metadata, &[path], || self.0.inner.metadata(path))
+    }
+
+    fn sync_dir(&self, directory: &Path) -> io::Result<()> {
+        self.0.run(Operation::SyncDir, &[directory], || self.0.inner.sync_dir(directory))
+    }
+
+    fn lock(&self, path: &Path, mode: LockMode) -> io::Result<Box<dyn FileLock>> {
+        self.0.run(Operation::Lock, &[path], || self.0.inner.lock(path, mode))
+    }
+
+    fn free_space(&self, path: &Path) -> io::Result<u64> {
+        self.0.run(Operation::FreeSpace, &[path], || self.0.inner.free_space(path))
+    }
+
+    fn clock(&self) -> &dyn Clock {
+        self.0.inner.clock()
+    }
+
+    fn random(&self) -> u64 {
+        self.0.inner.random()
+    }
+}
+
+#[derive(Debug)]
+struct FaultWriter {
+    inner: Box<dyn WritableFile>,
+    path: PathBuf,
+    shared: Arc<Shared>,
+}
+
+impl WritableFile for FaultWriter {
+    fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+        match self.shared.judge(Operation::Append, &[&self.path]) {
+            Verdict::Pass | Verdict::Flip { .. } => self.inner.append(bytes),
+            Verdict::Fail(errno) => Err(io::Error::from_raw_os_error(errno)),
+            Verdict::Short { errno, dice } => {
+                let written = (dice % bytes.len().max(1) as u64) as usize;
+                self.inner.append_torn(&bytes[..written])?;
+                Err(io::Error::from_raw_os_error(errno))
+            }
+            // The position does not move, as after any append that fails.
+            Verdict::Done(errno) => self.inner.append_torn(bytes).and(Err(io::Error::from_raw_os_error(errno))),
+        }
+    }
+
+    fn position(&self) -> u64 {
+        self.inner.position()
+    }
+
+    fn preallocate(&mut self, len_bytes: u64) -> io::Result<()> {
+        self.shared.run(Operation::Preallocate, &[&self.path], || self.inner.preallocate(len_bytes))
+    }
+
+    fn trim(&mut self) -> io::Result<()> {
+        self.shared.run(Operation::Trim, &[&self.path], || self.inner.trim())
+    }
+
+    fn syncer(&self) -> Arc<dyn FileSync> {
+        let (inner, path) = (self.inner.syncer(), self.path.clone());
+        Arc::new(FaultSync { inner, path, shared: Arc::clone(&self.shared) })
+    }
+
+    fn append_torn(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.inner.append_torn(bytes)
+    }
+}
+
+#[derive(Debug)]
+struct FaultSync {
+    inner: Arc<dyn FileSync>,
+    path: PathBuf,
+    shared: Arc<Shared>,
+}
+
+impl FileSync for FaultSync {
+    fn sync(&self) -> io::Result<()> {
+        match self.shared.judge(Operation::Sync, &[&self.path]) {
+            Verdict::Pass | Verdict::Flip { .. } => self.inner.sync(),
+            Verdict::Done(errno) => self.inner.sync().and(Err(io::Error::from_raw_os_error(errno))),
+            Verdict::Fail(errno) | Verdict::Short { errno, .. } => {
+                self.inner.lose_unsynced();
+                Err(io::Error::from_raw_os_error(errno))
+            }
+        }
+    }
+
+    fn lose_unsynced(&self) {
+        self.inner.lose_unsynced();
+    }
+}
+
+#[derive(Debug)]
+struct FaultReader {
+    inner: Arc<dyn ReadableFile>,
+    path: PathBuf,
+    shared: Arc<Shared>,
+}
+
+impl ReadableFile for FaultReader {
+    fn len_bytes(&self) -> io::Result<u64> {
+        self.shared.run(Operation::LenBytes, &[&self.path], || self.inner.len_bytes())
+    }
+
+    fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+        match self.shared.judge(Operation::Read, &[&self.path]) {
+            Verdict::Pass => self.inner.read_exact_at(buffer, offset),
+            Verdict::Flip { dice } => {
+                self.inner.read_exact_at(buffer, offset)?;
+                flip(buffer, dice);
+                Ok(())
+            }
+            Verdict::Fail(errno) | Verdict::Short { errno, .. } | Verdict::Done(errno) => {
+                Err(io::Error::from_raw_os_error(errno))
+            }
+        }
+    }
+
+    fn map(&self) -> io::Result<Map> {
+        match self.shared.judge(Operation::Map, &[&self.path]) {
+            Verdict::Pass => self.inner.map(),
+            Verdict::Flip { dice } => {
+                let mut bytes = self.inner.map()?.to_vec();
+                flip(&mut bytes, dice);
+                Ok(Map::from_bytes(bytes))
+            }
+            Verdict::Fail(errno) | Verdict::Short { errno, .. } | Verdict::Done(errno) => {
+                Err(io::Error::from_raw_os_error(errno))
+            }
+        }
+    }
+}
