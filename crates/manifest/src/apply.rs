@@ -40,6 +40,7 @@ pub(crate) fn apply(base: &Version, edit: &VersionEdit) -> Result<Version, EditE
     if let Some(clean) = edit.clean {
         close(&mut version, clean)?;
     }
+    check_default(&version)?;
     Ok(version)
 }
 
@@ -76,7 +77,7 @@ fn create_keyspaces(version: &mut Version, edit: &VersionEdit) -> Result<(), Edi
         version.keyspaces.insert(*id, Arc::new(keyspace));
         version.next_keyspace = KeyspaceId(after);
     }
-    check_default(version)
+    Ok(())
 }
 
 fn check_default(version: &Version) -> Result<(), EditError> {

@@ -64,6 +64,9 @@ pub enum EditError {
         /// The one after.
         right: FileNo,
     },
+    /// Only a manifest itself begins with a snapshot.
+    #[error("a snapshot can't be committed")]
+    Snapshot,
     /// A counter that only grows would shrink.
     #[error("{what} would go back from {from} to {to}")]
     GoesBack {
@@ -117,7 +120,7 @@ pub enum ManifestError {
     },
     /// The record log failed, or is damaged.
     #[error(transparent)]
-    Wal(#[from] crate::soon::WalError),
+    Wal(#[from] esker_wal::WalError),
     /// An edit that the caller made does not fit the version. Nothing was written.
     #[error("{0}")]
     Edit(#[from] EditError),
@@ -141,13 +144,19 @@ pub enum ManifestError {
         /// How far a record vouches.
         vouched: Lsn,
     },
-    /// The manifest that CURRENT names has another number inside, or no whole edit.
-    #[error("{name}: {what}")]
-    Damaged {
+    /// The number in a manifest's header is not the one in its name.
+    #[error("{name}: this is manifest {found}")]
+    WrongNumber {
         /// The manifest's file name.
         name: String,
-        /// What is wrong.
-        what: String,
+        /// The number in the header.
+        found: FileNo,
+    },
+    /// A manifest holds no whole edit, though CURRENT names it only once it has one.
+    #[error("{name}: holds no whole edit")]
+    NoEdit {
+        /// The manifest's file name.
+        name: String,
     },
     /// CURRENT holds something else than one line with a manifest's name and its checksum.
     #[error("{}: not the name of a manifest and its checksum: \"{found}\"", path.display())]
@@ -218,7 +227,8 @@ impl ManifestError {
             Self::Wal(_) => self.io().is_none() && !self.is_unsupported() && !self.is_no_space(),
             Self::Record { .. } => !self.is_unsupported(),
             Self::Break { .. }
-            | Self::Damaged { .. }
+            | Self::WrongNumber { .. }
+            | Self::NoEdit { .. }
             | Self::Current { .. }
             | Self::ManifestMissing { .. }
             | Self::CurrentMissing { .. } => true,

@@ -7,7 +7,7 @@
 //! add 1 L1 000007 a#9,PUT .. c#3,DEL seqs 3..9 entries 4 deletions 1 bytes 1000 id 00000000deadbeef created 0
 //! flushed 1 9
 //! ```
-//! Keys and names are escaped as in Rust byte strings, and so are space, `#`, `"` and a leading dot's like. [`VersionEdit`]'s `FromStr` reads what its
+//! In keys and names, all but printable ASCII is escaped as `\xNN`, and so are space, `#`, `"` and `\`. [`VersionEdit`]'s `FromStr` reads what its
 //! `Display` prints; of an added table everything behind the keys may be left out, and then follows from them.
 
 use crate::Lsn;
@@ -103,7 +103,7 @@ impl FromStr for VersionEdit {
 fn item(edit: &mut VersionEdit, line: &str) -> Option<()> {
     let mut words = Words(line);
     match words.next()? {
-        "snapshot" => edit.snapshot = words.next()? == COMPARATOR,
+        "snapshot" => edit.snapshot = words.word(COMPARATOR).map(|_| true)?,
         "reserve" => match words.next()? {
             "seq" => edit.reserve_seq = Some(SeqNo(words.number()?)),
             "file" => edit.reserve_file = Some(FileNo(words.number()?)),
