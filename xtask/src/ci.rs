@@ -1,6 +1,7 @@
 //! `cargo xtask ci`: everything that must hold before a change is taken, step by step, each with its time.
 //!
-//! The steps share the development profile and the target directory with daily work. The first that fails ends the run.
+//! The steps share the development profile and the target directory with daily work. All of them run, also after one has
+//! failed, so that one run shows all there is to put right.
 
 use crate::{cargo, run as run_command, tidy};
 use std::path::{Path, PathBuf};
@@ -14,20 +15,25 @@ const EXAMPLE_TIME_MAX: Duration = Duration::from_secs(60);
 pub(crate) fn run(root: &Path, skip_tests: bool) -> Result<(), String> {
     let start = Instant::now();
     let cargo_step = |args: &[&str]| run_command(&mut cargo(root, args));
-    step("format", || cargo_step(&["fmt", "--all", "--", "--check"]))?;
-    step("tidy", || tidy::run(root))?;
-    step("clippy", || cargo_step(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]))?;
+    let mut failed = Vec::new();
+    let mut step = |name, work: &dyn Fn() -> Result<(), String>| failed.extend(run_step(name, work).err());
+
+    step("format", &|| cargo_step(&["fmt", "--all", "--", "--check"]));
+    step("tidy", &|| tidy::run(root));
+    step("clippy", &|| cargo_step(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]));
     if !skip_tests {
-        step("tests", || cargo_step(&["test", "--workspace"]))?;
+        step("tests", &|| cargo_step(&["test", "--workspace"]));
     }
-    step("docs", || run_command(cargo(root, &["doc", "--workspace", "--no-deps"]).env("RUSTDOCFLAGS", "-D warnings")))?;
-    step("examples", || examples(root))?;
-    step("each crate alone", || each_alone(root))?;
-    println!("\n== ci: all fine, {:.0} s", start.elapsed().as_secs_f64());
-    Ok(())
+    step("docs", &|| run_command(cargo(root, &["doc", "--workspace", "--no-deps"]).env("RUSTDOCFLAGS", "-D warnings")));
+    step("examples", &|| examples(root));
+    step("each crate alone", &|| each_alone(root));
+
+    println!("\n== ci: {} failed, {:.0} s", failed.len(), start.elapsed().as_secs_f64());
+    if failed.is_empty() { Ok(()) } else { Err(failed.join("\nxtask: ")) }
 }
 
-fn step(name: &str, work: impl FnOnce() -> Result<(), String>) -> Result<(), String> {
+/// Runs one step between two headings; an error names the step.
+fn run_step(name: &str, work: &dyn Fn() -> Result<(), String>) -> Result<(), String> {
     println!("\n== {name}");
     let start = Instant::now();
     let result = work();
