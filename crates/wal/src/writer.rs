@@ -112,6 +112,11 @@ impl Writer {
         self.end.0 - self.header.start.0
     }
 
+    /// The error after which nothing more can be appended or pushed, if there was one.
+    pub fn failed(&self) -> Option<&WalError> {
+        self.failed.as_ref()
+    }
+
     /// Appends one record, whose payload is the concatenation of `parts`, and returns its end.
     ///
     /// # Errors
