@@ -83,7 +83,7 @@ impl Run for Cut {
 
     fn smallest(&self, i: usize) -> InternalKey<'_> {
         let source = &self.0[i / 2];
-        if i % 2 == 0 { source[0].0.as_ref() } else { source[source.len() - 1].0.as_ref() }
+        if i.is_multiple_of(2) { source[0].0.as_ref() } else { source[source.len() - 1].0.as_ref() }
     }
 
     fn largest(&self, i: usize) -> InternalKey<'_> {
@@ -92,7 +92,7 @@ impl Run for Cut {
     }
 
     fn open(&self, i: usize) -> Result<VecIterator, Infallible> {
-        Ok(VecIterator::new(if i % 2 == 0 { self.0[i / 2].clone() } else { Vec::new() }))
+        Ok(VecIterator::new(if i.is_multiple_of(2) { self.0[i / 2].clone() } else { Vec::new() }))
     }
 }
 
