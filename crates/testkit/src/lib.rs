@@ -4,3 +4,4 @@
 #![forbid(unsafe_code)]
 
 pub mod iterator_suite;
+pub mod vfs_suite;
