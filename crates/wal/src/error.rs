@@ -96,7 +96,7 @@ impl WalError {
 
     /// Whether a newer version may be able to read the file.
     pub fn is_unsupported(&self) -> bool {
-        matches!(self, Self::Unsupported { .. }) || self.io().is_some_and(|e| e.kind() == io::ErrorKind::Unsupported)
+        matches!(self, Self::Unsupported { .. })
     }
 
     /// The file system's error, if it was one.

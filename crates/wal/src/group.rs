@@ -277,3 +277,6 @@ fn wake(waiters: Vec<Waiter>) {
         waiter.thread.unpark();
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -12,7 +12,6 @@ use crate::frame::{self, FILE_HEADER_BYTES, LogHeader, Lsn, RECORD_HEADER_BYTES,
 use crate::window::Window;
 use esker_vfs::ReadableFile;
 use std::fmt;
-use std::io;
 use std::sync::Arc;
 
 /// Reads one log file, once, from front to back.
@@ -21,7 +20,6 @@ use std::sync::Arc;
 #[derive(Debug)]
 pub struct Reader {
     window: Window,
-    name: Arc<str>,
     header: LogHeader,
     /// Where the next record starts.
     offset: u64,
@@ -121,13 +119,10 @@ impl Reader {
     /// [`WalError::NoHeader`] if the header is not whole; [`WalError::Unsupported`] if it is of a version not known here;
     /// [`WalError::Invalid`] if this is no log; [`WalError::Io`].
     pub fn open(file: Arc<dyn ReadableFile>, name: &str) -> Result<Self, WalError> {
-        let name: Arc<str> = name.into();
-        let io = |error| WalError::from_io(&name, "read", 0, error);
-        let mut window = Window::new(file).map_err(io)?;
-        let header = read_header(&mut window).map_err(io)?;
-        let header = header.map_err(|cause| WalError::NoHeader { name: name.clone(), cause })?;
-        let header = LogHeader::decode(&header, &name)?;
-        Ok(Self { window, name, header, offset: FILE_HEADER_BYTES as u64, vouched: header.durable, end: None })
+        let mut window = Window::new(file, name)?;
+        let bytes = read_header(&mut window)?.map_err(|cause| WalError::NoHeader { name: name.into(), cause })?;
+        let header = LogHeader::decode(&bytes, window.name())?;
+        Ok(Self { window, header, offset: FILE_HEADER_BYTES as u64, vouched: header.durable, end: None })
     }
 
     /// What the file says about itself.
@@ -148,10 +143,8 @@ impl Reader {
         let offset = self.offset;
         match self.whole_record()? {
             Ok((kind, head)) => {
+                let payload = self.window.exactly(offset + RECORD_HEADER_BYTES as u64, head.len as usize)?;
                 self.offset += head.record_bytes();
-                let payload_offset = offset + RECORD_HEADER_BYTES as u64;
-                let payload = self.window.exactly(payload_offset, head.len as usize);
-                let payload = payload.map_err(|error| WalError::from_io(&self.name, "read", offset, error))?;
                 let start = self.header.start;
                 let (position, end) = (start + offset, start + self.offset);
                 Ok(Some(Record { kind, position, end, durable: head.durable, payload }))
@@ -174,12 +167,10 @@ impl Reader {
     /// Checks the record at `self.offset`, payload included.
     fn whole_record(&mut self) -> Result<Result<(RecordKind, RecordHead), Break>, WalError> {
         let offset = self.offset;
-        let name = self.name.clone();
-        let io = |error| WalError::from_io(&name, "read", offset, error);
         let file_len = self.window.file_len();
         let have = file_len - offset;
         if have < RECORD_HEADER_BYTES as u64 {
-            let rest = self.window.exactly(offset, have as usize).map_err(io)?;
+            let rest = self.window.exactly(offset, have as usize)?;
             let cause = match rest {
                 [] => EndCause::EndOfFile,
                 rest if is_zero(rest) => EndCause::Zeros,
@@ -187,7 +178,7 @@ impl Reader {
             };
             return Ok(Err(Break { cause, look_from: file_len }));
         }
-        let bytes = first_chunk(self.window.at(offset, RECORD_HEADER_BYTES).map_err(io)?);
+        let bytes = first_chunk(self.window.at(offset, RECORD_HEADER_BYTES)?);
         if is_zero(bytes) {
             return Ok(Err(Break { cause: EndCause::Zeros, look_from: offset + 8 }));
         }
@@ -201,10 +192,12 @@ impl Reader {
         let kind = match head.kind() {
             Ok(kind) => kind,
             Err(found) => {
-                return Err(WalError::Unsupported { name, what: "record kind", offset, found: u64::from(found) });
+                let (name, found) = (self.window.name().clone(), u64::from(found));
+                return Err(WalError::Unsupported { name, what: "record kind", offset, found });
             }
         };
         if head.durable > position {
+            let name = self.window.name().clone();
             return Err(WalError::Invalid { name, what: "durable position", offset, found: head.durable.0 });
         }
         self.vouched = self.vouched.max(head.durable);
@@ -214,7 +207,7 @@ impl Reader {
             return Ok(Err(Break { cause, look_from: file_len }));
         }
         let payload_offset = offset + RECORD_HEADER_BYTES as u64;
-        let payload = self.window.exactly(payload_offset, head.len as usize).map_err(io)?;
+        let payload = self.window.exactly(payload_offset, head.len as usize)?;
         let found = frame::payload_crc(self.header.file_id, position, kind, head.len, &[payload]);
         if found != head.payload_crc {
             let cause = EndCause::Torn { expected: head.payload_crc, found, offset: payload_offset };
@@ -229,8 +222,7 @@ impl Reader {
         let mut tail = Tail { vouched: self.header.durable, leftover: false };
         let mut offset = from;
         while file_len.saturating_sub(offset) >= RECORD_HEADER_BYTES as u64 {
-            let bytes = self.window.at(offset, RECORD_HEADER_BYTES);
-            let bytes = bytes.map_err(|error| WalError::from_io(&self.name, "read", offset, error))?;
+            let bytes = self.window.at(offset, RECORD_HEADER_BYTES)?;
             let (words, _) = bytes.as_chunks::<8>();
             let zeros = words.iter().position(|word| *word != [0; 8]).unwrap_or(words.len());
             if zeros > 2 {
@@ -249,8 +241,7 @@ impl Reader {
             };
         }
         if offset < file_len {
-            let rest = self.window.exactly(offset, (file_len - offset) as usize);
-            let rest = rest.map_err(|error| WalError::from_io(&self.name, "read", offset, error))?;
+            let rest = self.window.exactly(offset, (file_len - offset) as usize)?;
             tail.leftover |= !is_zero(rest);
         }
         Ok(tail)
@@ -267,7 +258,7 @@ pub fn vouched(file: Arc<dyn ReadableFile>, name: &str) -> Result<Lsn, WalError>
 }
 
 /// The header's bytes, if its checksum passes.
-fn read_header(window: &mut Window) -> io::Result<Result<[u8; FILE_HEADER_BYTES], EndCause>> {
+fn read_header(window: &mut Window) -> Result<Result<[u8; FILE_HEADER_BYTES], EndCause>, WalError> {
     let have = window.file_len().min(FILE_HEADER_BYTES as u64);
     let bytes = window.exactly(0, have as usize)?;
     if have == 0 {

@@ -1,5 +1,6 @@
 //! [`Window`]: a file seen through one buffer that moves along it.
 
+use crate::error::WalError;
 use esker_vfs::ReadableFile;
 use std::io;
 use std::sync::Arc;
@@ -13,15 +14,22 @@ const GROWTH_BYTES_MAX: u64 = 4 << 20;
 #[derive(Debug)]
 pub(crate) struct Window {
     file: Arc<dyn ReadableFile>,
+    /// For errors.
+    name: Arc<str>,
     len: u64,
     start: u64,
     bytes: Vec<u8>,
 }
 
 impl Window {
-    pub(crate) fn new(file: Arc<dyn ReadableFile>) -> io::Result<Self> {
-        let len = file.len_bytes()?;
-        Ok(Self { file, len, start: 0, bytes: Vec::new() })
+    pub(crate) fn new(file: Arc<dyn ReadableFile>, name: &str) -> Result<Self, WalError> {
+        let name = name.into();
+        let len = file.len_bytes().map_err(|error| WalError::from_io(&name, "find the length", 0, error))?;
+        Ok(Self { file, name, len, start: 0, bytes: Vec::new() })
+    }
+
+    pub(crate) fn name(&self) -> &Arc<str> {
+        &self.name
     }
 
     /// The file's length when it was opened.
@@ -30,17 +38,17 @@ impl Window {
     }
 
     /// The bytes from `offset` on: at least `need` of them, which must lie within the file, and more if they are at hand.
-    pub(crate) fn at(&mut self, offset: u64, need: usize) -> io::Result<&[u8]> {
+    pub(crate) fn at(&mut self, offset: u64, need: usize) -> Result<&[u8], WalError> {
         debug_assert!(offset + need as u64 <= self.len);
         let buffered = self.start..=self.start + self.bytes.len() as u64;
         if !buffered.contains(&offset) || !buffered.contains(&(offset + need as u64)) {
-            self.fill(offset, need as u64)?;
+            self.fill(offset, need as u64).map_err(|error| WalError::from_io(&self.name, "read", offset, error))?;
         }
         Ok(&self.bytes[(offset - self.start) as usize..])
     }
 
     /// Exactly `len` bytes from `offset` on, which must lie within the file.
-    pub(crate) fn exactly(&mut self, offset: u64, len: usize) -> io::Result<&[u8]> {
+    pub(crate) fn exactly(&mut self, offset: u64, len: usize) -> Result<&[u8], WalError> {
         Ok(&self.at(offset, len)?[..len])
     }
 

@@ -34,7 +34,7 @@ impl Prepared {
             .and_then(|()| vfs.sync_dir(directory(path)).map_err(|error| failed("sync the directory", error)));
         if let Err(error) = made {
             drop(segment);
-            // What is left is an empty log, which holds nothing and is found again by its name.
+            // What is left if this fails is a log without a header.
             let _ = vfs.remove_file(path);
             return Err(error);
         }
@@ -47,11 +47,22 @@ impl Prepared {
     /// [`WalError::OutOfLine`] if the log before it is not sealed or ends behind `header.start`; [`WalError::Invalid`] if `header.start` is
     /// beyond [`Lsn::START_MAX`] or below `header.durable`.
     pub fn begin(mut self, header: LogHeader, group: &Arc<GroupSync>) -> Result<Writer, WalError> {
+        self.put_header(&header)?;
+        self.join(header, group)
+    }
+
+    fn put_header(&mut self, header: &LogHeader) -> Result<(), WalError> {
         header.check(&self.name)?;
-        let put = self.segment.put(&header.encode());
-        put.map_err(|error| WalError::from_io(&self.name, "write", 0, error))?;
-        let log = group.add(&self.name, header.start, self.segment.syncer())?;
+        self.segment.put(&header.encode()).map_err(|error| WalError::from_io(&self.name, "write", 0, error))
+    }
+
+    fn push(&mut self) -> Result<(), WalError> {
+        self.segment.push().map_err(|error| WalError::from_io(&self.name, "write", 0, error))
+    }
+
+    fn join(self, header: LogHeader, group: &Arc<GroupSync>) -> Result<Writer, WalError> {
         let Self { segment, name } = self;
+        let log = group.add(&name, header.start, segment.syncer())?;
         let end = header.start + FILE_HEADER_BYTES as u64;
         Ok(Writer { segment, name, header, group: group.clone(), log, end, failed: None })
     }
@@ -81,15 +92,24 @@ pub struct Writer {
 }
 
 impl Writer {
-    /// Makes the file, allocates its first extent, syncs the directory, and hands the header to the operating system: [`Prepared::create`],
-    /// [`Prepared::begin`] and [`Writer::push`].
+    /// Makes the file, allocates its first extent, syncs the directory, and hands the header to the operating system.
     ///
     /// # Errors
-    /// Those of the three.
+    /// Those of [`Prepared::create`] and [`Prepared::begin`]; a file that was made is removed again if that can be, and the group is as before.
     pub fn create(vfs: &dyn Vfs, path: &Path, header: LogHeader, group: &Arc<GroupSync>) -> Result<Self, WalError> {
-        let mut writer = Prepared::create(vfs, path)?.begin(header, group)?;
-        writer.push()?;
-        Ok(writer)
+        let mut prepared = Prepared::create(vfs, path)?;
+        let written = prepared.put_header(&header).and_then(|()| prepared.push());
+        match written.and_then(|()| prepared.join(header, group)) {
+            Ok(writer) => {
+                writer.log.set_pushed(writer.end);
+                Ok(writer)
+            }
+            Err(error) => {
+                // What is left if this fails is a log without records.
+                let _ = vfs.remove_file(path);
+                Err(error)
+            }
+        }
     }
 
     /// The number in the file's name.

@@ -200,7 +200,7 @@ fn an_allocation_that_fails_otherwise_poisons() {
 
 #[test]
 fn a_log_that_can_not_be_made_leaves_no_file_and_the_group_as_it_was() {
-    for operation in [Operation::CreateNew, Operation::Preallocate, Operation::SyncDir] {
+    for operation in [Operation::CreateNew, Operation::Preallocate, Operation::SyncDir, Operation::Append] {
         let vfs = FaultVfs::new(MemVfs::new());
         let group = GroupSync::new(Lsn::ZERO);
         vfs.add(Rule::new(operation, Fault::ENOSPC));
@@ -267,6 +267,7 @@ fn a_log_out_of_line_is_refused() {
     assert!(error.to_string().ends_with("starts at 163, but the logs before it are sealed at 164"), "{error}");
     assert_eq!(end, Lsn(164));
     begin(7, 164, 100).unwrap();
+    assert_eq!(vfs.list(Path::new("/")).unwrap(), ["000004.wal", "000007.wal"], "what is refused leaves no file");
 }
 
 #[test]
