@@ -1,0 +1,161 @@
+//! [`BlockCache`]: blocks that are not read from a map in place: decompressed ones, and those read into private copies.
+
+use crate::block::Layout;
+use quick_cache::sync::Cache;
+use quick_cache::{DefaultHashBuilder, OptionsBuilder, Weighter};
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Bytes a cached block takes besides its payload: the cache's slot, the `Arc`, the layout.
+const OVERHEAD_BYTES: u64 = 256;
+/// For sizing the cache's own tables.
+const TYPICAL_BLOCK_BYTES: u64 = 4096 + OVERHEAD_BYTES;
+
+/// A cache of blocks, shared by any number of tables and threads, bounded by the bytes it holds.
+///
+/// Blocks of uncompressed tables that are read through a map never go in here. A block that is larger than a shard of the cache is
+/// read each time. Blocks of tables that are gone make room as others come.
+pub struct BlockCache {
+    blocks: Cache<BlockKey, Arc<CachedBlock>, ByBytes>,
+    hits: AtomicU64,
+    misses: AtomicU64,
+}
+
+/// Which block: its table's process-unique number, and its own within the table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct BlockKey {
+    pub(crate) table: u64,
+    pub(crate) block: u32,
+}
+
+/// A payload that was checked as it was loaded, and does not change.
+#[derive(Debug)]
+pub(crate) struct CachedBlock {
+    bytes: Box<[u8]>,
+    payload_len: usize,
+    pub(crate) layout: Layout,
+}
+
+impl CachedBlock {
+    /// The payload is the first `payload_len` of `bytes`.
+    pub(crate) fn new(bytes: Box<[u8]>, payload_len: usize, layout: Layout) -> Self {
+        assert!(payload_len <= bytes.len());
+        Self { bytes, payload_len, layout }
+    }
+}
+
+impl AsRef<[u8]> for CachedBlock {
+    #[inline]
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes[..self.payload_len]
+    }
+}
+
+#[derive(Debug, Clone)]
+struct ByBytes;
+
+impl Weighter<BlockKey, Arc<CachedBlock>> for ByBytes {
+    fn weight(&self, _: &BlockKey, block: &Arc<CachedBlock>) -> u64 {
+        block.bytes.len() as u64 + OVERHEAD_BYTES
+    }
+}
+
+impl BlockCache {
+    /// A cache that holds up to `capacity_bytes`, its own overhead counted; 0 keeps nothing.
+    pub fn new(capacity_bytes: u64) -> Arc<Self> {
+        let options = OptionsBuilder::new()
+            .estimated_items_capacity((capacity_bytes / TYPICAL_BLOCK_BYTES) as usize)
+            .weight_capacity(capacity_bytes)
+            .build()
+            .expect("both capacities are set");
+        let blocks = Cache::with_options(options, ByBytes, DefaultHashBuilder::default(), Default::default());
+        Arc::new(Self { blocks, hits: AtomicU64::new(0), misses: AtomicU64::new(0) })
+    }
+
+    /// Bytes held now, overhead counted.
+    pub fn usage_bytes(&self) -> u64 {
+        self.blocks.weight()
+    }
+
+    /// Bytes that may be held.
+    pub fn capacity_bytes(&self) -> u64 {
+        self.blocks.capacity()
+    }
+
+    /// Changes how many bytes may be held; what is too much goes at once.
+    pub fn set_capacity(&self, capacity_bytes: u64) {
+        self.blocks.set_capacity(capacity_bytes);
+    }
+
+    /// How often a block was found here.
+    pub fn hits(&self) -> u64 {
+        self.hits.load(Ordering::Relaxed)
+    }
+
+    /// How often a block was not found here and had to be loaded.
+    pub fn misses(&self) -> u64 {
+        self.misses.load(Ordering::Relaxed)
+    }
+
+    #[inline]
+    pub(crate) fn get(&self, key: BlockKey) -> Option<Arc<CachedBlock>> {
+        let block = self.blocks.get(&key);
+        // Plain counters that nothing else depends on.
+        let counter = if block.is_some() { &self.hits } else { &self.misses };
+        counter.fetch_add(1, Ordering::Relaxed);
+        block
+    }
+
+    pub(crate) fn insert(&self, key: BlockKey, block: &Arc<CachedBlock>) {
+        self.blocks.insert(key, Arc::clone(block));
+    }
+}
+
+impl fmt::Debug for BlockCache {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "BlockCache({} of {} bytes)", self.usage_bytes(), self.capacity_bytes())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::block::BlockBuilder;
+    use crate::hash::KeyHash;
+    use esker_format::{InternalKey, SeqNo, ValueKind};
+
+    fn block(bytes: usize) -> Arc<CachedBlock> {
+        let mut builder = BlockBuilder::default();
+        builder.add(InternalKey::new(b"k", SeqNo(1), ValueKind::Put), KeyHash::of(b"k"), &vec![0; bytes]);
+        let mut payload = Vec::new();
+        builder.finish_into(&mut payload);
+        let layout = Layout::validate(&payload).unwrap();
+        Arc::new(CachedBlock::new(payload.clone().into(), payload.len(), layout))
+    }
+
+    #[test]
+    fn holds_no_more_than_its_capacity() {
+        let cache = BlockCache::new(1 << 20);
+        for i in 0..1000 {
+            cache.insert(BlockKey { table: 1, block: i }, &block(4000));
+            assert!(cache.usage_bytes() <= 1 << 20);
+        }
+        assert!(cache.usage_bytes() > 1 << 19);
+        let kept = (0..1000).filter(|i| cache.get(BlockKey { table: 1, block: *i }).is_some()).count() as u64;
+        assert_eq!((cache.hits(), cache.misses()), (kept, 1000 - kept));
+        assert!(cache.get(BlockKey { table: 2, block: 999 }).is_none(), "another table");
+        cache.set_capacity(1 << 16);
+        assert!(cache.usage_bytes() <= 1 << 16);
+    }
+
+    #[test]
+    fn a_cache_of_nothing_and_a_block_too_large_are_fine() {
+        let cache = BlockCache::new(0);
+        cache.insert(BlockKey { table: 1, block: 0 }, &block(100));
+        assert_eq!(cache.usage_bytes(), 0);
+        let cache = BlockCache::new(1 << 16);
+        cache.insert(BlockKey { table: 1, block: 0 }, &block(1 << 20));
+        assert_eq!(cache.usage_bytes(), 0);
+    }
+}

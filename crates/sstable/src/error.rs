@@ -1,0 +1,192 @@
+//! [`TableError`]: what went wrong with a table, as facts. Advice is the caller's.
+
+use crate::frame::BlockKind;
+use esker_format::{DecodeError, InternalKeyBuf};
+use std::io;
+use std::sync::Arc;
+use thiserror::Error;
+
+/// Why a table could not be built or read.
+#[derive(Debug, Clone, Error)]
+#[non_exhaustive]
+pub enum TableError {
+    /// The operating system failed.
+    #[error("table {table}: {doing}: {source}")]
+    Io {
+        /// The table's name.
+        table: Arc<str>,
+        /// What was being done.
+        doing: &'static str,
+        /// What the system said.
+        source: Arc<io::Error>,
+    },
+    /// A checksum does not match the bytes it covers.
+    #[error("table {table}: {part} at {offset}: checksum {found:#010x}, expected {expected:#010x}")]
+    Checksum {
+        /// The table's name.
+        table: Arc<str>,
+        /// Which part of the file.
+        part: BlockKind,
+        /// Where it starts in the file.
+        offset: u64,
+        /// The checksum that is stored.
+        expected: u32,
+        /// The checksum that the bytes have.
+        found: u32,
+    },
+    /// A number in the file, or the file's length, is not what it must be.
+    #[error("table {table}: {part} at {offset}: {what} {found}, expected {expected}")]
+    Mismatch {
+        /// The table's name.
+        table: Arc<str>,
+        /// Which part of the file.
+        part: BlockKind,
+        /// Where that part starts in the file.
+        offset: u64,
+        /// Which number.
+        what: &'static str,
+        /// What it must be.
+        expected: u64,
+        /// What it is.
+        found: u64,
+    },
+    /// The bytes have a right checksum, or none yet, and make no sense.
+    #[error("table {table}: {part} at {offset}: {what}")]
+    Damaged {
+        /// The table's name.
+        table: Arc<str>,
+        /// Which part of the file.
+        part: BlockKind,
+        /// Where that part starts in the file.
+        offset: u64,
+        /// What is wrong.
+        what: &'static str,
+    },
+    /// A field does not decode. The inner offset counts from the start of the part.
+    #[error("table {table}: {part} at {offset}: {source}")]
+    Field {
+        /// The table's name.
+        table: Arc<str>,
+        /// Which part of the file.
+        part: BlockKind,
+        /// Where that part starts in the file.
+        offset: u64,
+        /// What is wrong.
+        source: DecodeError,
+    },
+    /// The file uses something that this build does not know; a newer one, or one with other features, may.
+    #[error("table {table}: {part} at {offset}: {what} {found} is not known to this version")]
+    Unsupported {
+        /// The table's name.
+        table: Arc<str>,
+        /// Which part of the file.
+        part: BlockKind,
+        /// Where that part starts in the file; 0 while building.
+        offset: u64,
+        /// What is not known.
+        what: &'static str,
+        /// Its number.
+        found: u64,
+    },
+    /// An entry was added that does not sort behind the one before. It is not in the table.
+    #[error("table {table}: entry {key:?} does not sort behind {previous:?}")]
+    OutOfOrder {
+        /// The table's name.
+        table: Arc<str>,
+        /// The last entry that was added.
+        previous: InternalKeyBuf,
+        /// The entry that was refused.
+        key: InternalKeyBuf,
+    },
+    /// An entry was added that a table can't hold. It is not in the table.
+    #[error("table {table}: {what} of {bytes} bytes: at most {bytes_max}")]
+    TooLong {
+        /// The table's name.
+        table: Arc<str>,
+        /// Key or value.
+        what: &'static str,
+        /// Its length.
+        bytes: u64,
+        /// The longest allowed.
+        bytes_max: u64,
+    },
+    /// A table was finished that has no entries; there are no empty tables.
+    #[error("table {table}: no entries")]
+    Empty {
+        /// The table's name.
+        table: Arc<str>,
+    },
+}
+
+impl TableError {
+    pub(crate) fn from_io(table: &Arc<str>, doing: &'static str, source: io::Error) -> Self {
+        Self::Io { table: Arc::clone(table), doing, source: Arc::new(source) }
+    }
+
+    /// The error of the operating system, if it was one.
+    pub fn io(&self) -> Option<&io::Error> {
+        match self {
+            Self::Io { source, .. } => Some(source),
+            _ => None,
+        }
+    }
+
+    /// The table's name.
+    pub fn table(&self) -> &str {
+        match self {
+            Self::Io { table, .. }
+            | Self::Checksum { table, .. }
+            | Self::Mismatch { table, .. }
+            | Self::Damaged { table, .. }
+            | Self::Field { table, .. }
+            | Self::Unsupported { table, .. }
+            | Self::OutOfOrder { table, .. }
+            | Self::TooLong { table, .. }
+            | Self::Empty { table } => table,
+        }
+    }
+
+    /// Where in the file the part starts that the error is about.
+    pub fn offset(&self) -> Option<u64> {
+        match self {
+            Self::Checksum { offset, .. }
+            | Self::Mismatch { offset, .. }
+            | Self::Damaged { offset, .. }
+            | Self::Field { offset, .. }
+            | Self::Unsupported { offset, .. } => Some(*offset),
+            _ => None,
+        }
+    }
+
+    /// Whether the file system is full.
+    pub fn is_no_space(&self) -> bool {
+        let full = |kind| matches!(kind, io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
+        self.io().is_some_and(|error| full(error.kind()))
+    }
+
+    /// Whether a newer build, or one with other features, may be able to read the table.
+    pub fn is_unsupported(&self) -> bool {
+        match self {
+            Self::Unsupported { .. } => true,
+            Self::Field { source, .. } => source.is_unsupported(),
+            _ => false,
+        }
+    }
+
+    /// Whether the file's bytes are not those that were written.
+    pub fn is_corruption(&self) -> bool {
+        match self {
+            Self::Checksum { .. } | Self::Mismatch { .. } | Self::Damaged { .. } => true,
+            Self::Field { source, .. } => !source.is_unsupported(),
+            Self::Io { source, .. } => source.kind() == io::ErrorKind::UnexpectedEof,
+            _ => false,
+        }
+    }
+}
+
+/// What a decoder finds wrong in a block, before anyone says which.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fault {
+    Damaged(&'static str),
+    Unsupported { what: &'static str, found: u64 },
+}

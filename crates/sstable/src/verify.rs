@@ -1,0 +1,133 @@
+//! [`Table::verify`]: does every byte of a table say what the others say?
+
+use crate::block::{Layout, head_of};
+use crate::error::{Fault, TableError};
+use crate::filter;
+use crate::frame::BlockKind;
+use crate::hash::KeyHash;
+use crate::properties::Properties;
+use crate::table::{Region, Table};
+use esker_format::{InternalKey, InternalKeyBuf, SeqNo, Trailer, ValueKind};
+
+/// What [`Table::verify`] has looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct VerifyReport {
+    /// Data blocks.
+    pub blocks: u64,
+    /// Entries.
+    pub entries: u64,
+    /// Bytes of the file.
+    pub file_bytes: u64,
+}
+
+/// What is known after the entries so far.
+struct Walk {
+    /// Of the entries so far; only what they decide.
+    properties: Properties,
+    /// The last entry's key, if there is one.
+    user_key: Vec<u8>,
+    trailer: Trailer,
+    /// The fence behind the last block.
+    fence: Option<InternalKeyBuf>,
+}
+
+impl Table {
+    /// Reads every part again, whatever was checked before, and compares: checksums, order of keys within and across blocks,
+    /// fingerprints and filter against the keys, fences against the blocks around them, properties against the contents, and that
+    /// nothing else is in the file.
+    ///
+    /// # Errors
+    /// The first thing found wrong.
+    pub fn verify(&self) -> Result<VerifyReport, TableError> {
+        self.verify_outside_blocks()?;
+        let (index, region) = self.read_index()?;
+        let filter = self.read_filter()?;
+        let at_index = self.place(BlockKind::Index, self.footer().index.offset);
+        let prefix = index.prefix(region.bytes()).map_err(|fault| at_index.fault(fault))?;
+        let mut walk = Walk {
+            properties: Properties { smallest_seq: SeqNo::MAX, ..Properties::unset() },
+            user_key: Vec::new(),
+            trailer: Trailer::MAX,
+            fence: None,
+        };
+        for number in 0..index.count() {
+            let at = index.block(region.bytes(), number).map_err(|fault| at_index.fault(fault))?;
+            let here = self.place(BlockKind::Data, at.range.start as u64);
+            let block = self.load_block(&at)?;
+            let filter = filter.as_ref().map(Region::bytes);
+            walk.block((*block).as_ref(), &block.layout, filter).map_err(|fault| here.fault(fault))?;
+            let (rest, trailer) = index.fence(region.bytes(), number).map_err(|fault| at_index.fault(fault))?;
+            let fence = InternalKey { user_key: &[prefix, rest].concat(), trailer }.to_buf();
+            if fence.as_ref() < walk.last() || index.head(region.bytes(), number) != Some(head_of(rest)) {
+                return Err(at_index.damaged("a fence before its block's last key, or with another head"));
+            }
+            walk.fence = Some(fence);
+        }
+        let stored = self.properties();
+        let found = Properties {
+            largest: walk.last().to_buf(),
+            comparator: stored.comparator,
+            file_id: stored.file_id,
+            codec: stored.codec,
+            blocks: stored.blocks,
+            data_bytes: stored.data_bytes,
+            index_bytes: self.footer().index.range().len() as u64,
+            filter_bytes: self.footer().filter.map_or(0, |handle| handle.range().len() as u64),
+            block_size_bytes: stored.block_size_bytes,
+            filter_bits_per_key: stored.filter_bits_per_key,
+            created_unix_ms: stored.created_unix_ms,
+            ..walk.properties
+        };
+        if found != *stored {
+            let at_properties = self.place(BlockKind::Properties, self.footer().properties.offset);
+            return Err(at_properties.damaged("properties that are not those of the entries"));
+        }
+        Ok(VerifyReport { blocks: stored.blocks, entries: stored.entries, file_bytes: self.file_bytes() })
+    }
+}
+
+impl Walk {
+    fn last(&self) -> InternalKey<'_> {
+        InternalKey { user_key: &self.user_key, trailer: self.trailer }
+    }
+
+    /// Goes over the entries of the next block.
+    fn block(&mut self, payload: &[u8], layout: &Layout, filter: Option<&[u8]>) -> Result<(), Fault> {
+        let mut user_key = layout.prefix(payload)?.to_vec();
+        let prefix_len = user_key.len();
+        for i in 0..layout.count {
+            let entry = layout.entry(payload, i)?;
+            user_key.truncate(prefix_len);
+            user_key.extend_from_slice(&payload[entry.rest]);
+            let key = InternalKey { user_key: &user_key, trailer: layout.trailer(payload, i)? };
+            let is_first = self.properties.entries == 0;
+            if !is_first && self.last() >= key {
+                return Err(Fault::Damaged("entries out of order"));
+            }
+            if self.fence.take().is_some_and(|fence| fence.as_ref() >= key) {
+                return Err(Fault::Damaged("entries before the fence in front of them"));
+            }
+            let hash = KeyHash::of(&user_key);
+            if layout.fingerprint(payload, i).is_some_and(|stored| stored != hash.fingerprint()) {
+                return Err(Fault::Damaged("a fingerprint of another key"));
+            }
+            if filter.is_some_and(|filter| !filter::may_contain(filter, hash)) {
+                return Err(Fault::Damaged("a key that the filter does not know"));
+            }
+            let properties = &mut self.properties;
+            if is_first {
+                properties.smallest = key.to_buf();
+            }
+            properties.entries += 1;
+            properties.deletions += u64::from(key.trailer.kind() == ValueKind::Delete);
+            properties.user_keys += u64::from(is_first || self.user_key != user_key);
+            properties.raw_key_bytes += user_key.len() as u64;
+            properties.raw_value_bytes += entry.value.len() as u64;
+            properties.smallest_seq = properties.smallest_seq.min(key.trailer.seq());
+            properties.largest_seq = properties.largest_seq.max(key.trailer.seq());
+            self.trailer = key.trailer;
+            self.user_key.clone_from(&user_key);
+        }
+        Ok(())
+    }
+}
