@@ -95,9 +95,8 @@ impl<I: InternalIterator, K: FnMut(&[u8]) -> bool> CompactionIter<I, K> {
     /// # Errors
     /// Those of the inner iterator; they stick.
     pub fn seek_to_first(&mut self) -> Result<(), I::Error> {
-        self.inner.seek_to_first()?;
-        self.starts_user_key = true;
-        self.skip_unneeded()
+        self.start()?;
+        self.skip_all_unneeded()
     }
 
     /// Moves to the next entry that is needed.
@@ -108,10 +107,10 @@ impl<I: InternalIterator, K: FnMut(&[u8]) -> bool> CompactionIter<I, K> {
     /// # Panics
     /// If the iterator is not valid and has no error to return.
     #[inline]
+    #[expect(clippy::should_implement_trait, reason = "a cursor that lends its entries, named as the inner one is")]
     pub fn next(&mut self) -> Result<(), I::Error> {
-        self.starts_user_key = false;
-        self.inner.next()?;
-        self.skip_unneeded()
+        self.step()?;
+        self.skip_all_unneeded()
     }
 
     /// The entry's key.
@@ -143,14 +142,39 @@ impl<I: InternalIterator, K: FnMut(&[u8]) -> bool> CompactionIter<I, K> {
         self.counts
     }
 
+    /// Moves to the first entry, needed or not; [`Self::skip_unneeded`] must follow.
+    pub(crate) fn start(&mut self) -> Result<(), I::Error> {
+        self.inner.seek_to_first()
+    }
+
+    /// Moves to the next entry, needed or not; [`Self::skip_unneeded`] must follow.
     #[inline]
-    fn skip_unneeded(&mut self) -> Result<(), I::Error> {
+    pub(crate) fn step(&mut self) -> Result<(), I::Error> {
+        self.starts_user_key = false;
+        self.inner.next()
+    }
+
+    /// Moves on to an entry that is needed, or to the end; `false` if neither was met within `limit` entries: then it must be called
+    /// again.
+    #[inline]
+    pub(crate) fn skip_unneeded(&mut self, limit: u32) -> Result<bool, I::Error> {
+        let mut left = limit;
         while self.inner.valid() {
+            if left == 0 {
+                return Ok(false);
+            }
             if self.is_needed() {
-                return Ok(());
+                return Ok(true);
             }
             self.inner.next()?;
+            left -= 1;
         }
+        Ok(true)
+    }
+
+    #[inline]
+    fn skip_all_unneeded(&mut self) -> Result<(), I::Error> {
+        while !self.skip_unneeded(u32::MAX)? {}
         Ok(())
     }
 

@@ -1,15 +1,66 @@
-//! placeholder
+//! Leveled compaction in three steps that know nothing of one another: pick, run, install.
+//!
+//! | module | step | does |
+//! |---|---|---|
+//! | `picker` | pick | a version goes in, a [`Plan`] comes out: pure, no I/O, no clock |
+//! | `shape` | | how large each level should be, and how far behind the tree is |
+//! | `plan` | | [`Plan`], and [`Busy`]: what running plans keep others away from |
+//! | `iter` | run | which versions and tombstones may be dropped |
+//! | `output` | run | where tables end; shared with flush |
+//! | `job` | run | merges the inputs of a plan; takes no lock, installs nothing |
+//!
+//! Installing is the caller's: [`Plan::edit`] makes the edit, which is committed after the directory of the outputs is synced. An engine
+//! does, under its state lock, `pick` and [`Busy::add`]; then without it [`run()`]; then, under it, commits the edit and calls [`Busy::remove`].
+//! When `pick` has nothing, [`Picker::pick_idle`] may.
+//!
+//! What holds, whatever is picked:
+//! - Two plans that run at one time share no input and write to no common key range of a level.
+//! - A version is never put below an older one of its key; no user key lies in two tables of a level below 0.
+//! - A tombstone is dropped only when nothing older of its key lies outside the inputs and no snapshot needs it.
+//!
+//! ```
+//! use esker_compaction::{Busy, LeveledOptions, Picker, PlanKind};
+//! use esker_format::{FileId, FileNo, InternalKey, KeyspaceId, SeqNo, ValueKind};
+//! use esker_manifest::{KeyspaceVersion, TableMeta};
+//!
+//! let table = |number: u64, from: &[u8], to: &[u8]| TableMeta {
+//!     number: FileNo(number),
+//!     file_id: FileId(number),
+//!     file_bytes: 32 << 20,
+//!     smallest: InternalKey::new(from, SeqNo(number), ValueKind::Put).to_buf(),
+//!     largest: InternalKey::new(to, SeqNo(number), ValueKind::Put).to_buf(),
+//!     smallest_seq: SeqNo(number),
+//!     largest_seq: SeqNo(number),
+//!     entries: 250_000,
+//!     deletions: 0,
+//!     created_unix_ms: 0,
+//! };
+//! let mut version = KeyspaceVersion::new(KeyspaceId::DEFAULT, "default", "");
+//! version.levels[0] = vec![table(4, b"k", b"z").into(), table(3, b"a", b"m").into()];
+//!
+//! let picker = Picker::new(LeveledOptions { l0_trigger: 2, ..LeveledOptions::default() });
+//! let plan = picker.pick(&version, &Busy::new()).expect("two tables are enough");
+//! assert_eq!(plan.to_string(), "L0[4 3] -> L6 merge");
+//! assert_eq!(plan.kind, PlanKind::Merge);
+//! assert!(plan.is_bottom(), "nothing lies below: tombstones may go");
+//! ```
 #![forbid(unsafe_code)]
 
+mod error;
 mod iter;
+mod job;
 mod options;
+mod output;
 mod picker;
 mod plan;
 mod shape;
 mod span;
 
+pub use error::{Cause, CompactionError};
 pub use iter::{CompactionIter, Counts};
+pub use job::run;
 pub use options::LeveledOptions;
+pub use output::{JobConfig, Outcome, Progress, Tables, write_tables};
 pub use picker::Picker;
 pub use plan::{Busy, Plan, PlanKind};
 pub use shape::Pressure;

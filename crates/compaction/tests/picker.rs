@@ -156,6 +156,21 @@ fn outputs_of_running_plans_are_kept_away_from() {
 }
 
 #[test]
+fn a_table_that_came_between_two_inputs_waits() {
+    // A job that merges 4 and 5 may write a table from a to f; 8 must not be put beside it meanwhile.
+    let picker = Picker::new(options());
+    let (version, mut busy) = define("L5: 4:a-b@9!1 5:e-f@9");
+    let all = (Bound::Unbounded, Bound::Unbounded);
+    let plan = picker.pick_range(&version, &busy, all.0, all.1).unwrap();
+    assert_eq!(show(Some(&plan)), "L5[4 5] -> L6 merge");
+    busy.add(&plan);
+    let (version, _) = define("L5: 4:a-b@9 8:c-d@9 5:e-f@9");
+    assert_eq!(show(picker.pick_range(&version, &busy, all.0, all.1).as_ref()), "none");
+    busy.remove(&plan);
+    assert_eq!(show(picker.pick_range(&version, &busy, all.0, all.1).as_ref()), "L5[4 8 5] -> L6 move");
+}
+
+#[test]
 #[should_panic(expected = "conflicts with a running plan")]
 fn one_plan_is_not_registered_twice() {
     let (version, mut busy) = define("L0: 14:a-f@9 13:b-d@9 12:c-e@9 11:a-c@9");

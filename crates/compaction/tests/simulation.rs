@@ -26,6 +26,8 @@ enum Op {
     Abandon(usize),
     Snapshot,
     Release(usize),
+    /// The n-th table is found damaged, and kept out of plans until the tree settles.
+    Exclude(usize),
 }
 
 fn ops() -> impl Strategy<Value = Vec<Op>> {
@@ -39,12 +41,13 @@ fn ops() -> impl Strategy<Value = Vec<Op>> {
         8 => Just(Op::Pick),
         1 => Just(Op::PickIdle),
         2 => (0..KEYS, 0..KEYS).prop_map(|(a, b)| Op::PickRange(a.min(b), a.max(b))),
-        6 => any::<usize>().prop_map(Op::Finish),
+        5 => any::<usize>().prop_map(Op::Finish),
         1 => any::<usize>().prop_map(Op::Abandon),
         1 => Just(Op::Snapshot),
         1 => any::<usize>().prop_map(Op::Release),
+        1 => any::<usize>().prop_map(Op::Exclude),
     ];
-    prop::collection::vec(op, 1..120)
+    prop::collection::vec(op, 1..200)
 }
 
 type Entries = Vec<(InternalKeyBuf, Vec<u8>)>;
@@ -64,14 +67,15 @@ struct Tree {
 }
 
 impl Tree {
-    fn new() -> Self {
+    /// A base level of `base_entries`, and level 0 merged into itself from `(2 + l0_slowdown) / 2` tables on.
+    fn new(base_entries: u64, l0_slowdown: usize) -> Self {
         let options = LeveledOptions {
             l0_trigger: 2,
-            l0_slowdown: 6,
-            level_base_bytes: 2 * ENTRY_BYTES,
+            l0_slowdown,
+            level_base_bytes: base_entries * ENTRY_BYTES,
             level_ratio: 2,
             table_bytes: 2 * ENTRY_BYTES,
-            grandparent_factor: 3,
+            grandparent_factor: 8,
             ..LeveledOptions::default()
         };
         let mut version = Version::new();
@@ -214,6 +218,11 @@ impl Tree {
             Op::Flush(writes) => self.flush(writes),
             Op::Finish(which) => self.end(*which, true),
             Op::Abandon(which) => self.end(*which, false),
+            Op::Exclude(which) => {
+                if let Some((_, table)) = keyspace.tables().nth(which % keyspace.tables().count().max(1)) {
+                    self.busy.exclude(table.number);
+                }
+            }
             Op::Snapshot => self.snapshots.push(SeqNo(self.seq)),
             Op::Release(which) if !self.snapshots.is_empty() => {
                 self.snapshots.remove(which % self.snapshots.len());
@@ -237,11 +246,11 @@ impl Tree {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(400))]
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(250) })]
 
     #[test]
-    fn every_read_stays_right(ops in ops()) {
-        let mut tree = Tree::new();
+    fn every_read_stays_right(ops in ops(), base_entries in prop::sample::select(vec![2u64, 8, 30]), l0_slowdown in 2usize..9) {
+        let mut tree = Tree::new(base_entries, l0_slowdown);
         for op in &ops {
             tree.apply(op);
             tree.check();
@@ -249,6 +258,7 @@ proptest! {
         while !tree.running.is_empty() {
             tree.end(0, true);
         }
+        tree.busy = Busy::new();
 
         tree.settle("pick", |tree, keyspace| tree.picker.pick(keyspace, &tree.busy));
         tree.check();

@@ -14,7 +14,7 @@ use esker_manifest::{KeyspaceVersion, TableMeta};
 use std::sync::Arc;
 
 /// Base size 64, ratio 10, tables of 10 bytes.
-pub fn options() -> LeveledOptions {
+pub(crate) fn options() -> LeveledOptions {
     LeveledOptions {
         level_base_bytes: 64,
         table_bytes: 10,
@@ -24,7 +24,7 @@ pub fn options() -> LeveledOptions {
     }
 }
 
-pub fn table(number: u64, smallest: &str, largest: &str, file_bytes: u64, deletions: u64) -> TableMeta {
+pub(crate) fn table(number: u64, smallest: &str, largest: &str, file_bytes: u64, deletions: u64) -> TableMeta {
     let seq = SeqNo(number);
     TableMeta {
         number: FileNo(number),
@@ -49,7 +49,7 @@ fn parse_table(text: &str) -> TableMeta {
 }
 
 /// A tree, and what is excluded in it.
-pub fn define(text: &str) -> (KeyspaceVersion, Busy) {
+pub(crate) fn define(text: &str) -> (KeyspaceVersion, Busy) {
     let mut version = KeyspaceVersion::new(KeyspaceId(1), "test", "");
     let mut busy = Busy::new();
     for line in text.lines().map(str::trim).filter(|line| !line.is_empty()) {
@@ -66,7 +66,7 @@ pub fn define(text: &str) -> (KeyspaceVersion, Busy) {
 }
 
 /// Panics unless level 0 is sorted by age and the others by key, without a shared user key.
-pub fn check(version: &KeyspaceVersion) {
+pub(crate) fn check(version: &KeyspaceVersion) {
     assert!(version.levels[0].is_sorted_by(|a, b| a.largest_seq >= b.largest_seq), "{version:?}");
     for level in &version.levels[1..] {
         assert!(level.is_sorted_by(|a, b| a.largest.user_key < b.smallest.user_key), "{level:?}");
@@ -78,7 +78,7 @@ fn numbers(tables: &[Arc<TableMeta>]) -> String {
 }
 
 /// `L0[9 8] -> L6 merge, grandparents 4 5, deeper 4 5 | 7`; what is empty is left out.
-pub fn show(plan: Option<&Plan>) -> String {
+pub(crate) fn show(plan: Option<&Plan>) -> String {
     let Some(plan) = plan else { return "none".into() };
     let mut text = plan.to_string();
     if !plan.grandparents.is_empty() {

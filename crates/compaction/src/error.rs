@@ -1,0 +1,171 @@
+//! [`CompactionError`]: which file was the reason, and which files were made in vain.
+
+use esker_format::FileNo;
+use esker_sstable::TableError;
+use std::convert::Infallible;
+use std::error::Error;
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+
+/// Why a job ended without a result. Nothing of it is installed, and its inputs are as they were.
+#[derive(Clone)]
+pub struct CompactionError(Box<Inner>);
+
+#[derive(Clone)]
+struct Inner {
+    cause: Cause,
+    created: Vec<FileNo>,
+}
+
+/// What a [`CompactionError`] is about.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum Cause {
+    /// An input could not be opened or read. If it is damaged, it must be kept out of later plans.
+    #[error("compaction input {number}: {source}")]
+    Input {
+        /// The table.
+        number: FileNo,
+        /// What is wrong with it.
+        source: TableError,
+    },
+    /// The inputs did not hold as many entries as their descriptions say, so some may have been missed.
+    #[error("compaction inputs hold {found} entries, expected {expected}")]
+    EntryCount {
+        /// What the descriptions say.
+        expected: u64,
+        /// What was read.
+        found: u64,
+    },
+    /// An output could not be written.
+    #[error("compaction output {number}: {source}")]
+    Output {
+        /// The table.
+        number: FileNo,
+        /// What went wrong.
+        source: TableError,
+    },
+    /// The operating system refused something that [`Tables`](crate::Tables) asked of it.
+    #[error("{doing}: {source}")]
+    Io {
+        /// What was being done, to which file.
+        doing: String,
+        /// What the system said.
+        source: Arc<io::Error>,
+    },
+    /// [`Tables`](crate::Tables) refused for a reason of its own.
+    #[error(transparent)]
+    Refused(Arc<dyn Error + Send + Sync>),
+    /// The job was told to stop.
+    #[error("compaction stopped")]
+    Stopped,
+}
+
+impl CompactionError {
+    pub(crate) fn new(cause: Cause) -> Self {
+        Self(Box::new(Inner { cause, created: Vec::new() }))
+    }
+
+    pub(crate) fn input(number: FileNo) -> impl FnOnce(TableError) -> Self {
+        move |source| Self::new(Cause::Input { number, source })
+    }
+
+    pub(crate) fn output(number: FileNo) -> impl FnOnce(TableError) -> Self {
+        move |source| Self::new(Cause::Output { number, source })
+    }
+
+    /// For [`Tables`](crate::Tables): the operating system refused. `doing` says what, to which file.
+    pub fn io(doing: impl Into<String>, source: io::Error) -> Self {
+        Self::new(Cause::Io { doing: doing.into(), source: Arc::new(source) })
+    }
+
+    /// For [`Tables`](crate::Tables): any other reason, which the caller of the job finds again in [`Cause::Refused`].
+    pub fn refused(reason: impl Error + Send + Sync + 'static) -> Self {
+        Self::new(Cause::Refused(Arc::new(reason)))
+    }
+
+    pub(crate) fn with_created(mut self, created: Vec<FileNo>) -> Self {
+        self.0.created = created;
+        self
+    }
+
+    /// What it is about.
+    pub fn cause(&self) -> &Cause {
+        &self.0.cause
+    }
+
+    /// The tables that the job made, whole or in part, before it ended. Nobody needs them.
+    pub fn created(&self) -> &[FileNo] {
+        &self.0.created
+    }
+
+    /// The input that is damaged, if that is the reason.
+    pub fn damaged_input(&self) -> Option<FileNo> {
+        match self.cause() {
+            Cause::Input { number, source } if source.is_corruption() => Some(*number),
+            _ => None,
+        }
+    }
+
+    /// The error of the operating system, if it was one.
+    pub fn io_error(&self) -> Option<&io::Error> {
+        match self.cause() {
+            Cause::Input { source, .. } | Cause::Output { source, .. } => source.io(),
+            Cause::Io { source, .. } => Some(source),
+            _ => None,
+        }
+    }
+
+    /// Whether the file system is full.
+    pub fn is_no_space(&self) -> bool {
+        let full = |kind| matches!(kind, io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
+        self.io_error().is_some_and(|error| full(error.kind()))
+    }
+
+    /// Whether an input uses something that a newer build may know.
+    pub fn is_unsupported(&self) -> bool {
+        matches!(self.cause(), Cause::Input { source, .. } | Cause::Output { source, .. } if source.is_unsupported())
+    }
+
+    /// Whether an input's bytes are not those that were written, or entries are missing.
+    pub fn is_corruption(&self) -> bool {
+        match self.cause() {
+            Cause::Input { source, .. } => source.is_corruption(),
+            // What was read can't be written in order.
+            Cause::Output { source, .. } => matches!(source, TableError::OutOfOrder { .. }),
+            Cause::EntryCount { .. } => true,
+            _ => false,
+        }
+    }
+
+    /// Whether the job was told to stop.
+    pub fn is_stopped(&self) -> bool {
+        matches!(self.cause(), Cause::Stopped)
+    }
+}
+
+impl fmt::Display for CompactionError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.cause.fmt(f)
+    }
+}
+
+impl fmt::Debug for CompactionError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CompactionError").field("cause", &self.0.cause).field("created", &self.0.created).finish()
+    }
+}
+
+impl Error for CompactionError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.0.cause.source()
+    }
+}
+
+/// Sources in memory do not fail.
+impl From<Infallible> for CompactionError {
+    fn from(never: Infallible) -> Self {
+        match never {}
+    }
+}
