@@ -25,6 +25,14 @@ fn check_source(source: &Source<'_>) -> Vec<Problem> {
     for (at, _) in source.code.match_indices("#[ignore") {
         found(at, "an ignored test tests nothing: make it pass, or take it out".into());
     }
+    for attribute in ["[allow(", "[expect("] {
+        for (at, _) in source.code.match_indices(attribute) {
+            let text = source.code[at..].split(']').next().unwrap_or("");
+            if words(text, "reason").next().is_none() {
+                found(at, "a lint is turned off without `reason = \"..\"`".into());
+            }
+        }
+    }
     for mark in MARKS {
         words(&source.comments, mark).for_each(|at| found(at, format!("`{mark}` is left over: do it now, or file it")));
     }
@@ -61,6 +69,12 @@ mod tests {
             ]
         );
         assert_eq!(problems("//! Fine.\nf(\"XXX todo!\", todo, my_todo!());\n"), [""; 0]);
+    }
+
+    #[test]
+    fn a_lint_is_turned_off_for_a_reason() {
+        let text = "//! Lints.\n#[expect(unsafe_code, reason = \"maps\")]\n#![allow(dead_code)]\n";
+        assert_eq!(problems(text), ["x.rs:3: a lint is turned off without `reason = \"..\"`"]);
     }
 
     #[test]
