@@ -81,7 +81,7 @@ impl VersionSet {
             }
             _ => {}
         }
-        let mut set = Self::without_manifest(vfs, directory, Arc::new(Version::new()), FileNo(0))?;
+        let mut set = Self::without_manifest(vfs, directory, Arc::new(Version::new()), FIRST_MANIFEST)?;
         set.begin_as(FIRST_MANIFEST, VersionEdit::default())?;
         Ok(set)
     }
@@ -116,7 +116,7 @@ impl VersionSet {
         number: FileNo,
     ) -> Result<Self, ManifestError> {
         let names = vfs.list(directory).map_err(ManifestError::io_at("list", directory))?;
-        let last_used = names.iter().filter_map(|name| FileKind::parse(name)?.number()).max().unwrap_or_default();
+        let last_used = names.iter().filter_map(|name| FileKind::parse(name)?.number()).fold(number, FileNo::max);
         let next_file = version.next_file.max(after(last_used, 1)?);
         Ok(Self {
             vfs,
