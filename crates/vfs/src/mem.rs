@@ -5,6 +5,7 @@ mod crash;
 mod state;
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::fmt;
 use std::io::{self, ErrorKind};
 use std::path::{Component, Path};
@@ -15,7 +16,9 @@ pub(crate) use crash::{mix, split_mix};
 use state::{FileState, Ino, Kind, NameChange, NameOp, Op, ROOT, State};
 
 use crate::lock::{Holders, hold, release};
-use crate::{Clock, FileLock, FileSync, LockMode, ManualClock, Map, Metadata, ReadableFile, Vfs, WritableFile};
+use crate::{
+    Clock, FileLock, FileSync, LockMode, ManualClock, Map, Metadata, ReadableFile, Vfs, WritableFile, directory_of,
+};
 
 /// A file system in memory, which knows what a power cut would leave of it.
 ///
@@ -238,7 +241,22 @@ impl World {
 
     /// What is at `path`.
     fn find(&self, path: &Path) -> io::Result<Ino> {
-        names_of(path)?.iter().try_fold(ROOT, |at, name| self.find_in(at, name))
+        Ok(*self.walk(path)?.last().expect("begins with the root"))
+    }
+
+    /// The directories on the way from the root to what is at `path`, and that.
+    fn walk(&self, path: &Path) -> io::Result<Vec<Ino>> {
+        let mut way = vec![ROOT];
+        for component in path.components() {
+            let at = *way.last().expect("the root is never left");
+            match component {
+                Component::Normal(name) => way.push(self.find_in(at, name.to_str().ok_or(ErrorKind::InvalidInput)?)?),
+                Component::ParentDir if !self.is_dir(at) => return Err(ErrorKind::NotADirectory.into()),
+                Component::ParentDir if at != ROOT => drop(way.pop()),
+                _ => {}
+            }
+        }
+        Ok(way)
     }
 
     fn find_in(&self, directory: Ino, name: &str) -> io::Result<Ino> {
@@ -262,13 +280,8 @@ impl World {
 
     /// The directory that `path` lies in, and the name in it, which need not be there.
     fn place(&self, path: &Path) -> io::Result<(Ino, Arc<str>)> {
-        let names = names_of(path)?;
-        let (name, above) = names.split_last().ok_or(ErrorKind::InvalidInput)?;
-        let directory = above.iter().try_fold(ROOT, |at, name| self.find_in(at, name))?;
-        if !self.is_dir(directory) {
-            return Err(ErrorKind::NotADirectory.into());
-        }
-        Ok((directory, Arc::from(*name)))
+        let name = path.file_name().and_then(OsStr::to_str).ok_or(ErrorKind::InvalidInput)?;
+        Ok((self.directory_at(directory_of(path))?, Arc::from(name)))
     }
 
     fn make(&mut self, path: &Path, kind: Kind) -> io::Result<Ino> {
@@ -281,6 +294,23 @@ impl World {
         let changes = vec![NameChange { directory, name, to: Some(ino) }];
         self.apply(Op::Names(NameOp { makes: Some(kind), changes }));
         Ok(ino)
+    }
+
+    fn make_dir_all(&mut self, path: &Path) -> io::Result<()> {
+        match self.find(path) {
+            Ok(ino) if self.is_dir(ino) => return Ok(()),
+            Ok(_) => return Err(ErrorKind::AlreadyExists.into()),
+            Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+            Err(_) => {}
+        }
+        self.make_dir_all(directory_of(path))?;
+        if self.find(path).is_ok_and(|ino| self.is_dir(ino)) {
+            return Ok(()); // as `new/..` is now
+        }
+        self.make(path, Kind::Directory)?;
+        let (above, _) = self.place(path)?;
+        self.apply(Op::SyncDir { ino: above });
+        Ok(())
     }
 
     fn change_names(&mut self, changes: Vec<NameChange>) {
@@ -305,19 +335,6 @@ impl World {
     }
 }
 
-/// The names on the way from the root.
-fn names_of(path: &Path) -> io::Result<Vec<&str>> {
-    let mut names = Vec::new();
-    for component in path.components() {
-        match component {
-            Component::Normal(name) => names.push(name.to_str().ok_or(ErrorKind::InvalidInput)?),
-            Component::ParentDir => drop(names.pop()),
-            Component::RootDir | Component::CurDir | Component::Prefix(_) => {}
-        }
-    }
-    Ok(names)
-}
-
 impl Vfs for MemVfs {
     fn create_new(&self, path: &Path) -> io::Result<Box<dyn WritableFile>> {
         let world = &mut *self.world();
@@ -334,20 +351,23 @@ impl Vfs for MemVfs {
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         let world = &mut *self.world();
         let (from_directory, from_name) = world.place(from)?;
-        let ino = world.find_in(from_directory, &from_name)?;
         let (to_directory, to_name) = world.place(to)?;
-        match world.find_in(to_directory, &to_name) {
-            Ok(there) if there == ino => return Ok(()),
-            Ok(there) => match (world.is_dir(ino), world.state.dirs.get(&there)) {
+        let ino = world.find_in(from_directory, &from_name)?;
+        // In the order in which Linux looks.
+        if world.walk(directory_of(to))?.contains(&ino) {
+            return Err(ErrorKind::InvalidInput.into());
+        }
+        if let Ok(there) = world.find_in(to_directory, &to_name) {
+            if world.walk(directory_of(from))?.contains(&there) {
+                return Err(ErrorKind::DirectoryNotEmpty.into());
+            }
+            match (world.is_dir(ino), world.state.dirs.get(&there)) {
+                _ if there == ino => return Ok(()),
                 (true, None) => return Err(ErrorKind::NotADirectory.into()),
                 (false, Some(_)) => return Err(ErrorKind::IsADirectory.into()),
                 (true, Some(there)) if !there.live.is_empty() => return Err(ErrorKind::DirectoryNotEmpty.into()),
                 _ => {}
-            },
-            Err(_) => {}
-        }
-        if world.is_dir(ino) && names_of(to)?.starts_with(&names_of(from)?) {
-            return Err(ErrorKind::InvalidInput.into());
+            }
         }
         world.change_names(vec![
             NameChange { directory: from_directory, name: from_name, to: None },
@@ -390,24 +410,7 @@ impl Vfs for MemVfs {
     }
 
     fn create_dir_all(&self, path: &Path) -> io::Result<()> {
-        let world = &mut *self.world();
-        let names = names_of(path)?;
-        let mut at = ROOT;
-        for (depth, name) in names.iter().enumerate() {
-            at = match world.find_in(at, name) {
-                Ok(ino) if !world.is_dir(ino) && depth + 1 == names.len() => {
-                    return Err(ErrorKind::AlreadyExists.into());
-                }
-                Ok(ino) => ino,
-                Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
-                Err(_) => {
-                    let ino = world.make(&names[..=depth].iter().collect::<std::path::PathBuf>(), Kind::Directory)?;
-                    world.apply(Op::SyncDir { ino: at });
-                    ino
-                }
-            };
-        }
-        Ok(())
+        self.world().make_dir_all(path)
     }
 
     fn list(&self, directory: &Path) -> io::Result<Vec<String>> {
