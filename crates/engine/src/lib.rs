@@ -1,1 +1,84 @@
-//! placeholder
+//! Esker: an embedded, ordered, log-structured key-value engine.
+//!
+//! ```
+//! # let dir = tempfile::tempdir()?;
+//! use esker::{Engine, WriteBatch, WriteOptions};
+//!
+//! let engine = Engine::open(dir.path())?;
+//! engine.put("user:1", "ada")?;
+//! engine.put_with("user:2", "grace", &WriteOptions::sync())?;
+//!
+//! let mut batch = WriteBatch::new();
+//! batch.put("user:3", "edsger").delete("user:1");
+//! engine.write(&batch)?;
+//!
+//! let snapshot = engine.snapshot();
+//! engine.delete("user:2")?;
+//! assert_eq!(snapshot.get("user:2")?.unwrap(), b"grace");
+//!
+//! let names: Vec<_> = engine.prefix("user:").rev().map(|item| item.map(|(_, name)| name)).collect::<Result<_, _>>()?;
+//! assert_eq!(names, [b"edsger"]);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! What is promised is in `docs/guarantees.md`, how it is built in `docs/architecture.md`. In short: a write goes to a log and a memtable, full memtables become sorted
+//! tables in the background, and compaction keeps the tables in levels; reads look through all of them, newest first, and take no lock.
+//!
+//! | page | about |
+//! |---|---|
+//! | [`Engine`], [`Builder`], [`Options`] | opening, settings |
+//! | [`WriteBatch`], [`WriteOptions`], [`Durability`] | writing |
+//! | [`Iter`], [`Cursor`], [`Snapshot`], [`Slice`] | reading |
+//! | [`Keyspace`] | several maps in one engine |
+//! | [`Error`], [`ErrorKind`] | what can go wrong, and what to do |
+//! | [`Metrics`], [`Listener`], [`VerifyReport`] | looking into it |
+#![forbid(unsafe_code)]
+
+mod background;
+mod batch;
+mod checkpoint;
+mod commit;
+mod compact;
+mod core;
+mod cursor;
+mod ddl;
+mod engine;
+mod error;
+mod flush;
+mod install;
+mod iter;
+mod keyspace;
+mod lifecycle;
+mod listener;
+mod memory;
+mod metrics;
+mod open;
+mod options;
+mod options_text;
+mod range;
+mod read;
+mod recovery;
+mod snapshot;
+mod source;
+mod stall;
+mod tables;
+mod verify;
+
+pub use background::Background;
+pub use batch::WriteBatch;
+pub use cursor::Cursor;
+pub use engine::{Builder, Engine};
+pub use error::{Error, ErrorKind, Result};
+pub use esker_compaction::LeveledOptions;
+pub use esker_format::{KEY_BYTES_MAX, KeyspaceId, Slice, VALUE_BYTES_MAX};
+pub use esker_manifest::LEVELS;
+pub use esker_sstable::{Codec, ReadMode, Verify};
+pub use esker_vfs as vfs;
+pub use iter::{Iter, Keys};
+pub use keyspace::Keyspace;
+pub use listener::{Event, Listener};
+pub use metrics::{KeyspaceMetrics, LevelMetrics, Metrics};
+pub use options::{Durability, KeyspaceOptions, Options, ReadOptions, RecoveryMode, WriteOptions};
+pub use range::KeyRange;
+pub use snapshot::{Snapshot, SnapshotOf};
+pub use verify::VerifyReport;

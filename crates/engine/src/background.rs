@@ -1,0 +1,222 @@
+//! Background work: what there is to do, one step at a time, and the threads that do it.
+//!
+//! All work is a *step*: [`Core::step_flush`], [`Core::step_compact`], [`Core::step_upkeep`]. Threads only call them, so with [`Background::Manual`] a test calls them by
+//! hand and a whole run repeats. This is the only module that starts threads.
+
+use crate::commit::Commit;
+use crate::core::{Core, KeyspaceCore, Retry, State};
+use crate::error::{ErrorKind, Result};
+use crate::listener::Event;
+use esker_format::SeqNo;
+use esker_wal::{RecordKind, Reserve, Writer};
+use std::io;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+/// Who does the background work.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Background {
+    /// Threads of the engine: one that flushes, and [`crate::Options::background_threads`] that compact.
+    #[default]
+    Threads,
+    /// The user, by [`crate::Engine::step`]. A write that would have to wait gets `Stalled`.
+    Manual,
+}
+
+/// How often a thread looks around when nothing wakes it.
+const TICK: Duration = Duration::from_millis(250);
+
+/// A thread of the engine.
+pub(crate) struct Worker(JoinHandle<()>);
+
+impl Worker {
+    /// Waits for it to end, unless it is the caller.
+    pub(crate) fn join(self) {
+        if self.0.thread().id() != thread::current().id() {
+            // A panic of a worker was printed when it happened; there is nobody to pass it on to.
+            let _ = self.0.join();
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Role {
+    /// Flushes and looks after everything that goes by the clock.
+    Flush,
+    Compact,
+}
+
+/// Closes an engine whose last handle is gone. On one of the engine's own threads, where a listener may have held it, another thread closes: closing waits for the
+/// work that this one is in the middle of.
+pub(crate) fn close_abandoned(core: &Arc<Core>) {
+    let here = thread::current().id();
+    if core.workers.lock().iter().any(|worker| worker.0.thread().id() == here) {
+        let core = Arc::clone(core);
+        // If no thread can be made the process is in no state to close in order; the next open recovers.
+        let _ = thread::Builder::new().name("esker-close".into()).spawn(move || core.close());
+    } else {
+        // Nobody is left to tell but the listener, which close told.
+        let _ = core.close();
+    }
+}
+
+/// Starts the threads.
+pub(crate) fn start(core: &Arc<Core>) -> io::Result<()> {
+    let mut workers = core.workers.lock();
+    let compactors = (0..core.options.background_threads).map(|i| (Role::Compact, format!("esker-compact-{i}")));
+    for (role, name) in std::iter::once((Role::Flush, "esker-flush".to_owned())).chain(compactors) {
+        // A weak reference: threads do not keep an engine alive that nobody uses.
+        let core = Arc::downgrade(core);
+        workers.push(Worker(thread::Builder::new().name(name).spawn(move || work(&core, role))?));
+    }
+    Ok(())
+}
+
+fn work(core: &Weak<Core>, role: Role) {
+    while let Some(core) = core.upgrade() {
+        if core.closing() {
+            return;
+        }
+        let did = match role {
+            Role::Flush => core.step_flush() | core.step_upkeep(),
+            Role::Compact => core.step_compact(),
+        };
+        if !did {
+            core.wait_for_work(role);
+        }
+    }
+}
+
+impl Core {
+    /// One step of whatever is most urgent; whether there was any.
+    pub(crate) fn step(&self) -> bool {
+        self.step_flush() || self.step_compact() || self.step_upkeep()
+    }
+
+    fn wait_for_work(&self, role: Role) {
+        let mut state = self.state.lock();
+        if !self.closing() && !(role == Role::Flush && self.flush_waits(&state)) {
+            self.changed.wait_for(&mut state, TICK);
+        }
+    }
+
+    fn flush_waits(&self, state: &State) -> bool {
+        let may_start = state.flush_retry.failures == 0 && state.paused == 0 && state.flushing.is_empty();
+        may_start && state.keyspaces.values().any(|keyspace| !keyspace.read.load().sealed.is_empty())
+    }
+
+    /// Keeps, counts and reports the end of a piece of background work; whether it did what it was to do.
+    pub(crate) fn finish_background(&self, retry: fn(&mut State) -> &mut Retry, result: Result<()>) -> bool {
+        let now = self.vfs.clock().now();
+        let error = match result {
+            Ok(()) => {
+                *retry(&mut self.state.lock()) = Retry::default();
+                self.changed.notify_all();
+                return true;
+            }
+            // The engine is closing: the next open does the work.
+            Err(error) if error.kind() == ErrorKind::Closed => return false,
+            Err(error) => error,
+        };
+        {
+            let mut state = self.state.lock();
+            retry(&mut state).failed(now, error.clone());
+            state.unseen_error = Some(error.clone());
+        }
+        // Relaxed: see `show_background_error`.
+        self.unseen.store(true, Ordering::Relaxed);
+        self.counters.background_errors.add(1);
+        self.changed.notify_all();
+        self.tell(Event::BackgroundError(error));
+        false
+    }
+
+    /// What goes by the clock and what was left for later: files to unlink, a disk that has space again, memtables grown old, logs grown too long, sequence numbers to
+    /// reserve, the next log's file. Whether anything was done.
+    pub(crate) fn step_upkeep(&self) -> bool {
+        let removed = self.removals.pay(&*self.vfs, &self.dir);
+        self.tables.forget_closed();
+        let resumed = self.resume_if_space_is_back();
+        if self.health.check().is_err() {
+            return removed | resumed;
+        }
+        let now = self.vfs.clock().now();
+        if self.state.lock().flush_retry.not_before > now {
+            return removed | resumed;
+        }
+        match self.upkeep_of_logs() {
+            Ok(did) => removed | resumed | did,
+            Err(error) => self.finish_background(|state| &mut state.flush_retry, Err(error)),
+        }
+    }
+
+    fn upkeep_of_logs(&self) -> Result<bool> {
+        let sealed = self.seal_what_is_due()?;
+        let mut commit = self.commit.lock();
+        let Some(writer) = &commit.writer else { return Ok(sealed) };
+        let wants_spare = commit.spare.is_none() && writer.bytes() > (self.options.memtable_bytes() / 4) as u64;
+        let wants_seqs = Self::seqs_run_low(&commit);
+        if wants_seqs {
+            self.reserve_seqs(&mut commit, 0)?;
+        }
+        self.vouch_when_idle(&mut commit)?;
+        drop(commit);
+        if wants_spare {
+            let spare = self.prepare_log()?;
+            self.commit.lock().spare.get_or_insert(spare);
+        }
+        Ok(sealed | wants_seqs | wants_spare)
+    }
+
+    /// Seals memtables that are old, that pin too much log, or that fill the memory; whether there were any.
+    fn seal_what_is_due(&self) -> Result<bool> {
+        let keyspaces = self.keyspaces();
+        let now = self.vfs.clock().now();
+        let oldest_log = {
+            let state = self.state.lock();
+            let sealed_bytes: u64 = state.logs.iter().map(|log| log.bytes).sum();
+            state.logs.first().map(|log| (log.last_seq, sealed_bytes))
+        };
+        let active_bytes = self.commit.lock().writer.as_ref().map_or(0, Writer::bytes);
+        let too_long = oldest_log.is_some_and(|(_, bytes)| bytes + active_bytes > self.options.wal_bytes_max);
+        let pins = |first: SeqNo| match oldest_log {
+            Some((Some(last), _)) => too_long && first <= last,
+            _ => too_long,
+        };
+        let due = |keyspace: &&Arc<KeyspaceCore>| {
+            let state = keyspace.read.load();
+            let first = state.active.first_seq();
+            first.is_some_and(|first| pins(first) || state.active.filled_since(now) > self.options.memtable_age_max)
+        };
+        let due: Vec<_> = keyspaces.iter().filter(due).collect();
+        if !due.is_empty() {
+            let mut commit = self.commit.lock();
+            for keyspace in &due {
+                self.seal(&mut commit, keyspace)?;
+            }
+            if too_long && active_bytes > 0 {
+                self.rotate(&mut commit)?;
+            }
+        }
+        let full = self.memory.bytes() >= self.options.memtables_bytes_max() / 8 * 7;
+        let relieved = full && self.seal_largest_if_none_sealed()?;
+        Ok(!due.is_empty() || relieved)
+    }
+
+    /// Has the log say how far it is durable when no write has come since the last look to say it: then damage can be told from a torn tail up to its end.
+    fn vouch_when_idle(&self, commit: &mut Commit) -> Result<()> {
+        let durable = commit.group.durable();
+        let idle = std::mem::replace(&mut commit.seq_at_last_look, commit.last_seq) == commit.last_seq;
+        let Some(writer) = commit.writer.as_mut().filter(|_| idle && durable > commit.vouched) else { return Ok(()) };
+        let marked = writer.append(RecordKind::Marker, &[], Reserve::Keep).and_then(|_| writer.push());
+        match marked {
+            Ok(()) => commit.vouched = durable,
+            // Nothing was appended; the next look tries again.
+            Err(error) if error.is_no_space() && writer.failed().is_none() => {}
+            Err(error) => return Err(self.stop_writing(error.into())),
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,140 @@
+//! [`WriteBatch`]: operations on any keyspaces of one engine, committed together.
+
+use crate::error::{Error, Result};
+use crate::keyspace::Keyspace;
+use esker_format::{KeyspaceId, WriteBatch as EncodedBatch};
+use std::fmt;
+
+/// Operations that become visible and durable together: in memory, in the log, across a crash, across flush.
+///
+/// Of two operations on one key the later wins. A bad key or value, or a keyspace of another engine, is kept in the batch and returned by
+/// [`crate::Engine::write`] before anything is logged; so building one needs no error handling.
+///
+/// ```
+/// # let dir = tempfile::tempdir()?;
+/// use esker::{Engine, WriteBatch};
+/// let engine = Engine::open(dir.path())?;
+/// let mut batch = WriteBatch::new();
+/// batch.put(b"a", b"1").delete(b"b");
+/// engine.write(&batch)?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Default)]
+pub struct WriteBatch {
+    encoded: EncodedBatch,
+    /// The engine whose keyspaces were named, by its number in this process.
+    engine: Option<u64>,
+    /// The first failure that the encoded batch can't know of.
+    error: Option<Error>,
+    /// Each keyspace once, in order of first use.
+    keyspaces: Vec<KeyspaceId>,
+    /// Whether any operation is a put; a batch of deletions alone may use the reserve of a full disk.
+    puts: bool,
+}
+
+impl WriteBatch {
+    /// A batch of no operations.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds "set `key` to `value`" in `default`.
+    pub fn put(&mut self, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> &mut Self {
+        self.put_id(KeyspaceId::DEFAULT, key.as_ref(), value.as_ref())
+    }
+
+    /// Adds "remove `key`" in `default`.
+    pub fn delete(&mut self, key: impl AsRef<[u8]>) -> &mut Self {
+        self.delete_id(KeyspaceId::DEFAULT, key.as_ref())
+    }
+
+    /// Adds "set `key` to `value`" in `keyspace`.
+    pub fn put_in(&mut self, keyspace: &Keyspace, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> &mut Self {
+        self.belongs(keyspace).put_id(keyspace.id(), key.as_ref(), value.as_ref())
+    }
+
+    /// Adds "remove `key`" in `keyspace`.
+    pub fn delete_in(&mut self, keyspace: &Keyspace, key: impl AsRef<[u8]>) -> &mut Self {
+        self.belongs(keyspace).delete_id(keyspace.id(), key.as_ref())
+    }
+
+    /// How many operations there are.
+    pub fn len(&self) -> usize {
+        self.encoded.count() as usize
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.encoded.is_empty()
+    }
+
+    /// Its size as logged, in bytes.
+    pub fn size_bytes(&self) -> usize {
+        self.encoded.as_bytes().len()
+    }
+
+    /// Removes all operations and errors, and keeps the buffer.
+    pub fn clear(&mut self) {
+        self.encoded.clear();
+        self.engine = None;
+        self.error = None;
+        self.keyspaces.clear();
+        self.puts = false;
+    }
+
+    fn belongs(&mut self, keyspace: &Keyspace) -> &mut Self {
+        let engine = keyspace.engine_number();
+        if *self.engine.get_or_insert(engine) != engine {
+            self.error.get_or_insert_with(|| Error::invalid("a batch names keyspaces of two engines"));
+        }
+        self
+    }
+
+    pub(crate) fn put_id(&mut self, keyspace: KeyspaceId, key: &[u8], value: &[u8]) -> &mut Self {
+        self.encoded.put(keyspace, key, value);
+        self.puts = true;
+        self.touches(keyspace)
+    }
+
+    pub(crate) fn delete_id(&mut self, keyspace: KeyspaceId, key: &[u8]) -> &mut Self {
+        self.encoded.delete(keyspace, key);
+        self.touches(keyspace)
+    }
+
+    fn touches(&mut self, keyspace: KeyspaceId) -> &mut Self {
+        if self.keyspaces.last() != Some(&keyspace) && !self.keyspaces.contains(&keyspace) {
+            self.keyspaces.push(keyspace);
+        }
+        self
+    }
+
+    /// The first error of an operation that was not added, or of a keyspace that is not engine `number`'s.
+    pub(crate) fn check(&self, number: u64) -> Result<()> {
+        if let Some(error) = &self.error {
+            return Err(error.clone());
+        }
+        self.encoded.check()?;
+        match self.engine {
+            Some(engine) if engine != number => Err(Error::invalid("the batch names keyspaces of another engine")),
+            _ => Ok(()),
+        }
+    }
+
+    pub(crate) fn encoded(&self) -> &EncodedBatch {
+        &self.encoded
+    }
+
+    pub(crate) fn keyspaces(&self) -> &[KeyspaceId] {
+        &self.keyspaces
+    }
+
+    pub(crate) fn only_deletes(&self) -> bool {
+        !self.puts
+    }
+}
+
+impl fmt::Debug for WriteBatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "WriteBatch({} operations, {} bytes)", self.len(), self.size_bytes())
+    }
+}

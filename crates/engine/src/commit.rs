@@ -1,0 +1,321 @@
+//! Writing: one batch after the other takes its place in the log, the memtables and the sequence of what is visible.
+//!
+//! ```text
+//! wait for room ─> [ commit lock: seal if full, number, log, insert, publish ] ─> (Sync) wait for a group sync
+//! ```
+//! Under the lock nothing waits for a device: bytes go to the kernel, and a sync is awaited outside, together with whoever else came.
+//!
+//! Invariants
+//! - The log's order is the order of sequence numbers, and both are the order in which writes become visible.
+//! - What is visible has its place in the log. What failed to get one is not inserted.
+//! - After a failed write or sync of the log, or of the manifest, nothing more is acknowledged until `resume`: see [`Health`].
+
+use crate::batch::WriteBatch;
+use crate::core::{Core, KeyspaceCore, LogFile};
+use crate::error::{Error, ErrorKind, Result};
+use crate::listener::Event;
+use crate::options::{Durability, WriteOptions};
+use crate::read::ReadState;
+use esker_format::batch::with_first_seq;
+use esker_format::{FileKind, FileNo, InternalKey, KeyspaceId, SeqNo};
+use esker_manifest::VersionEdit;
+use esker_wal::{GroupSync, LogHeader, Lsn, Prepared, RecordKind, Reserve, WalError, Writer};
+use parking_lot::Mutex;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// Sequence numbers are reserved in the manifest this many at a time; a million writes a second use one block in 16 seconds.
+const SEQ_BLOCK: u64 = 1 << 24;
+
+/// What the commit lock guards.
+pub(crate) struct Commit {
+    /// The log being written; `None` before recovery has made it, in an engine opened for reading only, and after close.
+    pub(crate) writer: Option<Writer>,
+    /// The file of the next log, made ahead.
+    pub(crate) spare: Option<SpareLog>,
+    pub(crate) group: Arc<GroupSync>,
+    /// The last sequence number given out.
+    pub(crate) last_seq: SeqNo,
+    /// How far they are reserved.
+    pub(crate) reserved: SeqNo,
+    /// Those that exist.
+    pub(crate) keyspaces: HashMap<KeyspaceId, Arc<KeyspaceCore>>,
+    /// The largest durable position that some record in the log tells of.
+    pub(crate) vouched: Lsn,
+    /// `last_seq` when upkeep last looked.
+    pub(crate) seq_at_last_look: SeqNo,
+}
+
+/// A log's file that has no place in the line yet.
+pub(crate) struct SpareLog {
+    pub(crate) number: FileNo,
+    pub(crate) prepared: Prepared,
+}
+
+/// Whether the engine writes.
+#[derive(Debug, Default)]
+pub(crate) struct Health {
+    stopped: AtomicBool,
+    cause: Mutex<Option<Error>>,
+}
+
+impl Health {
+    /// # Errors
+    /// `ReadOnly`, with the cause, if writing has stopped.
+    pub(crate) fn check(&self) -> Result<()> {
+        // Acquire: pairs with the Release in `stop`, so that the cause is there.
+        if !self.stopped.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        match &*self.cause.lock() {
+            Some(cause) => Err(Error::read_only_because(cause)),
+            None => Ok(()),
+        }
+    }
+
+    pub(crate) fn cause(&self) -> Option<Error> {
+        self.cause.lock().clone()
+    }
+
+    /// Whether this is the first cause.
+    fn stop(&self, error: &Error) -> bool {
+        let mut cause = self.cause.lock();
+        let first = cause.is_none();
+        cause.get_or_insert_with(|| error.clone());
+        self.stopped.store(true, Ordering::Release);
+        first
+    }
+
+    pub(crate) fn resume(&self) {
+        *self.cause.lock() = None;
+        self.stopped.store(false, Ordering::Release);
+    }
+}
+
+impl Core {
+    /// Commits a batch.
+    pub(crate) fn write(&self, batch: &WriteBatch, options: &WriteOptions) -> Result<()> {
+        self.check_writable()?;
+        batch.check(self.number)?;
+        let durability = match options.durability {
+            Durability::EngineDefault => self.options.durability,
+            level => level,
+        };
+        if batch.is_empty() {
+            return if durability == Durability::Sync { self.sync() } else { Ok(()) };
+        }
+        self.wait_for_room(batch, options.no_stall)?;
+        let (group, end) = self.commit_batch(batch, durability)?;
+        self.counters.writes.add(1);
+        if durability == Durability::Sync { self.sync_log(&group, end) } else { Ok(()) }
+    }
+
+    /// Logs, inserts and publishes `batch`. Returns how far the log must be synced to make it durable.
+    fn commit_batch(&self, batch: &WriteBatch, durability: Durability) -> Result<(Arc<GroupSync>, Lsn)> {
+        let mut commit = self.commit.lock();
+        let commit = &mut *commit;
+        self.health.check()?;
+        for id in batch.keyspaces() {
+            let Some(keyspace) = commit.keyspaces.get(id) else {
+                return Err(Error::new(ErrorKind::NotFound, format!("the keyspace with id {id} was dropped")));
+            };
+            let keyspace = Arc::clone(keyspace);
+            let used = keyspace.read.load().active.table.memory_bytes();
+            if used >= keyspace.memtable_bytes(&self.options) {
+                self.seal(commit, &keyspace)?;
+            }
+        }
+        let count = u64::from(batch.encoded().count());
+        if commit.last_seq.0 + count > commit.reserved.0 {
+            self.reserve_seqs(commit, count)?;
+        }
+
+        let first = commit.last_seq.next();
+        let (header, ops) = with_first_seq(batch.encoded().as_bytes(), first);
+        let writer = commit.writer.as_mut().ok_or_else(Error::closed)?;
+        let reserve = if batch.only_deletes() { Reserve::Use } else { Reserve::Keep };
+        let durable = commit.group.durable();
+        let logged = writer.append(RecordKind::Data, &[&header, ops], reserve).map_err(Error::from);
+        let end = match logged {
+            Ok(end) => end,
+            // The log is as it was, and takes what fits again once there is space.
+            Err(error) if error.kind() == ErrorKind::NoSpace && writer.failed().is_none() => return Err(error),
+            Err(error) => return Err(self.stop_writing(error.with_outcome_unknown())),
+        };
+        if durability != Durability::Memory {
+            writer.push().map_err(|error| self.stop_writing(Error::from(error).with_outcome_unknown()))?;
+        }
+        commit.vouched = durable;
+
+        let last = SeqNo(commit.last_seq.0 + count);
+        insert(commit, batch, first);
+        commit.last_seq = last;
+        // Release: pairs with the Acquire of readers, who then find the entries above.
+        self.visible.store(last.0, Ordering::Release);
+        Ok((Arc::clone(&commit.group), end))
+    }
+
+    /// Puts the active memtable of `keyspace` among the sealed ones and, if the log has grown enough, begins a new log. The latter may fail; the
+    /// log then just goes on growing.
+    pub(crate) fn seal(&self, commit: &mut Commit, keyspace: &KeyspaceCore) -> Result<()> {
+        self.seal_memtable(keyspace);
+        let log_bytes = commit.writer.as_ref().map_or(0, Writer::bytes);
+        if log_bytes >= (self.options.memtable_bytes() / 2) as u64 {
+            self.rotate(commit)?;
+        }
+        Ok(())
+    }
+
+    /// Puts the active memtable of `keyspace`, unless it is empty, among the sealed ones. Under the commit lock, or when nobody commits.
+    pub(crate) fn seal_memtable(&self, keyspace: &KeyspaceCore) {
+        if keyspace.read.load().active.table.is_empty() {
+            return;
+        }
+        let active = self.new_memtable();
+        {
+            let _state = self.state.lock();
+            keyspace.swap(|now| ReadState {
+                active,
+                sealed: std::iter::once(&now.active).chain(&now.sealed).map(Arc::clone).collect(),
+                view: Arc::clone(&now.view),
+            });
+        }
+        self.changed.notify_all();
+    }
+
+    /// Begins a new log. If its file can't be made, the old one goes on; if the old one can't be completed, writing stops.
+    pub(crate) fn rotate(&self, commit: &mut Commit) -> Result<()> {
+        if commit.writer.is_none() {
+            return Ok(());
+        }
+        let spare = match commit.spare.take() {
+            Some(spare) => spare,
+            None => match self.prepare_log() {
+                Ok(spare) => spare,
+                Err(error) => {
+                    self.counters.background_errors.add(1);
+                    self.tell(Event::BackgroundError(error));
+                    return Ok(());
+                }
+            },
+        };
+        let old = commit.writer.take().expect("checked above");
+        let bytes = old.bytes();
+        let begun = old.seal().and_then(|start| self.begin_log(spare, start, &commit.group));
+        let new = begun.map_err(|error| self.stop_writing(error.into()))?;
+        let number = new.number();
+        commit.writer = Some(new);
+        self.counters.log_bytes.add(bytes);
+        let mut state = self.state.lock();
+        if let Some(log) = state.logs.last_mut() {
+            (log.last_seq, log.bytes) = (Some(commit.last_seq), bytes);
+        }
+        state.logs.push(LogFile { number, last_seq: None, bytes: 0 });
+        Ok(())
+    }
+
+    /// Makes the file of a log to come; its name is durable on return.
+    pub(crate) fn prepare_log(&self) -> Result<SpareLog> {
+        let number = self.with_manifest(|manifest| Ok(manifest.new_file_no()?))?;
+        let prepared = Prepared::create(&*self.vfs, &FileKind::Wal(number).path(&self.dir))?;
+        Ok(SpareLog { number, prepared })
+    }
+
+    pub(crate) fn begin_log(&self, spare: SpareLog, start: Lsn, group: &Arc<GroupSync>) -> Result<Writer, WalError> {
+        let durable = group.durable();
+        let header = LogHeader { file_id: self.new_file_id(), number: spare.number, start, durable };
+        let mut writer = spare.prepared.begin(header, group)?;
+        writer.push()?;
+        Ok(writer)
+    }
+
+    /// Reserves more sequence numbers, at least `count`.
+    pub(crate) fn reserve_seqs(&self, commit: &mut Commit, count: u64) -> Result<()> {
+        let reserved = self.seqs_to_reserve(commit.last_seq, count)?;
+        self.commit_edit(VersionEdit { reserve_seq: Some(reserved), ..VersionEdit::default() })?;
+        commit.reserved = reserved;
+        Ok(())
+    }
+
+    /// How far to reserve when `count` more are needed at once.
+    pub(crate) fn seqs_to_reserve(&self, last_seq: SeqNo, count: u64) -> Result<SeqNo> {
+        match last_seq.0 + count {
+            needed if needed > SeqNo::MAX.0 => {
+                Err(Error::new(ErrorKind::Unsupported, "the sequence numbers of this engine are used up"))
+            }
+            needed => Ok(SeqNo((needed + SEQ_BLOCK).min(SeqNo::MAX.0))),
+        }
+    }
+
+    /// Whether it is time to reserve more.
+    pub(crate) fn seqs_run_low(commit: &Commit) -> bool {
+        commit.reserved.0 - commit.last_seq.0 < SEQ_BLOCK / 2
+    }
+
+    /// Commits an edit that changes no tables. A manifest that failed stops writing.
+    pub(crate) fn commit_edit(&self, edit: VersionEdit) -> Result<()> {
+        self.with_manifest(|manifest| match manifest.commit(edit) {
+            Ok(_) => Ok(()),
+            Err(error) => Err(self.stop_writing(error.into())),
+        })
+    }
+
+    /// Makes everything acknowledged before the call durable.
+    pub(crate) fn sync(&self) -> Result<()> {
+        self.check_writable()?;
+        let (group, end) = self.push_log()?;
+        self.sync_log(&group, end)
+    }
+
+    /// Hands all that is logged to the kernel, and tells how far that is.
+    pub(crate) fn push_log(&self) -> Result<(Arc<GroupSync>, Lsn)> {
+        let mut commit = self.commit.lock();
+        self.health.check()?;
+        let end = match &mut commit.writer {
+            Some(writer) => {
+                writer.push().map_err(|error| self.stop_writing(error.into()))?;
+                writer.end()
+            }
+            // Closing, which has synced the log before it took it away.
+            None => commit.group.durable(),
+        };
+        Ok((Arc::clone(&commit.group), end))
+    }
+
+    /// Waits until the log is on stable storage up to `end`, together with others. A failed sync stops writing.
+    pub(crate) fn sync_log(&self, group: &Arc<GroupSync>, end: Lsn) -> Result<()> {
+        group.sync_to(end).map_err(|error| {
+            let error = Error::from(error).with_outcome_unknown();
+            self.stop_writing(error.clone());
+            error
+        })
+    }
+
+    /// Remembers why nothing more is acknowledged, and returns the cause.
+    pub(crate) fn stop_writing(&self, error: Error) -> Error {
+        if self.health.stop(&error) {
+            self.counters.background_errors.add(1);
+            self.tell(Event::WritingStopped(error.clone()));
+        }
+        self.changed.notify_all();
+        error
+    }
+}
+
+/// Inserts a batch into the memtables; its operations are numbered from `first` on.
+fn insert(commit: &Commit, batch: &WriteBatch, first: SeqNo) {
+    let mut here: Option<(KeyspaceId, arc_swap::Guard<Arc<ReadState>>)> = None;
+    for (i, op) in batch.encoded().ops().enumerate() {
+        if here.as_ref().is_none_or(|(id, _)| *id != op.keyspace) {
+            let keyspace = &commit.keyspaces[&op.keyspace];
+            here = Some((op.keyspace, keyspace.read.load()));
+        }
+        let Some((_, state)) = &here else { unreachable!("set above") };
+        let key = InternalKey::new(op.key, SeqNo(first.0 + i as u64), op.kind);
+        state.active.table.insert(key, op.value);
+    }
+    for id in batch.keyspaces() {
+        commit.keyspaces[id].read.load().active.count();
+    }
+}

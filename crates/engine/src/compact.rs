@@ -1,0 +1,159 @@
+//! Compaction: `pick` (pure, under the state lock), `run` (no lock), `install`.
+
+use crate::core::{Core, KeyspaceCore};
+use crate::error::{Error, Result};
+use crate::install::Change;
+use crate::listener::Event;
+use esker_compaction::{Plan, PlanKind};
+use esker_iterator::Bounds;
+use esker_manifest::TableMeta;
+use std::ops::Bound;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+struct CompactJob {
+    keyspace: Arc<KeyspaceCore>,
+    plan: Plan,
+}
+
+impl Core {
+    /// Compacts once, if there is need; whether it did.
+    pub(crate) fn step_compact(&self) -> bool {
+        if self.health.check().is_err() {
+            return false;
+        }
+        let Some(job) = self.pick_compaction() else { return false };
+        let result = self.run_compaction(&job);
+        self.end_compaction(&job);
+        self.finish_background(|state| &mut state.compact_retry, result)
+    }
+
+    fn pick_compaction(&self) -> Option<CompactJob> {
+        let now = self.vfs.clock().now();
+        let droppable = self.snapshots.view(self);
+        let droppable = droppable.snapshots.first().copied().unwrap_or(droppable.horizon);
+        let mut state = self.state.lock();
+        if state.paused > 0 || state.compact_retry.not_before > now {
+            return None;
+        }
+        // The keyspace with the most tables in L0 first: its writers are the next to be slowed.
+        let mut keyspaces: Vec<_> = state.keyspaces.values().map(|keyspace| (keyspace, keyspace.read.load())).collect();
+        keyspaces.sort_by_key(|(_, read)| std::cmp::Reverse(read.view.levels[0].len()));
+        let pressing = keyspaces.iter().find_map(|(keyspace, read)| {
+            let plan = self.picker.pick(&read.view.version, &state.busy)?;
+            Some(CompactJob { keyspace: Arc::clone(keyspace), plan })
+        });
+        let job = pressing.or_else(|| {
+            keyspaces.iter().find_map(|(keyspace, read)| {
+                let plan = self.picker.pick_idle(&read.view.version, &state.busy, droppable)?;
+                Some(CompactJob { keyspace: Arc::clone(keyspace), plan })
+            })
+        })?;
+        drop(keyspaces);
+        state.busy.add(&job.plan);
+        Some(job)
+    }
+
+    fn end_compaction(&self, job: &CompactJob) {
+        self.state.lock().busy.remove(&job.plan);
+        self.changed.notify_all();
+    }
+
+    fn run_compaction(&self, job: &CompactJob) -> Result<()> {
+        let begin = self.vfs.clock().now();
+        let (outputs, read_bytes, written_bytes) = match job.plan.kind {
+            PlanKind::Move => (job.plan.tables().map(|(_, table)| TableMeta::clone(table)).collect(), 0, 0),
+            PlanKind::Merge => self.merge(job)?,
+        };
+        let merged = job.plan.kind == PlanKind::Merge;
+        let _open = if merged { self.publish_tables(&outputs)? } else { Vec::new() };
+        let edit = job.plan.edit(&outputs);
+        let result = self.install(Change { keyspace: &job.keyspace, edit, flushed: &[] });
+        if merged && !matches!(result, Ok(true)) {
+            self.discard_unless_named(&outputs);
+        }
+        if result? {
+            self.counters.compactions.add(1);
+            self.tell(Event::Compacted {
+                keyspace: job.keyspace.name.to_string(),
+                level: job.plan.output_level.0,
+                read_bytes,
+                written_bytes,
+                took: self.vfs.clock().now().saturating_sub(begin),
+            });
+        }
+        Ok(())
+    }
+
+    /// Writes the outputs under their temporary names: outputs, bytes read, bytes written.
+    fn merge(&self, job: &CompactJob) -> Result<(Vec<TableMeta>, u64, u64)> {
+        // Taken after the inputs were picked, all of whose entries are visible: so the horizon lies above them.
+        let view = self.snapshots.view(self);
+        let should_stop = || self.closing() || job.keyspace.dropped.load(Ordering::Relaxed);
+        let config = self.job_config(&job.keyspace, job.plan.output_level, &view, &should_stop);
+        match esker_compaction::run(&job.plan, self, &config) {
+            Ok(outcome) => {
+                self.counters.compaction_read_bytes.add(outcome.read_bytes);
+                self.counters.compaction_written_bytes.add(outcome.written_bytes);
+                Ok((outcome.outputs, outcome.read_bytes, outcome.written_bytes))
+            }
+            Err(error) => {
+                let (stopped, damaged) = (error.is_stopped(), error.damaged_input());
+                let error = self.failed_job(error);
+                if stopped {
+                    return Err(Error::closed());
+                }
+                if let Some(table) = damaged
+                    && self.tables.quarantine(table)
+                {
+                    self.state.lock().busy.exclude(table);
+                    self.tell(Event::Quarantined { table, error: error.clone() });
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// Flushes the keyspace and brings all that lies in `bounds` to the lowest level that holds any of it.
+    pub(crate) fn compact_range(&self, keyspace: &Arc<KeyspaceCore>, bounds: &Bounds) -> Result<()> {
+        let _call = self.enter()?;
+        self.flush_keyspaces(std::slice::from_ref(keyspace))?;
+        let lower = as_deref(&bounds.lower);
+        let upper = as_deref(&bounds.upper);
+        loop {
+            self.check_open()?;
+            self.health.check()?;
+            let job = {
+                let mut state = self.state.lock();
+                let read = keyspace.read.load();
+                let plan = match state.paused {
+                    0 => self.picker.pick_range(&read.view.version, &state.busy, lower, upper),
+                    _ => None,
+                };
+                match plan {
+                    Some(plan) => {
+                        state.busy.add(&plan);
+                        CompactJob { keyspace: Arc::clone(keyspace), plan }
+                    }
+                    None if state.paused > 0 || state.busy.plans(keyspace.id) > 0 => {
+                        // What is under way may have to end before the range can go on.
+                        self.changed.wait_for(&mut state, Duration::from_millis(100));
+                        continue;
+                    }
+                    None => return Ok(()),
+                }
+            };
+            let result = self.run_compaction(&job);
+            self.end_compaction(&job);
+            result?;
+            if keyspace.dropped.load(Ordering::Acquire) {
+                return Ok(());
+            }
+        }
+    }
+}
+
+fn as_deref(bound: &Bound<Box<[u8]>>) -> Bound<&[u8]> {
+    bound.as_ref().map(|key| &**key)
+}

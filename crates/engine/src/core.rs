@@ -1,0 +1,247 @@
+//! [`Core`]: what all handles of one engine share, and the order of its locks.
+//!
+//! # Locks, in the order in which they may be taken
+//! | lock | orders | I/O under it |
+//! |---|---|---|
+//! | `ddl` | making and dropping keyspaces, checkpoint, resume, close | yes |
+//! | `commit` | writes: log position, sequence numbers, memtables, publication | appends to the log; never a sync |
+//! | `manifest` | version edits | appends and syncs the manifest |
+//! | `state` | which memtables are sealed, which jobs run, which logs are needed; swaps of read states | **none** |
+//!
+//! Readers take none of them.
+
+use crate::commit::{Commit, Health};
+use crate::error::{Error, Result};
+use crate::listener::{Event, Listener};
+use crate::memory::{CountedTable, MemoryUse};
+use crate::metrics::Counters;
+use crate::options::{KeyspaceOptions, Options};
+use crate::read::{LevelView, ReadState};
+use crate::snapshot::SnapshotList;
+use crate::stall::Pressure;
+use crate::tables::{Removals, TableSet};
+use arc_swap::ArcSwap;
+use esker_compaction::{Busy, Picker};
+use esker_format::{FileId, FileNo, KeyspaceId, SeqNo};
+use esker_manifest::{KeyspaceVersion, VersionSet};
+use esker_vfs::{FileLock, Vfs};
+use parking_lot::{Condvar, Mutex};
+use std::collections::{BTreeMap, HashSet};
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+/// What all handles of one engine share.
+pub(crate) struct Core {
+    /// Tells engines of one process apart.
+    pub(crate) number: u64,
+    pub(crate) dir: PathBuf,
+    pub(crate) vfs: Arc<dyn Vfs>,
+    pub(crate) options: Options,
+    pub(crate) read_only: bool,
+    pub(crate) listener: Option<Arc<dyn Listener>>,
+
+    pub(crate) ddl: Mutex<()>,
+    pub(crate) commit: Mutex<Commit>,
+    /// `None` in an engine opened for reading only.
+    pub(crate) manifest: Mutex<Option<VersionSet>>,
+    pub(crate) state: Mutex<State>,
+    /// Signalled when a job ends, a read state changes, or work appears; waited for with `state`.
+    pub(crate) changed: Condvar,
+
+    /// The newest sequence number that readers may see.
+    pub(crate) visible: AtomicU64,
+    pub(crate) health: Health,
+    pub(crate) snapshots: SnapshotList,
+    /// Whether `State::unseen_error` holds one.
+    pub(crate) unseen: AtomicBool,
+    /// Until when slowed writers have paid, by the engine's clock.
+    pub(crate) paid_until: Mutex<Duration>,
+    /// The keyspace `default`, set when the engine has opened.
+    pub(crate) default: OnceLock<Arc<KeyspaceCore>>,
+    pub(crate) tables: TableSet,
+    pub(crate) removals: Arc<Removals>,
+    pub(crate) memory: Arc<MemoryUse>,
+    pub(crate) picker: Picker,
+    pub(crate) counters: Counters,
+    /// Set once, at the beginning of close.
+    pub(crate) closing: AtomicBool,
+    /// Held while the engine is open.
+    pub(crate) lock: Mutex<Option<Box<dyn FileLock>>>,
+    pub(crate) workers: Mutex<Vec<crate::background::Worker>>,
+    /// Whether `step` is called by the user and not by threads.
+    pub(crate) manual: bool,
+    /// The result of the first close, for those that follow.
+    pub(crate) closed: Mutex<Option<Result<()>>>,
+}
+
+/// One keyspace while the engine is open.
+pub(crate) struct KeyspaceCore {
+    pub(crate) id: KeyspaceId,
+    pub(crate) name: Arc<str>,
+    pub(crate) options: Mutex<KeyspaceOptions>,
+    pub(crate) read: ArcSwap<ReadState>,
+    pub(crate) dropped: AtomicBool,
+    pub(crate) pressure: Pressure,
+}
+
+impl KeyspaceCore {
+    pub(crate) fn new(
+        version: &KeyspaceVersion,
+        options: KeyspaceOptions,
+        active: Arc<CountedTable>,
+        view: Arc<LevelView>,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            id: version.id,
+            name: Arc::clone(&version.name),
+            options: Mutex::new(options),
+            read: ArcSwap::from_pointee(ReadState { active, sealed: Vec::new(), view }),
+            dropped: AtomicBool::new(false),
+            pressure: Pressure::default(),
+        })
+    }
+
+    /// Puts a new read state in place. Only under the state lock.
+    pub(crate) fn swap(&self, change: impl FnOnce(&ReadState) -> ReadState) {
+        let now = self.read.load();
+        self.read.store(Arc::new(change(&now)));
+    }
+
+    pub(crate) fn memtable_bytes(&self, options: &Options) -> usize {
+        self.options.lock().memtable_bytes.unwrap_or(options.memtable_bytes())
+    }
+}
+
+/// What the state lock guards.
+#[derive(Default)]
+pub(crate) struct State {
+    pub(crate) keyspaces: BTreeMap<KeyspaceId, Arc<KeyspaceCore>>,
+    pub(crate) names: BTreeMap<Arc<str>, KeyspaceId>,
+    /// Keyspaces whose sealed memtables are being written.
+    pub(crate) flushing: HashSet<KeyspaceId>,
+    /// Compactions that are running.
+    pub(crate) busy: Busy,
+    /// Logs that may still be needed, oldest first; the last is being written.
+    pub(crate) logs: Vec<LogFile>,
+    /// A background failure that no writer has been shown yet.
+    pub(crate) unseen_error: Option<Error>,
+    /// Failed work that is to be tried again.
+    pub(crate) flush_retry: Retry,
+    pub(crate) compact_retry: Retry,
+    /// Calls in flight that touch the directory; close waits for them.
+    pub(crate) calls: usize,
+    /// While set, no flush and no compaction starts.
+    pub(crate) paused: usize,
+}
+
+/// A log that may still be needed.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct LogFile {
+    pub(crate) number: FileNo,
+    /// The last sequence number in it; `None` for the one being written.
+    pub(crate) last_seq: Option<SeqNo>,
+    pub(crate) bytes: u64,
+}
+
+/// Failed background work, and when it may be tried again: later after each failure in a row.
+#[derive(Debug, Default)]
+pub(crate) struct Retry {
+    pub(crate) not_before: Duration,
+    pub(crate) failures: u32,
+    pub(crate) error: Option<Error>,
+}
+
+impl Retry {
+    pub(crate) fn failed(&mut self, now: Duration, error: Error) {
+        self.failures += 1;
+        let wait = Duration::from_millis(50) * 2u32.pow(self.failures.min(8) - 1);
+        self.not_before = now + wait.min(Duration::from_secs(5));
+        self.error = Some(error);
+    }
+}
+
+/// A call in flight that touches the directory.
+pub(crate) struct Call<'a>(&'a Core);
+
+impl Drop for Call<'_> {
+    fn drop(&mut self) {
+        self.0.state.lock().calls -= 1;
+        self.0.changed.notify_all();
+    }
+}
+
+impl Core {
+    /// The newest sequence number that readers may see.
+    pub(crate) fn visible(&self) -> SeqNo {
+        // Acquire: pairs with the Release in `commit`.
+        SeqNo(self.visible.load(Ordering::Acquire))
+    }
+
+    pub(crate) fn tell(&self, event: Event) {
+        if let Some(listener) = &self.listener {
+            listener.on_event(&event);
+        }
+    }
+
+    pub(crate) fn check_open(&self) -> Result<()> {
+        if self.closing() { Err(Error::closed()) } else { Ok(()) }
+    }
+
+    pub(crate) fn closing(&self) -> bool {
+        // Acquire: pairs with the Release in `close`.
+        self.closing.load(Ordering::Acquire)
+    }
+
+    /// For calls that change something.
+    pub(crate) fn check_writable(&self) -> Result<()> {
+        self.check_open()?;
+        if self.read_only {
+            return Err(Error::new(
+                crate::ErrorKind::ReadOnly,
+                format!("{} was opened for reading only", self.dir.display()),
+            ));
+        }
+        Ok(())
+    }
+
+    /// Begins a call that changes something; close waits for its end.
+    pub(crate) fn enter(&self) -> Result<Call<'_>> {
+        let mut state = self.state.lock();
+        self.check_writable()?;
+        state.calls += 1;
+        Ok(Call(self))
+    }
+
+    pub(crate) fn new_file_id(&self) -> FileId {
+        FileId(self.vfs.random())
+    }
+
+    pub(crate) fn new_memtable(&self) -> Arc<CountedTable> {
+        CountedTable::new(&self.memory, &self.vfs)
+    }
+
+    pub(crate) fn default_keyspace(&self) -> &Arc<KeyspaceCore> {
+        self.default.get().expect("set before any handle exists")
+    }
+
+    pub(crate) fn keyspaces(&self) -> Vec<Arc<KeyspaceCore>> {
+        self.state.lock().keyspaces.values().map(Arc::clone).collect()
+    }
+
+    /// Runs with the version set; an engine opened for reading only has none.
+    pub(crate) fn with_manifest<T>(&self, f: impl FnOnce(&mut VersionSet) -> Result<T>) -> Result<T> {
+        match &mut *self.manifest.lock() {
+            Some(manifest) => f(manifest),
+            None => Err(Error::closed()),
+        }
+    }
+}
+
+impl fmt::Debug for Core {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Engine").field("dir", &self.dir).field("read_only", &self.read_only).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,148 @@
+//! [`Cursor`]: the walk that copies nothing.
+
+use crate::core::{Core, KeyspaceCore};
+use crate::error::{Error, Result};
+use crate::keyspace::Keyspace;
+use crate::read::{ReadState, read_at};
+use crate::source::Source;
+use esker_format::SeqNo;
+use esker_iterator::{Bounds, MergingIterator, VisibleIterator};
+use std::fmt;
+use std::sync::{Arc, Weak};
+
+/// A position in a keyspace, moved by seeks and steps in either direction; keys and values are read in place.
+///
+/// A new cursor stands nowhere: [`Cursor::valid`] is false until a seek. Past either end it is not valid, which is not an error, and steps do nothing until the next
+/// seek. An error is never shown as the end: it *sticks*, and every step returns it until the next seek. Bounds, if set, are never stepped over.
+///
+/// Shows one instant until [`Cursor::refresh`]. It does not hold the engine open and stays valid after it is closed.
+///
+/// ```
+/// # let dir = tempfile::tempdir()?;
+/// # let engine = esker::Engine::open(dir.path())?;
+/// # for k in ["a", "b", "c"] { engine.put(k, "1")?; }
+/// let mut cursor = engine.cursor();
+/// cursor.seek("b")?;
+/// while cursor.valid() {
+///     println!("{:?} = {:?}", cursor.key(), cursor.value()?);
+///     cursor.next()?;
+/// }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct Cursor {
+    inner: Result<Inner>,
+}
+
+struct Inner {
+    iter: VisibleIterator<MergingIterator<Source>>,
+    bounds: Bounds,
+    seq: SeqNo,
+    /// Where to find newer states; `None` for a cursor of a snapshot, which has none.
+    newer: Option<(Weak<Core>, Arc<KeyspaceCore>)>,
+    /// Keeps the tables' files; behind `iter`, which reads them.
+    state: Arc<ReadState>,
+}
+
+impl Cursor {
+    pub(crate) fn new(keyspace: &Keyspace, newest: bool, state: Arc<ReadState>, seq: SeqNo, bounds: Bounds) -> Self {
+        let newer = newest.then(|| (Arc::downgrade(&keyspace.handle.core), Arc::clone(&keyspace.core)));
+        let iter = state.iter(seq, bounds.clone());
+        Self { inner: Ok(Inner { iter, bounds, seq, newer, state: state }) }
+    }
+
+    pub(crate) fn failed(error: Error) -> Self {
+        Self { inner: Err(error) }
+    }
+
+    fn inner(&mut self) -> Result<&mut Inner> {
+        self.inner.as_mut().map_err(|error| error.clone())
+    }
+
+    /// Whether the cursor stands on an entry.
+    pub fn valid(&self) -> bool {
+        self.inner.as_ref().is_ok_and(|inner| inner.iter.valid())
+    }
+
+    /// Moves to the first key at or behind `key`.
+    pub fn seek(&mut self, key: impl AsRef<[u8]>) -> Result<()> {
+        self.inner()?.iter.seek(key.as_ref())
+    }
+
+    /// Moves to the last key at or before `key`.
+    pub fn seek_for_prev(&mut self, key: impl AsRef<[u8]>) -> Result<()> {
+        self.inner()?.iter.seek_for_prev(key.as_ref())
+    }
+
+    /// Moves to the first key.
+    pub fn seek_to_first(&mut self) -> Result<()> {
+        self.inner()?.iter.seek_to_first()
+    }
+
+    /// Moves to the last key.
+    pub fn seek_to_last(&mut self) -> Result<()> {
+        self.inner()?.iter.seek_to_last()
+    }
+
+    /// Moves to the next key; does nothing where the cursor stands nowhere.
+    #[expect(clippy::should_implement_trait, reason = "a cursor is not an iterator: it lends")]
+    #[inline]
+    pub fn next(&mut self) -> Result<()> {
+        self.inner()?.iter.next()
+    }
+
+    /// Moves to the key before; does nothing where the cursor stands nowhere.
+    #[inline]
+    pub fn prev(&mut self) -> Result<()> {
+        self.inner()?.iter.prev()
+    }
+
+    /// The key.
+    ///
+    /// # Panics
+    /// If the cursor is not [`valid`](Self::valid).
+    #[inline]
+    pub fn key(&self) -> &[u8] {
+        match &self.inner {
+            Ok(inner) => inner.iter.key(),
+            Err(error) => panic!("the cursor is not valid: {error}"),
+        }
+    }
+
+    /// The value.
+    ///
+    /// # Panics
+    /// If the cursor is not [`valid`](Self::valid).
+    #[inline]
+    pub fn value(&self) -> Result<&[u8]> {
+        self.inner.as_ref().map(|inner| inner.iter.value()).map_err(Error::clone)
+    }
+
+    /// Moves on to the newest state, and stands nowhere. A cursor of a snapshot keeps to its instant.
+    ///
+    /// # Errors
+    /// `Closed` if the engine was closed.
+    pub fn refresh(&mut self) -> Result<()> {
+        let inner = self.inner()?;
+        let (state, seq) = match &inner.newer {
+            None => (Arc::clone(&inner.state), inner.seq),
+            Some((core, keyspace)) => {
+                let core = core.upgrade().ok_or_else(Error::closed)?;
+                core.check_open()?;
+                read_at(&keyspace.read, &core.visible)
+            }
+        };
+        inner.iter = state.iter(seq, inner.bounds.clone());
+        (inner.state, inner.seq) = (state, seq);
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Cursor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.inner {
+            Ok(inner) if inner.iter.valid() => write!(f, "Cursor({})", inner.iter.key().escape_ascii()),
+            Ok(_) => f.write_str("Cursor(nowhere)"),
+            Err(error) => write!(f, "Cursor({error})"),
+        }
+    }
+}

@@ -1,0 +1,104 @@
+//! Making and dropping keyspaces.
+
+use crate::core::{Core, KeyspaceCore};
+use crate::error::{Error, ErrorKind, Result};
+use crate::options::KeyspaceOptions;
+use crate::options_text::keyspace_text;
+use esker_format::KeyspaceId;
+use esker_manifest::VersionEdit;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+const NAME_BYTES_MAX: usize = 255;
+
+impl Core {
+    /// See [`crate::Engine::keyspace`].
+    pub(crate) fn keyspace(&self, name: &str, options: KeyspaceOptions) -> Result<Arc<KeyspaceCore>> {
+        self.check_open()?;
+        if name.is_empty() || name.len() > NAME_BYTES_MAX {
+            return Err(Error::invalid(format!(
+                "a keyspace's name has 1 to {NAME_BYTES_MAX} bytes, not {}",
+                name.len()
+            )));
+        }
+        check_options(&options)?;
+        if let Some(keyspace) = self.keyspace_named(name) {
+            override_options(&keyspace, options);
+            return Ok(keyspace);
+        }
+        if self.read_only {
+            return Err(not_found(name));
+        }
+        let _call = self.enter()?;
+        let _ddl = self.ddl.lock();
+        // Another thread may have been faster.
+        if let Some(keyspace) = self.keyspace_named(name) {
+            override_options(&keyspace, options);
+            return Ok(keyspace);
+        }
+        self.health.check()?;
+        let id = self.with_manifest(|manifest| Ok(manifest.current().next_keyspace))?;
+        let created = (id, name.to_owned(), keyspace_text(&options));
+        self.commit_edit(VersionEdit { create_keyspaces: vec![created], ..VersionEdit::default() })?;
+        let version = self.with_manifest(|manifest| Ok(Arc::clone(&manifest.current().keyspaces[&id])))?;
+        self.add_keyspace(version)
+    }
+
+    fn keyspace_named(&self, name: &str) -> Option<Arc<KeyspaceCore>> {
+        let state = self.state.lock();
+        state.names.get(name).map(|id| Arc::clone(&state.keyspaces[id]))
+    }
+
+    /// See [`crate::Engine::drop_keyspace`].
+    pub(crate) fn drop_keyspace(&self, name: &str) -> Result<()> {
+        let _call = self.enter()?;
+        let _ddl = self.ddl.lock();
+        let keyspace = self.keyspace_named(name).ok_or_else(|| not_found(name))?;
+        if keyspace.id == KeyspaceId::DEFAULT {
+            return Err(Error::invalid("the keyspace default can't be dropped"));
+        }
+        self.health.check()?;
+        // Held over the edit, so that no write to the keyspace is logged behind its end.
+        let mut commit = self.commit.lock();
+        self.commit_edit(VersionEdit { drop_keyspaces: vec![keyspace.id], ..VersionEdit::default() })?;
+        commit.keyspaces.remove(&keyspace.id);
+        // Release: pairs with the Acquire in `Keyspace::check`.
+        keyspace.dropped.store(true, Ordering::Release);
+        {
+            let mut state = self.state.lock();
+            state.names.remove(name);
+            state.keyspaces.remove(&keyspace.id);
+        }
+        drop(commit);
+        keyspace.read.load().view.tables().for_each(|open| open.retire());
+        self.changed.notify_all();
+        Ok(())
+    }
+}
+
+fn not_found(name: &str) -> Error {
+    Error::new(ErrorKind::NotFound, format!("there is no keyspace {name}"))
+}
+
+fn check_options(options: &KeyspaceOptions) -> Result<()> {
+    let engine = crate::Options::default();
+    let as_engine = crate::Options {
+        memtable_bytes: options.memtable_bytes,
+        block_size_bytes: options.block_size_bytes.unwrap_or(engine.block_size_bytes),
+        filter_bits_per_key: options.filter_bits_per_key.unwrap_or(engine.filter_bits_per_key),
+        compression: options.compression.map_or(engine.compression, |codec| [codec; esker_manifest::LEVELS]),
+        ..engine
+    };
+    as_engine.check()
+}
+
+/// What is given replaces what was stored, until the engine is closed.
+fn override_options(keyspace: &KeyspaceCore, given: KeyspaceOptions) {
+    let mut options = keyspace.options.lock();
+    *options = KeyspaceOptions {
+        memtable_bytes: given.memtable_bytes.or(options.memtable_bytes),
+        block_size_bytes: given.block_size_bytes.or(options.block_size_bytes),
+        compression: given.compression.or(options.compression),
+        filter_bits_per_key: given.filter_bits_per_key.or(options.filter_bits_per_key),
+    };
+}

@@ -1,0 +1,232 @@
+//! [`Error`]: one type over the facts of all layers, with advice by [`Error::kind`].
+
+use esker_compaction::CompactionError;
+use esker_format::{BatchError, DecodeError};
+use esker_manifest::ManifestError;
+use esker_sstable::TableError;
+use esker_wal::WalError;
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// A `Result` whose error is [`Error`].
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What went wrong, coarsely: enough to decide what to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// The operating system refused a read, a write or a sync.
+    Io,
+    /// The file system is full. Nothing is lost; reads go on, and writing resumes by itself when there is space.
+    NoSpace,
+    /// A file does not hold what was written to it. The message names the file and the place.
+    Corruption,
+    /// The call can't be right, whatever the state of the engine.
+    InvalidArgument,
+    /// Another engine, of this process or another, has the directory open.
+    Locked,
+    /// The engine does not write: it was opened so, or a write failed and [`crate::Engine::resume`] has not been called yet.
+    ReadOnly,
+    /// The engine was closed.
+    Closed,
+    /// A transaction lost against another write. Run it again.
+    Conflict,
+    /// The write would have had to wait, and was told not to.
+    Stalled,
+    /// There is no such keyspace, or it was dropped; or there is no engine in the directory.
+    NotFound,
+    /// A format, option or operator that this version does not know.
+    Unsupported,
+    /// A user's own function failed.
+    Other,
+}
+
+/// An error of the engine. Cheap to clone.
+#[derive(Clone)]
+pub struct Error(Arc<Inner>);
+
+struct Inner {
+    kind: ErrorKind,
+    /// What was being done or is wrong, for a person; the source's words are appended.
+    message: String,
+    path: Option<PathBuf>,
+    offset: Option<u64>,
+    outcome_unknown: bool,
+    source: Option<Arc<dyn std::error::Error + Send + Sync>>,
+}
+
+impl Error {
+    pub(crate) fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
+        Self(Arc::new(Inner {
+            kind,
+            message: message.into(),
+            path: None,
+            offset: None,
+            outcome_unknown: false,
+            source: None,
+        }))
+    }
+
+    fn from_source(kind: ErrorKind, source: impl std::error::Error + Send + Sync + 'static) -> Self {
+        Self(Arc::new(Inner {
+            kind,
+            message: String::new(),
+            path: None,
+            offset: None,
+            outcome_unknown: false,
+            source: Some(Arc::new(source)),
+        }))
+    }
+
+    /// An operating system's error at `path`.
+    pub(crate) fn io(doing: &str, path: &Path, error: io::Error) -> Self {
+        Self(Arc::new(Inner {
+            kind: kind_of_io(&error),
+            message: format!("{doing} {}", path.display()),
+            path: Some(path.to_owned()),
+            offset: None,
+            outcome_unknown: false,
+            source: Some(Arc::new(error)),
+        }))
+    }
+
+    /// The same failure seen from a later call: writing stopped because of it.
+    pub(crate) fn read_only_because(cause: &Error) -> Self {
+        Self(Arc::new(Inner {
+            kind: ErrorKind::ReadOnly,
+            message: "writing has stopped after a failure; when its cause is mended, call resume() or reopen".into(),
+            path: cause.0.path.clone(),
+            offset: cause.0.offset,
+            outcome_unknown: false,
+            source: Some(Arc::new(cause.clone())),
+        }))
+    }
+
+    pub(crate) fn with_outcome_unknown(self) -> Self {
+        let inner = &self.0;
+        Self(Arc::new(Inner {
+            kind: inner.kind,
+            message: inner.message.clone(),
+            path: inner.path.clone(),
+            offset: inner.offset,
+            outcome_unknown: true,
+            source: inner.source.clone(),
+        }))
+    }
+
+    pub(crate) fn invalid(message: impl Into<String>) -> Self {
+        Self::new(ErrorKind::InvalidArgument, message)
+    }
+
+    pub(crate) fn closed() -> Self {
+        Self::new(ErrorKind::Closed, "the engine was closed")
+    }
+
+    pub(crate) fn corruption(message: impl Into<String>) -> Self {
+        Self::new(ErrorKind::Corruption, message)
+    }
+
+    /// Wraps a failure of the user's own, to be returned from a closure the engine calls.
+    ///
+    /// ```
+    /// let error = esker::Error::other("out of stock");
+    /// assert_eq!(error.kind(), esker::ErrorKind::Other);
+    /// ```
+    pub fn other(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        Self(Arc::new(Inner {
+            kind: ErrorKind::Other,
+            message: String::new(),
+            path: None,
+            offset: None,
+            outcome_unknown: false,
+            source: Some(Arc::from(error.into())),
+        }))
+    }
+
+    /// What went wrong, coarsely.
+    pub fn kind(&self) -> ErrorKind {
+        self.0.kind
+    }
+
+    /// Whether the write that failed may nevertheless be found after reopening. It stays visible in this process.
+    pub fn outcome_unknown(&self) -> bool {
+        self.0.outcome_unknown
+    }
+
+    /// The file concerned, where there is one and it was the operating system that refused.
+    pub fn path(&self) -> Option<&Path> {
+        self.0.path.as_deref()
+    }
+
+    /// The byte offset in the file, where there is one.
+    pub fn offset(&self) -> Option<u64> {
+        self.0.offset
+    }
+}
+
+fn kind_of_io(error: &io::Error) -> ErrorKind {
+    match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => ErrorKind::NoSpace,
+        _ => ErrorKind::Io,
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (&self.0.message[..], &self.0.source) {
+            ("", Some(source)) => source.fmt(f),
+            (message, Some(source)) => write!(f, "{message}: {source}"),
+            (message, None) => f.write_str(message),
+        }
+    }
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}: {self}", self.0.kind)?;
+        if self.0.outcome_unknown { f.write_str(" (outcome unknown)") } else { Ok(()) }
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.0.source.as_deref().map(|source| source as _)
+    }
+}
+
+impl From<BatchError> for Error {
+    fn from(error: BatchError) -> Self {
+        Self::from_source(ErrorKind::InvalidArgument, error)
+    }
+}
+
+impl From<DecodeError> for Error {
+    fn from(error: DecodeError) -> Self {
+        let kind = if error.is_unsupported() { ErrorKind::Unsupported } else { ErrorKind::Corruption };
+        Self::from_source(kind, error)
+    }
+}
+
+/// The layers below tell facts by the same few questions; this is where they become advice.
+macro_rules! from_layer {
+    ($($error:ty => $io:ident),*) => {$(
+        impl From<$error> for Error {
+            fn from(error: $error) -> Self {
+                let kind = if error.is_no_space() {
+                    ErrorKind::NoSpace
+                } else if error.is_unsupported() {
+                    ErrorKind::Unsupported
+                } else if error.$io().is_some() {
+                    ErrorKind::Io
+                } else {
+                    ErrorKind::Corruption
+                };
+                Self::from_source(kind, error)
+            }
+        }
+    )*};
+}
+
+from_layer!(WalError => io, TableError => io, ManifestError => io, CompactionError => io_error);

@@ -1,0 +1,157 @@
+//! Flush: sealed memtables of one keyspace become a table in L0.
+//!
+//! All sealed memtables of the keyspace are merged into one table, and one flush of a keyspace runs at a time, so tables enter L0 in the order of
+//! their sequence numbers. Before the manifest names the table, the log is synced up to the table's highest number if any other memtable holds older operations: else,
+//! after power loss, half of a batch over two keyspaces could be in a table and the other half lost with the log.
+
+use crate::core::{Core, KeyspaceCore};
+use crate::error::{Error, Result};
+use crate::install::Change;
+use crate::listener::Event;
+use crate::memory::CountedTable;
+use crate::snapshot::SnapshotView;
+use esker_compaction::{CompactionError, CompactionIter, JobConfig, write_tables};
+use esker_format::SeqNo;
+use esker_iterator::MergingIterator;
+use esker_manifest::{Level, TableMeta, VersionEdit};
+use std::sync::Arc;
+
+struct FlushJob {
+    keyspace: Arc<KeyspaceCore>,
+    /// Newest first.
+    memtables: Vec<Arc<CountedTable>>,
+}
+
+impl Core {
+    /// Flushes one keyspace, if any waits; whether one was flushed.
+    pub(crate) fn step_flush(&self) -> bool {
+        if self.health.check().is_err() {
+            return false;
+        }
+        let Some(job) = self.pick_flush() else { return false };
+        let result = self.run_flush(&job);
+        self.state.lock().flushing.remove(&job.keyspace.id);
+        self.finish_background(|state| &mut state.flush_retry, result)
+    }
+
+    /// The keyspace whose sealed memtables are the oldest.
+    fn pick_flush(&self) -> Option<FlushJob> {
+        let now = self.vfs.clock().now();
+        let mut state = self.state.lock();
+        if state.paused > 0 || state.flush_retry.not_before > now {
+            return None;
+        }
+        let waiting = state.keyspaces.values().filter(|keyspace| !state.flushing.contains(&keyspace.id));
+        let (_, keyspace, memtables) = waiting
+            .filter_map(|keyspace| {
+                let sealed = keyspace.read.load().sealed.clone();
+                let oldest = sealed.last()?.first_seq();
+                Some((oldest, Arc::clone(keyspace), sealed))
+            })
+            .min_by_key(|(oldest, ..)| *oldest)?;
+        state.flushing.insert(keyspace.id);
+        Some(FlushJob { keyspace, memtables })
+    }
+
+    fn run_flush(&self, job: &FlushJob) -> Result<()> {
+        let begin = self.vfs.clock().now();
+        let outputs = self.write_memtables(&job.keyspace, &job.memtables)?;
+        let result = self.commit_flush(job, &outputs);
+        if !matches!(result, Ok(true)) {
+            self.discard_unless_named(&outputs);
+        }
+        if result? {
+            let bytes = outputs.iter().map(|table| table.file_bytes).sum();
+            self.counters.flushes.add(1);
+            self.tell(Event::Flushed {
+                keyspace: job.keyspace.name.to_string(),
+                entries: outputs.iter().map(|table| table.entries).sum(),
+                bytes,
+                took: self.vfs.clock().now().saturating_sub(begin),
+            });
+        }
+        Ok(())
+    }
+
+    fn commit_flush(&self, job: &FlushJob, outputs: &[TableMeta]) -> Result<bool> {
+        let _open = self.publish_tables(outputs)?;
+        let last_seq = last_seq(&job.memtables);
+        let mut edit = flush_edit(&job.keyspace, outputs, last_seq);
+        if self.others_hold_below(last_seq, &job.memtables) {
+            let (group, end) = self.push_log()?;
+            self.sync_log(&group, end)?;
+            edit.log_durable = Some(end);
+        }
+        let keyspace = &job.keyspace;
+        self.install(Change { keyspace, edit, flushed: &job.memtables })
+    }
+
+    /// Removes tables that no version names. After a failed commit it is not known whether one does; then they stay.
+    pub(crate) fn discard_unless_named(&self, outputs: &[TableMeta]) {
+        if self.health.check().is_ok() {
+            self.discard_tables(outputs.iter().map(|table| table.number));
+        }
+    }
+
+    /// Writes memtables (newest first) into one table, under its temporary name. What no snapshot can see is left out.
+    pub(crate) fn write_memtables(
+        &self,
+        keyspace: &KeyspaceCore,
+        memtables: &[Arc<CountedTable>],
+    ) -> Result<Vec<TableMeta>> {
+        let view = self.snapshots.view(self);
+        debug_assert!(last_seq(memtables) <= view.horizon);
+        let iter = MergingIterator::new(memtables.iter().map(|memtable| memtable.iter()).collect());
+        let iter = CompactionIter::new(iter, &view.snapshots, view.horizon, |_: &[u8]| true);
+        let config = JobConfig { table_bytes: u64::MAX, ..self.job_config(keyspace, Level(0), &view, &|| false) };
+        let outcome = write_tables(iter, &[], self, &config).map_err(|error| self.failed_job(error))?;
+        self.counters.flush_bytes.add(outcome.written_bytes);
+        Ok(outcome.outputs)
+    }
+
+    /// Removes what a failed job left behind.
+    pub(crate) fn failed_job(&self, error: CompactionError) -> Error {
+        self.discard_tables(error.created().iter().copied());
+        error.into()
+    }
+
+    /// How tables of a keyspace are written at a level.
+    pub(crate) fn job_config<'a>(
+        &self,
+        keyspace: &KeyspaceCore,
+        level: Level,
+        view: &'a SnapshotView,
+        should_stop: &'a dyn Fn() -> bool,
+    ) -> JobConfig<'a> {
+        let options = &self.options;
+        let own = keyspace.options.lock();
+        JobConfig {
+            snapshots: &view.snapshots,
+            horizon: view.horizon,
+            table_bytes: options.compaction.table_bytes,
+            grandparent_bytes_max: options
+                .compaction
+                .table_bytes
+                .saturating_mul(u64::from(options.compaction.grandparent_factor)),
+            codec: own.compression.unwrap_or(options.compression[level.index()]),
+            block_size_bytes: own.block_size_bytes.unwrap_or(options.block_size_bytes),
+            filter_bits_per_key: own.filter_bits_per_key.unwrap_or(options.filter_bits_per_key),
+            should_stop,
+            on_progress: &|_| {},
+        }
+    }
+}
+
+/// The highest sequence number in any of them.
+pub(crate) fn last_seq(memtables: &[Arc<CountedTable>]) -> SeqNo {
+    memtables.iter().filter_map(|memtable| memtable.last_seq()).max().unwrap_or(SeqNo::ZERO)
+}
+
+/// Adds tables to L0, and says up to where the log is no longer needed for this keyspace.
+pub(crate) fn flush_edit(keyspace: &KeyspaceCore, outputs: &[TableMeta], last_seq: SeqNo) -> VersionEdit {
+    VersionEdit {
+        add: outputs.iter().map(|table| (keyspace.id, Level(0), table.clone())).collect(),
+        flushed: vec![(keyspace.id, last_seq)],
+        ..VersionEdit::default()
+    }
+}

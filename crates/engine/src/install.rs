@@ -1,0 +1,160 @@
+//! Making new tables part of the engine: edit first, then the read states, then the removal of what they replace.
+//!
+//! The order, everywhere: write under a temporary name, sync, rename, sync the directory, open, commit the edit, swap the read state, retire.
+//! A crash in between leaves files that no version names, and the next open sweeps them.
+
+use crate::core::{Core, KeyspaceCore};
+use crate::error::{Error, Result};
+use crate::memory::CountedTable;
+use crate::read::{LevelView, ReadState};
+use crate::tables::OpenTable;
+use esker_compaction::CompactionError;
+use esker_format::files::temp_path;
+use esker_format::{FileId, FileKind, FileNo, KeyspaceId, SeqNo};
+use esker_manifest::{TableMeta, Version, VersionEdit};
+use esker_sstable::{Table, TableError};
+use esker_vfs::WritableFile;
+use std::sync::Arc;
+
+/// What a job of one keyspace changes.
+pub(crate) struct Change<'a> {
+    pub(crate) keyspace: &'a KeyspaceCore,
+    pub(crate) edit: VersionEdit,
+    /// Memtables that the new tables replace.
+    pub(crate) flushed: &'a [Arc<CountedTable>],
+}
+
+impl Core {
+    /// Makes the names of finished tables durable, and opens them, so that nothing can fail to open once the manifest names it.
+    pub(crate) fn publish_tables(&self, outputs: &[TableMeta]) -> Result<Vec<Arc<OpenTable>>> {
+        if !outputs.is_empty() {
+            self.vfs.sync_dir(&self.dir).map_err(|error| Error::io("sync", &self.dir, error))?;
+        }
+        outputs.iter().map(|table| self.tables.get(&Arc::new(table.clone()))).collect()
+    }
+
+    /// Removes what a failed job left.
+    pub(crate) fn discard_tables(&self, numbers: impl IntoIterator<Item = FileNo>) {
+        for number in numbers {
+            let path = FileKind::Table(number).path(&self.dir);
+            // Either name may be there; what can't be removed is swept by the next open.
+            let _ = self.vfs.remove_file(&temp_path(&path));
+            let _ = self.vfs.remove_file(&path);
+        }
+    }
+
+    /// Commits the change and puts it before the readers; whether it was: a keyspace dropped meanwhile takes nothing any more.
+    pub(crate) fn install(&self, change: Change<'_>) -> Result<bool> {
+        let Change { keyspace, mut edit, flushed } = change;
+        let obsolete;
+        let before;
+        {
+            let mut manifest = self.manifest.lock();
+            let manifest = manifest.as_mut().ok_or_else(Error::closed)?;
+            if !manifest.current().keyspaces.contains_key(&keyspace.id) {
+                return Ok(false);
+            }
+            if !flushed.is_empty() {
+                edit.oldest_log = Some(self.oldest_needed_log(flushed));
+            }
+            edit.written_bytes = Some(self.counters.written_bytes());
+            edit.clock_ms = Some(self.vfs.clock().unix_ms().max(manifest.current().clock_ms));
+            let version = self.commit_with_retry(manifest, edit)?;
+            let view = LevelView::open(&version.keyspaces[&keyspace.id], &self.tables)?;
+
+            let mut state = self.state.lock();
+            before = Arc::clone(&keyspace.read.load().view);
+            keyspace.swap(|now| ReadState {
+                active: Arc::clone(&now.active),
+                sealed: now
+                    .sealed
+                    .iter()
+                    .filter(|m| !flushed.iter().any(|f| Arc::ptr_eq(f, m)))
+                    .map(Arc::clone)
+                    .collect(),
+                view: Arc::clone(&view),
+            });
+            let needed = version.oldest_log;
+            obsolete = state.logs.extract_if(.., |log| log.number < needed).collect::<Vec<_>>();
+            drop(state);
+            retire_missing(&before, &view);
+        }
+        for log in obsolete {
+            self.removals.owe(FileKind::Wal(log.number));
+        }
+        self.update_pressure(keyspace);
+        self.changed.notify_all();
+        Ok(true)
+    }
+
+    fn commit_with_retry(&self, manifest: &mut esker_manifest::VersionSet, edit: VersionEdit) -> Result<Arc<Version>> {
+        manifest.commit(edit).map_err(|error| {
+            let full = error.is_no_space() && manifest.poison().is_none();
+            let error = Error::from(error);
+            if full { error } else { self.stop_writing(error) }
+        })
+    }
+
+    /// The first log that holds an operation which is in no table once `flushed` are.
+    fn oldest_needed_log(&self, flushed: &[Arc<CountedTable>]) -> FileNo {
+        let state = self.state.lock();
+        let oldest_seq = unflushed(&state.keyspaces, flushed).filter_map(|memtable| memtable.first_seq()).min();
+        let needed = state.logs.iter().find(|log| match (log.last_seq, oldest_seq) {
+            (Some(last), Some(oldest)) => last >= oldest,
+            (Some(_), None) => false,
+            (None, _) => true,
+        });
+        needed.expect("the log being written is always needed").number
+    }
+
+    /// Whether any memtable but `flushed` holds an operation below `seq`.
+    pub(crate) fn others_hold_below(&self, seq: SeqNo, flushed: &[Arc<CountedTable>]) -> bool {
+        let state = self.state.lock();
+        unflushed(&state.keyspaces, flushed).filter_map(|memtable| memtable.first_seq()).any(|first| first < seq)
+    }
+}
+
+fn unflushed(
+    keyspaces: &std::collections::BTreeMap<KeyspaceId, Arc<KeyspaceCore>>,
+    flushed: &[Arc<CountedTable>],
+) -> impl Iterator<Item = Arc<CountedTable>> {
+    keyspaces.values().flat_map(|keyspace| {
+        let state = keyspace.read.load();
+        let memtables: Vec<_> = state
+            .memtables()
+            .filter(|memtable| !flushed.iter().any(|flushed| Arc::ptr_eq(flushed, memtable)))
+            .map(Arc::clone)
+            .collect();
+        memtables
+    })
+}
+
+/// Retires the tables of `before` that `after` no longer names.
+fn retire_missing(before: &LevelView, after: &LevelView) {
+    let kept: std::collections::HashSet<FileNo> = after.tables().map(|open| open.meta.number).collect();
+    before.tables().filter(|open| !kept.contains(&open.meta.number)).for_each(|open| open.retire());
+}
+
+impl esker_compaction::Tables for Core {
+    fn open(&self, table: &TableMeta) -> Result<Arc<Table>, TableError> {
+        self.tables.open_for_job(table)
+    }
+
+    fn create(&self) -> Result<(FileNo, Box<dyn WritableFile>, String, FileId), CompactionError> {
+        let number = self.with_manifest(|manifest| Ok(manifest.new_file_no()?)).map_err(CompactionError::refused)?;
+        let name = FileKind::Table(number).name();
+        let path = temp_path(&self.dir.join(&name));
+        let file = self.vfs.create_new(&path).map_err(|error| CompactionError::io(format!("create {name}"), error))?;
+        Ok((number, file, name, self.new_file_id()))
+    }
+
+    fn created_unix_ms(&self) -> u64 {
+        self.vfs.clock().unix_ms()
+    }
+
+    fn finished(&self, number: FileNo) -> Result<(), CompactionError> {
+        let path = FileKind::Table(number).path(&self.dir);
+        let renamed = self.vfs.rename(&temp_path(&path), &path);
+        renamed.map_err(|error| CompactionError::io(format!("rename {}", path.display()), error))
+    }
+}

@@ -1,0 +1,269 @@
+//! Flush on demand, resume, close.
+
+use crate::commit::Commit;
+use crate::core::{Core, KeyspaceCore, LogFile, Retry};
+use crate::error::{ErrorKind, Result};
+use crate::flush;
+use crate::listener::Event;
+use crate::memory::CountedTable;
+use crate::read::ReadState;
+use esker_format::FileKind;
+use esker_manifest::{TableMeta, VersionEdit};
+use esker_wal::{GroupSync, Writer};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+/// A full disk is tried again when it has this much space, in bytes, or room for what is in memory if that is more.
+const SPACE_TO_RESUME: u64 = 4 << 20;
+
+impl Core {
+    /// Seals the memtables of `keyspaces` and returns when they, and all sealed before, are tables.
+    pub(crate) fn flush_keyspaces(&self, keyspaces: &[Arc<KeyspaceCore>]) -> Result<()> {
+        self.health.check()?;
+        {
+            let mut commit = self.commit.lock();
+            for keyspace in keyspaces {
+                self.seal(&mut commit, keyspace)?;
+            }
+            // A log that the flush makes superfluous can only go once another is begun.
+            if commit.writer.as_ref().is_some_and(|writer| writer.bytes() > Self::LOG_KEPT_BYTES_MAX) {
+                self.rotate(&mut commit)?;
+            }
+        }
+        let waiting: Vec<(Arc<KeyspaceCore>, Vec<Arc<CountedTable>>)> =
+            keyspaces.iter().map(|keyspace| (Arc::clone(keyspace), keyspace.read.load().sealed.clone())).collect();
+        let flushed = |(keyspace, sealed): &(Arc<KeyspaceCore>, Vec<Arc<CountedTable>>)| {
+            let read = keyspace.read.load();
+            keyspace.dropped.load(Ordering::Acquire)
+                || !sealed.iter().any(|memtable| read.sealed.iter().any(|left| Arc::ptr_eq(left, memtable)))
+        };
+        // Asked for by name, so it is tried now even if it failed a moment ago.
+        self.state.lock().flush_retry = Retry::default();
+        while !waiting.iter().all(flushed) {
+            self.health.check()?;
+            if self.step_flush() {
+                continue;
+            }
+            let mut state = self.state.lock();
+            if let Some(error) = &state.flush_retry.error {
+                return Err(error.clone());
+            }
+            if !waiting.iter().all(flushed) {
+                self.changed.wait_for(&mut state, Duration::from_millis(100));
+            }
+        }
+        Ok(())
+    }
+
+    /// A log this short is kept by a flush on demand.
+    const LOG_KEPT_BYTES_MAX: u64 = 4 << 10;
+
+    /// See [`crate::Engine::resume`].
+    pub(crate) fn resume(&self) -> Result<()> {
+        let _ddl = self.ddl.lock();
+        {
+            let mut state = self.state.lock();
+            (state.flush_retry, state.compact_retry) = (Retry::default(), Retry::default());
+        }
+        self.changed.notify_all();
+        if self.health.check().is_ok() {
+            return Ok(());
+        }
+        self.pause_jobs();
+        let result = self.restart_writing();
+        self.state.lock().paused -= 1;
+        self.changed.notify_all();
+        result?;
+        self.tell(Event::WritingResumed);
+        Ok(())
+    }
+
+    /// Waits for running jobs to end, and lets none start until `paused` is counted down again.
+    fn pause_jobs(&self) {
+        let mut state = self.state.lock();
+        state.paused += 1;
+        while !state.flushing.is_empty() || state.keyspaces.keys().any(|id| state.busy.plans(*id) > 0) {
+            self.changed.wait_for(&mut state, Duration::from_millis(100));
+        }
+    }
+
+    /// Writes all memtables as tables, and begins a new log and a new manifest, in one edit.
+    fn restart_writing(&self) -> Result<()> {
+        let mut commit = self.commit.lock();
+        let commit = &mut *commit;
+        let keyspaces = self.keyspaces();
+        let mut edit = VersionEdit::default();
+        let mut outputs: Vec<TableMeta> = Vec::new();
+        let mut written: Vec<(Arc<KeyspaceCore>, Vec<Arc<CountedTable>>)> = Vec::new();
+        for keyspace in keyspaces {
+            let memtables: Vec<_> = keyspace
+                .read
+                .load()
+                .memtables()
+                .filter(|memtable| !memtable.table.is_empty())
+                .map(Arc::clone)
+                .collect();
+            edit.flushed.push((keyspace.id, commit.last_seq));
+            if !memtables.is_empty() {
+                let tables = self.write_memtables(&keyspace, &memtables)?;
+                edit.add.extend(flush::flush_edit(&keyspace, &tables, commit.last_seq).add);
+                outputs.extend(tables);
+            }
+            written.push((keyspace, memtables));
+        }
+        let open = self.publish_tables(&outputs)?;
+
+        // Behind all that the old log holds, and claiming no more to be durable than was: until the edit below is, the old log counts.
+        let start = commit.writer.as_ref().map_or(commit.group.durable(), Writer::end);
+        let group = GroupSync::new(commit.group.durable());
+        let spare = self.prepare_log()?;
+        let number = spare.number;
+        let writer = self.begin_log(spare, start, &group)?;
+        edit.oldest_log = Some(number);
+        edit.reserve_seq = Some(self.seqs_to_reserve(commit.last_seq, 0)?);
+        edit.written_bytes = Some(self.counters.written_bytes());
+        let reserved = edit.reserve_seq.unwrap_or_default();
+        let version = self.with_manifest(|manifest| Ok(manifest.restart(edit)?))?;
+
+        for (keyspace, memtables) in &written {
+            self.show_version(keyspace, &version)?;
+            let active = self.new_memtable();
+            let _state = self.state.lock();
+            keyspace.swap(|now| ReadState {
+                active: if memtables.is_empty() { Arc::clone(&now.active) } else { active },
+                sealed: Vec::new(),
+                view: Arc::clone(&now.view),
+            });
+        }
+        drop(open);
+        let old: Vec<LogFile> =
+            std::mem::replace(&mut self.state.lock().logs, vec![LogFile { number, last_seq: None, bytes: 0 }]);
+        let old_spare = commit.spare.take().map(|spare| spare.number);
+        for log in old.iter().map(|log| log.number).chain(old_spare) {
+            self.removals.owe(FileKind::Wal(log));
+        }
+        self.counters.log_bytes.add(commit.writer.as_ref().map_or(0, Writer::bytes));
+        *commit = Commit {
+            writer: Some(writer),
+            vouched: group.durable(),
+            group,
+            reserved,
+            spare: None,
+            last_seq: commit.last_seq,
+            keyspaces: std::mem::take(&mut commit.keyspaces),
+            seq_at_last_look: commit.seq_at_last_look,
+        };
+        self.health.resume();
+        Ok(())
+    }
+
+    /// Resumes if writing stopped for want of space and there is some again; whether it did.
+    pub(crate) fn resume_if_space_is_back(&self) -> bool {
+        if self.health.cause().is_none_or(|cause| cause.kind() != ErrorKind::NoSpace) {
+            return false;
+        }
+        let now = self.vfs.clock().now();
+        if self.state.lock().flush_retry.not_before > now {
+            return false;
+        }
+        let needed = SPACE_TO_RESUME.max(2 * self.memory.bytes() as u64);
+        if self.vfs.free_space(&self.dir).is_ok_and(|free| free < needed) {
+            return false;
+        }
+        let result = self.resume();
+        self.finish_background(|state| &mut state.flush_retry, result)
+    }
+
+    /// See [`crate::Engine::close`].
+    pub(crate) fn close(&self) -> Result<()> {
+        // Held throughout: a second closer waits for the first and returns the same.
+        let mut closed = self.closed.lock();
+        if let Some(result) = &*closed {
+            return result.clone();
+        }
+        // Release: pairs with `closing`.
+        self.closing.store(true, Ordering::Release);
+        self.wait_for_calls();
+        let result = if self.read_only { Ok(()) } else { self.close_files() };
+        self.removals.close();
+        *self.manifest.lock() = None;
+        *self.lock.lock() = None;
+        if let Err(error) = &result {
+            self.tell(Event::BackgroundError(error.clone()));
+        }
+        *closed = Some(result.clone());
+        result
+    }
+
+    /// Ends the threads, and waits for calls in flight.
+    fn wait_for_calls(&self) {
+        self.changed.notify_all();
+        for worker in std::mem::take(&mut *self.workers.lock()) {
+            worker.join();
+        }
+        let mut state = self.state.lock();
+        while state.calls > 0 {
+            self.changed.wait_for(&mut state, Duration::from_millis(100));
+        }
+    }
+
+    fn close_files(&self) -> Result<()> {
+        // From here on a write that was under way finds no log and gets `Closed`.
+        let (writer, group, spare, last_seq) = {
+            let mut commit = self.commit.lock();
+            (commit.writer.take(), Arc::clone(&commit.group), commit.spare.take(), commit.last_seq)
+        };
+        if let Some(spare) = spare {
+            self.removals.owe(FileKind::Wal(spare.number));
+        }
+        self.health.check()?;
+        let Some(mut writer) = writer else { return Ok(()) };
+        let log_bytes = writer.bytes();
+        writer.sync().map_err(|error| self.stop_writing(error.into()))?;
+        let end = writer.end();
+        drop(writer);
+
+        let flushed = if self.options.flush_on_close { self.flush_at_close() } else { Ok(()) };
+        self.removals.pay(&*self.vfs, &self.dir);
+        self.counters.log_bytes.add(log_bytes);
+        let mut edit = VersionEdit {
+            log_durable: Some(end.max(group.durable())),
+            written_bytes: Some(self.counters.written_bytes()),
+            ..VersionEdit::default()
+        };
+        let all_in_tables =
+            self.keyspaces().iter().all(|keyspace| keyspace.read.load().memtables().all(|m| m.table.is_empty()));
+        if all_in_tables {
+            edit.flushed = self.keyspaces().iter().map(|keyspace| (keyspace.id, last_seq)).collect();
+        }
+        let logs = std::mem::take(&mut self.state.lock().logs);
+        self.with_manifest(|manifest| {
+            if all_in_tables {
+                // No file of this number is ever made: no log is needed at all.
+                edit.oldest_log = Some(manifest.new_file_no()?);
+            }
+            Ok(manifest.close(edit, last_seq)?)
+        })?;
+        if all_in_tables {
+            for LogFile { number, .. } in logs {
+                self.removals.owe(FileKind::Wal(number));
+            }
+        }
+        self.removals.pay(&*self.vfs, &self.dir);
+        flushed
+    }
+
+    /// Flushes everything; nobody else does any more.
+    fn flush_at_close(&self) -> Result<()> {
+        for keyspace in self.keyspaces() {
+            self.seal_memtable(&keyspace);
+        }
+        self.state.lock().flush_retry = Retry::default();
+        while self.step_flush() {}
+        match &self.state.lock().flush_retry.error {
+            Some(error) => Err(error.clone()),
+            None => Ok(()),
+        }
+    }
+}

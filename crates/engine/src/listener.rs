@@ -1,0 +1,68 @@
+//! [`Listener`]: hears what the engine does in the background.
+
+use crate::error::Error;
+use esker_format::FileNo;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Something that happened in the background.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub enum Event {
+    /// Memtables of a keyspace became a table.
+    Flushed {
+        /// The keyspace's name.
+        keyspace: String,
+        /// Entries in the table.
+        entries: u64,
+        /// The table's size, in bytes.
+        bytes: u64,
+        /// How long it took.
+        took: Duration,
+    },
+    /// Tables were merged.
+    Compacted {
+        /// The keyspace's name.
+        keyspace: String,
+        /// The level written to.
+        level: u8,
+        /// Bytes read.
+        read_bytes: u64,
+        /// Bytes written; 0 if the tables only moved down.
+        written_bytes: u64,
+        /// How long it took.
+        took: Duration,
+    },
+    /// Background work failed. It is tried again where that may help.
+    BackgroundError(Error),
+    /// A damaged table was taken out of use. Keys in its range answer with `Corruption`, all others as ever.
+    Quarantined {
+        /// The table.
+        table: FileNo,
+        /// What is wrong with it.
+        error: Error,
+    },
+    /// Recovery put a log, or the end of one, aside: nothing in it was promised, or `RecoveryMode::Salvage` was asked for.
+    SetAside {
+        /// What the log is called now.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
+    /// Writing stopped after a failure.
+    WritingStopped(Error),
+    /// Writing goes on after [`crate::Engine::resume`], or after a full disk has space again.
+    WritingResumed,
+}
+
+/// Hears what the engine does in the background. Called on the thread that did it, with no lock held; it should return soon.
+pub trait Listener: Send + Sync + 'static {
+    /// Something happened.
+    fn on_event(&self, event: &Event);
+}
+
+impl<F: Fn(&Event) + Send + Sync + 'static> Listener for F {
+    fn on_event(&self, event: &Event) {
+        self(event);
+    }
+}

@@ -1,0 +1,227 @@
+//! [`Metrics`]: figures of a running engine.
+
+use crate::core::{Core, KeyspaceCore};
+use esker_format::KeyspaceId;
+use esker_manifest::Level;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+/// A number that only grows.
+#[derive(Debug, Default)]
+pub(crate) struct Counter(AtomicU64);
+
+impl Counter {
+    // Relaxed: figures for people; they order nothing.
+    pub(crate) fn add(&self, n: u64) {
+        self.0.fetch_add(n, Ordering::Relaxed);
+    }
+
+    pub(crate) fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// What is counted as it happens.
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    pub(crate) writes: Counter,
+    pub(crate) read_errors: Counter,
+    pub(crate) background_errors: Counter,
+    pub(crate) stalls: Counter,
+    pub(crate) stall_us: Counter,
+    pub(crate) flushes: Counter,
+    pub(crate) compactions: Counter,
+    pub(crate) flush_bytes: Counter,
+    pub(crate) compaction_read_bytes: Counter,
+    pub(crate) compaction_written_bytes: Counter,
+    /// Bytes of logs that are complete; the one being written comes on top.
+    pub(crate) log_bytes: Counter,
+    /// `Version::written_bytes` at open.
+    pub(crate) written_bytes_before: Counter,
+}
+
+impl Counters {
+    /// Bytes written to logs and tables since the engine was created, but for the log being written.
+    pub(crate) fn written_bytes(&self) -> u64 {
+        self.written_bytes_before.get()
+            + self.log_bytes.get()
+            + self.flush_bytes.get()
+            + self.compaction_written_bytes.get()
+    }
+}
+
+/// Figures of an engine at one moment. Counts are since open where nothing else is said.
+#[derive(Debug, Clone, Default, PartialEq)]
+#[non_exhaustive]
+pub struct Metrics {
+    /// The keyspaces, by id.
+    pub keyspaces: Vec<KeyspaceMetrics>,
+    /// The newest sequence number readers see.
+    pub last_seq: u64,
+    /// Batches committed.
+    pub writes: u64,
+    /// Reads that failed.
+    pub read_errors: u64,
+    /// Failures of background work.
+    pub background_errors: u64,
+    /// The cause why writing has stopped, if it has.
+    pub writing_stopped: Option<String>,
+    /// Writes that had to wait or were refused as `Stalled`.
+    pub stalls: u64,
+    /// How long writes waited, in all.
+    pub stall_time: Duration,
+    /// Heap held by memtables, those that only old iterators hold included, in bytes.
+    pub memtable_bytes: usize,
+    /// Heap held by the block cache, in bytes.
+    pub block_cache_bytes: u64,
+    /// Block look-ups that the cache answered.
+    pub block_cache_hits: u64,
+    /// Block look-ups that it did not.
+    pub block_cache_misses: u64,
+    /// Heap held by open tables for their metadata, in bytes.
+    pub table_heap_bytes: usize,
+    /// Bytes of tables that are mapped; not heap.
+    pub mapped_bytes: u64,
+    /// Logs that may still be needed.
+    pub logs: usize,
+    /// Their size, in bytes, without what is allocated ahead.
+    pub log_bytes: u64,
+    /// Syncs of the log.
+    pub log_syncs: u64,
+    /// Flushes.
+    pub flushes: u64,
+    /// Bytes they wrote.
+    pub flush_bytes: u64,
+    /// Compactions.
+    pub compactions: u64,
+    /// Bytes they read.
+    pub compaction_read_bytes: u64,
+    /// Bytes they wrote.
+    pub compaction_written_bytes: u64,
+    /// Bytes written to logs and tables since the engine was created.
+    pub written_bytes: u64,
+    /// Snapshots held.
+    pub snapshots: usize,
+    /// How long the oldest snapshot has been held.
+    pub oldest_snapshot_age: Option<Duration>,
+    /// Tables in quarantine, by number.
+    pub quarantined_tables: Vec<u64>,
+}
+
+/// Figures of one keyspace.
+#[derive(Debug, Clone, Default, PartialEq)]
+#[non_exhaustive]
+pub struct KeyspaceMetrics {
+    /// Its name.
+    pub name: String,
+    /// Its number.
+    pub id: u32,
+    /// The levels, from L0 on.
+    pub levels: Vec<LevelMetrics>,
+    /// Entries in the active memtable.
+    pub active_entries: usize,
+    /// Memtables that wait to be flushed.
+    pub sealed_memtables: usize,
+    /// Bytes that compaction owes.
+    pub compaction_debt_bytes: u64,
+}
+
+/// Figures of one level.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct LevelMetrics {
+    /// Its number.
+    pub level: u8,
+    /// Tables in it.
+    pub tables: usize,
+    /// Their size, in bytes.
+    pub bytes: u64,
+    /// Entries in them, deletions and older versions included.
+    pub entries: u64,
+    /// Deletions among them.
+    pub deletions: u64,
+    /// Keys and values before compression, in bytes, where known: 0 for tables that can't be read.
+    pub raw_bytes: u64,
+}
+
+impl KeyspaceMetrics {
+    /// Size of all tables, in bytes.
+    pub fn table_bytes(&self) -> u64 {
+        self.levels.iter().map(|level| level.bytes).sum()
+    }
+
+    /// Size of all tables over that of the lowest level that has any: how much space the versions and deletions above it may waste. `None` without tables.
+    pub fn space_amplification(&self) -> Option<f64> {
+        let bottom = self.levels.iter().rev().find(|level| level.bytes > 0)?;
+        Some(self.table_bytes() as f64 / bottom.bytes as f64)
+    }
+}
+
+impl Core {
+    pub(crate) fn metrics(&self) -> Metrics {
+        let counters = &self.counters;
+        let (snapshots, since) = self.snapshots.oldest();
+        let (table_heap_bytes, mapped_bytes) = self.tables.bytes();
+        let (active_log_bytes, log_syncs) = {
+            let commit = self.commit.lock();
+            (commit.writer.as_ref().map_or(0, esker_wal::Writer::bytes), commit.group.syncs())
+        };
+        let (logs, sealed_log_bytes) = {
+            let state = self.state.lock();
+            (state.logs.len(), state.logs.iter().map(|log| log.bytes).sum::<u64>())
+        };
+        Metrics {
+            keyspaces: self.keyspaces().iter().map(|keyspace| self.keyspace_metrics(keyspace)).collect(),
+            last_seq: self.visible().0,
+            writes: counters.writes.get(),
+            read_errors: counters.read_errors.get(),
+            background_errors: counters.background_errors.get(),
+            writing_stopped: self.health.cause().map(|cause| cause.to_string()),
+            stalls: counters.stalls.get(),
+            stall_time: Duration::from_micros(counters.stall_us.get()),
+            memtable_bytes: self.memory.bytes(),
+            block_cache_bytes: self.tables.cache.usage_bytes(),
+            block_cache_hits: self.tables.cache.hits(),
+            block_cache_misses: self.tables.cache.misses(),
+            table_heap_bytes,
+            mapped_bytes,
+            logs,
+            log_bytes: sealed_log_bytes + active_log_bytes,
+            log_syncs,
+            flushes: counters.flushes.get(),
+            flush_bytes: counters.flush_bytes.get(),
+            compactions: counters.compactions.get(),
+            compaction_read_bytes: counters.compaction_read_bytes.get(),
+            compaction_written_bytes: counters.compaction_written_bytes.get(),
+            written_bytes: counters.written_bytes() + active_log_bytes,
+            snapshots,
+            oldest_snapshot_age: since.map(|since| self.vfs.clock().now().saturating_sub(since)),
+            quarantined_tables: self.tables.quarantined().iter().map(|number| number.0).collect(),
+        }
+    }
+
+    fn keyspace_metrics(&self, keyspace: &KeyspaceCore) -> KeyspaceMetrics {
+        let state = keyspace.read.load();
+        let levels = Level::all().zip(&state.view.levels).map(|(level, tables)| LevelMetrics {
+            level: level.0,
+            tables: tables.len(),
+            bytes: tables.iter().map(|open| open.meta.file_bytes).sum(),
+            entries: tables.iter().map(|open| open.meta.entries).sum(),
+            deletions: tables.iter().map(|open| open.meta.deletions).sum(),
+            raw_bytes: tables
+                .iter()
+                .filter_map(|open| open.table().ok())
+                .map(|table| table.properties().raw_key_bytes + table.properties().raw_value_bytes)
+                .sum(),
+        });
+        let KeyspaceId(id) = keyspace.id;
+        KeyspaceMetrics {
+            name: keyspace.name.to_string(),
+            id,
+            levels: levels.collect(),
+            active_entries: state.active.table.len(),
+            sealed_memtables: state.sealed.len(),
+            compaction_debt_bytes: self.picker.debt_bytes(&state.view.version),
+        }
+    }
+}

@@ -1,0 +1,392 @@
+//! Opening: lock, manifest, tables, logs, sweep.
+//!
+//! ```text
+//! lock ─> CURRENT, manifest ─> open tables ─> replay logs into memtables ─> write them as tables ─> new log
+//!      ─> one edit: tables, reserved numbers, "older logs are not needed" ─> remove what no version names
+//! ```
+//! Until that one edit nothing that is needed is touched, so a crash anywhere in recovery finds the same state again. An engine opened for reading only stops after
+//! the replay: it changes no file.
+
+use crate::commit::{Commit, Health};
+use crate::core::{Core, KeyspaceCore, LogFile, State};
+use crate::engine::Builder;
+use crate::error::{Error, ErrorKind, Result};
+use crate::listener::Event;
+use crate::memory::MemoryUse;
+use crate::metrics::Counters;
+use crate::options::Options;
+use crate::options_text;
+use crate::read::{LevelView, ReadState};
+use crate::recovery::{self, Replayed};
+use crate::snapshot::SnapshotList;
+use crate::tables::{Removals, TableSet};
+use crate::{background, flush};
+use esker_compaction::{Busy, Picker};
+use esker_format::{FileKind, FileNo, InternalKey, KeyspaceId, SeqNo};
+use esker_manifest::{Found, ManifestError, TableMeta, Version, VersionEdit, VersionSet, probe};
+use esker_vfs::{FileLock, LockMode, Vfs};
+use esker_wal::{GroupSync, Lsn};
+use parking_lot::{Condvar, Mutex};
+use std::collections::{BTreeMap, HashMap};
+use std::io;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+/// Numbers the engines of this process.
+static NEXT_ENGINE: AtomicU64 = AtomicU64::new(1);
+
+/// Opens the engine that `builder` describes.
+pub(crate) fn open(builder: Builder) -> Result<Arc<Core>> {
+    builder.options.check()?;
+    let vfs = Arc::clone(&builder.vfs);
+    let lock = lock(&*vfs, &builder)?;
+    let (manifest, version) = open_manifest(&vfs, &builder)?;
+    let mode = builder.background;
+    let core = new_core(builder, lock, manifest, &version)?;
+    for keyspace in version.keyspaces.values() {
+        core.add_keyspace(Arc::clone(keyspace))?;
+    }
+    core.default.set(Arc::clone(&core.state.lock().keyspaces[&KeyspaceId::DEFAULT])).ok();
+
+    let logs = core.logs_to_replay(&version)?;
+    let mut pending = Vec::new();
+    let replayed = core.replay(&version, &logs, &mut pending)?;
+    let last_seq = replayed
+        .last_seq
+        .max(version.last_seq)
+        .max(version.tables().map(|(_, _, table)| table.largest_seq).max().unwrap_or_default());
+    core.visible.store(last_seq.0, Ordering::Release);
+    if core.read_only {
+        return Ok(core);
+    }
+    core.begin_writing(&version, &replayed, last_seq, pending)?;
+    core.sweep(&replayed)?;
+    if mode == background::Background::Threads {
+        background::start(&core).map_err(|error| Error::io("start threads for", &core.dir, error))?;
+    }
+    Ok(core)
+}
+
+/// Makes sure that the directory is there, and takes its lock.
+fn lock(vfs: &dyn Vfs, builder: &Builder) -> Result<Box<dyn FileLock>> {
+    let dir = &builder.dir;
+    let may_create = builder.options.create_if_missing && !builder.read_only;
+    match vfs.metadata(dir) {
+        Ok(found) if !found.is_dir => {
+            return Err(Error::invalid(format!("{} is a file; an engine needs a directory", dir.display())));
+        }
+        Ok(_) => {}
+        Err(error) if error.kind() == io::ErrorKind::NotFound && may_create => {
+            vfs.create_dir_all(dir).map_err(|error| Error::io("create the directory", dir, error))?;
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(no_engine(dir)),
+        Err(error) => return Err(Error::io("open", dir, error)),
+    }
+    let exists = probe(vfs, dir)? == Found::Engine;
+    if !exists && !may_create {
+        return Err(no_engine(dir));
+    }
+    let path = FileKind::Lock.path(dir);
+    let mode = if builder.read_only { LockMode::Shared } else { LockMode::Exclusive };
+    vfs.lock(&path, mode).map_err(|error| match error.kind() {
+        io::ErrorKind::WouldBlock if builder.read_only => Error::new(
+            ErrorKind::Locked,
+            format!("{} is open for writing; a reader needs the writer closed, or a checkpoint", dir.display()),
+        ),
+        io::ErrorKind::WouldBlock => Error::new(
+            ErrorKind::Locked,
+            format!("{} is open in this process or another; close it there first", dir.display()),
+        ),
+        _ => Error::io("lock", &path, error),
+    })
+}
+
+fn no_engine(dir: &Path) -> Error {
+    Error::new(ErrorKind::NotFound, format!("there is no engine in {}", dir.display()))
+}
+
+fn open_manifest(vfs: &Arc<dyn Vfs>, builder: &Builder) -> Result<(Option<VersionSet>, Arc<Version>)> {
+    if builder.read_only {
+        let recovered = VersionSet::read(&**vfs, &builder.dir)?;
+        return Ok((None, recovered.version));
+    }
+    let set = match VersionSet::recover(Arc::clone(vfs), &builder.dir) {
+        Ok((set, _)) => set,
+        Err(ManifestError::NoEngine(_)) => VersionSet::create(Arc::clone(vfs), &builder.dir)?,
+        Err(error) => return Err(error.into()),
+    };
+    let version = Arc::clone(set.current());
+    Ok((Some(set), version))
+}
+
+fn new_core(
+    builder: Builder,
+    lock: Box<dyn FileLock>,
+    manifest: Option<VersionSet>,
+    version: &Version,
+) -> Result<Arc<Core>> {
+    let Builder { dir, options, vfs, listener, read_only, background } = builder;
+    let removals = Removals::new();
+    let tables = TableSet::new(
+        Arc::clone(&vfs),
+        dir.clone(),
+        options.block_cache_bytes() as u64,
+        options.verify,
+        options.read_mode,
+        Arc::clone(&removals),
+    );
+    let counters = Counters::default();
+    counters.written_bytes_before.add(version.written_bytes);
+    let commit = Commit {
+        writer: None,
+        spare: None,
+        group: GroupSync::new(Lsn(0)),
+        last_seq: SeqNo::ZERO,
+        reserved: SeqNo::ZERO,
+        keyspaces: HashMap::new(),
+        vouched: Lsn(0),
+        seq_at_last_look: SeqNo::ZERO,
+    };
+    Ok(Arc::new(Core {
+        number: NEXT_ENGINE.fetch_add(1, Ordering::Relaxed),
+        picker: Picker::new(options.compaction_knobs()),
+        dir,
+        vfs,
+        options,
+        read_only,
+        listener,
+        ddl: Mutex::new(()),
+        commit: Mutex::new(commit),
+        manifest: Mutex::new(manifest),
+        state: Mutex::new(State { busy: Busy::new(), ..State::default() }),
+        changed: Condvar::new(),
+        visible: AtomicU64::new(0),
+        health: Health::default(),
+        snapshots: SnapshotList::default(),
+        unseen: AtomicBool::new(false),
+        paid_until: Mutex::new(Duration::ZERO),
+        default: OnceLock::new(),
+        tables,
+        removals,
+        memory: Arc::new(MemoryUse::default()),
+        counters,
+        closing: AtomicBool::new(false),
+        lock: Mutex::new(Some(lock)),
+        workers: Mutex::new(Vec::new()),
+        manual: background == background::Background::Manual,
+        closed: Mutex::new(None),
+    }))
+}
+
+/// Tables that recovery wrote and no version names yet.
+struct Pending {
+    keyspace: Arc<KeyspaceCore>,
+    outputs: Vec<TableMeta>,
+}
+
+impl Core {
+    /// Opens the tables of a keyspace and makes it known.
+    pub(crate) fn add_keyspace(&self, version: Arc<esker_manifest::KeyspaceVersion>) -> Result<Arc<KeyspaceCore>> {
+        let options = options_text::parse_keyspace(&version.options)?;
+        let view = LevelView::open(&version, &self.tables)?;
+        let keyspace = KeyspaceCore::new(&version, options, self.new_memtable(), view);
+        self.update_pressure(&keyspace);
+        self.commit.lock().keyspaces.insert(keyspace.id, Arc::clone(&keyspace));
+        let mut state = self.state.lock();
+        for table in self.tables.quarantined() {
+            state.busy.exclude(table);
+        }
+        state.names.insert(Arc::clone(&keyspace.name), keyspace.id);
+        state.keyspaces.insert(keyspace.id, Arc::clone(&keyspace));
+        Ok(keyspace)
+    }
+
+    /// The logs that the manifest still needs, ascending.
+    fn logs_to_replay(&self, version: &Version) -> Result<Vec<FileNo>> {
+        let names = self.vfs.list(&self.dir).map_err(|error| Error::io("list", &self.dir, error))?;
+        let mut logs: Vec<FileNo> = names
+            .iter()
+            .filter_map(|name| match FileKind::parse(name) {
+                Some(FileKind::Wal(number)) if number >= version.oldest_log => Some(number),
+                _ => None,
+            })
+            .collect();
+        logs.sort_unstable();
+        if holds_everything(version) {
+            // Nothing was acknowledged since the clean close: a log can only be one that an open made and did not live to use.
+            return Ok(Vec::new());
+        }
+        if logs.is_empty()
+            && version.oldest_log != FileNo(0)
+            && self.options.recovery == crate::RecoveryMode::PointInTime
+        {
+            return Err(Error::corruption(format!(
+                "log {} is missing. Restore the directory from a copy, or open with RecoveryMode::Salvage to go on without it",
+                FileKind::Wal(version.oldest_log).name()
+            )));
+        }
+        Ok(logs)
+    }
+
+    /// Replays the logs into the memtables; what does not fit is written as tables, which are added to `pending`.
+    fn replay(&self, version: &Version, logs: &[FileNo], pending: &mut Vec<Pending>) -> Result<Replayed> {
+        let keyspaces = self.commit.lock().keyspaces.clone();
+        let limit = self.options.memtables_bytes_max() / 2;
+        recovery::replay(
+            &*self.vfs,
+            &self.dir,
+            logs,
+            version.oldest_log,
+            version.log_durable,
+            self.options.recovery,
+            |seq, op| {
+                let Some(keyspace) = keyspaces.get(&op.keyspace) else {
+                    if op.keyspace < version.next_keyspace {
+                        // Dropped since: its number is never used again.
+                        return Ok(());
+                    }
+                    return Err(Error::corruption(format!("a log names keyspace {}, which never was", op.keyspace)));
+                };
+                if seq <= version.keyspaces[&op.keyspace].flushed_seq {
+                    return Ok(());
+                }
+                let active = Arc::clone(&keyspace.read.load().active);
+                active.table.insert(InternalKey::new(op.key, seq, op.kind), op.value);
+                active.count();
+                let full = active.table.memory_bytes() >= keyspace.memtable_bytes(&self.options);
+                // The numbers replayed so far are what a flush may look at.
+                self.visible.store(seq.0, Ordering::Release);
+                if self.read_only || !(full || self.memory.bytes() >= limit) {
+                    return Ok(());
+                }
+                let largest = keyspaces
+                    .values()
+                    .max_by_key(|keyspace| keyspace.read.load().active.table.memory_bytes())
+                    .expect("one was just written to");
+                self.write_recovered(largest, pending)
+            },
+        )
+    }
+
+    /// Writes the active memtable of a keyspace as a table, and empties it.
+    fn write_recovered(&self, keyspace: &Arc<KeyspaceCore>, pending: &mut Vec<Pending>) -> Result<()> {
+        let memtable = Arc::clone(&keyspace.read.load().active);
+        if memtable.table.is_empty() {
+            return Ok(());
+        }
+        let outputs = self.write_memtables(keyspace, std::slice::from_ref(&memtable))?;
+        pending.push(Pending { keyspace: Arc::clone(keyspace), outputs });
+        let active = self.new_memtable();
+        let _state = self.state.lock();
+        keyspace.swap(|now| ReadState { active, sealed: Vec::new(), view: Arc::clone(&now.view) });
+        Ok(())
+    }
+
+    /// Writes what was replayed as tables, makes a new log, and commits the edit that takes both into use.
+    fn begin_writing(
+        &self,
+        version: &Version,
+        replayed: &Replayed,
+        last_seq: SeqNo,
+        mut pending: Vec<Pending>,
+    ) -> Result<()> {
+        for keyspace in self.keyspaces() {
+            self.write_recovered(&keyspace, &mut pending)?;
+        }
+        let outputs: Vec<TableMeta> = pending.iter().flat_map(|pending| pending.outputs.iter().cloned()).collect();
+        let open = self.publish_tables(&outputs)?;
+
+        // The new log claims no more to be durable than is, until the edit makes the old ones superfluous: a crash before it must
+        // find them as they were.
+        let start = replayed.next_position;
+        let group = GroupSync::new(replayed.durable.min(start));
+        let spare = self.prepare_log()?;
+        let number = spare.number;
+        let writer = self.begin_log(spare, start, &group)?;
+
+        let mut commit = self.commit.lock();
+        commit.writer = Some(writer);
+        commit.vouched = group.durable();
+        commit.group = group;
+        commit.last_seq = last_seq;
+        let flushed = version.keyspaces.keys().map(|id| (*id, last_seq)).collect();
+        let mut edit = VersionEdit {
+            oldest_log: Some(number),
+            flushed,
+            reserve_seq: Some(self.seqs_to_reserve(last_seq, 0)?),
+            clock_ms: Some(self.vfs.clock().unix_ms().max(version.clock_ms)),
+            written_bytes: Some(self.counters.written_bytes()),
+            ..VersionEdit::default()
+        };
+        for Pending { keyspace, outputs } in &pending {
+            edit.add.extend(flush::flush_edit(keyspace, outputs, last_seq).add);
+        }
+        commit.reserved = edit.reserve_seq.unwrap_or_default();
+        self.commit_edit(edit)?;
+        drop(commit);
+
+        let version = self.with_manifest(|manifest| Ok(Arc::clone(manifest.current())))?;
+        for keyspace in self.keyspaces() {
+            self.show_version(&keyspace, &version)?;
+        }
+        drop(open);
+        self.state.lock().logs.push(LogFile { number, last_seq: None, bytes: 0 });
+        options_text::write(self)
+    }
+
+    /// Puts the tables of `version` before the readers of `keyspace`.
+    pub(crate) fn show_version(&self, keyspace: &KeyspaceCore, version: &Version) -> Result<()> {
+        let view = LevelView::open(&version.keyspaces[&keyspace.id], &self.tables)?;
+        {
+            let _state = self.state.lock();
+            keyspace.swap(|now| ReadState { active: Arc::clone(&now.active), sealed: now.sealed.clone(), view });
+        }
+        self.update_pressure(keyspace);
+        Ok(())
+    }
+
+    /// Removes files that no version names, and puts aside what was not replayed. Only now: before, they might have been needed.
+    fn sweep(&self, replayed: &Replayed) -> Result<()> {
+        let (version, manifest) =
+            self.with_manifest(|manifest| Ok((Arc::clone(manifest.current()), manifest.manifest_number())))?;
+        let tables: std::collections::HashSet<FileNo> = version.tables().map(|(_, _, table)| table.number).collect();
+        let aside: BTreeMap<FileNo, &String> = replayed.set_aside.iter().map(|(log, why)| (*log, why)).collect();
+        let names = self.vfs.list(&self.dir).map_err(|error| Error::io("list", &self.dir, error))?;
+        for kind in names.iter().filter_map(|name| FileKind::parse(name).map(|kind| (kind, name))) {
+            let (kind, name) = kind;
+            let path = self.dir.join(name);
+            let stray = match kind {
+                FileKind::Temp | FileKind::WalAside(_) => true,
+                FileKind::Table(number) => !tables.contains(&number),
+                FileKind::Manifest(number) => number < manifest,
+                FileKind::Wal(number) if number < version.oldest_log => match aside.get(&number) {
+                    Some(why) => {
+                        let to = FileKind::WalAside(number).path(&self.dir);
+                        self.vfs.rename(&path, &to).map_err(|error| Error::io("set aside", &path, error))?;
+                        self.tell(Event::SetAside { path: to, reason: why.to_string() });
+                        false
+                    }
+                    None => true,
+                },
+                _ => false,
+            };
+            if stray {
+                // What can't be removed now is tried again by the next open.
+                let _ = self.vfs.remove_file(&path);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether the tables hold every operation there ever was, so that no log is needed.
+fn holds_everything(version: &Version) -> bool {
+    version.clean_close && version.keyspaces.values().all(|keyspace| keyspace.flushed_seq >= version.last_seq)
+}
+
+/// The options that were stored with the engine in `dir`.
+pub(crate) fn stored_options(vfs: &dyn Vfs, dir: &Path) -> Result<Options> {
+    options_text::read_newest(vfs, dir)
+}

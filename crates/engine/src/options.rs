@@ -1,0 +1,201 @@
+//! Settings: of an engine, of a keyspace, of one write, of one read.
+
+use crate::error::{Error, Result};
+use esker_compaction::LeveledOptions;
+use esker_manifest::{LEVELS, Level};
+use esker_sstable::{Codec, ReadMode, Verify};
+use std::ops::Bound;
+use std::time::Duration;
+
+/// When a write returns, and so what it survives. Levels differ in nothing else: the order is one for all, and after any crash the
+/// state is a prefix of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Durability {
+    /// As [`Options::durability`] says; there itself, the same as `Os`.
+    #[default]
+    EngineDefault,
+    /// When it has its place in the log's order; perhaps only in this process's memory. Survives a clean close.
+    Memory,
+    /// When the kernel has the bytes. Survives `kill -9`, panic and abort.
+    Os,
+    /// When these and all earlier bytes are on stable storage. Survives power loss.
+    Sync,
+}
+
+/// What recovery does about a log that is damaged where bytes were known to be on stable storage.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum RecoveryMode {
+    /// Refuses to open, and says where the damage is. A torn tail, which nothing vouches for, is dropped: it was never promised.
+    #[default]
+    PointInTime,
+    /// Opens with what lies before the damage, sets the rest aside, and reports it through the listener. Loses what was promised.
+    Salvage,
+}
+
+/// Settings of an engine. All may change from one open to the next.
+///
+/// ```
+/// use esker::{Durability, Options};
+/// let options = Options { durability: Durability::Sync, memory_budget_bytes: 64 << 20, ..Default::default() };
+/// ```
+#[derive(Debug, Clone, PartialEq)]
+pub struct Options {
+    /// Make the directory and an empty engine in it if there is none. Default: true.
+    pub create_if_missing: bool,
+    /// The level of writes that do not name one. Default: [`Durability::Os`].
+    pub durability: Durability,
+    /// Bound on the heap held by memtables, block cache and table metadata, in bytes. Default: 256 MiB. Batches in flight come on top; mapped
+    /// files are not heap.
+    pub memory_budget_bytes: usize,
+    /// A memtable is sealed and flushed when it holds this much, in bytes. Default: a quarter of the budget, at most 64 MiB.
+    pub memtable_bytes: Option<usize>,
+    /// A memtable is flushed when its oldest entry is this old, so that an idle keyspace holds no memory. Default: 600 s.
+    pub memtable_age_max: Duration,
+    /// Size of the block cache, in bytes. Default: a quarter of the budget.
+    pub block_cache_bytes: Option<usize>,
+    /// Size at which a table's data block is cut, in bytes before compression. Default: 4 KiB.
+    pub block_size_bytes: usize,
+    /// How the tables of each level are compressed. Default: L0 and L1 not at all, all below with LZ4.
+    pub compression: [Codec; LEVELS],
+    /// Size of the filter, in bits per key; 0 for none. Default: 12, which gives about one false positive in 200.
+    pub filter_bits_per_key: u32,
+    /// The knobs of leveled compaction.
+    pub compaction: LeveledOptions,
+    /// How many threads compact, beside the one that flushes. Default: 1.
+    pub background_threads: usize,
+    /// The logs are kept below this by flushing whatever pins the oldest, in bytes. Default: 256 MiB.
+    pub wal_bytes_max: u64,
+    /// When a block's checksum is checked. Default: [`Verify::FirstUse`].
+    pub verify: Verify,
+    /// How tables are read. Default: [`ReadMode::Map`].
+    pub read_mode: ReadMode,
+    /// What recovery does about a damaged log. Default: [`RecoveryMode::PointInTime`].
+    pub recovery: RecoveryMode,
+    /// Whether [`crate::Engine::close`] flushes what is in memory, so that the next open has no log to replay. Default: true.
+    pub flush_on_close: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        let mut compression = [Codec::Lz4; LEVELS];
+        compression[..2].fill(Codec::None);
+        Self {
+            create_if_missing: true,
+            durability: Durability::Os,
+            memory_budget_bytes: 256 << 20,
+            memtable_bytes: None,
+            memtable_age_max: Duration::from_secs(600),
+            block_cache_bytes: None,
+            block_size_bytes: 4 << 10,
+            compression,
+            filter_bits_per_key: 12,
+            compaction: LeveledOptions::default(),
+            background_threads: 1,
+            wal_bytes_max: 256 << 20,
+            verify: Verify::FirstUse,
+            read_mode: ReadMode::Map,
+            recovery: RecoveryMode::PointInTime,
+            flush_on_close: true,
+        }
+    }
+}
+
+impl Options {
+    /// Refuses what can't work, by name.
+    pub(crate) fn check(&self) -> Result<()> {
+        let wrong = |what: &str| Err(Error::invalid(format!("options: {what}")));
+        let compaction = &self.compaction;
+        match () {
+            () if self.memory_budget_bytes < 1 << 20 => wrong("memory_budget_bytes must be at least 1 MiB"),
+            () if self.memtable_bytes == Some(0) => wrong("memtable_bytes must not be 0"),
+            () if !(64..=1 << 30).contains(&self.block_size_bytes) => wrong("block_size_bytes must be 64 B to 1 GiB"),
+            () if self.filter_bits_per_key > 64 => wrong("filter_bits_per_key must be at most 64"),
+            () if self.background_threads == 0 => wrong("background_threads must be at least 1"),
+            () if compaction.l0_trigger == 0 => wrong("compaction.l0_trigger must be at least 1"),
+            () if compaction.l0_slowdown < compaction.l0_trigger || compaction.l0_stop <= compaction.l0_slowdown => {
+                wrong("compaction: l0_trigger <= l0_slowdown < l0_stop must hold")
+            }
+            () if compaction.level_ratio < 2 => wrong("compaction.level_ratio must be at least 2"),
+            () if compaction.debt_stop_bytes <= compaction.debt_slowdown_bytes => {
+                wrong("compaction: debt_slowdown_bytes < debt_stop_bytes must hold")
+            }
+            () if compaction.table_bytes == 0 || compaction.level_base_bytes == 0 => {
+                wrong("compaction: table_bytes and level_base_bytes must not be 0")
+            }
+            () if self.compression.contains(&Codec::Zstd) && !cfg!(feature = "zstd") => Err(Error::new(
+                crate::ErrorKind::Unsupported,
+                "options: compression: this build has no zstd; enable the feature `zstd`",
+            )),
+            () => Ok(()),
+        }
+    }
+
+    /// `compaction`, where unset with the level at which the codec changes.
+    pub(crate) fn compaction_knobs(&self) -> LeveledOptions {
+        let changes = self.compression.windows(2).position(|pair| pair[0] != pair[1]);
+        let changes_at = changes.map(|level| Level(level as u8 + 1));
+        LeveledOptions { codec_changes_at: self.compaction.codec_changes_at.or(changes_at), ..self.compaction.clone() }
+    }
+
+    /// `memtable_bytes`, or what follows from the budget.
+    pub(crate) fn memtable_bytes(&self) -> usize {
+        self.memtable_bytes.unwrap_or((self.memory_budget_bytes / 4).min(64 << 20))
+    }
+
+    /// `block_cache_bytes`, or what follows from the budget.
+    pub(crate) fn block_cache_bytes(&self) -> usize {
+        self.block_cache_bytes.unwrap_or(self.memory_budget_bytes / 4).min(self.memory_budget_bytes)
+    }
+
+    /// What is left of the budget for memtables beside the block cache: writers wait when it is used up.
+    pub(crate) fn memtables_bytes_max(&self) -> usize {
+        let rest = self.memory_budget_bytes - self.block_cache_bytes();
+        rest.max(self.memory_budget_bytes / 8)
+    }
+}
+
+/// Settings of one keyspace; `None` takes the engine's.
+///
+/// Those given when a keyspace is made are stored with it. Those given when it is opened hold until the engine is closed.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct KeyspaceOptions {
+    /// As [`Options::memtable_bytes`].
+    pub memtable_bytes: Option<usize>,
+    /// As [`Options::block_size_bytes`].
+    pub block_size_bytes: Option<usize>,
+    /// One codec for all levels of this keyspace.
+    pub compression: Option<Codec>,
+    /// As [`Options::filter_bits_per_key`].
+    pub filter_bits_per_key: Option<u32>,
+}
+
+/// Settings of one write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct WriteOptions {
+    /// When to return.
+    pub durability: Durability,
+    /// Return [`crate::ErrorKind::Stalled`] instead of waiting when flush and compaction are behind.
+    pub no_stall: bool,
+}
+
+impl WriteOptions {
+    /// Durable against power loss.
+    pub fn sync() -> Self {
+        Self { durability: Durability::Sync, no_stall: false }
+    }
+}
+
+/// Settings of a cursor.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReadOptions {
+    /// Keys before this are not shown.
+    pub lower: Bound<Vec<u8>>,
+    /// Keys behind this are not shown.
+    pub upper: Bound<Vec<u8>>,
+}
+
+impl Default for ReadOptions {
+    fn default() -> Self {
+        Self { lower: Bound::Unbounded, upper: Bound::Unbounded }
+    }
+}

@@ -1,0 +1,280 @@
+//! Options as readable text: `OPTIONS-NNNNNN`, and what the manifest stores with a keyspace (`docs/format/files.md`).
+//!
+//! ```text
+//! # Options of an Esker engine, as it was last opened.
+//! format = 1
+//! comparator = bytewise
+//! durability = os
+//! memtable_bytes = auto
+//! ```
+
+use crate::core::Core;
+use crate::error::{Error, ErrorKind, Result};
+use crate::options::{Durability, KeyspaceOptions, Options, RecoveryMode};
+use esker_format::{FileKind, FileNo};
+use esker_manifest::{LEVELS, Level};
+use esker_sstable::{Codec, ReadMode, Verify};
+use esker_vfs::{Vfs, read_file, replace_file};
+use std::fmt::Write as _;
+use std::path::Path;
+use std::time::Duration;
+
+const FORMAT: &str = "1";
+const COMPARATOR: &str = "bytewise";
+const AUTO: &str = "auto";
+const FILE_BYTES_MAX: u64 = 64 << 10;
+
+/// A value with a form in text.
+trait Text: Sized {
+    fn show(&self) -> String;
+    fn parse(text: &str) -> Option<Self>;
+}
+
+macro_rules! text_by_std {
+    ($($t:ty),*) => {$(
+        impl Text for $t {
+            fn show(&self) -> String {
+                self.to_string()
+            }
+
+            fn parse(text: &str) -> Option<Self> {
+                text.parse().ok()
+            }
+        }
+    )*};
+}
+
+text_by_std!(bool, u32, u64, usize);
+
+macro_rules! text_by_name {
+    ($($t:ident { $($variant:ident = $name:literal),* })*) => {$(
+        impl Text for $t {
+            fn show(&self) -> String {
+                match self { $($t::$variant => $name),* }.into()
+            }
+
+            fn parse(text: &str) -> Option<Self> {
+                match text { $($name => Some($t::$variant),)* _ => None }
+            }
+        }
+    )*};
+}
+
+text_by_name! {
+    Durability { EngineDefault = "default", Memory = "memory", Os = "os", Sync = "sync" }
+    RecoveryMode { PointInTime = "point-in-time", Salvage = "salvage" }
+    Verify { FirstUse = "first-use", Always = "always" }
+    ReadMode { Map = "map", Pread = "pread" }
+    Codec { None = "none", Lz4 = "lz4", Zstd = "zstd" }
+}
+
+impl Text for Duration {
+    fn show(&self) -> String {
+        format!("{} ms", self.as_millis())
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        text.strip_suffix(" ms")?.parse().ok().map(Duration::from_millis)
+    }
+}
+
+impl Text for Level {
+    fn show(&self) -> String {
+        self.0.to_string()
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        text.parse().ok().filter(|level| usize::from(*level) < LEVELS).map(Level)
+    }
+}
+
+impl<T: Text> Text for Option<T> {
+    fn show(&self) -> String {
+        self.as_ref().map_or_else(|| AUTO.into(), T::show)
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        if text == AUTO { Some(None) } else { T::parse(text).map(Some) }
+    }
+}
+
+impl<T: Text + Copy, const N: usize> Text for [T; N] {
+    fn show(&self) -> String {
+        self.iter().map(T::show).collect::<Vec<_>>().join(" ")
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        text.split(' ').map(T::parse).collect::<Option<Vec<T>>>()?.try_into().ok()
+    }
+}
+
+/// Names each option once, for writing and for reading.
+macro_rules! fields {
+    ($show:ident, $set:ident, $t:ty, $($name:literal => $($path:ident).+;)*) => {
+        fn $show(options: &$t) -> String {
+            let mut text = String::new();
+            $(writeln!(text, "{} = {}", $name, options.$($path).+.show()).expect("a string takes what is written");)*
+            text
+        }
+
+        /// Whether there is an option of that name, and its value can be read.
+        fn $set(options: &mut $t, name: &str, value: &str) -> Option<()> {
+            match name {
+                $($name => options.$($path).+ = Text::parse(value)?,)*
+                _ => return None,
+            }
+            Some(())
+        }
+    };
+}
+
+fields! { show_options, set_option, Options,
+    "create_if_missing" => create_if_missing;
+    "durability" => durability;
+    "memory_budget_bytes" => memory_budget_bytes;
+    "memtable_bytes" => memtable_bytes;
+    "memtable_age_max" => memtable_age_max;
+    "block_cache_bytes" => block_cache_bytes;
+    "block_size_bytes" => block_size_bytes;
+    "compression" => compression;
+    "filter_bits_per_key" => filter_bits_per_key;
+    "compaction.l0_trigger" => compaction.l0_trigger;
+    "compaction.l0_slowdown" => compaction.l0_slowdown;
+    "compaction.l0_stop" => compaction.l0_stop;
+    "compaction.level_base_bytes" => compaction.level_base_bytes;
+    "compaction.level_ratio" => compaction.level_ratio;
+    "compaction.table_bytes" => compaction.table_bytes;
+    "compaction.grandparent_factor" => compaction.grandparent_factor;
+    "compaction.codec_changes_at" => compaction.codec_changes_at;
+    "compaction.debt_slowdown_bytes" => compaction.debt_slowdown_bytes;
+    "compaction.debt_stop_bytes" => compaction.debt_stop_bytes;
+    "background_threads" => background_threads;
+    "wal_bytes_max" => wal_bytes_max;
+    "verify" => verify;
+    "read_mode" => read_mode;
+    "recovery" => recovery;
+    "flush_on_close" => flush_on_close;
+}
+
+fields! { show_keyspace, set_keyspace_option, KeyspaceOptions,
+    "memtable_bytes" => memtable_bytes;
+    "block_size_bytes" => block_size_bytes;
+    "compression" => compression;
+    "filter_bits_per_key" => filter_bits_per_key;
+}
+
+/// What the manifest stores with a keyspace.
+pub(crate) fn keyspace_text(options: &KeyspaceOptions) -> String {
+    if *options == KeyspaceOptions::default() { String::new() } else { show_keyspace(options) }
+}
+
+/// What the manifest stored with a keyspace. An option that is not known is from a newer version, and may matter.
+pub(crate) fn parse_keyspace(text: &str) -> Result<KeyspaceOptions> {
+    let mut options = KeyspaceOptions::default();
+    for (name, value) in lines(text) {
+        set_keyspace_option(&mut options, name, value).ok_or_else(|| unknown("a keyspace", name, value))?;
+    }
+    Ok(options)
+}
+
+/// The lines that say something, as names and values.
+fn lines(text: &str) -> impl Iterator<Item = (&str, &str)> {
+    text.lines()
+        .map(str::trim)
+        .filter(|line| !line.is_empty() && !line.starts_with('#'))
+        .map(|line| line.split_once(" = ").unwrap_or((line, "")))
+}
+
+fn unknown(whose: &str, name: &str, value: &str) -> Error {
+    Error::new(ErrorKind::Unsupported, format!("options of {whose}: this version does not know {name} = {value}"))
+}
+
+/// The newest options file in `dir`.
+fn newest(vfs: &dyn Vfs, dir: &Path) -> Result<Option<(FileNo, String)>> {
+    let names = vfs.list(dir).map_err(|error| Error::io("list", dir, error))?;
+    let numbers = names.iter().filter_map(|name| match FileKind::parse(name) {
+        Some(FileKind::Options(number)) => Some(number),
+        _ => None,
+    });
+    let Some(number) = numbers.max() else { return Ok(None) };
+    let path = FileKind::Options(number).path(dir);
+    let bytes = read_file(vfs, &path, FILE_BYTES_MAX).map_err(|error| Error::io("read", &path, error))?;
+    Ok(Some((number, String::from_utf8_lossy(&bytes).into_owned())))
+}
+
+/// The options stored in `dir`.
+pub(crate) fn read_newest(vfs: &dyn Vfs, dir: &Path) -> Result<Options> {
+    let Some((number, text)) = newest(vfs, dir)? else {
+        return Err(Error::new(ErrorKind::NotFound, format!("there are no options in {}", dir.display())));
+    };
+    let name = FileKind::Options(number).name();
+    let mut options = Options::default();
+    for (key, value) in lines(&text) {
+        match (key, value) {
+            ("format", FORMAT) | ("comparator", COMPARATOR) => {}
+            _ => set_option(&mut options, key, value).ok_or_else(|| unknown(&name, key, value))?,
+        }
+    }
+    Ok(options)
+}
+
+/// Checks what was stored against what holds for every engine of this version, and stores the options if they have changed.
+pub(crate) fn write(core: &Core) -> Result<()> {
+    let text = format!(
+        "# Options of an Esker engine, as it was last opened.\nformat = {FORMAT}\ncomparator = {COMPARATOR}\n{}",
+        show_options(&core.options)
+    );
+    let before = newest(&*core.vfs, &core.dir)?;
+    if let Some((number, stored)) = &before {
+        if *stored == text {
+            return Ok(());
+        }
+        let other = lines(stored).find(|(name, value)| *name == "comparator" && *value != COMPARATOR);
+        if let Some((name, value)) = other {
+            return Err(unknown(&FileKind::Options(*number).name(), name, value));
+        }
+    }
+    let number = core.with_manifest(|manifest| Ok(manifest.new_file_no()?))?;
+    let path = FileKind::Options(number).path(&core.dir);
+    replace_file(&*core.vfs, &path, text.as_bytes()).map_err(|error| Error::io("write", &path, error))?;
+    if let Some((number, _)) = before {
+        core.removals.owe(FileKind::Options(number));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_option_reads_back_as_it_was_written() {
+        let mut compression = [Codec::None; LEVELS];
+        compression[3] = Codec::Zstd;
+        let options = Options {
+            create_if_missing: false,
+            durability: Durability::Sync,
+            memory_budget_bytes: 7 << 20,
+            memtable_bytes: Some(123),
+            memtable_age_max: Duration::from_millis(1234),
+            compression,
+            verify: Verify::Always,
+            read_mode: ReadMode::Pread,
+            recovery: RecoveryMode::Salvage,
+            flush_on_close: false,
+            ..Options::default()
+        };
+        let mut read = Options::default();
+        for (name, value) in lines(&show_options(&options)) {
+            set_option(&mut read, name, value).unwrap();
+        }
+        assert_eq!(read, options);
+    }
+
+    #[test]
+    fn an_option_from_the_future_is_refused_by_name() {
+        let error = parse_keyspace("merge_operator = counter\n").unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unsupported);
+        assert!(error.to_string().contains("merge_operator = counter"), "{error}");
+    }
+}

@@ -1,0 +1,212 @@
+//! Replaying the logs.
+//!
+//! Every log's header says at which position it starts, so the logs form one line, and a break in it shows wherever it is:
+//!
+//! ```text
+//! 000007.wal |========|        000009.wal |=====~~~ torn |     000012.wal |=========|
+//!                     ^ = start of 9            ^ break at b               set aside
+//! ```
+//! At a break every header behind it, in this log and in newer ones, is asked how far the line was durable when it was written. If any says "beyond b", or the
+//! manifest does, what was promised is gone: [`crate::ErrorKind::Corruption`]. If none does, nothing behind b was ever promised: replay ends at b, whichever log that is
+//! in, and what lies behind it is set aside and never replayed.
+//!
+//! One break is none: when the next log starts exactly where this one's whole records end, an earlier recovery began it there.
+
+use crate::error::{Error, Result};
+use crate::options::RecoveryMode;
+use esker_format::batch::{self, BatchOp};
+use esker_format::{FileKind, FileNo, SeqNo};
+use esker_vfs::Vfs;
+use esker_wal::{EndCause, LogHeader, Lsn, Reader, RecordKind, WalError};
+use std::path::Path;
+
+/// What came of replaying.
+#[derive(Debug)]
+pub(crate) struct Replayed {
+    /// The last sequence number replayed; zero if there was none.
+    pub(crate) last_seq: SeqNo,
+    /// Where the line of positions may go on: behind everything seen.
+    pub(crate) next_position: Lsn,
+    /// How far the line is known to have been on stable storage.
+    pub(crate) durable: Lsn,
+    /// Logs of which something was not replayed, and why. Those that hold nothing are not among them.
+    pub(crate) set_aside: Vec<(FileNo, String)>,
+}
+
+/// How a log was left.
+enum Left {
+    /// All of it was replayed; the line goes on at this position.
+    Whole(Lsn),
+    /// The line breaks here.
+    Broken { at: Lsn, leftover: bool, reason: String },
+}
+
+/// Replays `logs` (ascending) in order, giving each operation to `apply` with its sequence number.
+///
+/// `oldest` is the first log that the manifest still needs, `durable` how far it knows the line to have been on stable storage.
+pub(crate) fn replay(
+    vfs: &dyn Vfs,
+    dir: &Path,
+    logs: &[FileNo],
+    oldest: FileNo,
+    durable: Lsn,
+    mode: RecoveryMode,
+    mut apply: impl FnMut(SeqNo, BatchOp<'_>) -> Result<()>,
+) -> Result<Replayed> {
+    let mut replayed = Replayed { last_seq: SeqNo::ZERO, next_position: durable, durable, set_aside: Vec::new() };
+    let mut expected: Option<Lsn> = None;
+    let mut broken: Option<(Lsn, FileNo, String)> = None;
+    let mut vouched = durable;
+
+    for &number in logs {
+        let name = FileKind::Wal(number).name();
+        let path = dir.join(&name);
+        let open = || vfs.open_read(&path).map_err(|error| Error::io("open", &path, error));
+        if broken.is_some() {
+            // Only its word on what was durable counts now. Without a header it has none to give, and nothing to set aside.
+            match esker_wal::vouched(open()?, &name) {
+                Ok(claimed) => {
+                    vouched = vouched.max(claimed);
+                    replayed.set_aside.push((number, "it follows a break in an earlier log".into()));
+                }
+                Err(WalError::NoHeader { .. }) => {}
+                Err(error) => return Err(error.into()),
+            }
+            continue;
+        }
+        let left = match Reader::open(open()?, &name) {
+            Ok(mut reader) => {
+                let header = *reader.header();
+                check_header(&header, number, &name)?;
+                replayed.next_position = replayed.next_position.max(header.start).max(header.durable);
+                vouched = vouched.max(header.durable);
+                match expected {
+                    Some(expected) if header.start != expected => Left::Broken {
+                        at: expected,
+                        leftover: true,
+                        reason: format!("it starts at position {}, the log before it ends at {expected}", header.start),
+                    },
+                    None if number != oldest && oldest != FileNo(0) => Left::Broken {
+                        at: header.start,
+                        leftover: true,
+                        reason: format!("{} should come first and is missing", FileKind::Wal(oldest).name()),
+                    },
+                    _ => {
+                        let left = replay_log(&mut reader, &name, &mut replayed, &mut vouched, &mut apply)?;
+                        joined_by_next(vfs, dir, logs, number, left)?
+                    }
+                }
+            }
+            // A header lies in one sector, so it is there or it is not; part of one is damage.
+            Err(error @ WalError::NoHeader { cause: EndCause::Torn { .. }, .. })
+                if mode == RecoveryMode::PointInTime =>
+            {
+                return Err(Error::corruption(format!(
+                    "{error}. Restore the directory from a copy, or open with RecoveryMode::Salvage to go on without this log"
+                )));
+            }
+            // Made ahead and not begun; or its header never reached the disk, and then nothing in it was promised.
+            Err(error @ WalError::NoHeader { .. }) => {
+                if logs.last() == Some(&number) && number != oldest {
+                    continue;
+                }
+                Left::Broken { at: expected.unwrap_or(durable), leftover: false, reason: error.to_string() }
+            }
+            Err(error) => return Err(error.into()),
+        };
+        match left {
+            Left::Whole(end) => expected = Some(end),
+            Left::Broken { at, leftover, reason } => {
+                if leftover {
+                    replayed.set_aside.push((number, reason.clone()));
+                }
+                expected = Some(at);
+                broken = Some((at, number, reason));
+            }
+        }
+    }
+
+    let end = expected.unwrap_or(durable);
+    replayed.next_position = replayed.next_position.max(end).max(vouched);
+    replayed.durable = vouched;
+    let missing = match &broken {
+        Some((at, number, reason)) => (vouched > *at).then(|| {
+            format!(
+                "log {} breaks at position {at} though the log is known to have been on stable storage up to {vouched} ({reason})",
+                FileKind::Wal(*number).name()
+            )
+        }),
+        None => (vouched > end).then(|| {
+            format!("the logs end at position {end}, but were on stable storage up to {vouched}: a log is missing or cut short")
+        }),
+    };
+    match missing {
+        Some(what) if mode == RecoveryMode::PointInTime => Err(Error::corruption(format!(
+            "{what}. Restore the directory from a copy, or open with RecoveryMode::Salvage to go on with what lies before the break"
+        ))),
+        _ => Ok(replayed),
+    }
+}
+
+fn check_header(header: &LogHeader, number: FileNo, name: &str) -> Result<()> {
+    if header.number == number {
+        return Ok(());
+    }
+    Err(Error::corruption(format!("log {name} says that it is number {}: it was renamed or swapped", header.number)))
+}
+
+/// Replays one log up to the first record that is not whole.
+fn replay_log(
+    reader: &mut Reader,
+    name: &str,
+    replayed: &mut Replayed,
+    vouched: &mut Lsn,
+    apply: &mut impl FnMut(SeqNo, BatchOp<'_>) -> Result<()>,
+) -> Result<Left> {
+    while let Some(record) = reader.next()? {
+        if record.kind != RecordKind::Data {
+            continue;
+        }
+        // A record whose checksum passes holds what was written, so what does not decode is no torn tail.
+        let (first, ops) = batch::decode(record.payload).map_err(|error| bad_record(name, record.position, error))?;
+        if first <= replayed.last_seq {
+            return Err(Error::corruption(format!(
+                "log {name}: the record at position {} starts with sequence number {first}, which is not above {}",
+                record.position, replayed.last_seq
+            )));
+        }
+        let mut seq = first;
+        for op in ops {
+            apply(seq, op.map_err(|error| bad_record(name, record.position, error))?)?;
+            replayed.last_seq = seq;
+            seq = SeqNo(seq.0 + 1);
+        }
+    }
+    let end = reader.end().expect("a reader that returns no record is at its end");
+    *vouched = (*vouched).max(end.vouched);
+    if !end.leftover {
+        return Ok(Left::Whole(end.position));
+    }
+    Ok(Left::Broken { at: end.position, leftover: true, reason: format!("{name}: {}", end.cause) })
+}
+
+fn bad_record(name: &str, position: Lsn, error: esker_format::DecodeError) -> Error {
+    let text = format!("log {name}: record at position {position}: {error}");
+    if error.is_unsupported() {
+        return Error::new(crate::ErrorKind::Unsupported, text);
+    }
+    Error::corruption(text)
+}
+
+/// A log with a torn end is whole if the next one starts where its whole records end.
+fn joined_by_next(vfs: &dyn Vfs, dir: &Path, logs: &[FileNo], number: FileNo, left: Left) -> Result<Left> {
+    let Left::Broken { at, .. } = left else { return Ok(left) };
+    let Some(next) = logs.iter().find(|next| **next > number) else { return Ok(left) };
+    let name = FileKind::Wal(*next).name();
+    let path = dir.join(&name);
+    let file = vfs.open_read(&path).map_err(|error| Error::io("open", &path, error))?;
+    match Reader::open(file, &name) {
+        Ok(reader) if reader.header().start == at => Ok(Left::Whole(at)),
+        _ => Ok(left),
+    }
+}

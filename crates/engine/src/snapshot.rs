@@ -1,0 +1,225 @@
+//! [`Snapshot`]: one instant, over all keyspaces, for as long as it is held.
+
+use crate::core::Core;
+use crate::cursor::Cursor;
+use crate::engine::Handle;
+use crate::error::{Error, Result};
+use crate::iter::Iter;
+use crate::keyspace::{Keyspace, Reads};
+use crate::options::ReadOptions;
+use crate::range::KeyRange;
+use esker_format::{KeyspaceId, SeqNo, Slice};
+use parking_lot::Mutex;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The snapshots that are held, so that flush and compaction keep what they see.
+///
+/// Taking one and listing them are ordered by this lock: a list taken before a snapshot has a horizon at or below that snapshot's number, so the newest version
+/// at the horizon, which every job keeps, is there for the snapshot to see.
+#[derive(Debug, Default)]
+pub(crate) struct SnapshotList {
+    held: Mutex<BTreeMap<SeqNo, Held>>,
+}
+
+#[derive(Debug)]
+struct Held {
+    count: usize,
+    since: Duration,
+}
+
+/// What a job must keep versions for.
+#[derive(Debug, Clone)]
+pub(crate) struct SnapshotView {
+    /// Ascending.
+    pub(crate) snapshots: Vec<SeqNo>,
+    /// What was visible when the list was made; everything a job reads is at or below it.
+    pub(crate) horizon: SeqNo,
+}
+
+impl SnapshotList {
+    pub(crate) fn take(&self, core: &Core) -> SeqNo {
+        let mut held = self.held.lock();
+        let seq = core.visible();
+        held.entry(seq).or_insert_with(|| Held { count: 0, since: core.vfs.clock().now() }).count += 1;
+        seq
+    }
+
+    fn release(&self, seq: SeqNo) {
+        let mut held = self.held.lock();
+        let entry = held.get_mut(&seq).expect("a snapshot is in the list until it is released");
+        entry.count -= 1;
+        if entry.count == 0 {
+            held.remove(&seq);
+        }
+    }
+
+    pub(crate) fn view(&self, core: &Core) -> SnapshotView {
+        let held = self.held.lock();
+        SnapshotView { snapshots: held.keys().copied().collect(), horizon: core.visible() }
+    }
+
+    /// How many snapshots are held, and since when the oldest of them.
+    pub(crate) fn oldest(&self) -> (usize, Option<Duration>) {
+        let held = self.held.lock();
+        (held.values().map(|held| held.count).sum(), held.values().map(|held| held.since).min())
+    }
+}
+
+/// One instant of an engine, over all its keyspaces. Cheap to clone.
+///
+/// It sees every write that returned before it was taken and none that began after; a batch whole or not at all. A keyspace made later reads as empty through it.
+/// What it sees is kept on disk for as long as it lives: [`crate::Metrics::oldest_snapshot_age`] shows forgotten ones.
+///
+/// ```
+/// # let dir = tempfile::tempdir()?;
+/// let engine = esker::Engine::open(dir.path())?;
+/// engine.put("k", "old")?;
+/// let snapshot = engine.snapshot();
+/// engine.put("k", "new")?;
+/// assert_eq!(snapshot.get("k")?.unwrap(), b"old");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct Snapshot {
+    held: Arc<HeldSnapshot>,
+}
+
+#[derive(Debug)]
+struct HeldSnapshot {
+    handle: Arc<Handle>,
+    seq: SeqNo,
+    default: Keyspace,
+}
+
+impl Drop for HeldSnapshot {
+    fn drop(&mut self) {
+        self.handle.core.snapshots.release(self.seq);
+    }
+}
+
+impl Snapshot {
+    pub(crate) fn new(handle: &Arc<Handle>, default: Keyspace) -> Self {
+        let seq = handle.core.snapshots.take(&handle.core);
+        Self { held: Arc::new(HeldSnapshot { handle: Arc::clone(handle), seq, default }) }
+    }
+
+    fn reads(&self) -> Reads<'_> {
+        Reads { keyspace: &self.held.default, at: Some(self.held.seq) }
+    }
+
+    /// The same instant in another keyspace, also in one that was dropped since.
+    ///
+    /// # Errors
+    /// Reads of a keyspace of another engine are refused as `InvalidArgument`.
+    pub fn of<'a>(&'a self, keyspace: &'a Keyspace) -> SnapshotOf<'a> {
+        SnapshotOf { snapshot: self, keyspace }
+    }
+
+    /// The sequence number of the last write it sees.
+    pub fn seq(&self) -> u64 {
+        self.held.seq.0
+    }
+
+    /// As [`crate::Engine::get`].
+    pub fn get(&self, key: impl AsRef<[u8]>) -> Result<Option<Slice>> {
+        self.reads().get(key.as_ref())
+    }
+
+    /// As [`crate::Engine::contains_key`].
+    pub fn contains_key(&self, key: impl AsRef<[u8]>) -> Result<bool> {
+        Ok(self.get(key)?.is_some())
+    }
+
+    /// As [`crate::Engine::multi_get`].
+    pub fn multi_get<K: AsRef<[u8]>>(&self, keys: impl IntoIterator<Item = K>) -> Result<Vec<Option<Slice>>> {
+        self.reads().multi_get(keys)
+    }
+
+    /// As [`crate::Engine::range`].
+    pub fn range(&self, range: impl KeyRange) -> Iter {
+        self.reads().range(range)
+    }
+
+    /// As [`crate::Engine::prefix`].
+    pub fn prefix(&self, prefix: impl AsRef<[u8]>) -> Iter {
+        self.reads().prefix(prefix.as_ref())
+    }
+
+    /// As [`crate::Engine::iter`].
+    pub fn iter(&self) -> Iter {
+        self.range(..)
+    }
+
+    /// As [`crate::Engine::cursor`].
+    pub fn cursor(&self) -> Cursor {
+        self.cursor_with(ReadOptions::default())
+    }
+
+    /// As [`crate::Engine::cursor_with`].
+    pub fn cursor_with(&self, options: ReadOptions) -> Cursor {
+        self.reads().cursor(options)
+    }
+}
+
+/// A [`Snapshot`] of one keyspace.
+#[derive(Clone, Copy, Debug)]
+pub struct SnapshotOf<'a> {
+    snapshot: &'a Snapshot,
+    keyspace: &'a Keyspace,
+}
+
+impl SnapshotOf<'_> {
+    fn reads(&self) -> Result<Reads<'_>> {
+        if self.keyspace.engine_number() != self.snapshot.held.handle.core.number {
+            return Err(Error::invalid("the keyspace belongs to another engine than the snapshot"));
+        }
+        Ok(Reads { keyspace: self.keyspace, at: Some(self.snapshot.held.seq) })
+    }
+
+    /// The keyspace's number.
+    pub fn keyspace_id(&self) -> KeyspaceId {
+        self.keyspace.id()
+    }
+
+    /// As [`crate::Engine::get`].
+    pub fn get(&self, key: impl AsRef<[u8]>) -> Result<Option<Slice>> {
+        self.reads()?.get(key.as_ref())
+    }
+
+    /// As [`crate::Engine::contains_key`].
+    pub fn contains_key(&self, key: impl AsRef<[u8]>) -> Result<bool> {
+        Ok(self.get(key)?.is_some())
+    }
+
+    /// As [`crate::Engine::multi_get`].
+    pub fn multi_get<K: AsRef<[u8]>>(&self, keys: impl IntoIterator<Item = K>) -> Result<Vec<Option<Slice>>> {
+        self.reads()?.multi_get(keys)
+    }
+
+    /// As [`crate::Engine::range`].
+    pub fn range(&self, range: impl KeyRange) -> Iter {
+        self.reads().map_or_else(Iter::failed, |reads| reads.range(range))
+    }
+
+    /// As [`crate::Engine::prefix`].
+    pub fn prefix(&self, prefix: impl AsRef<[u8]>) -> Iter {
+        self.reads().map_or_else(Iter::failed, |reads| reads.prefix(prefix.as_ref()))
+    }
+
+    /// As [`crate::Engine::iter`].
+    pub fn iter(&self) -> Iter {
+        self.range(..)
+    }
+
+    /// As [`crate::Engine::cursor`].
+    pub fn cursor(&self) -> Cursor {
+        self.cursor_with(ReadOptions::default())
+    }
+
+    /// As [`crate::Engine::cursor_with`].
+    pub fn cursor_with(&self, options: ReadOptions) -> Cursor {
+        self.reads().map_or_else(Cursor::failed, |reads| reads.cursor(options))
+    }
+}

@@ -1,0 +1,209 @@
+//! The sources of one read, joined in one enum, so that merging dispatches without a pointer.
+
+use crate::error::Error;
+use crate::read::LevelView;
+use crate::tables::OpenTable;
+use esker_format::InternalKey;
+use esker_iterator::{ConcatIterator, InternalIterator, Run};
+use esker_memtable::MemTableIter;
+use esker_sstable::TableIter;
+use std::sync::Arc;
+
+/// A memtable, a table of L0, or a level below it.
+pub(crate) enum Source {
+    Memory(MemTableIter),
+    Table(TableSource),
+    Level(ConcatIterator<LevelRun>),
+}
+
+impl Source {
+    pub(crate) fn table(open: &OpenTable) -> Self {
+        Self::Table(TableSource::new(open))
+    }
+}
+
+/// A table's iterator, or the reason why there is none: every seek returns it, so a scan that reaches a quarantined table fails and never
+/// skips it.
+pub(crate) enum TableSource {
+    Open(TableIter),
+    Failed(Error),
+}
+
+impl TableSource {
+    fn new(open: &OpenTable) -> Self {
+        match open.table() {
+            Ok(table) => Self::Open(table.iter()),
+            Err(error) => Self::Failed(error),
+        }
+    }
+}
+
+macro_rules! forward {
+    ($self:ident, $iter:ident => $call:expr) => {
+        match $self {
+            Self::Memory($iter) => {
+                let Ok(()) = $call;
+                Ok(())
+            }
+            Self::Table($iter) => $call,
+            Self::Level($iter) => $call,
+        }
+    };
+}
+
+impl InternalIterator for Source {
+    type Error = Error;
+
+    #[inline]
+    fn valid(&self) -> bool {
+        match self {
+            Self::Memory(iter) => iter.valid(),
+            Self::Table(iter) => iter.valid(),
+            Self::Level(iter) => iter.valid(),
+        }
+    }
+
+    fn seek_to_first(&mut self) -> Result<(), Error> {
+        forward!(self, iter => iter.seek_to_first())
+    }
+
+    fn seek_to_last(&mut self) -> Result<(), Error> {
+        forward!(self, iter => iter.seek_to_last())
+    }
+
+    fn seek(&mut self, target: InternalKey<'_>) -> Result<(), Error> {
+        forward!(self, iter => iter.seek(target))
+    }
+
+    fn seek_for_prev(&mut self, target: InternalKey<'_>) -> Result<(), Error> {
+        forward!(self, iter => iter.seek_for_prev(target))
+    }
+
+    #[inline]
+    fn next(&mut self) -> Result<(), Error> {
+        forward!(self, iter => iter.next())
+    }
+
+    #[inline]
+    fn prev(&mut self) -> Result<(), Error> {
+        forward!(self, iter => iter.prev())
+    }
+
+    #[inline]
+    fn key(&self) -> InternalKey<'_> {
+        match self {
+            Self::Memory(iter) => iter.key(),
+            Self::Table(iter) => iter.key(),
+            Self::Level(iter) => iter.key(),
+        }
+    }
+
+    #[inline]
+    fn value(&self) -> &[u8] {
+        match self {
+            Self::Memory(iter) => iter.value(),
+            Self::Table(iter) => iter.value(),
+            Self::Level(iter) => iter.value(),
+        }
+    }
+}
+
+impl TableSource {
+    fn moved(
+        &mut self,
+        step: impl FnOnce(&mut TableIter) -> Result<(), esker_sstable::TableError>,
+    ) -> Result<(), Error> {
+        match self {
+            Self::Open(iter) => step(iter).map_err(Error::from),
+            Self::Failed(error) => Err(error.clone()),
+        }
+    }
+
+    fn open(&self) -> &TableIter {
+        match self {
+            Self::Open(iter) => iter,
+            Self::Failed(_) => panic!("the iterator is not valid"),
+        }
+    }
+}
+
+impl InternalIterator for TableSource {
+    type Error = Error;
+
+    #[inline]
+    fn valid(&self) -> bool {
+        matches!(self, Self::Open(iter) if iter.valid())
+    }
+
+    fn seek_to_first(&mut self) -> Result<(), Error> {
+        self.moved(|iter| iter.seek_to_first())
+    }
+
+    fn seek_to_last(&mut self) -> Result<(), Error> {
+        self.moved(|iter| iter.seek_to_last())
+    }
+
+    fn seek(&mut self, target: InternalKey<'_>) -> Result<(), Error> {
+        self.moved(|iter| iter.seek(target))
+    }
+
+    fn seek_for_prev(&mut self, target: InternalKey<'_>) -> Result<(), Error> {
+        self.moved(|iter| iter.seek_for_prev(target))
+    }
+
+    #[inline]
+    fn next(&mut self) -> Result<(), Error> {
+        self.moved(TableIter::next)
+    }
+
+    #[inline]
+    fn prev(&mut self) -> Result<(), Error> {
+        self.moved(TableIter::prev)
+    }
+
+    #[inline]
+    fn key(&self) -> InternalKey<'_> {
+        self.open().key()
+    }
+
+    #[inline]
+    fn value(&self) -> &[u8] {
+        self.open().value()
+    }
+}
+
+/// One level below L0, its tables opened as a scan reaches them.
+pub(crate) struct LevelRun {
+    view: Arc<LevelView>,
+    level: usize,
+}
+
+impl LevelRun {
+    pub(crate) fn new(view: Arc<LevelView>, level: usize) -> Self {
+        Self { view, level }
+    }
+
+    fn tables(&self) -> &[Arc<OpenTable>] {
+        &self.view.levels[self.level]
+    }
+}
+
+impl Run for LevelRun {
+    type Iter = TableSource;
+
+    fn len(&self) -> usize {
+        self.tables().len()
+    }
+
+    fn smallest(&self, i: usize) -> InternalKey<'_> {
+        self.tables()[i].meta.smallest.as_ref()
+    }
+
+    fn largest(&self, i: usize) -> InternalKey<'_> {
+        self.tables()[i].meta.largest.as_ref()
+    }
+
+    fn open(&self, i: usize) -> Result<TableSource, Error> {
+        Ok(TableSource::new(&self.tables()[i]))
+    }
+}

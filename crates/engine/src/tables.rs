@@ -1,0 +1,198 @@
+//! Open tables, and what becomes of their files.
+//!
+//! An [`OpenTable`] belongs to every read state whose `Version` names it, and so to every iterator on one. When a table leaves the last
+//! `Version` it is marked *retired*; when the last reader lets go of it, its number goes to the [`Removals`], and background work unlinks the
+//! file. After close nothing is accepted there any more: what is still owed is swept by the next open.
+//!
+//! A table that can't be opened, or in which background work finds damage, is *quarantined*: it stays in its level and on disk, reads that
+//! reach it get the error, and no compaction touches it.
+
+use crate::error::{Error, Result};
+use esker_format::{FileKind, FileNo};
+use esker_manifest::TableMeta;
+use esker_sstable::{BlockCache, Expect, ReadMode, Table, TableError, TableOptions, Verify};
+use esker_vfs::Vfs;
+use parking_lot::Mutex;
+use std::collections::{BTreeSet, HashMap};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
+
+/// A table of the present or an earlier version, open or quarantined.
+#[derive(Debug)]
+pub(crate) struct OpenTable {
+    pub(crate) meta: Arc<TableMeta>,
+    table: Result<Arc<Table>>,
+    retired: AtomicBool,
+    removals: Arc<Removals>,
+}
+
+impl OpenTable {
+    /// The table, or why it is in quarantine.
+    pub(crate) fn table(&self) -> Result<&Arc<Table>> {
+        self.table.as_ref().map_err(Error::clone)
+    }
+
+    /// Marks the file for removal once nobody reads it.
+    pub(crate) fn retire(&self) {
+        // Relaxed: the `Arc`'s own count orders this before the drop that reads it.
+        self.retired.store(true, Ordering::Relaxed);
+    }
+}
+
+impl Drop for OpenTable {
+    fn drop(&mut self) {
+        if self.retired.load(Ordering::Relaxed) {
+            self.removals.owe(FileKind::Table(self.meta.number));
+        }
+    }
+}
+
+/// Files that nothing needs any more and that are still to be unlinked.
+#[derive(Debug, Default)]
+pub(crate) struct Removals {
+    /// `None` once the engine is closed.
+    owed: Mutex<Option<Vec<FileKind>>>,
+}
+
+impl Removals {
+    pub(crate) fn new() -> Arc<Self> {
+        Arc::new(Self { owed: Mutex::new(Some(Vec::new())) })
+    }
+
+    pub(crate) fn owe(&self, file: FileKind) {
+        if let Some(owed) = &mut *self.owed.lock() {
+            owed.push(file);
+        }
+    }
+
+    /// Unlinks what is owed; whether anything was. What can't be unlinked now is left to the sweep of the next open.
+    pub(crate) fn pay(&self, vfs: &dyn Vfs, dir: &Path) -> bool {
+        let owed = self.owed.lock().as_mut().map(std::mem::take).unwrap_or_default();
+        for file in &owed {
+            let _ = vfs.remove_file(&file.path(dir));
+        }
+        !owed.is_empty()
+    }
+
+    pub(crate) fn close(&self) {
+        *self.owed.lock() = None;
+    }
+}
+
+/// How tables are opened, and which are.
+#[derive(Debug)]
+pub(crate) struct TableSet {
+    pub(crate) vfs: Arc<dyn Vfs>,
+    dir: PathBuf,
+    pub(crate) cache: Arc<BlockCache>,
+    verify: Verify,
+    read_mode: ReadMode,
+    removals: Arc<Removals>,
+    /// Every table that some version or reader still holds.
+    open: Mutex<HashMap<FileNo, Weak<OpenTable>>>,
+    quarantine: Mutex<BTreeSet<FileNo>>,
+}
+
+impl TableSet {
+    pub(crate) fn new(
+        vfs: Arc<dyn Vfs>,
+        dir: PathBuf,
+        cache_bytes: u64,
+        verify: Verify,
+        read_mode: ReadMode,
+        removals: Arc<Removals>,
+    ) -> Self {
+        Self {
+            vfs,
+            dir,
+            cache: BlockCache::new(cache_bytes),
+            verify,
+            read_mode,
+            removals,
+            open: Mutex::default(),
+            quarantine: Mutex::default(),
+        }
+    }
+
+    /// Opens the table that `meta` names, or finds it open. Does I/O: not under the state lock.
+    ///
+    /// # Errors
+    /// Only those that may pass, such as too many open files. A table that is damaged or missing comes back quarantined.
+    pub(crate) fn get(&self, meta: &Arc<TableMeta>) -> Result<Arc<OpenTable>> {
+        if let Some(open) = self.open.lock().get(&meta.number).and_then(Weak::upgrade) {
+            return Ok(open);
+        }
+        let table = match self.open_file(meta) {
+            Ok(table) => Ok(table),
+            Err(error) if error.is_corruption() || error.is_unsupported() => Err(Error::from(error)),
+            Err(error) if error.io().is_some_and(|io| io.kind() == io::ErrorKind::NotFound) => Err(Error::corruption(
+                format!("table {} is missing: restore it from a copy", FileKind::Table(meta.number).name()),
+            )),
+            Err(error) => return Err(error.into()),
+        };
+        if table.is_err() {
+            self.quarantine.lock().insert(meta.number);
+        }
+        let open = Arc::new(OpenTable {
+            meta: Arc::clone(meta),
+            table,
+            retired: AtomicBool::new(false),
+            removals: Arc::clone(&self.removals),
+        });
+        let mut tables = self.open.lock();
+        if let Some(other) = tables.get(&meta.number).and_then(Weak::upgrade) {
+            return Ok(other);
+        }
+        tables.insert(meta.number, Arc::downgrade(&open));
+        Ok(open)
+    }
+
+    /// The table for a job to read: the open one, or the error that put it in quarantine.
+    pub(crate) fn open_for_job(&self, meta: &TableMeta) -> Result<Arc<Table>, TableError> {
+        let open = self.open.lock().get(&meta.number).and_then(Weak::upgrade);
+        match open.as_ref().map(|open| &open.table) {
+            Some(Ok(table)) => Ok(Arc::clone(table)),
+            _ => self.open_file(meta),
+        }
+    }
+
+    fn open_file(&self, meta: &TableMeta) -> Result<Arc<Table>, TableError> {
+        let kind = FileKind::Table(meta.number);
+        let name = kind.name();
+        let file = self
+            .vfs
+            .open_read(&kind.path(&self.dir))
+            .map_err(|error| TableError::from_io(&name.as_str().into(), "open", error))?;
+        let options = TableOptions {
+            verify: self.verify,
+            read_mode: self.read_mode,
+            cache: Arc::clone(&self.cache),
+            expect: Some(Expect { file_bytes: meta.file_bytes, file_id: meta.file_id }),
+        };
+        Table::open(file, &name, options)
+    }
+
+    /// Keeps background work away from a table in which damage was found.
+    pub(crate) fn quarantine(&self, table: FileNo) -> bool {
+        self.quarantine.lock().insert(table)
+    }
+
+    pub(crate) fn quarantined(&self) -> BTreeSet<FileNo> {
+        self.quarantine.lock().clone()
+    }
+
+    /// Forgets tables that nobody holds any more.
+    pub(crate) fn forget_closed(&self) {
+        self.open.lock().retain(|_, table| table.strong_count() > 0);
+    }
+
+    /// Heap and mapped bytes of all open tables.
+    pub(crate) fn bytes(&self) -> (usize, u64) {
+        let open: Vec<_> = self.open.lock().values().filter_map(Weak::upgrade).collect();
+        open.iter()
+            .filter_map(|open| open.table.as_ref().ok())
+            .fold((0, 0), |(heap, mapped), table| (heap + table.heap_bytes(), mapped + table.mapped_bytes()))
+    }
+}
