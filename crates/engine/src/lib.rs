@@ -34,6 +34,10 @@
 //! | [`Metrics`], [`Listener`], [`VerifyReport`] | looking into it |
 #![forbid(unsafe_code)]
 
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+struct Readme;
+
 mod background;
 mod batch;
 mod checkpoint;
