@@ -86,6 +86,25 @@ impl VersionSet {
         Ok(set)
     }
 
+    /// Makes the manifest of a copy of an engine, in a directory that has its tables and logs already but no CURRENT.
+    ///
+    /// # Errors
+    /// [`ManifestError::EngineExists`]; whatever goes wrong in writing.
+    ///
+    /// # Durability
+    /// The copy is an engine, on stable storage, when this returns; if it fails, the directory is none.
+    pub fn create_from(vfs: Arc<dyn Vfs>, directory: &Path, version: &Arc<Version>) -> Result<Self, ManifestError> {
+        let current = FileKind::Current.path(directory);
+        match vfs.metadata(&current) {
+            Ok(_) => return Err(ManifestError::EngineExists(directory.to_owned())),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(ManifestError::io_at("look at", &current)(error)),
+        }
+        let mut set = Self::without_manifest(vfs, directory, Arc::clone(version), FileNo(0))?;
+        set.begin(VersionEdit::default())?;
+        Ok(set)
+    }
+
     /// Reads CURRENT and the manifest it names. Writes nothing: the first commit starts a new manifest.
     ///
     /// The end of the manifest may be torn by a crash during a commit: that edit was never acknowledged and is left out.
@@ -209,11 +228,13 @@ impl VersionSet {
     pub fn close(&mut self, mut edit: VersionEdit, last_seq: SeqNo) -> Result<Arc<Version>, ManifestError> {
         edit.clean = Some(CleanClose { last_seq, next_file: self.next_file });
         let version = self.commit(edit)?;
-        if let Some(mut writer) = self.writer.take() {
+        if let Some(writer) = self.writer.take() {
             // The marker vouches for the edit, so that damage to it is not taken for a torn end.
-            writer.append(RecordKind::Marker, &[], Reserve::Use)?;
-            writer.sync()?;
-            writer.seal()?;
+            let mark = |mut writer: Writer| {
+                writer.append(RecordKind::Marker, &[], Reserve::Use)?;
+                writer.sync()
+            };
+            mark(writer).map_err(|error| self.poisoned(error.into()))?;
         }
         Ok(version)
     }

@@ -1,0 +1,215 @@
+//! Operations that fail: what is acknowledged stays, what is not is poisoned or harmless, and `restart` heals.
+
+mod support;
+
+use esker_manifest::{ManifestError, Version, VersionEdit, VersionSet};
+use esker_vfs::{CrashPolicy, Fault, FaultVfs, MemVfs, Operation, Rule, Vfs};
+use std::sync::Arc;
+use support::{create, directory, edit, fresh, names, recover, shared};
+
+fn set_on(vfs: &Arc<FaultVfs>) -> Result<VersionSet, ManifestError> {
+    VersionSet::recover(Arc::clone(vfs) as Arc<dyn Vfs>, directory()).map(|(set, _)| set)
+}
+
+/// Whether the one rule has struck.
+fn fired(vfs: &FaultVfs) -> bool {
+    vfs.rules()[0].2 > 0
+}
+
+/// What every power cut now would leave.
+fn after_power_cuts(vfs: &MemVfs) -> Vec<Arc<Version>> {
+    let subsets = (0..6).map(CrashPolicy::Subset);
+    let policies = [CrashPolicy::SyncedOnly, CrashPolicy::All, CrashPolicy::TornLast].into_iter().chain(subsets);
+    policies.map(|policy| Arc::clone(recover(&Arc::new(vfs.crash_now(policy))).unwrap().current())).collect()
+}
+
+#[test]
+fn a_failed_sync_poisons_until_a_restart() {
+    let memory = fresh();
+    drop(create(&memory));
+    let vfs = FaultVfs::new(shared(&memory));
+    let mut set = set_on(&vfs).unwrap();
+    let before = set.commit(edit("clock 1")).unwrap();
+
+    vfs.add(Rule::new(Operation::Sync, Fault::EIO).path("*MANIFEST*").nth(1));
+    let error = set.commit(edit("clock 2")).unwrap_err();
+    assert!(error.io().is_some() && !error.is_corruption() && !error.is_no_space());
+    let syncs = vfs.count(Operation::Sync);
+    for _ in 0..2 {
+        assert_eq!(set.commit(edit("clock 3")).unwrap_err().to_string(), error.to_string());
+    }
+    assert_eq!(vfs.count(Operation::Sync), syncs, "a sync is never tried again as if it could help");
+    assert_eq!(set.current(), &before);
+    assert_eq!(set.poison().unwrap().to_string(), error.to_string());
+    assert!(set.new_file_no().is_ok(), "reserved numbers are still given out");
+
+    let healed = set.restart(edit("clock 4")).unwrap();
+    assert_eq!((healed.clock_ms, set.poison().is_none()), (4, true));
+    assert_eq!(names(&memory).len(), 2);
+    let last = set.commit(edit("clock 5")).unwrap();
+    assert!(after_power_cuts(&memory).iter().all(|version| *version == last));
+}
+
+/// A run with one commit of each kind. Stops at the first error; what had been acknowledged, and what was asked for then.
+fn run(set: &mut VersionSet) -> Result<(), (Version, ManifestError)> {
+    let step = |set: &mut VersionSet, text: &str, close: bool| {
+        let wanted = set.current().apply(&edit(text)).unwrap();
+        let done = if close { set.close(edit(text), wanted.last_seq) } else { set.commit(edit(text)) };
+        done.map(drop).map_err(|error| (wanted, error))
+    };
+    step(set, "reserve seq 9", false)?;
+    step(set, "create keyspace 1 \"a\" \"\"", false)?;
+    set.set_rewrite_bytes(100);
+    step(set, "clock 1", false)?;
+    step(set, "clock 2", true)?;
+    step(set, "clock 3", false)
+}
+
+/// Whether two versions differ in what was reserved or closed at most, which a commit may add to.
+fn same_content(a: &Version, b: &Version) -> bool {
+    let plain = |version: &Version| Version {
+        next_file: b.next_file,
+        last_seq: b.last_seq,
+        clean_close: false,
+        ..version.clone()
+    };
+    plain(a) == plain(b)
+}
+
+#[test]
+fn any_operation_may_fail_once_and_nothing_acknowledged_is_lost() {
+    let faults = [Fault::EIO, Fault::ENOSPC, Fault::SHORT, Fault::DONE, Fault::EMFILE];
+    for fault in faults {
+        let mut failures = 0;
+        for nth in 1.. {
+            let memory = fresh();
+            drop(create(&memory));
+            let vfs = FaultVfs::new(shared(&memory));
+            vfs.add(Rule::any(fault).nth(nth));
+            let mut set = match set_on(&vfs) {
+                Ok(set) => set,
+                Err(error) => {
+                    assert!(error.io().is_some() && !error.is_corruption(), "{error}");
+                    continue;
+                }
+            };
+            let outcome = run(&mut set);
+            if !fired(&vfs) {
+                assert!(outcome.is_ok() && failures > 5, "{failures} failures");
+                break;
+            }
+            let Err((wanted, error)) = outcome else { continue };
+            failures += 1;
+            assert!(error.io().is_some(), "{error}");
+            let acknowledged = Arc::clone(set.current());
+            for found in after_power_cuts(&memory) {
+                assert!(
+                    same_content(&found, &acknowledged) || same_content(&found, &wanted),
+                    "{fault:?} at {nth}: found\n{found}acknowledged\n{acknowledged}"
+                );
+            }
+            match set.poison() {
+                None => assert!(error.is_no_space(), "{fault:?} at {nth}: {error}"),
+                Some(_) => {
+                    let again = set.commit(edit("clock 8")).unwrap_err();
+                    assert_eq!(again.to_string(), error.to_string());
+                    set.restart(edit("clock 7")).unwrap();
+                }
+            }
+            let last = set.commit(edit("clock 9")).unwrap();
+            assert!(after_power_cuts(&memory).iter().all(|version| *version == last), "{fault:?} at {nth}");
+            assert_eq!(names(&memory).iter().filter(|name| name.starts_with("MANIFEST")).count(), 1);
+        }
+    }
+}
+
+#[test]
+fn a_restart_may_fail_at_any_operation_and_be_tried_again() {
+    for fault in [Fault::EIO, Fault::SHORT, Fault::DONE] {
+        for nth in 1.. {
+            let memory = fresh();
+            drop(create(&memory));
+            let vfs = FaultVfs::new(shared(&memory));
+            let mut set = set_on(&vfs).unwrap();
+            let before = set.commit(edit("clock 1")).unwrap();
+            let id = vfs.add(Rule::new(Operation::Sync, Fault::EIO));
+            set.commit(edit("clock 2")).unwrap_err();
+            vfs.remove(id);
+            vfs.add(Rule::any(fault).nth(nth));
+            let first = set.restart(edit("clock 3"));
+            if !fired(&vfs) {
+                assert!(first.is_ok() && nth > 5);
+                break;
+            }
+            if first.is_err() {
+                assert!(set.poison().is_some() && set.current() == &before);
+                assert!(set.commit(edit("clock 4")).is_err());
+                set.restart(edit("clock 3")).unwrap();
+            }
+            let last = set.commit(edit("clock 5")).unwrap();
+            assert!(after_power_cuts(&memory).iter().all(|version| *version == last), "{fault:?} at {nth}");
+        }
+    }
+}
+
+#[test]
+fn creation_may_fail_at_any_operation_and_be_tried_again() {
+    for fault in [Fault::EIO, Fault::SHORT, Fault::DONE] {
+        for nth in 1.. {
+            let memory = fresh();
+            let vfs = FaultVfs::new(shared(&memory));
+            vfs.add(Rule::any(fault).nth(nth));
+            let first = VersionSet::create(Arc::clone(&vfs) as Arc<dyn Vfs>, directory());
+            if !fired(&vfs) {
+                break;
+            }
+            match first.or_else(|_| VersionSet::create(shared(&memory), directory())) {
+                Ok(_) | Err(ManifestError::EngineExists(_)) => {}
+                Err(error) => panic!("{fault:?} at {nth}: {error}"),
+            }
+            recover(&memory).unwrap().commit(edit("clock 1")).unwrap();
+        }
+    }
+}
+
+#[test]
+fn a_full_disk_is_no_poison_and_the_manifest_it_has_is_used_up_first() {
+    let memory = fresh();
+    let mut set = create(&memory);
+    set.set_rewrite_bytes(1 << 10);
+    memory.set_space(Some(memory.used_bytes()));
+    let manifest = set.manifest_number();
+    for clock in 0..200 {
+        set.commit(VersionEdit { clock_ms: Some(clock), ..VersionEdit::default() }).unwrap();
+    }
+    assert!(set.manifest_bytes() > 4 << 10, "there was no room to rewrite it");
+    assert_eq!(names(&memory).len(), 2, "what was begun is cleared away");
+
+    let much = edit(&format!("create keyspace 1 \"a\" \"{}\"", "x".repeat(2 << 20)));
+    let before = Arc::clone(set.current());
+    let error = set.commit(much.clone()).unwrap_err();
+    assert!(error.is_no_space() && set.poison().is_none());
+    assert_eq!(set.current(), &before);
+    set.commit(edit("clock 1000")).unwrap();
+    assert_eq!(set.manifest_number(), manifest);
+
+    memory.set_space(None);
+    let last = set.commit(much).unwrap();
+    assert!(after_power_cuts(&memory).iter().all(|version| *version == last));
+}
+
+#[test]
+fn a_full_disk_at_the_first_commit_is_no_poison_either() {
+    let memory = fresh();
+    drop(create(&memory));
+    let mut set = recover(&memory).unwrap();
+    memory.set_space(Some(memory.used_bytes() + 4096));
+    for _ in 0..3 {
+        let error = set.commit(edit("clock 1")).unwrap_err();
+        assert!(error.is_no_space() && set.poison().is_none(), "{error}");
+    }
+    assert_eq!(names(&memory), ["CURRENT", "MANIFEST-000001"]);
+    memory.set_space(None);
+    let last = set.commit(edit("clock 2")).unwrap();
+    assert!(after_power_cuts(&memory).iter().all(|version| *version == last));
+}
