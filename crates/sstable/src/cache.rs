@@ -1,14 +1,13 @@
 //! [`BlockCache`]: blocks that are not read from a map in place: decompressed ones, and those read into private copies.
 
-use crate::block::Layout;
 use quick_cache::sync::Cache;
 use quick_cache::{DefaultHashBuilder, OptionsBuilder, Weighter};
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Bytes a cached block takes besides its payload: the cache's slot, the `Arc`, the layout.
-const OVERHEAD_BYTES: u64 = 256;
+/// Bytes a cached block takes besides its payload: the cache's slot, the `Arc`.
+const OVERHEAD_BYTES: u64 = 128;
 /// For sizing the cache's own tables.
 const TYPICAL_BLOCK_BYTES: u64 = 4096 + OVERHEAD_BYTES;
 
@@ -34,14 +33,13 @@ pub(crate) struct BlockKey {
 pub(crate) struct CachedBlock {
     bytes: Box<[u8]>,
     payload_len: usize,
-    pub(crate) layout: Layout,
 }
 
 impl CachedBlock {
     /// The payload is the first `payload_len` of `bytes`.
-    pub(crate) fn new(bytes: Box<[u8]>, payload_len: usize, layout: Layout) -> Self {
+    pub(crate) fn new(bytes: Box<[u8]>, payload_len: usize) -> Self {
         assert!(payload_len <= bytes.len());
-        Self { bytes, payload_len, layout }
+        Self { bytes, payload_len }
     }
 }
 
@@ -121,17 +119,9 @@ impl fmt::Debug for BlockCache {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::block::BlockBuilder;
-    use crate::hash::KeyHash;
-    use esker_format::{InternalKey, SeqNo, ValueKind};
 
     fn block(bytes: usize) -> Arc<CachedBlock> {
-        let mut builder = BlockBuilder::default();
-        builder.add(InternalKey::new(b"k", SeqNo(1), ValueKind::Put), KeyHash::of(b"k"), &vec![0; bytes]);
-        let mut payload = Vec::new();
-        builder.finish_into(&mut payload);
-        let layout = Layout::validate(&payload).unwrap();
-        Arc::new(CachedBlock::new(payload.clone().into(), payload.len(), layout))
+        Arc::new(CachedBlock::new(vec![0; bytes].into(), bytes))
     }
 
     #[test]

@@ -119,7 +119,8 @@ pub enum TableError {
 }
 
 impl TableError {
-    pub(crate) fn from_io(table: &Arc<str>, doing: &'static str, source: io::Error) -> Self {
+    /// An operating system's error at a table, told by whoever opens its file.
+    pub fn from_io(table: &Arc<str>, doing: &'static str, source: io::Error) -> Self {
         Self::Io { table: Arc::clone(table), doing, source: Arc::new(source) }
     }
 

@@ -8,9 +8,10 @@
 //! Fence i is an internal key at or behind the last key of block i and before the first one of block i+1. A search compares the heads,
 //! which lie together, and a whole fence only where heads are equal.
 
-use crate::block::{common_prefix, head_of};
+use crate::block::{common_prefix, strip_prefix};
 use crate::error::Fault;
 use crate::frame::TRAILER_BYTES;
+use crate::words::head_of;
 use esker_format::{InternalKey, Trailer};
 use std::ops::Range;
 
@@ -20,6 +21,9 @@ const COMPRESSED: u64 = 1 << 63;
 /// Bit 31 of a fence's offset.
 const HAS_TRAILER: u32 = 1 << 31;
 const TRAILER_U64_BYTES: usize = 8;
+
+/// An offset that can't be, in an index that passed its checks: it changed since.
+pub(crate) const ASTRAY: Fault = Fault::Damaged("offsets beyond the index's end");
 
 /// Where a data block is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,11 +59,11 @@ impl Index {
         let prefix_at = fence_offsets_at + 4 * (count + 1);
         let index = Self { count, offsets_at, fence_offsets_at, prefix_at, fences_at: prefix_at + prefix_len };
         if index.fences_at > payload.len() {
-            return Err(Fault::Damaged("columns beyond the index's end"));
+            return Err(ASTRAY);
         }
         let mut at = 0;
         for i in 0..count {
-            let place = index.block(payload, i)?;
+            let place = index.block(payload, i).ok_or(ASTRAY)?;
             if place.range.start != at || place.range.len() < TRAILER_BYTES {
                 return Err(Fault::Damaged("block offsets that do not ascend"));
             }
@@ -71,7 +75,7 @@ impl Index {
         }
         let mut at = index.fences_at;
         for i in 0..count {
-            let (range, has_trailer) = index.fence_range(payload, i)?;
+            let (range, has_trailer) = index.fence_range(payload, i).ok_or(ASTRAY)?;
             if range.start != at || range.end < at || (has_trailer && range.len() < TRAILER_U64_BYTES) {
                 return Err(Fault::Damaged("fence offsets that descend"));
             }
@@ -88,25 +92,20 @@ impl Index {
 
     /// Where block `i` is.
     #[inline]
-    pub(crate) fn block(&self, payload: &[u8], i: usize) -> Result<BlockPlace, Fault> {
-        let [start, end] = match self.offsets(payload).get(i..i + 2) {
-            Some(pair) => [pair[0], pair[1]].map(u64::from_le_bytes),
-            None => return Err(Fault::Damaged("columns beyond the index's end")),
-        };
+    pub(crate) fn block(&self, payload: &[u8], i: usize) -> Option<BlockPlace> {
+        let offsets = self.offsets(payload);
+        let [start, end] = [*offsets.get(i)?, *offsets.get(i + 1)?].map(u64::from_le_bytes);
         let compressed = start & COMPRESSED != 0;
         let (start, end) = ((start & !COMPRESSED) as usize, (end & !COMPRESSED) as usize);
-        if start > end {
-            return Err(Fault::Damaged("block offsets that do not ascend"));
-        }
-        Ok(BlockPlace { range: start..end, compressed })
+        (start <= end).then_some(BlockPlace { range: start..end, compressed })
     }
 
     /// The first block whose fence is at or behind `target`; `count` if `target` is behind all fences.
     #[inline]
-    pub(crate) fn find(&self, payload: &[u8], target: InternalKey<'_>) -> Result<usize, Fault> {
+    pub(crate) fn find(&self, payload: &[u8], target: InternalKey<'_>) -> Option<usize> {
         let prefix = self.prefix(payload)?;
-        let Some(rest) = target.user_key.strip_prefix(prefix) else {
-            return Ok(if target.user_key < prefix { 0 } else { self.count });
+        let Some(rest) = strip_prefix(target.user_key, prefix) else {
+            return Some(if target.user_key < prefix { 0 } else { self.count });
         };
         let head = head_of(rest);
         let heads = words(payload.get(HEADER_BYTES..self.offsets_at).unwrap_or(&[]));
@@ -115,7 +114,7 @@ impl Index {
             Some(fence) if u64::from_le_bytes(*fence) == head => {
                 self.find_among_equal(payload, heads, first, rest, target.trailer)
             }
-            _ => Ok(first),
+            _ => Some(first),
         }
     }
 
@@ -126,7 +125,7 @@ impl Index {
         first: usize,
         rest: &[u8],
         trailer: Trailer,
-    ) -> Result<usize, Fault> {
+    ) -> Option<usize> {
         let behind = first + heads[first..].partition_point(|head| *head == heads[first]);
         let (mut low, mut high) = (first, behind);
         while low < high {
@@ -139,25 +138,24 @@ impl Index {
                 high = middle;
             }
         }
-        Ok(low)
+        Some(low)
     }
 
     /// The common prefix of all fences' user keys.
     #[inline]
-    pub(crate) fn prefix<'a>(&self, payload: &'a [u8]) -> Result<&'a [u8], Fault> {
-        payload.get(self.prefix_at..self.fences_at).ok_or(Fault::Damaged("columns beyond the index's end"))
+    pub(crate) fn prefix<'a>(&self, payload: &'a [u8]) -> Option<&'a [u8]> {
+        payload.get(self.prefix_at..self.fences_at)
     }
 
     /// Fence `i`: user key behind the prefix, and trailer.
-    pub(crate) fn fence<'a>(&self, payload: &'a [u8], i: usize) -> Result<(&'a [u8], Trailer), Fault> {
-        let beyond = Fault::Damaged("fences beyond the index's end");
+    pub(crate) fn fence<'a>(&self, payload: &'a [u8], i: usize) -> Option<(&'a [u8], Trailer)> {
         let (range, has_trailer) = self.fence_range(payload, i)?;
-        let fence = payload.get(range).ok_or(beyond)?;
+        let fence = payload.get(range)?;
         if !has_trailer {
-            return Ok((fence, Trailer::MIN));
+            return Some((fence, Trailer::MIN));
         }
-        let (user_key, trailer) = fence.split_last_chunk::<TRAILER_U64_BYTES>().ok_or(beyond)?;
-        Ok((user_key, Trailer::from_bits(u64::from_le_bytes(*trailer))))
+        let (user_key, trailer) = fence.split_last_chunk::<TRAILER_U64_BYTES>()?;
+        Some((user_key, Trailer::from_bits(u64::from_le_bytes(*trailer))))
     }
 
     /// The head of fence `i`, as stored.
@@ -170,14 +168,11 @@ impl Index {
         words(payload.get(self.offsets_at..self.fence_offsets_at).unwrap_or(&[]))
     }
 
-    fn fence_range(&self, payload: &[u8], i: usize) -> Result<(Range<usize>, bool), Fault> {
-        let offsets = payload.get(self.fence_offsets_at..self.prefix_at).unwrap_or(&[]).as_chunks::<4>().0;
-        let [start, end] = match offsets.get(i..i + 2) {
-            Some(pair) => [pair[0], pair[1]].map(u32::from_le_bytes),
-            None => return Err(Fault::Damaged("columns beyond the index's end")),
-        };
+    fn fence_range(&self, payload: &[u8], i: usize) -> Option<(Range<usize>, bool)> {
+        let offsets = payload.get(self.fence_offsets_at..self.prefix_at)?.as_chunks::<4>().0;
+        let [start, end] = [*offsets.get(i)?, *offsets.get(i + 1)?].map(u32::from_le_bytes);
         let at = |offset: u32| self.fences_at + (offset & !HAS_TRAILER) as usize;
-        Ok((at(start)..at(end), start & HAS_TRAILER != 0))
+        Some((at(start)..at(end), start & HAS_TRAILER != 0))
     }
 }
 

@@ -1,7 +1,7 @@
 //! [`TableIter`]: a cursor over all versions in a table.
 
 use crate::block::{Entry, Layout};
-use crate::error::{Fault, TableError};
+use crate::error::TableError;
 use crate::table::{Block, Fill, Table};
 use esker_format::{InternalKey, Slice, Trailer};
 use esker_iterator::InternalIterator;
@@ -9,8 +9,9 @@ use esker_vfs::Map;
 use std::fmt;
 use std::sync::Arc;
 
-/// Copies of up to this many bytes are done in one move.
-const WORD: usize = 8;
+/// Keys' rests up to this length are copied in whole words, without a call.
+const SHORT_BYTES: usize = 32;
+const WORD_BYTES: usize = 8;
 
 /// A cursor over all versions in a [`Table`], by the contract of [`InternalIterator`]. Owns what it needs.
 ///
@@ -19,23 +20,19 @@ pub struct TableIter {
     table: Arc<Table>,
     map: Option<Map>,
     fill: Fill,
-    /// The block that the cursor is in, and its number, as long as `state` is `At`.
+    valid: bool,
+    error: Option<Box<TableError>>,
+    /// The block that the cursor is in, its number, and its layout.
     block: Option<Block>,
     number: usize,
+    layout: Option<Layout>,
     i: usize,
-    state: State,
-    /// The user key: the block's prefix, then the entry's rest; longer than `key_len` to leave room for whole words.
+    /// The user key: the block's prefix, then the entry's rest; longer than `key_len`, to leave room for whole words.
     key: Vec<u8>,
     key_len: usize,
     prefix_len: usize,
     trailer: Trailer,
     entry: Entry,
-}
-
-enum State {
-    At,
-    Exhausted,
-    Failed(TableError),
 }
 
 impl TableIter {
@@ -44,10 +41,12 @@ impl TableIter {
             map: table.map().cloned(),
             table,
             fill,
+            valid: false,
+            error: None,
             block: None,
             number: 0,
+            layout: None,
             i: 0,
-            state: State::Exhausted,
             key: Vec::new(),
             key_len: 0,
             prefix_len: 0,
@@ -61,98 +60,149 @@ impl TableIter {
     /// # Panics
     /// If the iterator is not valid.
     pub fn value_slice(&self) -> Slice {
-        self.table.slice(self.placed(), self.entry.value.clone())
+        assert!(self.valid, "the iterator is not valid");
+        let block = self.block.as_ref().expect("a valid iterator is in a block");
+        self.table.slice(block, self.entry.value.clone())
     }
 
-    /// The block that the cursor is in.
-    #[inline]
-    fn placed(&self) -> &Block {
-        match (&self.state, &self.block) {
-            (State::At, Some(block)) => block,
-            _ => panic!("the iterator is not valid"),
+    /// Keeps an error, so that it sticks.
+    fn keep_error(&mut self, result: Result<(), TableError>) -> Result<(), TableError> {
+        if let Err(error) = &result {
+            self.valid = false;
+            self.error = Some(Box::new(error.clone()));
         }
-    }
-
-    /// Places the cursor as `place` says; its error sticks.
-    #[inline]
-    fn place(&mut self, place: impl FnOnce(&mut Self) -> Result<State, TableError>) -> Result<(), TableError> {
-        match place(self) {
-            Ok(state) => {
-                self.state = state;
-                Ok(())
-            }
-            Err(error) => {
-                self.state = State::Failed(error.clone());
-                Err(error)
-            }
-        }
+        result
     }
 
     /// The sticking error, or a panic: the answer to a move from nowhere.
     #[cold]
     fn nowhere(&self) -> Result<(), TableError> {
-        match &self.state {
-            State::Failed(error) => Err(error.clone()),
-            _ => panic!("the iterator is not valid"),
+        match &self.error {
+            Some(error) => Err(TableError::clone(error)),
+            None => panic!("the iterator is not valid"),
         }
     }
 
-    /// Enters block `number`: its layout.
-    fn enter(&mut self, number: usize) -> Result<Layout, TableError> {
+    /// Forgets position and error.
+    fn reset(&mut self) {
+        self.valid = false;
+        self.error = None;
+    }
+
+    /// Enters block `number`: how many entries it has.
+    fn enter(&mut self, number: usize) -> Result<usize, TableError> {
         let block = self.table.block(number, self.fill)?;
-        let layout = *block.layout();
         let payload = payload(&self.map, &block);
-        let prefix = layout.prefix(payload).map_err(|fault| self.table.block_fault(number, fault))?;
+        let Some((layout, prefix)) = Layout::parse(payload).and_then(|layout| Some((layout, layout.prefix(payload)?))) else {
+            return Err(self.table.damaged(number, &block));
+        };
         self.prefix_len = prefix.len();
-        if self.key.len() < prefix.len() {
-            self.key.resize(prefix.len(), 0);
+        if self.key.len() < prefix.len() + SHORT_BYTES {
+            self.key.resize(prefix.len() + SHORT_BYTES, 0);
         }
         self.key[..prefix.len()].copy_from_slice(prefix);
         self.number = number;
+        self.layout = Some(layout);
         self.block = Some(block);
-        Ok(layout)
+        Ok(layout.count)
     }
 
     /// Stands on entry `i` of the present block.
-    #[inline]
-    fn stand(&mut self, i: usize) -> Result<State, TableError> {
-        let Some(block) = &self.block else { return Ok(State::Exhausted) };
-        match read(payload(&self.map, block), block.layout(), i, &mut self.key, self.prefix_len) {
-            Ok((entry, trailer)) => {
-                self.i = i;
-                self.key_len = self.prefix_len + entry.rest.len();
-                self.entry = entry;
-                self.trailer = trailer;
-                Ok(State::At)
-            }
-            Err(fault) => Err(self.table.block_fault(self.number, fault)),
-        }
+    #[inline(always)]
+    fn stand(&mut self, i: usize) -> Result<(), TableError> {
+        if self.try_stand(i).is_some() { Ok(()) } else { self.fall() }
     }
 
-    fn first_of(&mut self, number: usize) -> Result<State, TableError> {
-        if number >= self.table.block_count()? {
-            return Ok(State::Exhausted);
+    #[inline(always)]
+    fn try_stand(&mut self, i: usize) -> Option<()> {
+        let layout = self.layout.as_ref()?;
+        let payload = payload(&self.map, self.block.as_ref()?);
+        let entry = layout.entry(payload, i)?;
+        self.trailer = layout.trailer(payload, i)?;
+        let (from, len) = (entry.rest.start, entry.rest.len());
+        self.key_len = self.prefix_len + len;
+        let short = self.key.get_mut(self.prefix_len..).and_then(|key| key.first_chunk_mut::<SHORT_BYTES>());
+        match (short, payload.get(from..).and_then(|rest| rest.first_chunk::<SHORT_BYTES>())) {
+            (Some(key), Some(rest)) if len <= WORD_BYTES => key[..WORD_BYTES].copy_from_slice(&rest[..WORD_BYTES]),
+            (Some(key), Some(rest)) if len <= SHORT_BYTES => *key = *rest,
+            _ => copy_long(&mut self.key, self.prefix_len, payload.get(entry.rest.clone())?),
         }
-        self.enter(number)?;
-        self.stand(0)
+        self.entry = entry;
+        self.i = i;
+        self.valid = true;
+        Some(())
     }
 
-    fn last_of(&mut self, number: usize) -> Result<State, TableError> {
-        let count = self.enter(number)?.count;
+    /// The present block was checked, and has no such entry.
+    #[cold]
+    fn fall(&self) -> Result<(), TableError> {
+        let block = self.block.as_ref().expect("a position is in a block");
+        Err(self.table.damaged(self.number, block))
+    }
+
+    #[inline(never)]
+    fn first_of(&mut self, number: usize) -> Result<(), TableError> {
+        self.valid = false;
+        if number < self.table.block_count()? {
+            self.enter(number)?;
+            self.stand(0)?;
+        }
+        Ok(())
+    }
+
+    #[inline(never)]
+    fn last_of(&mut self, number: usize) -> Result<(), TableError> {
+        let count = self.enter(number)?;
         self.stand(count - 1)
     }
 
-    /// Enters the block where `target` belongs: the number of the first entry at or behind it, maybe behind the block's last. `None` if the target
-    /// is behind all blocks.
+    fn last(&mut self) -> Result<(), TableError> {
+        let blocks = self.table.block_count()?;
+        self.last_of(blocks - 1)
+    }
+
+    /// Enters the block where `target` belongs: the number of the first entry at or behind it, and how many there are, which is the former
+    /// if the entry is the next block's first. `None` if the target is behind all blocks.
     fn search(&mut self, target: InternalKey<'_>) -> Result<Option<(usize, usize)>, TableError> {
         let number = self.table.find_block(target)?;
         if number >= self.table.block_count()? {
             return Ok(None);
         }
-        let layout = self.enter(number)?;
-        let Some(block) = &self.block else { return Ok(None) };
-        let i = layout.lower_bound(payload(&self.map, block), target);
-        Ok(Some((i.map_err(|fault| self.table.block_fault(number, fault))?, layout.count)))
+        let count = self.enter(number)?;
+        let (Some(block), Some(layout)) = (&self.block, &self.layout) else { return Ok(None) };
+        match layout.lower_bound(payload(&self.map, block), target) {
+            Some(i) => Ok(Some((i, count))),
+            None => Err(self.table.damaged(number, block)),
+        }
+    }
+
+    fn seek_in_table(&mut self, target: InternalKey<'_>) -> Result<(), TableError> {
+        match self.search(target)? {
+            None => Ok(()),
+            Some((i, count)) if i < count => self.stand(i),
+            Some(_) => self.first_of(self.number + 1),
+        }
+    }
+
+    fn seek_for_prev_in_table(&mut self, target: InternalKey<'_>) -> Result<(), TableError> {
+        let Some((i, count)) = self.search(target)? else { return self.last() };
+        if i < count {
+            self.stand(i)?;
+            if self.key() == target {
+                return Ok(());
+            }
+        }
+        self.before(i)
+    }
+
+    /// Stands on the entry before entry `i` of the present block.
+    #[inline(always)]
+    fn before(&mut self, i: usize) -> Result<(), TableError> {
+        if i > 0 {
+            return self.stand(i - 1);
+        }
+        self.valid = false;
+        if self.number > 0 { self.last_of(self.number - 1) } else { Ok(()) }
     }
 }
 
@@ -161,122 +211,97 @@ impl InternalIterator for TableIter {
 
     #[inline]
     fn valid(&self) -> bool {
-        matches!(self.state, State::At)
+        self.valid
     }
 
     fn seek_to_first(&mut self) -> Result<(), TableError> {
-        self.place(|this| this.first_of(0))
+        self.reset();
+        let result = self.first_of(0);
+        self.keep_error(result)
     }
 
     fn seek_to_last(&mut self) -> Result<(), TableError> {
-        self.place(|this| {
-            let last = this.table.block_count()? - 1;
-            this.last_of(last)
-        })
+        self.reset();
+        let result = self.last();
+        self.keep_error(result)
     }
 
     fn seek(&mut self, target: InternalKey<'_>) -> Result<(), TableError> {
-        self.place(|this| match this.search(target)? {
-            None => Ok(State::Exhausted),
-            Some((i, count)) if i < count => this.stand(i),
-            Some(_) => this.first_of(this.number + 1),
-        })
+        self.reset();
+        let result = self.seek_in_table(target);
+        self.keep_error(result)
     }
 
     fn seek_for_prev(&mut self, target: InternalKey<'_>) -> Result<(), TableError> {
-        self.place(|this| {
-            let Some((i, count)) = this.search(target)? else {
-                let last = this.table.block_count()? - 1;
-                return this.last_of(last);
-            };
-            if i < count {
-                this.stand(i)?;
-                let found = InternalKey { user_key: &this.key[..this.key_len], trailer: this.trailer };
-                if found == target {
-                    return Ok(State::At);
-                }
-            }
-            match (i, this.number) {
-                (0, 0) => Ok(State::Exhausted),
-                (0, number) => this.last_of(number - 1),
-                (i, _) => this.stand(i - 1),
-            }
-        })
+        self.reset();
+        let result = self.seek_for_prev_in_table(target);
+        self.keep_error(result)
     }
 
     #[inline]
     fn next(&mut self) -> Result<(), TableError> {
-        let (State::At, Some(block)) = (&self.state, &self.block) else { return self.nowhere() };
-        let i = self.i + 1;
-        if i < block.layout().count {
-            return self.place(|this| this.stand(i));
+        if !self.valid {
+            return self.nowhere();
         }
-        self.place(|this| this.first_of(this.number + 1))
+        let i = self.i + 1;
+        let within = self.layout.as_ref().is_some_and(|layout| i < layout.count);
+        if within && self.try_stand(i).is_some() {
+            return Ok(());
+        }
+        let result = if within { self.fall() } else { self.first_of(self.number + 1) };
+        self.keep_error(result)
     }
 
     #[inline]
     fn prev(&mut self) -> Result<(), TableError> {
-        if !self.valid() {
+        if !self.valid {
             return self.nowhere();
         }
-        self.place(|this| match (this.i, this.number) {
-            (0, 0) => Ok(State::Exhausted),
-            (0, number) => this.last_of(number - 1),
-            (i, _) => this.stand(i - 1),
-        })
+        if self.i > 0 && self.try_stand(self.i - 1).is_some() {
+            return Ok(());
+        }
+        let result = if self.i > 0 { self.fall() } else { self.before(0) };
+        self.keep_error(result)
     }
 
     #[inline]
     fn key(&self) -> InternalKey<'_> {
-        assert!(self.valid(), "the iterator is not valid");
+        assert!(self.valid, "the iterator is not valid");
         InternalKey { user_key: &self.key[..self.key_len], trailer: self.trailer }
     }
 
     #[inline]
     fn value(&self) -> &[u8] {
-        &payload(&self.map, self.placed())[self.entry.value.clone()]
+        assert!(self.valid, "the iterator is not valid");
+        let block = self.block.as_ref().expect("a valid iterator is in a block");
+        &payload(&self.map, block)[self.entry.value.clone()]
     }
 }
 
-/// A block's payload. The same as [`Table::payload`], by a shorter way.
-#[inline]
+/// A block's payload: as [`Table::payload`], by a shorter way.
+#[inline(always)]
 fn payload<'a>(map: &'a Option<Map>, block: &'a Block) -> &'a [u8] {
     match (block, map) {
-        (Block::Mapped(range, _), Some(map)) => &map[range.clone()],
-        (Block::Mapped(..), None) => unreachable!("mapped blocks come from a map"),
+        (Block::Mapped(range), Some(map)) => map.get(range.clone()).unwrap_or(&[]),
         (Block::Cached(block), _) => (**block).as_ref(),
+        (Block::Mapped(_), None) => unreachable!("mapped blocks come from a map"),
     }
 }
 
-/// Reads entry `i`, and puts its user key's rest behind the prefix in `key`.
-#[inline]
-fn read(
-    payload: &[u8],
-    layout: &Layout,
-    i: usize,
-    key: &mut Vec<u8>,
-    prefix_len: usize,
-) -> Result<(Entry, Trailer), Fault> {
-    let entry = layout.entry(payload, i)?;
-    let trailer = layout.trailer(payload, i)?;
-    let (from, len) = (entry.rest.start, entry.rest.len());
-    if key.len() < prefix_len + len + WORD {
-        key.resize(prefix_len + len + WORD, 0);
-    }
-    match payload.get(from..from + WORD) {
-        Some(word) if len <= WORD => key[prefix_len..prefix_len + WORD].copy_from_slice(word),
-        _ => key[prefix_len..prefix_len + len].copy_from_slice(&payload[entry.rest.clone()]),
-    }
-    Ok((entry, trailer))
+/// Puts a rest of any length behind the prefix.
+fn copy_long(key: &mut Vec<u8>, prefix_len: usize, rest: &[u8]) {
+    key.truncate(prefix_len);
+    key.extend_from_slice(rest);
+    key.resize(key.len() + SHORT_BYTES, 0);
 }
 
 impl fmt::Debug for TableIter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let table = self.table.name();
-        match &self.state {
-            State::At => write!(f, "TableIter({table}, at {:?})", self.key()),
-            State::Exhausted => write!(f, "TableIter({table}, not placed or exhausted)"),
-            State::Failed(error) => write!(f, "TableIter({table}, failed: {error})"),
+        match &self.error {
+            Some(error) => write!(f, "TableIter({table}, failed: {error})"),
+            None if self.valid => write!(f, "TableIter({table}, at {:?})", self.key()),
+            None => write!(f, "TableIter({table}, not placed, or exhausted)"),
         }
     }
 }

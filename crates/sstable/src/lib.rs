@@ -51,6 +51,7 @@ mod iter;
 mod properties;
 mod table;
 mod verify;
+mod words;
 
 pub use builder::{Builder, BuilderOptions, Built};
 pub use cache::BlockCache;

@@ -5,14 +5,14 @@
 //!   load if it goes into the cache. A block that failed is checked again each time: no failure is remembered as success.
 //! - With [`Verify::Always`], and with [`ReadMode::Pread`], bytes come from private copies; none from a map.
 
-use crate::block::Layout;
+use crate::block::{Layout, diagnose};
 use crate::cache::{BlockCache, BlockKey, CachedBlock};
-use crate::error::{Fault, TableError};
+use crate::error::TableError;
 use crate::filter;
 use crate::footer::{FOOTER_BYTES, Footer};
 use crate::frame::{BlockKind, Codec, Place, TRAILER_BYTES, decompress};
 use crate::hash::KeyHash;
-use crate::index::{BlockPlace, Index};
+use crate::index::{ASTRAY, BlockPlace, Index};
 use crate::iter::TableIter;
 use crate::properties::Properties;
 use esker_format::{FileId, InternalKey, SeqNo, Slice, Trailer};
@@ -113,18 +113,9 @@ impl Region {
 #[derive(Debug, Clone)]
 pub(crate) enum Block {
     /// The payload, in the map.
-    Mapped(Range<usize>, Layout),
+    Mapped(Range<usize>),
+    /// A copy.
     Cached(Arc<CachedBlock>),
-}
-
-impl Block {
-    #[inline]
-    pub(crate) fn layout(&self) -> &Layout {
-        match self {
-            Self::Mapped(_, layout) => layout,
-            Self::Cached(block) => &block.layout,
-        }
-    }
 }
 
 /// Whether a block that had to be loaded is kept in the cache.
@@ -266,16 +257,20 @@ impl Table {
             return Ok(None);
         }
         let block = self.block(number, Fill::Cache)?;
-        let (payload, layout) = (self.payload(&block), block.layout());
+        let payload = self.payload(&block);
         let read = || {
-            let Some(i) = layout.find(payload, target, hash.fingerprint())? else {
-                return Ok(None);
-            };
-            Ok(Some((layout.trailer(payload, i)?, layout.entry(payload, i)?.value)))
+            let layout = Layout::parse(payload)?;
+            let i = layout.find(payload, target, hash.fingerprint())?;
+            if i == layout.count {
+                return Some(None);
+            }
+            Some(Some((layout.trailer(payload, i)?, layout.entry(payload, i)?.value)))
         };
-        Ok(read()
-            .map_err(|fault| self.block_fault(number, fault))?
-            .map(|(trailer, value)| (trailer, self.slice(&block, value))))
+        match read() {
+            Some(Some((trailer, value))) => Ok(Some((trailer, self.slice(&block, value)))),
+            Some(None) => Ok(None),
+            None => Err(self.damaged(number, &block)),
+        }
     }
 
     /// A cursor over all versions in the table. Not placed yet.
@@ -300,7 +295,7 @@ impl Table {
     #[inline]
     pub(crate) fn payload<'a>(&'a self, block: &'a Block) -> &'a [u8] {
         match (block, &self.bytes) {
-            (Block::Mapped(range, _), Bytes::Map(map)) => map.get(range.clone()).unwrap_or(&[]),
+            (Block::Mapped(range), Bytes::Map(map)) => map.get(range.clone()).unwrap_or(&[]),
             (Block::Cached(block), _) => (**block).as_ref(),
             (Block::Mapped(..), Bytes::File(_)) => unreachable!("mapped blocks come from a map"),
         }
@@ -310,7 +305,7 @@ impl Table {
     #[inline]
     pub(crate) fn slice(&self, block: &Block, range: Range<usize>) -> Slice {
         match (block, &self.bytes) {
-            (Block::Mapped(payload, _), Bytes::Map(map)) => {
+            (Block::Mapped(payload), Bytes::Map(map)) => {
                 Slice::pinned(map, payload.start + range.start..payload.start + range.end)
             }
             (Block::Cached(block), _) => Slice::pinned(block, range),
@@ -327,15 +322,14 @@ impl Table {
     #[inline]
     pub(crate) fn find_block(&self, target: InternalKey<'_>) -> Result<usize, TableError> {
         let (index, payload) = self.index()?;
-        index.find(payload, target).map_err(|fault| self.place(BlockKind::Index, self.footer.index.offset).fault(fault))
+        index.find(payload, target).ok_or_else(|| self.astray())
     }
 
     /// Data block `number`, checked.
     #[inline]
     pub(crate) fn block(&self, number: usize, fill: Fill) -> Result<Block, TableError> {
         let (index, payload) = self.index()?;
-        let fault = |fault| self.place(BlockKind::Index, self.footer.index.offset).fault(fault);
-        let at = index.block(payload, number).map_err(fault)?;
+        let at = index.block(payload, number).ok_or_else(|| self.astray())?;
         match &self.bytes {
             Bytes::Map(map) if !at.compressed => self.mapped_block(map, number, at.range),
             _ => self.cached_block(number, &at, fill),
@@ -344,27 +338,22 @@ impl Table {
 
     #[inline]
     fn mapped_block(&self, map: &Map, number: usize, range: Range<usize>) -> Result<Block, TableError> {
-        let payload = range.start..range.end.saturating_sub(TRAILER_BYTES);
-        let (Some(bytes), Some(bits)) = (map.get(payload.clone()), self.checked.get(number / 64)) else {
-            return Err(self.block_fault(number, Fault::Damaged("beyond the file's end")));
-        };
         let bit = 1 << (number % 64);
+        let bits = self.checked.get(number / 64).ok_or_else(|| self.astray())?;
         // Relaxed: the bit publishes no other memory; the map's bytes were there before it.
-        let layout = if bits.load(Ordering::Relaxed) & bit != 0 {
-            Layout::parse(bytes)
-        } else {
-            let place = self.place(BlockKind::Data, range.start as u64);
-            let bytes = place.check_uncompressed(map.get(range).unwrap_or(&[]))?;
-            let layout = Layout::validate(bytes);
-            if layout.is_ok() {
-                bits.fetch_or(bit, Ordering::Relaxed);
-            }
-            layout
-        };
-        match layout {
-            Ok(layout) => Ok(Block::Mapped(payload, layout)),
-            Err(fault) => Err(self.block_fault(number, fault)),
+        if bits.load(Ordering::Relaxed) & bit == 0 {
+            self.check_mapped_block(map, range.clone())?;
+            bits.fetch_or(bit, Ordering::Relaxed);
         }
+        Ok(Block::Mapped(range.start..range.end.saturating_sub(TRAILER_BYTES)))
+    }
+
+    #[cold]
+    fn check_mapped_block(&self, map: &Map, range: Range<usize>) -> Result<(), TableError> {
+        let place = self.place(BlockKind::Data, range.start as u64);
+        let payload = place.check_uncompressed(map.get(range).unwrap_or(&[]))?;
+        Layout::validate(payload).map_err(|fault| place.fault(fault))?;
+        Ok(())
     }
 
     fn cached_block(&self, number: usize, at: &BlockPlace, fill: Fill) -> Result<Block, TableError> {
@@ -397,20 +386,24 @@ impl Table {
             Region::Map(..) => (stored.into(), stored_len),
             Region::Heap(bytes) => (bytes, stored_len),
         };
-        let layout = Layout::validate(&bytes[..len]).map_err(|fault| place.fault(fault))?;
-        Ok(Arc::new(CachedBlock::new(bytes, len, layout)))
+        Layout::validate(&bytes[..len]).map_err(|fault| place.fault(fault))?;
+        Ok(Arc::new(CachedBlock::new(bytes, len)))
     }
 
-    /// An error about data block `number`.
+    /// The error about data block `number`, which was checked and makes no sense now.
     #[cold]
-    pub(crate) fn block_fault(&self, number: usize, fault: Fault) -> TableError {
-        match self.index() {
-            Ok((index, payload)) => {
-                let start = index.block(payload, number).map_or(0, |at| at.range.start);
-                self.place(BlockKind::Data, start as u64).fault(fault)
-            }
+    pub(crate) fn damaged(&self, number: usize, block: &Block) -> TableError {
+        let place = self.index().map(|(index, payload)| index.block(payload, number).map_or(0, |at| at.range.start));
+        match place {
+            Ok(offset) => self.place(BlockKind::Data, offset as u64).fault(diagnose(self.payload(block))),
             Err(error) => error,
         }
+    }
+
+    /// The error about an index that was checked and makes no sense now.
+    #[cold]
+    fn astray(&self) -> TableError {
+        self.place(BlockKind::Index, self.footer.index.offset).fault(ASTRAY)
     }
 
     /// The index, checked, and its payload.

@@ -1,12 +1,14 @@
 //! [`Table::verify`]: does every byte of a table say what the others say?
 
-use crate::block::{Layout, head_of};
+use crate::block::{Layout, diagnose};
 use crate::error::{Fault, TableError};
 use crate::filter;
 use crate::frame::BlockKind;
 use crate::hash::KeyHash;
+use crate::index::ASTRAY;
 use crate::properties::Properties;
 use crate::table::{Region, Table};
+use crate::words::head_of;
 use esker_format::{InternalKey, InternalKeyBuf, SeqNo, Trailer, ValueKind};
 
 /// What [`Table::verify`] has looked at.
@@ -43,7 +45,7 @@ impl Table {
         let (index, region) = self.read_index()?;
         let filter = self.read_filter()?;
         let at_index = self.place(BlockKind::Index, self.footer().index.offset);
-        let prefix = index.prefix(region.bytes()).map_err(|fault| at_index.fault(fault))?;
+        let prefix = index.prefix(region.bytes()).ok_or_else(|| at_index.fault(ASTRAY))?;
         let mut walk = Walk {
             properties: Properties { smallest_seq: SeqNo::MAX, ..Properties::unset() },
             user_key: Vec::new(),
@@ -51,12 +53,12 @@ impl Table {
             fence: None,
         };
         for number in 0..index.count() {
-            let at = index.block(region.bytes(), number).map_err(|fault| at_index.fault(fault))?;
+            let at = index.block(region.bytes(), number).ok_or_else(|| at_index.fault(ASTRAY))?;
             let here = self.place(BlockKind::Data, at.range.start as u64);
             let block = self.load_block(&at)?;
             let filter = filter.as_ref().map(Region::bytes);
-            walk.block((*block).as_ref(), &block.layout, filter).map_err(|fault| here.fault(fault))?;
-            let (rest, trailer) = index.fence(region.bytes(), number).map_err(|fault| at_index.fault(fault))?;
+            walk.block((*block).as_ref(), filter).map_err(|fault| here.fault(fault))?;
+            let (rest, trailer) = index.fence(region.bytes(), number).ok_or_else(|| at_index.fault(ASTRAY))?;
             let fence = InternalKey { user_key: &[prefix, rest].concat(), trailer }.to_buf();
             if fence.as_ref() < walk.last() || index.head(region.bytes(), number) != Some(head_of(rest)) {
                 return Err(at_index.damaged("a fence before its block's last key, or with another head"));
@@ -92,14 +94,16 @@ impl Walk {
     }
 
     /// Goes over the entries of the next block.
-    fn block(&mut self, payload: &[u8], layout: &Layout, filter: Option<&[u8]>) -> Result<(), Fault> {
-        let mut user_key = layout.prefix(payload)?.to_vec();
+    fn block(&mut self, payload: &[u8], filter: Option<&[u8]>) -> Result<(), Fault> {
+        let changed = || diagnose(payload);
+        let layout = Layout::validate(payload)?;
+        let mut user_key = layout.prefix(payload).ok_or_else(changed)?.to_vec();
         let prefix_len = user_key.len();
         for i in 0..layout.count {
-            let entry = layout.entry(payload, i)?;
+            let entry = layout.entry(payload, i).ok_or_else(changed)?;
             user_key.truncate(prefix_len);
             user_key.extend_from_slice(&payload[entry.rest]);
-            let key = InternalKey { user_key: &user_key, trailer: layout.trailer(payload, i)? };
+            let key = InternalKey { user_key: &user_key, trailer: layout.trailer(payload, i).ok_or_else(changed)? };
             let is_first = self.properties.entries == 0;
             if !is_first && self.last() >= key {
                 return Err(Fault::Damaged("entries out of order"));
