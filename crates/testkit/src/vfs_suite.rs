@@ -15,7 +15,7 @@ use esker_vfs::{LockMode, Vfs, read_file, replace_file};
 /// # Panics
 /// Where the file system does something else than it should.
 pub fn run(make: impl Fn() -> (Arc<dyn Vfs>, PathBuf)) {
-    let parts: [fn(&Arc<dyn Vfs>, &Path); 17] = [
+    let parts: [Part; 18] = [
         a_file_reads_as_it_was_appended,
         a_new_file_never_replaces_one,
         what_is_not_there_is_not_found,
@@ -33,14 +33,15 @@ pub fn run(make: impl Fn() -> (Arc<dyn Vfs>, PathBuf)) {
         a_sync_may_run_beside_appends,
         a_map_is_the_whole_file,
         a_replaced_file_is_whole,
+        time_space_and_chance,
     ];
     for part in parts {
         let (vfs, directory) = make();
-        part(&vfs, &directory);
+        part(&*vfs, &directory);
     }
-    let (vfs, directory) = make();
-    time_space_and_chance(&*vfs, &directory);
 }
+
+type Part = fn(&dyn Vfs, &Path);
 
 fn write(vfs: &dyn Vfs, path: &Path, bytes: &[u8]) {
     vfs.create_new(path).unwrap().append(bytes).unwrap();
@@ -55,7 +56,7 @@ fn fails<T>(result: io::Result<T>, kind: ErrorKind) {
     assert_eq!(result.err().map(|error| error.kind()), Some(kind));
 }
 
-fn a_file_reads_as_it_was_appended(vfs: &Arc<dyn Vfs>, directory: &Path) {
+fn a_file_reads_as_it_was_appended(vfs: &dyn Vfs, directory: &Path) {
     let path = directory.join("file");
     let mut writer = vfs.create_new(&path).unwrap();
     let reader = vfs.open_read(&path).unwrap();
@@ -69,7 +70,7 @@ fn a_file_reads_as_it_was_appended(vfs: &Arc<dyn Vfs>, directory: &Path) {
         // Seen at once by those who have it open.
         assert_eq!((writer.position(), reader.len_bytes().unwrap()), (model.len() as u64, model.len() as u64));
     }
-    assert_eq!(read(&**vfs, &path), model);
+    assert_eq!(read(vfs, &path), model);
     assert_eq!(vfs.metadata(&path).unwrap().len_bytes, model.len() as u64);
     assert!(!vfs.metadata(&path).unwrap().is_dir);
 
@@ -81,18 +82,18 @@ fn a_file_reads_as_it_was_appended(vfs: &Arc<dyn Vfs>, directory: &Path) {
     fails(reader.read_exact_at(&mut buffer, model.len() as u64 - 4999), UnexpectedEof);
     fails(reader.read_exact_at(&mut buffer, 1 << 40), UnexpectedEof);
     reader.read_exact_at(&mut [], model.len() as u64).unwrap();
-    fails(read_file(&**vfs, &path, model.len() as u64 - 1), ErrorKind::FileTooLarge);
+    fails(read_file(vfs, &path, model.len() as u64 - 1), ErrorKind::FileTooLarge);
 }
 
-fn a_new_file_never_replaces_one(vfs: &Arc<dyn Vfs>, directory: &Path) {
+fn a_new_file_never_replaces_one(vfs: &dyn Vfs, directory: &Path) {
     let path = directory.join("file");
-    write(&**vfs, &path, b"old");
+    write(vfs, &path, b"old");
     fails(vfs.create_new(&path), AlreadyExists);
     fails(vfs.create_new(directory), AlreadyExists);
-    assert_eq!(read(&**vfs, &path), b"old");
+    assert_eq!(read(vfs, &path), b"old");
 }
 
-fn what_is_not_there_is_not_found(vfs: &Arc<dyn Vfs>, directory: &Path) {
+fn what_is_not_there_is_not_found(vfs: &dyn Vfs, directory: &Path) {
     let (path, other) = (directory.join("none"), directory.join("other"));
     for place in [&path, &path.join("below")] {
         fails(vfs.open_read(place), NotFound);
@@ -108,15 +109,15 @@ fn what_is_not_there_is_not_found(vfs: &Arc<dyn Vfs>, directory: &Path) {
     }
     fails(vfs.create_new(&path.join("below")), NotFound);
     fails(vfs.lock(&path.join("below"), LockMode::Exclusive), NotFound);
-    write(&**vfs, &other, b"");
+    write(vfs, &other, b"");
     fails(vfs.rename(&other, &path.join("below")), NotFound);
     fails(vfs.hard_link(&other, &path.join("below")), NotFound);
     assert_eq!(vfs.list(directory).unwrap(), ["other"]);
 }
 
-fn a_directory_is_not_a_file_nor_a_file_a_directory(vfs: &Arc<dyn Vfs>, directory: &Path) {
+fn a_directory_is_not_a_file_nor_a_file_a_directory(vfs: &dyn Vfs, directory: &Path) {
     let (file, sub) = (directory.join("file"), directory.join("sub"));
-    write(&**vfs, &file, b"file");
+    write(vfs, &file, b"file");
     vfs.create_dir_all(&sub).unwrap();
 
     fails(vfs.open_read(&sub), IsADirectory);
@@ -133,34 +134,34 @@ fn a_directory_is_not_a_file_nor_a_file_a_directory(vfs: &Arc<dyn Vfs>, director
     assert!(vfs.hard_link(&sub, &directory.join("link")).is_err());
 
     assert_eq!(vfs.list(directory).unwrap(), ["file", "sub"]);
-    assert_eq!(read(&**vfs, &file), b"file");
+    assert_eq!(read(vfs, &file), b"file");
 }
 
-fn a_rename_replaces(vfs: &Arc<dyn Vfs>, directory: &Path) {
+fn a_rename_replaces(vfs: &dyn Vfs, directory: &Path) {
     let (from, to) = (directory.join("from"), directory.join("to"));
-    write(&**vfs, &from, b"new");
-    write(&**vfs, &to, b"old");
+    write(vfs, &from, b"new");
+    write(vfs, &to, b"old");
     let old = vfs.open_read(&to).unwrap();
     vfs.rename(&from, &to).unwrap();
     assert_eq!(vfs.list(directory).unwrap(), ["to"]);
-    assert_eq!(read(&**vfs, &to), b"new");
+    assert_eq!(read(vfs, &to), b"new");
     let mut buffer = [0; 3];
     old.read_exact_at(&mut buffer, 0).unwrap();
     assert_eq!(&buffer, b"old");
 
     vfs.rename(&to, &to).unwrap();
     vfs.rename(&to, &from).unwrap();
-    assert_eq!((vfs.list(directory).unwrap(), read(&**vfs, &from)), (vec!["from".to_owned()], b"new".to_vec()));
+    assert_eq!((vfs.list(directory).unwrap(), read(vfs, &from)), (vec!["from".to_owned()], b"new".to_vec()));
 }
 
-fn a_renamed_directory_takes_its_files_along(vfs: &Arc<dyn Vfs>, directory: &Path) {
+fn a_renamed_directory_takes_its_files_along(vfs: &dyn Vfs, directory: &Path) {
     let (from, to) = (directory.join("from"), directory.join("to"));
     vfs.create_dir_all(&from).unwrap();
     vfs.create_dir_all(&to).unwrap();
-    write(&**vfs, &from.join("file"), b"file");
+    write(vfs, &from.join("file"), b"file");
     vfs.rename(&from, &to).unwrap();
     assert_eq!(vfs.list(directory).unwrap(), ["to"]);
-    assert_eq!(read(&**vfs, &to.join("file")), b"file");
+    assert_eq!(read(vfs, &to.join("file")), b"file");
 
     vfs.create_dir_all(&from).unwrap();
     fails(vfs.rename(&from, &to), DirectoryNotEmpty);
@@ -168,23 +169,23 @@ fn a_renamed_directory_takes_its_files_along(vfs: &Arc<dyn Vfs>, directory: &Pat
     assert_eq!(vfs.list(directory).unwrap(), ["from", "to"]);
 }
 
-fn a_link_is_another_name(vfs: &Arc<dyn Vfs>, directory: &Path) {
+fn a_link_is_another_name(vfs: &dyn Vfs, directory: &Path) {
     let (one, two) = (directory.join("one"), directory.join("two"));
     let mut file = vfs.create_new(&one).unwrap();
     file.append(b"a").unwrap();
     vfs.hard_link(&one, &two).unwrap();
     fails(vfs.hard_link(&one, &two), AlreadyExists);
     file.append(b"b").unwrap();
-    assert_eq!((read(&**vfs, &one), read(&**vfs, &two)), (b"ab".to_vec(), b"ab".to_vec()));
+    assert_eq!((read(vfs, &one), read(vfs, &two)), (b"ab".to_vec(), b"ab".to_vec()));
     // Two names of one file: a rename does nothing.
     vfs.rename(&one, &two).unwrap();
     assert_eq!(vfs.list(directory).unwrap(), ["one", "two"]);
     vfs.remove_file(&one).unwrap();
     assert_eq!(vfs.list(directory).unwrap(), ["two"]);
-    assert_eq!(read(&**vfs, &two), b"ab");
+    assert_eq!(read(vfs, &two), b"ab");
 }
 
-fn an_open_file_outlives_its_name(vfs: &Arc<dyn Vfs>, directory: &Path) {
+fn an_open_file_outlives_its_name(vfs: &dyn Vfs, directory: &Path) {
     let path = directory.join("file");
     let mut writer = vfs.create_new(&path).unwrap();
     writer.append(b"first").unwrap();
@@ -192,24 +193,24 @@ fn an_open_file_outlives_its_name(vfs: &Arc<dyn Vfs>, directory: &Path) {
     vfs.remove_file(&path).unwrap();
     vfs.sync_dir(directory).unwrap();
     fails(vfs.metadata(&path), NotFound);
-    write(&**vfs, &path, b"another");
+    write(vfs, &path, b"another");
 
     writer.append(b" second").unwrap();
     writer.sync().unwrap();
     let mut buffer = [0; 12];
     reader.read_exact_at(&mut buffer, 0).unwrap();
     assert_eq!((&buffer, reader.len_bytes().unwrap()), (b"first second", 12));
-    assert_eq!(read(&**vfs, &path), b"another");
+    assert_eq!(read(vfs, &path), b"another");
 }
 
-fn directories_are_made_listed_and_removed(vfs: &Arc<dyn Vfs>, directory: &Path) {
+fn directories_are_made_listed_and_removed(vfs: &dyn Vfs, directory: &Path) {
     let deep = directory.join("a/b/c");
     vfs.create_dir_all(&deep).unwrap();
     vfs.create_dir_all(&deep).unwrap();
     vfs.create_dir_all(directory).unwrap();
     assert!(vfs.metadata(&deep).unwrap().is_dir);
     for name in ["z", "é", "B", "10", "9"] {
-        write(&**vfs, &deep.join(name), b"");
+        write(vfs, &deep.join(name), b"");
     }
     assert_eq!(vfs.list(&deep).unwrap(), ["10", "9", "B", "z", "é"]);
     assert_eq!(vfs.list(directory).unwrap(), ["a"]);
@@ -224,7 +225,7 @@ fn directories_are_made_listed_and_removed(vfs: &Arc<dyn Vfs>, directory: &Path)
     assert_eq!(vfs.list(&directory.join("a/b")).unwrap(), Vec::<String>::new());
 }
 
-fn an_exclusive_lock_is_alone(vfs: &Arc<dyn Vfs>, directory: &Path) {
+fn an_exclusive_lock_is_alone(vfs: &dyn Vfs, directory: &Path) {
     let path = directory.join("LOCK");
     let lock = vfs.lock(&path, LockMode::Exclusive).unwrap();
     assert_eq!(vfs.list(directory).unwrap(), ["LOCK"]);
@@ -258,7 +259,7 @@ fn an_exclusive_lock_is_alone(vfs: &Arc<dyn Vfs>, directory: &Path) {
     assert_eq!(held, 1);
 }
 
-fn shared_locks_stand_side_by_side(vfs: &Arc<dyn Vfs>, directory: &Path) {
+fn shared_locks_stand_side_by_side(vfs: &dyn Vfs, directory: &Path) {
     let path = directory.join("LOCK");
     fails(vfs.lock(&path, LockMode::Shared), NotFound);
     assert_eq!(vfs.list(directory).unwrap(), Vec::<String>::new(), "a shared lock makes no file");
@@ -274,7 +275,7 @@ fn shared_locks_stand_side_by_side(vfs: &Arc<dyn Vfs>, directory: &Path) {
 }
 
 /// Once, removing the lock file let a second process in beside the first.
-fn a_lock_holds_though_its_file_is_removed(vfs: &Arc<dyn Vfs>, directory: &Path) {
+fn a_lock_holds_though_its_file_is_removed(vfs: &dyn Vfs, directory: &Path) {
     let path = directory.join("LOCK");
     let lock = vfs.lock(&path, LockMode::Exclusive).unwrap();
     vfs.remove_file(&path).unwrap();
@@ -283,7 +284,7 @@ fn a_lock_holds_though_its_file_is_removed(vfs: &Arc<dyn Vfs>, directory: &Path)
     drop(vfs.lock(&path, LockMode::Exclusive).unwrap());
 }
 
-fn preallocated_bytes_read_as_zeros_until_trimmed(vfs: &Arc<dyn Vfs>, directory: &Path) {
+fn preallocated_bytes_read_as_zeros_until_trimmed(vfs: &dyn Vfs, directory: &Path) {
     let path = directory.join("file");
     let mut file = vfs.create_new(&path).unwrap();
     file.preallocate(100_000).unwrap();
@@ -291,40 +292,40 @@ fn preallocated_bytes_read_as_zeros_until_trimmed(vfs: &Arc<dyn Vfs>, directory:
     file.append(b"bytes").unwrap();
     file.preallocate(10).unwrap();
     file.sync().unwrap();
-    let bytes = read(&**vfs, &path);
+    let bytes = read(vfs, &path);
     assert!([5, 100_000].contains(&bytes.len()), "the file has {} bytes", bytes.len());
     assert!(bytes.starts_with(b"bytes") && bytes[5..].iter().all(|&byte| byte == 0));
 
     file.trim().unwrap();
-    assert_eq!(read(&**vfs, &path), b"bytes");
+    assert_eq!(read(vfs, &path), b"bytes");
     file.append(b" and more").unwrap();
     file.trim().unwrap();
     file.preallocate(1000).unwrap();
     file.preallocate(2000).unwrap();
     file.append(&[7; 3000]).unwrap();
-    let bytes = read(&**vfs, &path);
+    let bytes = read(vfs, &path);
     assert_eq!((bytes.len(), bytes.starts_with(b"bytes and more\x07")), (3014, true));
 
     // More than any medium has: refused, and nothing has changed.
     assert!(file.preallocate(1 << 60).is_err());
-    assert_eq!((file.position(), read(&**vfs, &path).len()), (3014, 3014));
+    assert_eq!((file.position(), read(vfs, &path).len()), (3014, 3014));
     file.append(b"!").unwrap();
-    assert_eq!(read(&**vfs, &path).len(), 3015);
+    assert_eq!(read(vfs, &path).len(), 3015);
 }
 
-fn a_torn_append_is_written_over(vfs: &Arc<dyn Vfs>, directory: &Path) {
+fn a_torn_append_is_written_over(vfs: &dyn Vfs, directory: &Path) {
     let path = directory.join("file");
     let mut file = vfs.create_new(&path).unwrap();
     file.append(b"one ").unwrap();
     file.append_torn(b"torn, and rather long").unwrap();
     assert_eq!(file.position(), 4);
     file.append(b"two").unwrap();
-    assert!(read(&**vfs, &path).starts_with(b"one two"));
+    assert!(read(vfs, &path).starts_with(b"one two"));
     file.trim().unwrap();
-    assert_eq!(read(&**vfs, &path), b"one two");
+    assert_eq!(read(vfs, &path), b"one two");
 }
 
-fn a_sync_may_run_beside_appends(vfs: &Arc<dyn Vfs>, directory: &Path) {
+fn a_sync_may_run_beside_appends(vfs: &dyn Vfs, directory: &Path) {
     let path = directory.join("file");
     let mut file = vfs.create_new(&path).unwrap();
     let syncer = file.syncer();
@@ -336,15 +337,15 @@ fn a_sync_may_run_beside_appends(vfs: &Arc<dyn Vfs>, directory: &Path) {
     });
     drop(file);
     syncer.sync().unwrap();
-    let bytes = read(&**vfs, &path);
+    let bytes = read(vfs, &path);
     assert_eq!(bytes.len(), 10_000);
     assert!(bytes.chunks(100).enumerate().all(|(i, chunk)| chunk == [i as u8; 100]));
 }
 
-fn a_map_is_the_whole_file(vfs: &Arc<dyn Vfs>, directory: &Path) {
+fn a_map_is_the_whole_file(vfs: &dyn Vfs, directory: &Path) {
     let path = directory.join("file");
     let bytes: Vec<u8> = (0..100_000u32).map(|i| (i / 3) as u8).collect();
-    write(&**vfs, &path, &bytes);
+    write(vfs, &path, &bytes);
     let map = match vfs.open_read(&path).unwrap().map() {
         Err(error) if error.kind() == Unsupported => return,
         map => map.unwrap(),
@@ -354,21 +355,21 @@ fn a_map_is_the_whole_file(vfs: &Arc<dyn Vfs>, directory: &Path) {
     drop(map);
     assert_eq!(*copy, *bytes);
 
-    write(&**vfs, &path, b"");
+    write(vfs, &path, b"");
     assert_eq!(*vfs.open_read(&path).unwrap().map().unwrap(), []);
 }
 
-fn a_replaced_file_is_whole(vfs: &Arc<dyn Vfs>, directory: &Path) {
+fn a_replaced_file_is_whole(vfs: &dyn Vfs, directory: &Path) {
     let path = directory.join("file");
     for bytes in [&b"first"[..], b"", b"and a longer one"] {
-        replace_file(&**vfs, &path, bytes).unwrap();
-        assert_eq!(read(&**vfs, &path), bytes);
+        replace_file(vfs, &path, bytes).unwrap();
+        assert_eq!(read(vfs, &path), bytes);
         assert_eq!(vfs.list(directory).unwrap(), ["file"]);
     }
     // What an earlier attempt has left is in nobody's way.
-    write(&**vfs, &directory.join("file.tmp"), b"left over");
-    replace_file(&**vfs, &path, b"new").unwrap();
-    assert_eq!((read(&**vfs, &path), vfs.list(directory).unwrap()), (b"new".to_vec(), vec!["file".to_owned()]));
+    write(vfs, &directory.join("file.tmp"), b"left over");
+    replace_file(vfs, &path, b"new").unwrap();
+    assert_eq!((read(vfs, &path), vfs.list(directory).unwrap()), (b"new".to_vec(), vec!["file".to_owned()]));
 }
 
 fn time_space_and_chance(vfs: &dyn Vfs, directory: &Path) {

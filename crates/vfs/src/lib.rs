@@ -8,6 +8,27 @@
 //!   storage only after [`WritableFile::sync`] returned `Ok`.
 //! - A file that was created, renamed, linked or removed is so on stable storage only after [`Vfs::sync_dir`] of its directory.
 //! - After a failed sync nothing is known about the bytes written since the last good one, whatever a later sync says.
+//!
+//! # Example
+//! A test crashes what it tests after every operation, and looks at what is left:
+//! ```
+//! use esker_vfs::{CrashPolicy, MemVfs, Vfs, read_file, replace_file};
+//! use std::path::Path;
+//!
+//! let vfs = MemVfs::new();
+//! let path = Path::new("/CURRENT");
+//! replace_file(&*vfs, path, b"old")?;
+//! let before = vfs.operations();
+//! replace_file(&*vfs, path, b"new")?;
+//! for operations in before..=vfs.operations() {
+//!     for seed in 0..16 {
+//!         let after = vfs.crash_image(operations, CrashPolicy::Subset(seed));
+//!         let left = read_file(&after, path, 3)?;
+//!         assert!(left == b"old" || left == b"new");
+//!     }
+//! }
+//! # Ok::<(), std::io::Error>(())
+//! ```
 #![deny(unsafe_code)]
 
 #[cfg(windows)]
@@ -182,7 +203,7 @@ pub trait ReadableFile: Debug + Send + Sync {
     /// `UnexpectedEof` if the file ends before the buffer is full.
     fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()>;
 
-    /// Maps the whole file, which must not change any more.
+    /// Maps the whole file, which must not change any more: not by us, nor by anybody else while the map lives.
     ///
     /// # Errors
     /// `Unsupported` where there are no maps: use [`ReadableFile::read_exact_at`]. An empty file maps to no bytes.
@@ -228,3 +249,8 @@ fn directory_of(path: &Path) -> &Path {
 fn or_here(path: &Path) -> &Path {
     if path.as_os_str().is_empty() { Path::new(".") } else { path }
 }
+
+/// Its example is tested.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

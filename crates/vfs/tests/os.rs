@@ -168,7 +168,7 @@ impl World {
             Step::MakeDir(path) => vfs.create_dir_all(&self.at(*path)).map(|()| String::new()),
             Step::Look(path) => vfs
                 .metadata(&self.at(*path))
-                .and_then(|found| Ok(format!("{found:?} {:?}", found.is_dir.then(|| vfs.list(&self.at(*path)))))),
+                .map(|found| format!("{found:?} {:?}", found.is_dir.then(|| vfs.list(&self.at(*path))))),
         };
         result.unwrap_or_else(|error| error.kind().to_string())
     }
