@@ -181,6 +181,7 @@ impl<I: InternalIterator> VisibleIterator<I> {
     /// # Panics
     /// If the iterator is not valid and has no error to return.
     #[inline]
+    #[expect(clippy::should_implement_trait, reason = "the cursor's word; it lends, so it is no `Iterator`")]
     pub fn next(&mut self) -> Result<(), I::Error> {
         let left = match self.place {
             Place::Inner => {

@@ -21,8 +21,9 @@
 //! assert_eq!(iter.value(), b"new", "the newest version comes first");
 //! # Ok::<(), std::convert::Infallible>(())
 //! ```
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
+mod arena;
 mod iter;
 mod record;
 mod skiplist;
@@ -78,11 +79,7 @@ impl MemTable {
 
     /// The newest version of `user_key` at or below `seq`, with its value.
     pub fn get(&self, user_key: &[u8], seq: SeqNo) -> Option<(Trailer, &[u8])> {
-        let index = self.form.at_or_behind(InternalKey::seek(user_key, seq));
-        if index == skiplist::NONE {
-            return None;
-        }
-        let record = self.form.record(index);
+        let record = self.form.get(InternalKey::seek(user_key, seq))?;
         let key = record.key();
         (key.user_key == user_key).then(|| (key.trailer, record.value()))
     }

