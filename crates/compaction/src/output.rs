@@ -175,7 +175,10 @@ impl<'a> Writer<'a> {
             }
             let open = match &mut self.open {
                 Some(open) => open,
-                none => none.insert(Open::create(self.tables, self.config, &mut self.created)?),
+                none => {
+                    self.passed.bytes = 0;
+                    none.insert(Open::create(self.tables, self.config, &mut self.created)?)
+                }
             };
             open.builder.add(iter.key(), iter.value()).map_err(CompactionError::output(open.number))?;
             // Large values are worth more looks.
@@ -206,7 +209,6 @@ impl<'a> Writer<'a> {
 
     /// Ends the open table, if there is one.
     fn cut(&mut self) -> Result<(), CompactionError> {
-        self.passed.bytes = 0;
         let Some(Open { number, file_id, created_unix_ms, builder }) = self.open.take() else { return Ok(()) };
         let built = builder.finish().map_err(CompactionError::output(number))?;
         self.tables.finished(number)?;
@@ -245,7 +247,7 @@ impl Open {
     }
 }
 
-/// The grandparents that lie before the current key are passed; those passed since the last cut weigh on the open table.
+/// The grandparents that lie before the current key are passed; those passed since the open table began weigh on it.
 struct Passed<'a> {
     /// Those not passed yet.
     grandparents: &'a [Arc<TableMeta>],

@@ -115,7 +115,7 @@ impl Picker {
         self.pressure(version).debt_bytes
     }
 
-    /// How far compaction is behind.
+    /// How far compaction is behind. Looks at every table of the keyspace: to be asked once for a version, not for each write.
     pub fn pressure(&self, version: &KeyspaceVersion) -> Pressure {
         Pressure::of(version, &self.options)
     }

@@ -9,7 +9,8 @@
 //! L6     4,000     -              the bottom is as large as the data
 //! ```
 //! Targets are derived upward from the largest level, as if it lay at the bottom, until one fits the base size. So the bottom always holds some nine tenths
-//! of the data, and space for stale versions stays near a tenth, whatever the size. No level in use aims below the base size.
+//! of the data, and space for stale versions stays near a tenth, whatever the size. No level in use aims below the base size, however
+//! the division comes out.
 //!
 //! Levels above the base level, left by data that was once larger or by other options, are drained downward.
 
@@ -41,7 +42,6 @@ impl Shape {
             *target = size.max(options.level_base_bytes);
             size = size.saturating_mul(ratio);
         }
-        targets[base] = options.level_base_bytes;
         targets[LEVELS - 1] = u64::MAX;
         let first_used = (1..base).find(|&level| !version.levels[level].is_empty()).unwrap_or(base);
         Self { l0_output: Level(first_used as u8), targets, bytes }

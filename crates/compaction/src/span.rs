@@ -55,3 +55,20 @@ pub(crate) fn overlapping<'v>(level: &'v [Arc<TableMeta>], span: Span<'_>) -> &'
 pub(crate) fn bytes_of(tables: &[Arc<TableMeta>]) -> u64 {
     tables.iter().fold(0, |sum, table| sum.saturating_add(table.file_bytes))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_span_meets_bounds_that_may_hold_one_of_its_keys() {
+        let span = Span { lo: b"c", hi: b"e" };
+        let meets = |lower, upper| span.meets(lower, upper);
+        let (in_c, ex_c) = (Bound::Included(&b"c"[..]), Bound::Excluded(&b"c"[..]));
+        let (in_e, ex_e) = (Bound::Included(&b"e"[..]), Bound::Excluded(&b"e"[..]));
+        assert!(meets(Bound::Unbounded, Bound::Unbounded));
+        assert!(meets(in_e, Bound::Unbounded) && !meets(ex_e, Bound::Unbounded));
+        assert!(meets(Bound::Unbounded, in_c) && !meets(Bound::Unbounded, ex_c));
+        assert!(meets(ex_c, ex_e) && meets(in_c, in_c) && meets(in_e, in_e));
+    }
+}

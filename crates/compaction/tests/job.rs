@@ -101,6 +101,8 @@ fn outputs_are_cut_between_user_keys() {
     let outcome = run(&plan, &folder, &JobConfig { table_bytes: 10_000, ..config() }).unwrap();
     assert!((10..=17).contains(&outcome.outputs.len()), "{}", outcome.outputs.len());
     assert_eq!(outcome.entries_out, 1_000);
+    let numbers: Vec<_> = outcome.outputs.iter().map(|table| table.number).collect();
+    assert_eq!(folder.finished.borrow()[1..], numbers, "each is told of once, when it is whole");
     for pair in outcome.outputs.windows(2) {
         assert!(pair[0].largest.user_key < pair[1].smallest.user_key, "{pair:?}");
         assert!((8_000..16_000).contains(&pair[0].file_bytes), "{}", pair[0].file_bytes);
@@ -123,22 +125,29 @@ fn an_output_of_level_0_is_never_cut() {
 #[test]
 fn outputs_end_where_they_would_overlap_too_many_grandparents() {
     let folder = folder();
-    let mut plan = merge((4, vec![folder.table(many(1_000, 1))]), vec![], 5);
+    let entries = many(1_000, 1);
+    let mut plan = merge((4, vec![folder.table(entries.clone())]), vec![], 5);
     let grandparent = |from: u64| {
         let entries = vec![put(&format!("k{from:04}"), 1, b""), put(&format!("k{:04}", from + 99), 1, b"")];
         Arc::new(TableMeta { file_bytes: 100, ..TableMeta::clone(&folder.table(entries)) })
     };
     plan.grandparents = (0..10).map(|i| grandparent(i * 100)).collect();
-    let starts = |config: &JobConfig<'_>| {
-        let outputs = run(&plan, &folder, config).unwrap().outputs;
+    let starts = |plan: &Plan, config: &JobConfig<'_>| {
+        let outputs = run(plan, &folder, config).unwrap().outputs;
         outputs.iter().map(|table| String::from_utf8(table.smallest.user_key.to_vec()).unwrap()).collect::<Vec<_>>()
     };
     // Three are too many.
-    let config = JobConfig { grandparent_bytes_max: 299, ..config() };
-    assert_eq!(starts(&config), ["k0000", "k0300", "k0600", "k0900"]);
+    let three = JobConfig { grandparent_bytes_max: 299, ..config() };
+    assert_eq!(starts(&plan, &three), ["k0000", "k0300", "k0600", "k0900"]);
+    let three = JobConfig { grandparent_bytes_max: 300, ..three };
+    assert_eq!(starts(&plan, &three), ["k0000", "k0400", "k0800"]);
     // A table that is nearly full ends with a grandparent: 600 keys are some 70 kB.
-    let config = JobConfig { grandparent_bytes_max: u64::MAX, table_bytes: 80_000, ..config };
-    assert_eq!(starts(&config), ["k0000", "k0600"]);
+    let full = JobConfig { table_bytes: 80_000, ..config() };
+    assert_eq!(starts(&plan, &full), ["k0000", "k0600"]);
+    // Those before the first key are nobody's.
+    let three = JobConfig { grandparent_bytes_max: 299, ..three };
+    let late = Plan { inputs: vec![(Level(4), vec![folder.table(entries[500..].to_vec())])], ..plan };
+    assert_eq!(starts(&late, &three), ["k0500", "k0800"]);
 }
 
 #[test]

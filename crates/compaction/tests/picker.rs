@@ -293,6 +293,7 @@ fn targets_follow_from_the_bottom() {
     let targets = |tree| picker.targets(&define(tree).0).map(|target| target.unwrap_or(0));
     assert_eq!(targets(""), [0, 0, 0, 0, 0, 0, 0]);
     assert_eq!(targets("L6: 1:a-z@600"), [0, 0, 0, 0, 0, 64, 0]);
+    assert_eq!(targets("L6: 1:a-z@650"), [0, 0, 0, 0, 64, 64, 0]);
     assert_eq!(targets("L6: 1:a-z@30000"), [0, 0, 0, 64, 300, 3000, 0]);
     assert_eq!(targets("L4: 1:a-z@30000"), [0, 0, 0, 64, 300, 3000, 0]);
 }

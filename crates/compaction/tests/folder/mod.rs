@@ -7,6 +7,7 @@ use esker_iterator::{InternalIterator, VecIterator};
 use esker_manifest::{KeyspaceVersion, TableMeta};
 use esker_sstable::{BlockCache, Codec, Expect, ReadMode, Table, TableError, TableOptions, Verify};
 use esker_vfs::{Vfs, WritableFile};
+use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -18,12 +19,14 @@ pub(crate) struct Folder {
     pub(crate) vfs: Arc<dyn Vfs>,
     next: AtomicU64,
     cache: Arc<BlockCache>,
+    /// Tables reported as whole.
+    pub(crate) finished: RefCell<Vec<FileNo>>,
 }
 
 impl Folder {
     pub(crate) fn new(vfs: Arc<dyn Vfs>) -> Self {
         vfs.create_dir_all(Path::new("/db")).unwrap();
-        Self { vfs, next: AtomicU64::new(1), cache: BlockCache::new(1 << 20) }
+        Self { vfs, next: AtomicU64::new(1), cache: BlockCache::new(1 << 20), finished: RefCell::default() }
     }
 
     pub(crate) fn path(number: FileNo) -> PathBuf {
@@ -89,7 +92,8 @@ impl Tables for Folder {
         1_000
     }
 
-    fn finished(&self, _: FileNo) -> Result<(), CompactionError> {
+    fn finished(&self, number: FileNo) -> Result<(), CompactionError> {
+        self.finished.borrow_mut().push(number);
         Ok(())
     }
 }
