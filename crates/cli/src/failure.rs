@@ -6,43 +6,44 @@
 //! | 1 | the key is not there, or damage was found |
 //! | 2 | bad use, or an error |
 
+use clap::error::ErrorKind;
 use std::fmt::Display;
 use std::io;
 use std::path::Path;
 
 /// What every command returns.
-pub type Result<T = ()> = std::result::Result<T, Failure>;
+pub(crate) type Result<T = (), E = Failure> = std::result::Result<T, E>;
 
 /// The end of a command, as the shell and the user see it.
 #[derive(Debug)]
-pub struct Failure {
+pub(crate) struct Failure {
     code: u8,
     message: Option<String>,
 }
 
 impl Failure {
     /// The reader of standard output closed it: nobody is left to tell anything.
-    pub fn pipe_closed() -> Self {
+    pub(crate) fn pipe_closed() -> Self {
         Self { code: 0, message: None }
     }
 
     /// What was asked for is not there.
-    pub fn not_found(message: impl Display) -> Self {
+    pub(crate) fn not_found(message: impl Display) -> Self {
         Self { code: 1, message: Some(one_line(&message.to_string())) }
     }
 
     /// Bytes that are not what was written.
-    pub fn damage(message: impl Display) -> Self {
+    pub(crate) fn damage(message: impl Display) -> Self {
         Self { code: 1, message: Some(one_line(&message.to_string())) }
     }
 
     /// Bad use, or an error of the surroundings.
-    pub fn error(message: impl Display) -> Self {
+    pub(crate) fn error(message: impl Display) -> Self {
         Self { code: 2, message: Some(one_line(&message.to_string())) }
     }
 
     /// An error of the operating system at `path`.
-    pub fn io(doing: &str, path: &Path, error: &io::Error) -> Self {
+    pub(crate) fn io(doing: &str, path: &Path, error: &io::Error) -> Self {
         let advice = match error.kind() {
             io::ErrorKind::NotFound => "; check the path",
             io::ErrorKind::PermissionDenied => "; check the permissions, or run it as a user who has them",
@@ -53,7 +54,7 @@ impl Failure {
     }
 
     /// Writing to standard output failed.
-    pub fn output(error: &io::Error) -> Self {
+    pub(crate) fn output(error: &io::Error) -> Self {
         match error.kind() {
             io::ErrorKind::BrokenPipe => Self::pipe_closed(),
             _ => Self::error(format!("writing to standard output: {}", describe(error))),
@@ -61,7 +62,10 @@ impl Failure {
     }
 
     /// A command line that does not parse.
-    pub fn usage(error: &clap::Error) -> Self {
+    pub(crate) fn usage(error: &clap::Error) -> Self {
+        if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+            return Self::error("a command is needed; see 'esker --help'"); // its text would be the whole help
+        }
         let text = error.to_string();
         // The first paragraph says what is wrong (and lists what is missing); hints and usage follow.
         let what: Vec<&str> = text.lines().take_while(|line| !line.trim().is_empty()).map(str::trim).collect();
@@ -75,24 +79,24 @@ impl Failure {
     }
 
     /// The same failure, with `context` and a colon before its message.
-    pub fn within(mut self, context: impl Display) -> Self {
+    pub(crate) fn within(mut self, context: impl Display) -> Self {
         self.message = self.message.map(|message| format!("{}: {message}", one_line(&context.to_string())));
         self
     }
 
     /// The exit code.
-    pub fn code(&self) -> u8 {
+    pub(crate) fn code(&self) -> u8 {
         self.code
     }
 
     /// The line for standard error.
-    pub fn message(&self) -> Option<&str> {
+    pub(crate) fn message(&self) -> Option<&str> {
         self.message.as_deref()
     }
 }
 
 /// An error of the operating system in words, without the number that the standard library adds.
-pub fn describe(error: &io::Error) -> String {
+pub(crate) fn describe(error: &io::Error) -> String {
     let text = error.to_string();
     match text.rfind(" (os error ") {
         Some(end) => text[..end].to_owned(),

@@ -9,12 +9,12 @@ const COUNT_BAR: &str = "{msg} {wide_bar} {human_pos}/{human_len}  {per_sec}  {e
 const COUNT: &str = "{spinner} {msg} {human_pos}  {per_sec}";
 
 /// Progress through so many bytes, or through bytes without a known end.
-pub fn bytes(doing: &'static str, total: Option<u64>) -> ProgressBar {
+pub(crate) fn bytes(doing: &'static str, total: Option<u64>) -> ProgressBar {
     bar(doing, total, if total.is_some() { BYTES_BAR } else { BYTES })
 }
 
 /// Progress through so many records, or through records without a known count.
-pub fn records(doing: &'static str, total: Option<u64>) -> ProgressBar {
+pub(crate) fn records(doing: &'static str, total: Option<u64>) -> ProgressBar {
     bar(doing, total, if total.is_some() { COUNT_BAR } else { COUNT })
 }
 

@@ -13,21 +13,21 @@ mod delimited;
 mod json;
 mod lines;
 
-pub use delimited::{Delimited, Dialect, Fields};
-pub use json::{JsonLines, Pairs, key_of};
-pub use lines::Lines;
+pub(crate) use delimited::{Delimited, Dialect, Fields};
+pub(crate) use json::{JsonLines, Pairs, key_of};
+pub(crate) use lines::Lines;
 
 use std::io;
 
 /// One record. The buffers are used again for the next.
 #[derive(Debug, Default)]
-pub struct Record {
+pub(crate) struct Record {
     /// The line it begins in, counted from 1.
-    pub line: u64,
+    pub(crate) line: u64,
     /// Its key.
-    pub key: Vec<u8>,
+    pub(crate) key: Vec<u8>,
     /// Its value.
-    pub value: Vec<u8>,
+    pub(crate) value: Vec<u8>,
 }
 
 impl Record {
@@ -39,7 +39,7 @@ impl Record {
 
 /// What [`Reader::next`] found.
 #[derive(Debug)]
-pub enum Next {
+pub(crate) enum Next {
     /// A record.
     Record,
     /// Something that is not a record, and was read over.
@@ -73,7 +73,7 @@ impl Next {
 }
 
 /// A file of records, read from its beginning to its end.
-pub trait Reader {
+pub(crate) trait Reader {
     /// Reads the next record. What `record` holds is only of use after [`Next::Record`].
     fn next(&mut self, record: &mut Record) -> Next;
 }

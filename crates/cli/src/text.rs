@@ -8,7 +8,7 @@
 use std::fmt::Write as _;
 
 /// Appends `bytes` in escaped form.
-pub fn escape_into(out: &mut Vec<u8>, bytes: &[u8]) {
+pub(crate) fn escape_into(out: &mut Vec<u8>, bytes: &[u8]) {
     for chunk in bytes.utf8_chunks() {
         for &byte in chunk.valid().as_bytes() {
             match byte {
@@ -26,14 +26,14 @@ pub fn escape_into(out: &mut Vec<u8>, bytes: &[u8]) {
 }
 
 /// `bytes` in escaped form.
-pub fn escape(bytes: &[u8]) -> String {
+pub(crate) fn escape(bytes: &[u8]) -> String {
     let mut out = Vec::new();
     escape_into(&mut out, bytes);
     String::from_utf8(out).expect("only valid chunks and ASCII were appended")
 }
 
 /// `bytes` in escaped form for a message or a table: at most about `bytes_max` of them, and then how many there are.
-pub fn preview(bytes: &[u8], bytes_max: usize) -> String {
+pub(crate) fn preview(bytes: &[u8], bytes_max: usize) -> String {
     if bytes.len() <= bytes_max {
         return escape(bytes);
     }
@@ -47,7 +47,7 @@ pub fn preview(bytes: &[u8], bytes_max: usize) -> String {
 }
 
 /// Appends `bytes` in hex.
-pub fn hex_into(out: &mut Vec<u8>, bytes: &[u8]) {
+pub(crate) fn hex_into(out: &mut Vec<u8>, bytes: &[u8]) {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     out.reserve(2 * bytes.len());
     for byte in bytes {
@@ -57,14 +57,14 @@ pub fn hex_into(out: &mut Vec<u8>, bytes: &[u8]) {
 }
 
 /// `bytes` in hex.
-pub fn hex(bytes: &[u8]) -> String {
+pub(crate) fn hex(bytes: &[u8]) -> String {
     let mut out = Vec::new();
     hex_into(&mut out, bytes);
     String::from_utf8(out).expect("hex digits are ASCII")
 }
 
 /// Reads hex, in either case. The error says what is wrong with it.
-pub fn unhex(text: &[u8]) -> Result<Vec<u8>, String> {
+pub(crate) fn unhex(text: &[u8]) -> Result<Vec<u8>, String> {
     if !text.len().is_multiple_of(2) {
         return Err(format!("hex has two digits a byte, and '{}' has an odd number of them", preview(text, 40)));
     }
@@ -78,7 +78,7 @@ pub fn unhex(text: &[u8]) -> Result<Vec<u8>, String> {
 }
 
 /// Appends the JSON member `"name":"text"`, or `"name_hex":"hex"` where `bytes` are not UTF-8 or `force_hex` is set.
-pub fn json_member_into(out: &mut Vec<u8>, name: &str, bytes: &[u8], force_hex: bool) {
+pub(crate) fn json_member_into(out: &mut Vec<u8>, name: &str, bytes: &[u8], force_hex: bool) {
     out.push(b'"');
     out.extend_from_slice(name.as_bytes());
     match std::str::from_utf8(bytes) {
@@ -95,7 +95,7 @@ pub fn json_member_into(out: &mut Vec<u8>, name: &str, bytes: &[u8], force_hex: 
 }
 
 /// Appends a record in the form of `--format pairs`, without the newline.
-pub fn pair_into(out: &mut Vec<u8>, key: &[u8], value: &[u8], force_hex: bool) {
+pub(crate) fn pair_into(out: &mut Vec<u8>, key: &[u8], value: &[u8], force_hex: bool) {
     out.push(b'{');
     json_member_into(out, "key", key, force_hex);
     out.push(b',');

@@ -11,11 +11,11 @@ use std::io::{self, BufRead, Read};
 
 /// How fields are told apart.
 #[derive(Debug, Clone, Copy)]
-pub struct Dialect {
+pub(crate) struct Dialect {
     /// Between fields: a comma or a tab.
-    pub delimiter: u8,
+    pub(crate) delimiter: u8,
     /// Whether a field may stand in double quotes, and then hold delimiters and newlines, and quotes doubled.
-    pub quotes: bool,
+    pub(crate) quotes: bool,
 }
 
 /// Where in a record the bytes read so far end.
@@ -41,7 +41,7 @@ impl Dialect {
     }
 
     /// Whether `bytes` would be read back as exactly one record.
-    pub fn is_one_record(self, bytes: &[u8]) -> bool {
+    pub(crate) fn is_one_record(self, bytes: &[u8]) -> bool {
         let mut place = Place::FieldStart;
         let mut lines = bytes.split(|&byte| byte == b'\n').peekable();
         while let Some(line) = lines.next() {
@@ -59,7 +59,7 @@ fn is_blank(line: &[u8]) -> bool {
 }
 
 /// Reads `--format csv` and `--format tsv`.
-pub struct Delimited<R> {
+pub(crate) struct Delimited<R> {
     lines: Lines<R>,
     dialect: Dialect,
     fields: Fields,
@@ -67,7 +67,7 @@ pub struct Delimited<R> {
 
 impl<R: BufRead> Delimited<R> {
     /// Records of `lines`, after reading the header, which must name `column` exactly once.
-    pub fn new(mut lines: Lines<R>, dialect: Dialect, column: &str) -> Result<Self, String> {
+    pub(crate) fn new(mut lines: Lines<R>, dialect: Dialect, column: &str) -> Result<Self, String> {
         let mut header = Record::default();
         match next_raw(&mut lines, dialect, &mut header) {
             Next::Record => {}
@@ -125,7 +125,7 @@ fn next_raw<R: BufRead>(lines: &mut Lines<R>, dialect: Dialect, record: &mut Rec
 }
 
 /// Reads the fields of records, one after the other, and finds the one that is the key.
-pub struct Fields {
+pub(crate) struct Fields {
     dialect: Dialect,
     csv: csv::Reader<Feed>,
     record: ByteRecord,
@@ -135,7 +135,7 @@ pub struct Fields {
 
 impl Fields {
     /// For records under `header`, which must name `column` exactly once.
-    pub fn new(dialect: Dialect, header: &[u8], column: &str) -> Result<Self, String> {
+    pub(crate) fn new(dialect: Dialect, header: &[u8], column: &str) -> Result<Self, String> {
         let mut fields = Self { dialect, csv: reader(dialect), record: ByteRecord::new(), column: 0, columns: 0 };
         fields.parse(header).map_err(|reason| format!("the header: {reason}"))?;
         fields.columns = fields.record.len();
@@ -150,7 +150,7 @@ impl Fields {
     }
 
     /// The text of the key's column in `raw`, one record as it stood.
-    pub fn key_of(&mut self, raw: &[u8]) -> Result<&[u8], String> {
+    pub(crate) fn key_of(&mut self, raw: &[u8]) -> Result<&[u8], String> {
         self.parse(raw)?;
         if self.record.len() != self.columns {
             return Err(format!("{} fields, and the header has {}", self.record.len(), self.columns));

@@ -12,14 +12,14 @@ use std::fmt;
 use std::io::BufRead;
 
 /// Reads `--format jsonl`.
-pub struct JsonLines<R> {
+pub(crate) struct JsonLines<R> {
     lines: Lines<R>,
     field: String,
 }
 
 impl<R: BufRead> JsonLines<R> {
     /// Records of `lines`; the key is the text of `field`.
-    pub fn new(lines: Lines<R>, field: String) -> Self {
+    pub(crate) fn new(lines: Lines<R>, field: String) -> Self {
         Self { lines, field }
     }
 }
@@ -31,14 +31,14 @@ impl<R: BufRead> Reader for JsonLines<R> {
 }
 
 /// Reads `--format pairs`.
-pub struct Pairs<R> {
+pub(crate) struct Pairs<R> {
     lines: Lines<R>,
     line: Record,
 }
 
 impl<R: BufRead> Pairs<R> {
     /// Records of `lines`.
-    pub fn new(lines: Lines<R>) -> Self {
+    pub(crate) fn new(lines: Lines<R>) -> Self {
         Self { lines, line: Record::default() }
     }
 }
@@ -102,7 +102,7 @@ fn part(name: &str, plain: Option<Cow<'_, str>>, hex: Option<Cow<'_, str>>) -> R
 
 /// Puts the text of the top-level field `field` of the JSON object `line` into `key`: a string's text, a number or a boolean as written.
 /// Where the object has the field several times, the last counts.
-pub fn key_of(line: &[u8], field: &str, key: &mut Vec<u8>) -> Result<(), String> {
+pub(crate) fn key_of(line: &[u8], field: &str, key: &mut Vec<u8>) -> Result<(), String> {
     let line = std::str::from_utf8(line).map_err(|error| format!("not UTF-8 at byte {}", error.valid_up_to() + 1))?;
     let mut input = serde_json::Deserializer::from_str(line);
     let found =

@@ -5,7 +5,7 @@ use std::io::{self, BufRead, Chain, ErrorKind, Read};
 const BYTE_ORDER_MARK: &[u8; 3] = b"\xEF\xBB\xBF";
 
 /// Reads lines and counts them. A byte order mark at the very beginning is dropped.
-pub struct Lines<R> {
+pub(crate) struct Lines<R> {
     /// Begins with what was taken for a byte order mark and was none.
     input: Chain<&'static [u8], R>,
     /// Lines begun so far: the number of the line read last, counted from 1.
@@ -15,7 +15,7 @@ pub struct Lines<R> {
 
 /// What [`Lines::append`] met.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Met {
+pub(crate) enum Met {
     /// A line, ended by a newline or by the end of the input.
     Line,
     /// A line that does not fit the limit. It was read over to its end.
@@ -26,7 +26,7 @@ pub enum Met {
 
 impl<R: BufRead> Lines<R> {
     /// Lines of `input`; what they are appended to never grows past `limit_bytes`.
-    pub fn new(mut input: R, limit_bytes: usize) -> io::Result<Self> {
+    pub(crate) fn new(mut input: R, limit_bytes: usize) -> io::Result<Self> {
         let mut matched = 0;
         while matched < BYTE_ORDER_MARK.len() && fill(&mut input)?.first() == Some(&BYTE_ORDER_MARK[matched]) {
             input.consume(1);
@@ -37,17 +37,17 @@ impl<R: BufRead> Lines<R> {
     }
 
     /// The number of the line read last, counted from 1.
-    pub fn number(&self) -> u64 {
+    pub(crate) fn number(&self) -> u64 {
         self.number
     }
 
     /// Most bytes a line may have.
-    pub fn limit_bytes(&self) -> usize {
+    pub(crate) fn limit_bytes(&self) -> usize {
         self.limit_bytes
     }
 
     /// Appends the next line, without its newline, to `line`, and shows `seen` its bytes piece by piece, also those that do not fit.
-    pub fn append(&mut self, line: &mut Vec<u8>, mut seen: impl FnMut(&[u8])) -> io::Result<Met> {
+    pub(crate) fn append(&mut self, line: &mut Vec<u8>, mut seen: impl FnMut(&[u8])) -> io::Result<Met> {
         let mut begun = false;
         let mut too_long = false;
         loop {

@@ -1,0 +1,33 @@
+//! The commands, one module each.
+
+mod basic;
+mod demo;
+mod dump;
+mod export;
+mod import;
+mod scan;
+mod stats;
+mod upkeep;
+
+use crate::args::{Cli, Command};
+use crate::failure::Result;
+
+/// Does what the command line says.
+pub(crate) fn run(cli: Cli) -> Result {
+    let common = cli.common;
+    match cli.command {
+        Command::Put { db, key, value } => basic::put(&common, &db, key, value),
+        Command::Get { db, key } => basic::get(&common, &db, key),
+        Command::Delete { db, key } => basic::delete(&common, &db, key),
+        Command::Scan(scan) => scan::run(&common, scan),
+        Command::Import(import) => import::run(&common, &import),
+        Command::Export(export) => export::run(&common, &export),
+        Command::Stats { db } => stats::run(&common, &db),
+        Command::Verify { db } => upkeep::verify(&common, &db),
+        Command::Compact { db } => upkeep::compact(&common, &db),
+        Command::Checkpoint { db, to } => upkeep::checkpoint(&common, &db, &to),
+        Command::Dump { kind, file } => dump::run(&common, kind, &file),
+        Command::Demo(demo) => demo::run(&common, &demo),
+        Command::DemoLoad { db, records } => demo::load(&db, records),
+    }
+}

@@ -1,0 +1,57 @@
+//! `put`, `get`, `delete`: one key.
+
+use crate::args::Common;
+use crate::failure::{Failure, Result};
+use crate::output::Output;
+use crate::store::{self, Access};
+use crate::text;
+use esker::WriteOptions;
+use std::ffi::OsString;
+use std::path::Path;
+
+/// Sets a key, durably.
+pub(crate) fn put(common: &Common, db: &Path, key: OsString, value: OsString) -> Result {
+    let (key, value) = (store::bytes(common, key)?, store::bytes(common, value)?);
+    check_key(&key)?; // before a store is made for it
+    let engine = store::open(db, Access::Create)?;
+    store::keyspace(&engine, common, Access::Create)?.put_with(key, value, &WriteOptions::sync())?;
+    Ok(engine.close()?)
+}
+
+/// Prints a key's value.
+pub(crate) fn get(common: &Common, db: &Path, key: OsString) -> Result {
+    let key = store::bytes(common, key)?;
+    let engine = store::open(db, Access::Read)?;
+    let keyspace = store::keyspace(&engine, common, Access::Read)?;
+    let Some(value) = keyspace.get(&key)? else {
+        let shown = if common.hex { text::hex(&key) } else { text::preview(&key, 80) };
+        return Err(Failure::not_found(format!("there is no key '{shown}' in keyspace '{}'", keyspace.name())));
+    };
+    let mut out = Output::new();
+    if common.json {
+        let mut line = Vec::new();
+        text::pair_into(&mut line, &key, &value, common.hex);
+        out.line(line)?;
+    } else if common.hex {
+        out.bytes(text::hex(&value).as_bytes())?;
+    } else {
+        out.bytes(&value)?;
+    }
+    out.finish()
+}
+
+/// Removes a key, durably.
+pub(crate) fn delete(common: &Common, db: &Path, key: OsString) -> Result {
+    let key = store::bytes(common, key)?;
+    let engine = store::open(db, Access::Write)?;
+    store::keyspace(&engine, common, Access::Write)?.delete_with(key, &WriteOptions::sync())?;
+    Ok(engine.close()?)
+}
+
+fn check_key(key: &[u8]) -> Result {
+    let (len, max) = (key.len(), esker_format::KEY_BYTES_MAX);
+    if len > max {
+        return Err(Failure::error(format!("the key has {len} bytes, and at most {max} are allowed; shorten it")));
+    }
+    Ok(())
+}

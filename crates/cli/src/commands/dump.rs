@@ -1,0 +1,131 @@
+//! `dump`: what a single file holds, read without the engine, as far as it can be read.
+//!
+//! One line an operation, entry or edit. What is wrong comes last, on standard error, and with `--json` also as a last line
+//! `{"error":..}`; the exit code is then 1.
+
+mod log;
+mod table;
+
+use crate::args::{Common, DumpKind};
+use crate::failure::{Failure, Result};
+use crate::output::Output;
+use crate::text;
+use esker_format::ValueKind;
+use esker_manifest::ManifestError;
+use esker_sstable::TableError;
+use esker_vfs::{OsVfs, ReadableFile, Vfs};
+use esker_wal::WalError;
+use serde_json::json;
+use std::path::Path;
+use std::sync::Arc;
+
+/// Longest part of a key or value that is printed for people.
+const SHOWN_BYTES_MAX: usize = 160;
+
+/// Prints what `file` holds.
+pub(crate) fn run(common: &Common, kind: DumpKind, file: &Path) -> Result {
+    let failed = |error| Failure::io("reading", file, &error);
+    let vfs = OsVfs;
+    if vfs.metadata(file).map_err(failed)?.is_dir {
+        return Err(Failure::error(format!("'{}' is a folder; give one of the files in it", file.display())));
+    }
+    let open = vfs.open_read(file).map_err(failed)?;
+    let mut dump = Dump { out: Output::new(), json: common.json, hex: common.hex, line: Vec::new(), wrong: Vec::new() };
+    let ended = match kind {
+        DumpKind::Wal => log::wal(&mut dump, open, file),
+        DumpKind::Sst => table::sst(&mut dump, open, file),
+        DumpKind::Manifest => log::manifest(&mut dump, open, file),
+    };
+    dump.finish(ended)
+}
+
+/// What the printing of all kinds of file shares.
+struct Dump {
+    out: Output,
+    json: bool,
+    hex: bool,
+    line: Vec<u8>,
+    /// What was found wrong on the way.
+    wrong: Vec<String>,
+}
+
+/// One version of a key, wherever it was found.
+struct Entry<'a> {
+    /// Where: for people, and as JSON members.
+    place: String,
+    place_json: serde_json::Value,
+    seq: u64,
+    kind: ValueKind,
+    key: &'a [u8],
+    value: &'a [u8],
+}
+
+impl Dump {
+    /// A line about the whole file.
+    fn about(&mut self, words: &str, json: &serde_json::Value) -> Result {
+        if self.json { self.out.json(json) } else { self.out.line(format!("# {words}")) }
+    }
+
+    fn entry(&mut self, entry: &Entry<'_>) -> Result {
+        let kind = match entry.kind {
+            ValueKind::Put => "put",
+            ValueKind::Delete => "delete",
+        };
+        self.line.clear();
+        if self.json {
+            let place = entry.place_json.to_string();
+            let place = place.trim_start_matches('{').trim_end_matches('}');
+            let comma = if place.is_empty() { "" } else { "," };
+            self.line
+                .extend_from_slice(format!("{{{place}{comma}\"seq\":{},\"kind\":\"{kind}\",", entry.seq).as_bytes());
+            text::json_member_into(&mut self.line, "key", entry.key, self.hex);
+            if entry.kind == ValueKind::Put {
+                self.line.push(b',');
+                text::json_member_into(&mut self.line, "value", entry.value, self.hex);
+            }
+            self.line.push(b'}');
+        } else {
+            let show = |bytes| if self.hex { text::hex(bytes) } else { text::preview(bytes, SHOWN_BYTES_MAX) };
+            let text = format!("{}{} {kind} {}\t{}", entry.place, entry.seq, show(entry.key), show(entry.value));
+            self.line.extend_from_slice(text.trim_end_matches('\t').as_bytes());
+        }
+        self.out.line(&self.line)
+    }
+
+    fn finish(mut self, ended: Result) -> Result {
+        let mut verdict = ended;
+        if verdict.is_ok() && !self.wrong.is_empty() {
+            let more = match self.wrong.len() {
+                1 => String::new(),
+                count => format!(" (and {} more)", count - 1),
+            };
+            verdict = Err(Failure::damage(format!("{}{more}", self.wrong[0])));
+        }
+        if let (true, Err(failure)) = (self.json, &verdict)
+            && let Some(message) = failure.message()
+        {
+            self.out.json(&json!({ "error": message }))?;
+        }
+        self.out.finish()?; // what is readable comes before what is wrong
+        verdict
+    }
+}
+
+fn name(file: &Path) -> String {
+    file.file_name().unwrap_or(file.as_os_str()).to_string_lossy().into_owned()
+}
+
+/// The file, its length, and how to call it.
+type Opened = Arc<dyn ReadableFile>;
+
+macro_rules! from_layer {
+    ($($error:ty),*) => {$(
+        impl From<$error> for Failure {
+            fn from(error: $error) -> Self {
+                if error.is_unsupported() || error.io().is_some() { Self::error(error) } else { Self::damage(error) }
+            }
+        }
+    )*};
+}
+
+from_layer!(WalError, ManifestError, TableError);

@@ -1,0 +1,117 @@
+//! `export`: all records of a keyspace, in key order, in a form that `import` takes.
+
+use crate::args::{self, Common, Format};
+use crate::failure::{Failure, Result};
+use crate::output::Output;
+use crate::progress;
+use crate::records::{Dialect, Fields, key_of};
+use crate::store::{self, Access};
+use crate::text;
+use indicatif::ProgressBar;
+use std::os::unix::ffi::OsStrExt;
+
+/// Prints all records of a keyspace.
+pub(crate) fn run(common: &Common, export: &args::Export) -> Result {
+    let format = export.format.unwrap_or(if export.key.is_some() { Format::Jsonl } else { Format::Pairs });
+    let mut form = Form::new(common, export, format)?;
+    let engine = store::open(&export.db, Access::Read)?;
+    let keyspace = store::keyspace(&engine, common, Access::Read)?;
+    let mut out = Output::new();
+    // On a terminal the records themselves are the progress.
+    let bar = if out.is_terminal() { ProgressBar::hidden() } else { progress::records("exporting", None) };
+    if let Some(header) = &export.header {
+        out.line(header.as_bytes())?;
+    }
+    let mut cursor = keyspace.cursor();
+    cursor.seek_to_first()?;
+    let (mut key, mut line) = (Vec::new(), Vec::new());
+    while cursor.valid() {
+        key.clear();
+        key.extend_from_slice(cursor.key());
+        let value = cursor.value()?;
+        if let Form::Pairs { hex } = form {
+            line.clear();
+            text::pair_into(&mut line, &key, value, hex);
+            out.line(&line)?;
+        } else {
+            form.check(&key, value).map_err(|reason| {
+                let key = text::preview(&key, 80);
+                Failure::error(format!("the value of key '{key}' {reason}; use --format pairs, which takes any value"))
+            })?;
+            out.line(value)?;
+        }
+        bar.inc(1);
+        cursor.next()?;
+    }
+    bar.finish_and_clear();
+    out.finish()
+}
+
+/// What is printed, and what must hold for it to be taken by `import` again.
+enum Form {
+    Pairs { hex: bool },
+    Json { key: Option<String>, text: Vec<u8> },
+    Delimited { dialect: Dialect, key: Option<Fields> },
+}
+
+impl Form {
+    fn new(common: &Common, export: &args::Export, format: Format) -> Result<Self> {
+        let delimited = matches!(format, Format::Csv | Format::Tsv);
+        match () {
+            () if export.header.is_some() && !delimited => {
+                return Err(Failure::error("--header is for --format csv and tsv; leave it out"));
+            }
+            () if export.no_quotes && !delimited => {
+                return Err(Failure::error("--no-quotes is for --format csv and tsv; leave it out"));
+            }
+            () if common.json && delimited => {
+                return Err(Failure::error("csv and tsv are not JSON; leave out --json, or choose another --format"));
+            }
+            () if common.hex && format != Format::Pairs => {
+                return Err(Failure::error("--hex is for --format pairs; leave it out"));
+            }
+            () => {}
+        }
+        match format {
+            Format::Pairs if export.key.is_some() => {
+                Err(Failure::error("pairs carry their own keys; leave out --key, or choose another --format"))
+            }
+            Format::Pairs => Ok(Self::Pairs { hex: common.hex }),
+            Format::Jsonl => Ok(Self::Json { key: export.key.clone(), text: Vec::new() }),
+            Format::Csv | Format::Tsv => {
+                let dialect = super::import::dialect(format, export.no_quotes);
+                let key = match (&export.key, &export.header) {
+                    // Without the header nobody knows which column it is.
+                    (None, _) | (_, None) => None,
+                    (Some(column), Some(header)) => {
+                        Some(Fields::new(dialect, header.as_bytes(), column).map_err(Failure::error)?)
+                    }
+                };
+                Ok(Self::Delimited { dialect, key })
+            }
+        }
+    }
+
+    /// Whether the record would be read back as it is.
+    fn check(&mut self, key: &[u8], value: &[u8]) -> Result<(), String> {
+        let found = match self {
+            Self::Pairs { .. } => return Ok(()),
+            Self::Json { key: field, text } => {
+                if value.contains(&b'\n') {
+                    return Err("is not one line".into());
+                }
+                let Some(field) = field else { return Ok(()) };
+                key_of(value, field, text).map_err(|reason| format!("is not such a record: {reason}"))?;
+                &text[..]
+            }
+            Self::Delimited { dialect, key: fields } => {
+                if !dialect.is_one_record(value) {
+                    return Err("is not one record".into());
+                }
+                let Some(fields) = fields else { return Ok(()) };
+                fields.key_of(value).map_err(|reason| format!("is not such a record: {reason}"))?
+            }
+        };
+        if found == key { Ok(()) } else { Err(format!("names another key, '{}'", text::preview(found, 80))) }
+    }
+}

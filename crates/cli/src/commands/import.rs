@@ -1,0 +1,223 @@
+//! `import`: the records of a file into a keyspace.
+
+use crate::args::{self, Common, Format};
+use crate::failure::{Failure, Result, describe};
+use crate::output::Output;
+use crate::progress;
+use crate::records::{Delimited, Dialect, JsonLines, Lines, Next, Pairs, Reader, Record};
+use crate::store::{self, Access};
+use esker::{Engine, Keyspace, WriteBatch};
+use esker_format::{KEY_BYTES_MAX, VALUE_BYTES_MAX};
+use indicatif::{HumanBytes, HumanCount, ProgressBar};
+use serde::Serialize;
+use std::collections::HashSet;
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Read};
+use std::path::Path;
+use std::time::Instant;
+
+/// A batch is written when it has so many records,
+const BATCH_RECORDS_MAX: usize = 1000;
+/// or so many bytes.
+const BATCH_BYTES_MAX: usize = 1 << 20;
+/// Of so many bad records each is told; of the others only how many there are.
+const TOLD_MAX: u64 = 20;
+
+/// What was done.
+#[derive(Debug, Default, Serialize)]
+struct Report {
+    /// Records stored.
+    records: u64,
+    /// How many of them took the place of an earlier one, of the store or of this file.
+    replaced: u64,
+    /// Bad records left out.
+    skipped: u64,
+    /// Bytes of keys and values stored.
+    bytes: u64,
+    seconds: f64,
+}
+
+/// Stores the records of a file.
+pub(crate) fn run(common: &Common, import: &args::Import) -> Result {
+    let file = &import.file;
+    // The input first: no store is made for a file that is not there, or whose header does not do.
+    let (input, bar) = open_input(file)?;
+    let input = BufReader::with_capacity(256 << 10, bar.wrap_read(input));
+    let mut reader = reader(import, input)?;
+
+    let engine = store::open(&import.db, Access::Create)?;
+    let keyspace = store::keyspace(&engine, common, Access::Create)?;
+    let begun = Instant::now();
+    let mut writer = Writer { engine: &engine, keyspace: &keyspace, batch: WriteBatch::new(), keys: HashSet::new() };
+    let mut report = Report::default();
+    let outcome = copy(import, reader.as_mut(), &mut writer, &mut report, &bar);
+    bar.finish_and_clear();
+    // Also after a bad line: what came before it is stored, and the message says how much that is.
+    writer.write()?;
+    engine.sync()?;
+    engine.close()?;
+    outcome.map_err(|failure| failure.within(stored_before(&report)).within(file.display()))?;
+
+    report.seconds = begun.elapsed().as_secs_f64();
+    let mut out = Output::new();
+    if common.json {
+        out.json(&report)?;
+    } else {
+        out.line(in_words(&report))?;
+    }
+    out.finish()
+}
+
+fn open_input(file: &Path) -> Result<(Box<dyn Read>, ProgressBar)> {
+    if file == Path::new("-") {
+        return Ok((Box::new(io::stdin().lock()), progress::bytes("importing", None)));
+    }
+    let failed = |error: io::Error| Failure::io("reading", file, &error);
+    let input = File::open(file).map_err(failed)?;
+    let metadata = input.metadata().map_err(failed)?;
+    if metadata.is_dir() {
+        return Err(Failure::error(format!("'{}' is a folder; give a file, or - for standard input", file.display())));
+    }
+    let total = metadata.is_file().then_some(metadata.len());
+    Ok((Box::new(input), progress::bytes("importing", total)))
+}
+
+fn reader(import: &args::Import, input: impl BufRead + 'static) -> Result<Box<dyn Reader>> {
+    let file = import.file.display();
+    let lines = Lines::new(input, import.record_limit)
+        .map_err(|error| Failure::error(format!("reading '{file}': {}", describe(&error))))?;
+    let format = import.format.unwrap_or_else(|| guess(import));
+    match (format, &import.key) {
+        (Format::Pairs, None) => Ok(Box::new(Pairs::new(lines))),
+        (Format::Pairs, Some(_)) => {
+            Err(Failure::error("pairs carry their own keys; leave out --key, or choose another --format"))
+        }
+        (_, None) => Err(Failure::error("which field is the key? Add --key FIELD, or use --format pairs")),
+        (Format::Jsonl, Some(field)) => Ok(Box::new(JsonLines::new(lines, field.clone()))),
+        (Format::Csv | Format::Tsv, Some(column)) => {
+            let dialect = dialect(format, import.no_quotes);
+            let reader = Delimited::new(lines, dialect, column);
+            Ok(Box::new(reader.map_err(|reason| Failure::error(format!("{file}: {reason}")))?))
+        }
+    }
+}
+
+/// How fields are told apart in `format`.
+pub(super) fn dialect(format: Format, no_quotes: bool) -> Dialect {
+    Dialect { delimiter: if format == Format::Tsv { b'\t' } else { b',' }, quotes: !no_quotes }
+}
+
+fn guess(import: &args::Import) -> Format {
+    let extension = import.file.extension().and_then(|extension| extension.to_str()).unwrap_or_default();
+    match extension.to_ascii_lowercase().as_str() {
+        _ if import.key.is_none() => Format::Pairs,
+        "csv" => Format::Csv,
+        "tsv" | "tab" => Format::Tsv,
+        _ => Format::Jsonl,
+    }
+}
+
+/// Copies all records. After an error `report` tells what was handed to `writer` before it.
+fn copy(
+    import: &args::Import,
+    reader: &mut dyn Reader,
+    writer: &mut Writer<'_>,
+    report: &mut Report,
+    bar: &ProgressBar,
+) -> Result {
+    let mut record = Record::default();
+    loop {
+        let bad = match reader.next(&mut record) {
+            Next::End => return Ok(()),
+            Next::Failed(error) => return Err(Failure::error(format!("reading: {}", describe(&error)))),
+            Next::Bad { line, reason } => Some((line, reason)),
+            Next::Record => too_large(&record).map(|reason| (record.line, reason)),
+        };
+        match bad {
+            None => {
+                report.replaced += u64::from(writer.put(&record)?);
+                report.records += 1;
+                report.bytes += (record.key.len() + record.value.len()) as u64;
+            }
+            Some((line, reason)) if import.skip_bad => {
+                report.skipped += 1;
+                match report.skipped {
+                    ..=TOLD_MAX => {
+                        bar.suspend(|| eprintln!("esker: {}: line {line}: {reason}; skipped", import.file.display()))
+                    }
+                    skipped if skipped == TOLD_MAX + 1 => {
+                        bar.suspend(|| eprintln!("esker: further bad lines are only counted"))
+                    }
+                    _ => {}
+                }
+            }
+            Some((line, reason)) => {
+                return Err(Failure::error(format!(
+                    "line {line}: {reason}; mend it, or add --skip-bad to go on without it"
+                )));
+            }
+        }
+    }
+}
+
+fn too_large(record: &Record) -> Option<String> {
+    let (key, value) = (record.key.len(), record.value.len());
+    match () {
+        () if key > KEY_BYTES_MAX => Some(format!("the key has {key} bytes, and at most {KEY_BYTES_MAX} are allowed")),
+        () if value > VALUE_BYTES_MAX => Some(format!("{value} bytes, and at most {VALUE_BYTES_MAX} are allowed")),
+        () => None,
+    }
+}
+
+/// Writes records in batches, and knows which of them replace an earlier one.
+struct Writer<'a> {
+    engine: &'a Engine,
+    keyspace: &'a Keyspace,
+    batch: WriteBatch,
+    /// The keys in `batch`.
+    keys: HashSet<Box<[u8]>>,
+}
+
+impl Writer<'_> {
+    /// Stores a record; true if there was one of its key.
+    fn put(&mut self, record: &Record) -> Result<bool> {
+        let replaces = self.keys.contains(&record.key[..]) || self.keyspace.contains_key(&record.key)?;
+        self.keys.insert(Box::from(&record.key[..]));
+        self.batch.put_in(self.keyspace, &record.key, &record.value);
+        if self.batch.len() >= BATCH_RECORDS_MAX || self.batch.size_bytes() >= BATCH_BYTES_MAX {
+            self.write()?;
+        }
+        Ok(replaces)
+    }
+
+    fn write(&mut self) -> Result {
+        self.engine.write(&self.batch)?;
+        self.batch.clear();
+        self.keys.clear();
+        Ok(())
+    }
+}
+
+fn stored_before(report: &Report) -> String {
+    match report.records {
+        0 => "nothing was imported".to_owned(),
+        1 => "the record before it was imported, then it stopped".to_owned(),
+        records => format!("the {} records before it were imported, then it stopped", HumanCount(records)),
+    }
+}
+
+fn in_words(report: &Report) -> String {
+    let skipped = match report.skipped {
+        0 => String::new(),
+        skipped => format!(", {} bad skipped", HumanCount(skipped)),
+    };
+    let per_second = |count: u64| (count as f64 / report.seconds.max(1e-3)) as u64;
+    format!(
+        "imported {} records, {} replaced an earlier one{skipped}; {} in {:.1} s, {} records/s",
+        HumanCount(report.records),
+        HumanCount(report.replaced),
+        HumanBytes(report.bytes),
+        report.seconds,
+        HumanCount(per_second(report.records)),
+    )
+}

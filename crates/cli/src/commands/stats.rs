@@ -1,0 +1,160 @@
+//! `stats`: levels, sizes and counts. Also the tables of levels that other commands print.
+
+use crate::args::Common;
+use crate::failure::Result;
+use crate::output::Output;
+use crate::store::{self, Access};
+use crate::text;
+use comfy_table::{CellAlignment, Table, presets};
+use esker::{Engine, KeyspaceMetrics};
+use indicatif::{HumanBytes, HumanCount};
+use serde::Serialize;
+use std::path::Path;
+
+/// What `stats` prints.
+#[derive(Debug, Serialize)]
+struct Stats {
+    keyspaces: Vec<Keyspace>,
+    /// The newest sequence number; each put and delete has its own.
+    last_seq: u64,
+    logs: usize,
+    log_bytes: u64,
+    /// Bytes written to logs and tables since the store was made.
+    written_bytes: u64,
+    quarantined_tables: Vec<u64>,
+}
+
+/// One keyspace.
+#[derive(Debug, Serialize)]
+struct Keyspace {
+    name: String,
+    id: u32,
+    levels: Vec<Level>,
+    /// Entries that are in the log and in no table yet.
+    memtable_entries: usize,
+    table_bytes: u64,
+    /// Size of all tables over that of the lowest level.
+    space_amplification: Option<f64>,
+    compaction_debt_bytes: u64,
+}
+
+/// One level that has tables.
+#[derive(Debug, Serialize)]
+pub(crate) struct Level {
+    level: u8,
+    tables: usize,
+    bytes: u64,
+    /// Keys and values before compression.
+    raw_bytes: u64,
+    /// Older versions and deletions included.
+    entries: u64,
+    deletions: u64,
+}
+
+/// Prints figures of the store.
+pub(crate) fn run(common: &Common, db: &Path) -> Result {
+    let engine = store::open(db, Access::Read)?;
+    if common.keyspace.is_some() {
+        store::keyspace(&engine, common, Access::Read)?; // says so if there is none
+    }
+    let stats = stats(&engine, common.keyspace.as_deref());
+    let mut out = Output::new();
+    if common.json {
+        out.json(&stats)?;
+    } else {
+        print(&mut out, &stats)?;
+    }
+    out.finish()
+}
+
+fn stats(engine: &Engine, only: Option<&str>) -> Stats {
+    let metrics = engine.metrics();
+    let chosen = metrics.keyspaces.iter().filter(|keyspace| only.is_none_or(|only| keyspace.name == only));
+    Stats {
+        keyspaces: chosen.map(keyspace).collect(),
+        last_seq: metrics.last_seq,
+        logs: metrics.logs,
+        log_bytes: metrics.log_bytes,
+        written_bytes: metrics.written_bytes,
+        quarantined_tables: metrics.quarantined_tables,
+    }
+}
+
+fn keyspace(metrics: &KeyspaceMetrics) -> Keyspace {
+    Keyspace {
+        name: metrics.name.clone(),
+        id: metrics.id,
+        levels: levels_of(metrics),
+        memtable_entries: metrics.active_entries,
+        table_bytes: metrics.table_bytes(),
+        space_amplification: metrics.space_amplification(),
+        compaction_debt_bytes: metrics.compaction_debt_bytes,
+    }
+}
+
+fn levels_of(metrics: &KeyspaceMetrics) -> Vec<Level> {
+    let filled = metrics.levels.iter().filter(|level| level.tables > 0);
+    filled
+        .map(|level| Level {
+            level: level.level,
+            tables: level.tables,
+            bytes: level.bytes,
+            raw_bytes: level.raw_bytes,
+            entries: level.entries,
+            deletions: level.deletions,
+        })
+        .collect()
+}
+
+/// The levels of the keyspace `default`.
+pub(crate) fn levels(engine: &Engine) -> Vec<Level> {
+    let metrics = engine.metrics();
+    metrics.keyspaces.iter().find(|keyspace| keyspace.name == "default").map(levels_of).unwrap_or_default()
+}
+
+/// The levels as a table for people.
+pub(crate) fn level_table(levels: &[Level]) -> String {
+    let mut table = Table::new();
+    table.load_preset(presets::UTF8_HORIZONTAL_ONLY);
+    table.set_header(["level", "tables", "size", "before compression", "entries", "deletions"]);
+    for level in levels {
+        table.add_row([
+            format!("L{}", level.level),
+            HumanCount(level.tables as u64).to_string(),
+            HumanBytes(level.bytes).to_string(),
+            HumanBytes(level.raw_bytes).to_string(),
+            HumanCount(level.entries).to_string(),
+            HumanCount(level.deletions).to_string(),
+        ]);
+    }
+    for column in table.column_iter_mut().skip(1) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    table.to_string()
+}
+
+fn print(out: &mut Output, stats: &Stats) -> Result {
+    for keyspace in &stats.keyspaces {
+        let name = text::escape(keyspace.name.as_bytes());
+        let waste =
+            keyspace.space_amplification.map_or(String::new(), |ratio| format!(", space amplification {ratio:.2}"));
+        out.line(format!("keyspace {name}: {}{waste}", HumanBytes(keyspace.table_bytes)))?;
+        if !keyspace.levels.is_empty() {
+            out.line(level_table(&keyspace.levels))?;
+        }
+        if keyspace.memtable_entries > 0 {
+            out.line(format!("not in tables yet: {} entries", HumanCount(keyspace.memtable_entries as u64)))?;
+        }
+        if keyspace.compaction_debt_bytes > 0 {
+            out.line(format!("compaction owes: {}", HumanBytes(keyspace.compaction_debt_bytes)))?;
+        }
+        out.line("")?;
+    }
+    out.line(format!("newest sequence number:              {}", HumanCount(stats.last_seq)))?;
+    out.line(format!("bytes written since it was made:     {}", HumanBytes(stats.written_bytes)))?;
+    out.line(format!("logs:                                {} in {}", HumanBytes(stats.log_bytes), stats.logs))?;
+    if !stats.quarantined_tables.is_empty() {
+        out.line(format!("tables in quarantine: {:?}; 'esker verify' says why", stats.quarantined_tables))?;
+    }
+    Ok(())
+}

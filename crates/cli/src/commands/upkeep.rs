@@ -1,0 +1,94 @@
+//! `verify`, `compact`, `checkpoint`: of a whole store.
+
+use crate::args::Common;
+use crate::failure::{Failure, Result};
+use crate::output::Output;
+use crate::store::{self, Access};
+use esker::KeyspaceOptions;
+use indicatif::{HumanBytes, HumanCount};
+use serde_json::json;
+use std::path::Path;
+use std::time::Instant;
+
+/// Reads all tables and says what is damaged.
+pub(crate) fn verify(common: &Common, db: &Path) -> Result {
+    let engine = store::open(db, Access::Read)?;
+    let report = engine.verify()?;
+    let damaged: Vec<(String, String)> =
+        report.damaged.iter().map(|(table, error)| (table.to_string(), error.to_string())).collect();
+    let mut out = Output::new();
+    if common.json {
+        let damaged: Vec<_> = damaged.iter().map(|(table, error)| json!({ "table": table, "error": error })).collect();
+        out.json(&json!({
+            "tables": report.tables,
+            "blocks": report.blocks,
+            "entries": report.entries,
+            "bytes": report.bytes,
+            "damaged": damaged,
+        }))?;
+    } else {
+        let [tables, blocks, entries] = [report.tables, report.blocks, report.entries].map(HumanCount);
+        let bytes = HumanBytes(report.bytes);
+        let sound = format!("{tables} tables, {blocks} blocks, {entries} entries, {bytes}");
+        if report.is_ok() {
+            out.line(format!("sound: {sound}"))?;
+        } else {
+            for (_, error) in &damaged {
+                out.line(format!("damaged: {error}"))?;
+            }
+        }
+    }
+    out.finish()?;
+    match damaged.first() {
+        None => Ok(()),
+        Some((_, error)) => Err(Failure::damage(format!(
+            "{} of {} tables damaged, the first: {error}; keys elsewhere can still be read: 'esker dump sst' shows what is left of a table",
+            damaged.len(),
+            report.tables
+        ))),
+    }
+}
+
+/// Merges all tables of all keyspaces, or of one.
+pub(crate) fn compact(common: &Common, db: &Path) -> Result {
+    let engine = store::open(db, Access::Write)?;
+    let names = match &common.keyspace {
+        Some(_) => vec![store::keyspace(&engine, common, Access::Write)?.name().to_owned()],
+        None => engine.keyspaces(),
+    };
+    let table_bytes = || engine.metrics().keyspaces.iter().map(esker::KeyspaceMetrics::table_bytes).sum::<u64>();
+    engine.flush()?; // so that the figures before and after are of the same keys
+    let (begun, before) = (Instant::now(), table_bytes());
+    for name in &names {
+        engine.keyspace(name, KeyspaceOptions::default())?.compact_range(..)?;
+    }
+    let (after, seconds) = (table_bytes(), begun.elapsed().as_secs_f64());
+    engine.close()?;
+    let mut out = Output::new();
+    if common.json {
+        let keyspaces = names.len();
+        out.json(&json!({ "keyspaces": keyspaces, "bytes_before": before, "bytes_after": after, "seconds": seconds }))?;
+    } else {
+        out.line(format!(
+            "compacted {} keyspaces in {seconds:.1} s: tables of {} before, {} after",
+            names.len(),
+            HumanBytes(before),
+            HumanBytes(after)
+        ))?;
+    }
+    out.finish()
+}
+
+/// Makes a copy of the store in the folder `to`.
+pub(crate) fn checkpoint(common: &Common, db: &Path, to: &Path) -> Result {
+    let engine = store::open(db, Access::Write)?;
+    engine.checkpoint(to)?;
+    engine.close()?;
+    let mut out = Output::new();
+    if common.json {
+        out.json(&json!({ "to": to.to_string_lossy() }))?;
+    } else {
+        out.line(format!("the copy is in '{}'", to.display()))?;
+    }
+    out.finish()
+}

@@ -1,0 +1,81 @@
+//! Opening a store, with errors that say what to do.
+//!
+//! Only commands that write open for writing, and only `put` and `import` make anything that is not there.
+
+use crate::args::Common;
+use crate::failure::{Failure, Result};
+use crate::text;
+use esker::{Engine, Error, ErrorKind, Keyspace, KeyspaceOptions, Options};
+use std::ffi::OsString;
+use std::fs;
+use std::io;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::Path;
+
+/// What a command does to the store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Access {
+    /// Nothing at all.
+    Read,
+    /// Changes it.
+    Write,
+    /// Changes it, and makes it if there is none.
+    Create,
+}
+
+/// Opens the store in the folder `db`.
+pub(crate) fn open(db: &Path, access: Access) -> Result<Engine> {
+    let shown = db.display();
+    match fs::metadata(db) {
+        Ok(found) if !found.is_dir() => {
+            return Err(Failure::error(format!("'{shown}' is a file, and a store is a folder; give the folder")));
+        }
+        Ok(_) => {}
+        Err(error) if error.kind() == io::ErrorKind::NotFound && access == Access::Create => {}
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return Err(Failure::error(format!("there is no folder '{shown}'; {NO_STORE_ADVICE}")));
+        }
+        Err(error) => return Err(Failure::io("opening the store", db, &error)),
+    }
+    let options = Options { create_if_missing: access == Access::Create, ..Options::default() };
+    let engine = Engine::builder(db).options(options).read_only(access == Access::Read).open();
+    engine.map_err(|error| match error.kind() {
+        ErrorKind::NotFound => Failure::error(format!("the folder '{shown}' holds no store; {NO_STORE_ADVICE}")),
+        _ => Failure::from(error).within(format!("opening the store '{shown}'")),
+    })
+}
+
+const NO_STORE_ADVICE: &str = "check the path, or make a store by 'esker put' or 'esker import'";
+
+/// Opens the keyspace that `--keyspace` names.
+pub(crate) fn keyspace(engine: &Engine, common: &Common, access: Access) -> Result<Keyspace> {
+    let name = common.keyspace.as_deref().unwrap_or("default");
+    let names = engine.keyspaces();
+    if access != Access::Create && !names.iter().any(|known| known == name) {
+        let names: Vec<String> = names.iter().map(|name| text::preview(name.as_bytes(), 60)).collect();
+        let names = names.join(", ");
+        return Err(Failure::error(format!("there is no keyspace '{name}'; the store has: {names}")));
+    }
+    Ok(engine.keyspace(name, KeyspaceOptions::default())?)
+}
+
+/// The bytes of a key or value on the command line.
+pub(crate) fn bytes(common: &Common, argument: OsString) -> Result<Vec<u8>> {
+    if common.hex { text::unhex(argument.as_bytes()).map_err(Failure::error) } else { Ok(argument.into_vec()) }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        let advice = match error.kind() {
+            ErrorKind::Corruption => "; 'esker verify' checks the whole store, 'esker dump' shows one file",
+            ErrorKind::NoSpace => "; make room and run it again: nothing that was acknowledged is lost",
+            ErrorKind::Unsupported => "; a newer version of esker may know it",
+            _ => "",
+        };
+        let message = format!("{error}{advice}");
+        match error.kind() {
+            ErrorKind::Corruption => Self::damage(message),
+            _ => Self::error(message),
+        }
+    }
+}

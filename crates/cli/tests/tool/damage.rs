@@ -1,0 +1,140 @@
+//! Damaged files: found, told, and read as far as they can be. `dump` on sound files too.
+
+use super::*;
+use esker::{Engine, Options};
+
+/// A store with one table of some thousand keys, and keys in the log alone.
+fn store() -> Place {
+    let place = Place::new();
+    let records: String = (0..3000).map(|n| format!("{{\"key\":\"{n:05}\",\"value\":\"value of {n}\"}}\n")).collect();
+    place.esker_fed(["import", "DB", "-"], records.as_bytes()).text();
+    place.esker(["compact", "DB"]).text();
+    let engine =
+        Engine::builder(&place.db).options(Options { flush_on_close: false, ..Options::default() }).open().unwrap();
+    engine.put("in the log", "\tyes").unwrap();
+    engine.delete("00000").unwrap();
+    engine.close().unwrap();
+    place
+}
+
+fn flip(file: &Path, offset: usize) {
+    let mut bytes = std::fs::read(file).unwrap();
+    bytes[offset] ^= 0x10;
+    std::fs::write(file, bytes).unwrap();
+}
+
+fn dump(place: &Place, kind: &str, file: &Path, json: bool) -> Ran {
+    let _ = place;
+    ran(command(
+        [OsStr::new("dump"), kind.as_ref(), file.as_os_str()].into_iter().chain(json.then_some("--json".as_ref())),
+    ))
+}
+
+/// Lines that are not about the file as a whole.
+fn lines(out: &[u8]) -> Vec<String> {
+    let text = std::str::from_utf8(out).unwrap();
+    text.lines().filter(|line| !line.starts_with('#')).map(str::to_owned).collect()
+}
+
+fn all_json(out: &[u8]) -> Vec<serde_json::Value> {
+    let text = std::str::from_utf8(out).unwrap();
+    text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
+}
+
+#[test]
+fn a_flipped_bit_in_a_table_is_found() {
+    let place = store();
+    let table = place.newest(".sst");
+    flip(&table, 5000);
+    let message = place.esker(["verify", "DB"]).fails(1);
+    assert!(message.contains(".sst") && message.contains("checksum"), "{message}");
+    let found = place.esker(["verify", "DB", "--json"]);
+    let report: serde_json::Value = serde_json::from_slice(&found.out).unwrap();
+    assert_eq!((found.code, report["damaged"].as_array().unwrap().len()), (1, 1), "{report}");
+    let message = place.esker(["scan", "DB"]).fails(1);
+    assert!(message.contains("checksum") && message.contains("'esker verify'"), "{message}");
+    assert_eq!(place.esker(["get", "DB", "02999"]).text(), "value of 2999", "other blocks keep serving");
+}
+
+#[test]
+fn dump_prints_a_table_around_its_damage() {
+    let place = store();
+    let table = place.newest(".sst");
+    let sound = dump(&place, "sst", &table, false).bytes();
+    let (sound_lines, text) = (lines(&sound), String::from_utf8(sound).unwrap());
+    assert_eq!(sound_lines.len(), 3000);
+    assert!(sound_lines[7].ends_with(" put 00007\tvalue of 7"), "{}", sound_lines[7]);
+    assert!(text.contains("# 3000 entries of 3000 keys"), "{}", &text[..500]);
+    let json = all_json(&dump(&place, "sst", &table, true).bytes());
+    assert_eq!((json.len(), &json[0]["entries"], &json[8]["value"]), (3001, &3000.into(), &"value of 7".into()));
+
+    flip(&table, 5000);
+    let damaged = dump(&place, "sst", &table, false);
+    let left = lines(&damaged.out);
+    let missing: Vec<&String> = sound_lines.iter().filter(|line| !left.contains(line)).collect();
+    assert!(left.len() > 2500 && !missing.is_empty() && left.len() + missing.len() == 3000, "{} left", left.len());
+    assert_eq!((&left[0], left.last()), (&sound_lines[0], sound_lines.last()));
+    assert!(damaged.fails(1).contains("checksum"));
+    let last = all_json(&dump(&place, "sst", &table, true).out).pop().unwrap();
+    assert!(last["error"].as_str().unwrap().contains("checksum"), "{last}");
+
+    let bytes = std::fs::read(&table).unwrap();
+    let cut = place.file("cut.sst", &bytes[..bytes.len() / 2]);
+    dump(&place, "sst", &cut, false).fails(1);
+}
+
+#[test]
+fn dump_prints_a_log_up_to_its_damage() {
+    let place = store();
+    let log = place.newest(".wal");
+    let sound = dump(&place, "wal", &log, false).bytes();
+    let sound = lines(&sound);
+    assert_eq!(sound.len(), 2, "{sound:?}");
+    assert!(sound[0].ends_with(" put in the log\t\\tyes") && sound[1].ends_with(" delete 00000"), "{sound:?}");
+    let json = all_json(&dump(&place, "wal", &log, true).bytes());
+    assert_eq!(
+        (&json[1]["key"], &json[1]["value"], &json[2]["kind"]),
+        (&"in the log".into(), &"\tyes".into(), &"delete".into())
+    );
+
+    let second = std::fs::read(&log).unwrap().windows(5).position(|bytes| bytes == b"00000").unwrap();
+    flip(&log, second);
+    let damaged = dump(&place, "wal", &log, false);
+    assert_eq!(lines(&damaged.out), sound[..1]);
+    let message = damaged.fails(1);
+    assert!(message.contains("checksum"), "{message}");
+    flip(&log, 3);
+    assert!(dump(&place, "wal", &log, false).fails(1).contains("header"));
+}
+
+#[test]
+fn dump_prints_a_manifest_edit_by_edit() {
+    let place = store();
+    let current = std::fs::read_to_string(place.db.join("CURRENT")).unwrap();
+    let manifest = place.db.join(current.split_whitespace().next().unwrap());
+    let items = lines(&dump(&place, "manifest", &manifest, false).bytes());
+    assert!(items.iter().any(|item| item.contains(": create keyspace 0 \"default\"")), "{items:?}");
+    assert!(items.iter().any(|item| item.contains(": add 0 L")), "{items:?}");
+    let json = all_json(&dump(&place, "manifest", &manifest, true).bytes());
+    assert!(json.iter().any(|edit| edit["edit"].to_string().contains("create keyspace")), "{json:?}");
+
+    let last: usize = items.last().unwrap().split(':').next().unwrap().parse().unwrap();
+    flip(&manifest, last + 30); // in the payload: the record's header has 24 bytes
+    let damaged = dump(&place, "manifest", &manifest, false);
+    let left = lines(&damaged.out);
+    assert!(!left.is_empty() && left.len() < items.len() && items.starts_with(&left), "{left:?}");
+    damaged.fails(1);
+}
+
+#[test]
+fn dump_of_what_is_no_such_file() {
+    let place = Place::new();
+    let text = place.file("text", "nothing of ours, but long enough for a header of any kind\n".repeat(9).as_bytes());
+    for kind in ["wal", "sst", "manifest"] {
+        let message = dump(&place, kind, &text, false).fails(1);
+        assert!(message.contains("text"), "{message}");
+        assert!(dump(&place, kind, &place.path("none"), false).fails(2).contains("No such file"));
+        assert!(dump(&place, kind, place.dir.path(), false).fails(2).contains("is a folder"));
+    }
+    assert!(dump(&place, "tar", &text, false).fails(2).contains("wal, sst, manifest"));
+}

@@ -1,0 +1,30 @@
+//! `demo`: small here, a million records by default.
+
+use super::*;
+
+#[test]
+fn the_demo_proves_what_it_says_and_cleans_up() {
+    let place = Place::new();
+    for records in [1, 250, 20_000] {
+        let mut command = command(["demo", "--json", "--records", &records.to_string()]);
+        command.env("TMPDIR", place.dir.path());
+        let report = ran(command).json();
+        let number = |name: &str| report[name].as_u64().unwrap_or_else(|| panic!("{name} in {report}"));
+        assert_eq!(number("records"), records);
+        assert!(number("acknowledged") >= records / 2 && number("recovered") >= number("acknowledged"), "{report}");
+        assert!(number("recovered") <= records);
+        let entries = report["levels"].as_array().unwrap().iter().map(|level| level["entries"].as_u64().unwrap());
+        assert_eq!(entries.sum::<u64>(), records, "compacted: {report}");
+        assert!(files(place.dir.path()).is_empty(), "nothing is left behind");
+    }
+}
+
+#[test]
+fn the_demo_can_leave_its_store() {
+    let place = Place::new();
+    let words = place.esker(["demo", "--records", "3000", "--keep", "DB"]).text();
+    assert!(words.contains("killed (SIGKILL)") && words.contains("none is torn") && words.contains("L"), "{words}");
+    assert_eq!(place.esker(["scan", "DB", "--keys-only"]).text().lines().count(), 3000);
+    assert!(place.esker(["demo", "--keep", "DB"]).fails(2).contains("is not empty; give a new folder"));
+    assert!(place.esker(["demo", "--records", "0"]).fails(2).contains("0"));
+}

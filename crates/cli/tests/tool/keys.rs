@@ -1,0 +1,109 @@
+//! `put`, `get`, `delete`.
+
+use super::*;
+use serde_json::json;
+
+#[test]
+fn a_value_is_given_back_as_it_is_until_it_is_deleted() {
+    let place = Place::new();
+    assert_eq!(place.esker(["put", "DB", "greeting", "hello\tworld\n"]).text(), "");
+    assert_eq!(place.esker(["get", "DB", "greeting"]).text(), "hello\tworld\n");
+    place.esker(["put", "DB", "greeting", "bye"]).text();
+    assert_eq!(place.esker(["get", "DB", "greeting"]).text(), "bye", "and no newline added");
+    place.esker(["delete", "DB", "greeting"]).text();
+    let gone = place.esker(["get", "DB", "greeting"]).fails(1);
+    assert_eq!(gone, "there is no key 'greeting' in keyspace 'default'");
+    assert_eq!(place.esker(["delete", "DB", "greeting"]).text(), "", "deleting what is not there is fine");
+}
+
+#[test]
+fn the_empty_key_and_the_empty_value_are_ordinary() {
+    let place = Place::new();
+    place.esker(["put", "DB", "", "nameless"]).text();
+    place.esker(["put", "DB", "void", ""]).text();
+    assert_eq!(place.esker(["get", "DB", ""]).text(), "nameless");
+    assert_eq!(place.esker(["get", "DB", "void"]).text(), "");
+    assert_eq!(place.esker(["scan", "DB"]).text(), "\tnameless\nvoid\t\n");
+}
+
+#[test]
+fn words_that_look_like_options_and_numbers_can_be_stored() {
+    let place = Place::new();
+    place.esker(["put", "DB", "-5", "-0.25"]).text();
+    place.esker(["put", "DB", "--", "--key", "-v"]).text();
+    assert_eq!(place.esker(["get", "DB", "-5"]).text(), "-0.25");
+    assert_eq!(place.esker(["get", "DB", "--", "--key"]).text(), "-v");
+    assert_eq!(place.esker(["scan", "DB", "--prefix", "--"]).text(), "--key\t-v\n");
+}
+
+#[test]
+fn hex_takes_and_gives_any_bytes() {
+    let place = Place::new();
+    place.esker(["put", "DB", "00fF", "0a80", "--hex"]).text();
+    assert_eq!(place.esker(["--hex", "get", "DB", "00ff"]).text(), "0a80");
+    assert_eq!(place.esker(["scan", "DB", "--hex"]).text(), "00ff\t0a80\n");
+    place.esker(["delete", "DB", "00ff", "--hex"]).text();
+    assert!(place.esker(["get", "DB", "00ff", "--hex"]).fails(1).contains("'00ff'"));
+    assert!(place.esker(["get", "DB", "0", "--hex"]).fails(2).contains("odd number"));
+    assert!(place.esker(["put", "DB", "k", "00", "--hex"]).fails(2).contains("odd number"));
+    assert!(place.esker(["put", "DB", "00", "zz", "--hex"]).fails(2).contains("'zz' is not hex"));
+}
+
+#[test]
+fn bytes_of_the_command_line_need_not_be_utf8() {
+    use std::os::unix::ffi::OsStrExt;
+    let place = Place::new();
+    let run = |word: &str, rest: &[&[u8]]| {
+        let words = [OsStr::new(word), place.db.as_os_str()];
+        ran(command(words.into_iter().chain(rest.iter().map(|bytes| OsStr::from_bytes(bytes)))))
+    };
+    run("put", &[b"\xff", b"\x80\x81"]).text();
+    assert_eq!(run("get", &[b"\xff"]).bytes(), b"\x80\x81");
+    assert_eq!(run("get", &[b"\xff", b"--json"]).json(), json!({"key_hex": "ff", "value_hex": "8081"}));
+    assert_eq!(run("scan", &[b"--prefix", b"\xff"]).text(), "\\xff\t\\x80\\x81\n");
+}
+
+#[test]
+fn json_names_key_and_value() {
+    let place = Place::new();
+    place.esker(["put", "DB", "k\"", "v\n"]).text();
+    assert_eq!(place.esker(["get", "DB", "k\"", "--json"]).json(), json!({"key": "k\"", "value": "v\n"}));
+    assert_eq!(
+        place.esker(["get", "DB", "6b22", "--json", "--hex"]).json(),
+        json!({"key_hex": "6b22", "value_hex": "760a"})
+    );
+}
+
+#[test]
+fn keyspaces_do_not_see_each_other() {
+    let place = Place::new();
+    place.esker(["put", "DB", "k", "in default"]).text();
+    place.esker(["put", "DB", "k", "in users", "--keyspace", "users"]).text();
+    assert_eq!(place.esker(["get", "DB", "k"]).text(), "in default");
+    assert_eq!(place.esker(["get", "DB", "k", "--keyspace", "users"]).text(), "in users");
+    place.esker(["delete", "DB", "k", "--keyspace=users"]).text();
+    place.esker(["get", "DB", "k", "--keyspace=users"]).fails(1);
+    assert_eq!(place.esker(["get", "DB", "k"]).text(), "in default");
+
+    for words in [["get", "DB", "k", "--keyspace=user"], ["delete", "DB", "k", "--keyspace=user"]] {
+        assert_eq!(place.esker(words).fails(2), "there is no keyspace 'user'; the store has: default, users");
+    }
+    assert_eq!(
+        place.esker(["stats", "DB", "--json"]).json()["keyspaces"].as_array().unwrap().len(),
+        2,
+        "none was made"
+    );
+}
+
+#[test]
+fn a_key_may_have_65535_bytes_and_no_more() {
+    let place = Place::new();
+    let (longest, longer) = ("k".repeat(65_535), "k".repeat(65_536));
+    let refused = place.esker(["put", "DB", &longer, "v"]).fails(2);
+    assert_eq!(refused, "the key has 65536 bytes, and at most 65535 are allowed; shorten it");
+    assert!(!place.db.exists(), "no store is made for a put that is refused");
+    place.esker(["put", "DB", &longest, "v"]).text();
+    assert_eq!(place.esker(["get", "DB", &longest]).text(), "v");
+    let gone = place.esker(["get", "DB", &longer]);
+    assert!(gone.code != 0 && gone.err.len() < 300, "an error line stays readable: {}", gone.err);
+}
