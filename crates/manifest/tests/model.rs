@@ -112,7 +112,7 @@ enum Step {
 }
 
 fn table() -> impl Strategy<Value = TableMeta> {
-    (0u64..30, 0u8..26, 0u8..4, 1u64..60, 0u64..6).prop_map(|(number, from, width, seq, more)| {
+    (0u64..60, 0u8..26, 0u8..3, 1u64..90, 0u64..4).prop_map(|(number, from, width, seq, more)| {
         let letter = |at: u8| char::from(b'a' + at.min(25));
         let (low, high) = (seq, seq + more);
         format!(
@@ -126,17 +126,17 @@ fn table() -> impl Strategy<Value = TableMeta> {
 }
 
 fn changes() -> impl Strategy<Value = VersionEdit> {
-    let keyspace = || prop_oneof![4 => Just(0u32), 4 => Just(1u32), 1 => 2u32..4].prop_map(KeyspaceId);
-    let level = || prop_oneof![8 => 0u8..3, 1 => 6u8..9].prop_map(Level);
+    let keyspace = || prop_oneof![20 => Just(0u32), 3 => Just(1u32), 1 => 2u32..4].prop_map(KeyspaceId);
+    let level = || prop_oneof![40 => 0u8..3, 1 => 6u8..9].prop_map(Level);
     let name = prop_oneof![Just("users"), Just("orders")].prop_map(String::from);
-    let rarely = |strategy: BoxedStrategy<u64>| prop::option::weighted(0.2, strategy);
+    let rarely = |strategy: BoxedStrategy<u64>| prop::option::weighted(0.04, strategy);
     (
         prop::collection::vec((keyspace(), level(), table()), 0..3),
-        prop::option::weighted(0.05, (keyspace(), level(), (1u64..30).prop_map(FileNo))),
-        prop::option::weighted(0.3, (1u32..8, name)),
-        prop::option::weighted(0.1, keyspace()),
-        prop::option::weighted(0.3, (keyspace(), 0u64..70)),
-        (rarely((30..90u64).boxed()), rarely((0..50u64).boxed()), rarely((0..50u64).boxed())),
+        prop::option::weighted(0.02, (keyspace(), level(), (1u64..30).prop_map(FileNo))),
+        prop::option::weighted(0.1, (1u32..8, name)),
+        prop::option::weighted(0.03, keyspace()),
+        prop::option::weighted(0.1, (keyspace(), 0u64..100)),
+        (rarely((80..120u64).boxed()), rarely((0..50u64).boxed()), rarely((0..50u64).boxed())),
     )
         .prop_map(|(add, remove, created, dropped, flushed, (seq, log, clock))| VersionEdit {
             add,
@@ -156,11 +156,11 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         8 => changes().prop_map(Step::Commit),
         4 => (prop::collection::vec(any::<prop::sample::Index>(), 1..3), changes())
             .prop_map(|(which, edit)| Step::Replace(which, edit)),
-        1 => (0u64..90).prop_map(Step::Close),
+        1 => (60u64..120).prop_map(Step::Close),
         1 => Just(Step::Reopen),
         1 => any::<u64>().prop_map(Step::PowerCut),
     ];
-    prop::collection::vec(one, 1..40)
+    prop::collection::vec(one, 1..50)
 }
 
 /// Removes tables that are there, and drops what would be removed twice.
@@ -190,7 +190,7 @@ proptest! {
         let mut set = create(&vfs);
         // All the numbers that the edits use have been given out.
         while set.new_file_no().unwrap() < FileNo(60) {}
-        set.commit(support::edit("reserve seq 40")).unwrap();
+        set.commit(support::edit("reserve seq 90")).unwrap();
         let mut model = Model::of(set.current());
         for step in steps {
             let edit = match step {
