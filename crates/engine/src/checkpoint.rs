@@ -41,6 +41,9 @@ impl Core {
             link_or_copy(&*self.vfs, &table.path(&self.dir), &table.path(to))?;
         }
         drop(pinned);
+        // For those who open it for reading: they take the lock and make no file.
+        let lock = FileKind::Lock.path(to);
+        self.vfs.create_new(&lock).map_err(|error| Error::io("create", &lock, error))?;
         // Last, since with it the directory becomes an engine. It syncs the directory, and so the names of all the files.
         VersionSet::create_from(Arc::clone(&self.vfs), to, &version)?;
         Ok(())

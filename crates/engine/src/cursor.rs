@@ -33,8 +33,12 @@ pub struct Cursor {
     inner: Result<Inner>,
 }
 
+type View = VisibleIterator<MergingIterator<Source>>;
+
 struct Inner {
-    iter: VisibleIterator<MergingIterator<Source>>,
+    iter: View,
+    /// The error that sticks until the next seek.
+    failed: Option<Error>,
     bounds: Bounds,
     seq: SeqNo,
     /// Where to find newer states; `None` for a cursor of a snapshot, which has none.
@@ -47,7 +51,7 @@ impl Cursor {
     pub(crate) fn new(keyspace: &Keyspace, newest: bool, state: Arc<ReadState>, seq: SeqNo, bounds: Bounds) -> Self {
         let newer = newest.then(|| (Arc::downgrade(&keyspace.handle.core), Arc::clone(&keyspace.core)));
         let iter = state.iter(seq, bounds.clone());
-        Self { inner: Ok(Inner { iter, bounds, seq, newer, state: state }) }
+        Self { inner: Ok(Inner { iter, failed: None, bounds, seq, newer, state: state }) }
     }
 
     pub(crate) fn failed(error: Error) -> Self {
@@ -58,6 +62,21 @@ impl Cursor {
         self.inner.as_mut().map_err(|error| error.clone())
     }
 
+    fn sought(&mut self, seek: impl FnOnce(&mut View) -> Result<()>) -> Result<()> {
+        let inner = self.inner()?;
+        inner.failed = seek(&mut inner.iter).err();
+        inner.failed.clone().map_or(Ok(()), Err)
+    }
+
+    #[inline]
+    fn stepped(&mut self, step: impl FnOnce(&mut View) -> Result<()>) -> Result<()> {
+        let inner = self.inner()?;
+        if !inner.iter.valid() {
+            return inner.failed.clone().map_or(Ok(()), Err);
+        }
+        step(&mut inner.iter).inspect_err(|error| inner.failed = Some(error.clone()))
+    }
+
     /// Whether the cursor stands on an entry.
     pub fn valid(&self) -> bool {
         self.inner.as_ref().is_ok_and(|inner| inner.iter.valid())
@@ -65,35 +84,35 @@ impl Cursor {
 
     /// Moves to the first key at or behind `key`.
     pub fn seek(&mut self, key: impl AsRef<[u8]>) -> Result<()> {
-        self.inner()?.iter.seek(key.as_ref())
+        self.sought(|iter| iter.seek(key.as_ref()))
     }
 
     /// Moves to the last key at or before `key`.
     pub fn seek_for_prev(&mut self, key: impl AsRef<[u8]>) -> Result<()> {
-        self.inner()?.iter.seek_for_prev(key.as_ref())
+        self.sought(|iter| iter.seek_for_prev(key.as_ref()))
     }
 
     /// Moves to the first key.
     pub fn seek_to_first(&mut self) -> Result<()> {
-        self.inner()?.iter.seek_to_first()
+        self.sought(View::seek_to_first)
     }
 
     /// Moves to the last key.
     pub fn seek_to_last(&mut self) -> Result<()> {
-        self.inner()?.iter.seek_to_last()
+        self.sought(View::seek_to_last)
     }
 
     /// Moves to the next key; does nothing where the cursor stands nowhere.
     #[expect(clippy::should_implement_trait, reason = "a cursor is not an iterator: it lends")]
     #[inline]
     pub fn next(&mut self) -> Result<()> {
-        self.inner()?.iter.next()
+        self.stepped(View::next)
     }
 
     /// Moves to the key before; does nothing where the cursor stands nowhere.
     #[inline]
     pub fn prev(&mut self) -> Result<()> {
-        self.inner()?.iter.prev()
+        self.stepped(View::prev)
     }
 
     /// The key.
@@ -132,6 +151,7 @@ impl Cursor {
             }
         };
         inner.iter = state.iter(seq, inner.bounds.clone());
+        inner.failed = None;
         (inner.state, inner.seq) = (state, seq);
         Ok(())
     }
