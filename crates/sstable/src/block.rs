@@ -139,7 +139,10 @@ impl Layout {
     pub(crate) fn entry(&self, payload: &[u8], i: usize) -> Option<Entry> {
         let rest = self.keys.span(payload, i);
         let value = self.values.span(payload, i);
-        let whole = rest.start <= rest.end && rest.end <= self.values.at && value.start <= value.end && value.end <= payload.len();
+        let whole = rest.start <= rest.end
+            && rest.end <= self.values.at
+            && value.start <= value.end
+            && value.end <= payload.len();
         whole.then_some(Entry { rest, value })
     }
 
@@ -221,7 +224,8 @@ impl Layout {
                 if candidate >= self.count {
                     return Some(self.count);
                 }
-                if is_same(self.rest(payload, candidate)?, rest) && self.trailer(payload, candidate)? <= target.trailer {
+                if is_same(self.rest(payload, candidate)?, rest) && self.trailer(payload, candidate)? <= target.trailer
+                {
                     return Some(candidate);
                 }
                 hits &= hits - 1;

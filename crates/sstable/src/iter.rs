@@ -93,7 +93,8 @@ impl TableIter {
     fn enter(&mut self, number: usize) -> Result<usize, TableError> {
         let block = self.table.block(number, self.fill)?;
         let payload = payload(&self.map, &block);
-        let Some((layout, prefix)) = Layout::parse(payload).and_then(|layout| Some((layout, layout.prefix(payload)?))) else {
+        let Some((layout, prefix)) = Layout::parse(payload).and_then(|layout| Some((layout, layout.prefix(payload)?)))
+        else {
             return Err(self.table.damaged(number, &block));
         };
         self.prefix_len = prefix.len();

@@ -45,7 +45,11 @@ fn check_searches(entries: &Entries, payload: &[u8], target: InternalKey<'_>) {
     assert_eq!(layout.lower_bound(payload, target), Some(first), "{target:?} in {entries:?}");
     let here = entries.get(first).filter(|(key, _)| *key.user_key == *target.user_key).map(|_| first);
     let fingerprint = KeyHash::of(target.user_key).fingerprint();
-    assert_eq!(layout.find(payload, target, fingerprint), Some(here.unwrap_or(entries.len())), "{target:?} in {entries:?}");
+    assert_eq!(
+        layout.find(payload, target, fingerprint),
+        Some(here.unwrap_or(entries.len())),
+        "{target:?} in {entries:?}"
+    );
 }
 
 fn check(entries: &Entries) -> Vec<u8> {

@@ -1,0 +1,321 @@
+//! Tables whose bytes are not those that were written: an error, or the right answer; never a panic, a hang, or a large allocation.
+
+mod support;
+
+use esker_format::checksum::{Crc, crc32c};
+use esker_format::{FileId, InternalKey, SeqNo};
+use esker_iterator::InternalIterator;
+use esker_sstable::{Codec, Expect, KeyHash, ReadMode, Table, TableError, TableOptions, Verify};
+use esker_vfs::{Fault, FaultVfs, MemVfs, Operation, Rule, Vfs};
+use proptest::prelude::*;
+use std::path::Path;
+use std::sync::Arc;
+use support::{
+    Bytes, Entry, FILE_ID, MODES, build, codecs, del, options, put, read_all, read_all_back, table_options, try_open,
+};
+
+const FOOTER_BYTES: usize = 128;
+
+/// Several small blocks: a key whose versions are in two of them, a tombstone, uneven lengths.
+fn entries() -> Vec<Entry> {
+    let mut entries: Vec<Entry> =
+        (0..24u64).map(|i| put(format!("key{i:02}").as_bytes(), i + 1, &vec![b'v'; (i % 5) as usize * 9])).collect();
+    entries.extend((1..6).map(|seq| put(b"key11", seq, b"an older version")));
+    entries.push(del(b"key07", 99));
+    entries.sort();
+    entries
+}
+
+/// All that can be asked of a table. `None` for what failed.
+fn ask(bytes: &[u8], entries: &[Entry], mode: (ReadMode, Verify)) -> Result<(), TableError> {
+    let table = try_open(bytes, mode)?;
+    let mut failed = None;
+    let mut note = |result: Result<bool, TableError>| match result {
+        Ok(right) => assert!(right, "a wrong answer"),
+        Err(error) => {
+            assert!(error.is_corruption() || error.is_unsupported(), "{error}");
+            failed = Some(error);
+        }
+    };
+    note(read_all(table.iter()).map(|read| read == entries));
+    note(read_all_back(table.iter()).map(|read| read == entries));
+    for (key, value) in entries {
+        let found = table.get(&key.user_key, KeyHash::of(&key.user_key), key.trailer.seq());
+        note(found.map(|found| found.is_some_and(|(trailer, found)| trailer == key.trailer && found == value[..])));
+    }
+    for absent in [&b"key"[..], b"key110", b"zzz", b""] {
+        note(table.get(absent, KeyHash::of(absent), SeqNo::MAX).map(|found| found.is_none()));
+    }
+    let verified = table.verify();
+    match failed {
+        Some(error) => {
+            assert!(verified.is_err(), "reading failed, so must verifying: {error}");
+            Err(error)
+        }
+        None => verified.map(drop),
+    }
+}
+
+#[test]
+fn any_byte_flipped_is_an_error_or_harmless() {
+    let entries = entries();
+    for codec in codecs() {
+        let bytes = build(&entries, options(200, codec));
+        assert!(ask(&bytes, &entries, MODES[0]).is_ok());
+        for at in 0..bytes.len() {
+            for flip in [0x01, 0x80, 0xff] {
+                let mut bad = bytes.clone();
+                bad[at] ^= flip;
+                for mode in MODES {
+                    let error = ask(&bad, &entries, mode).expect_err("verify sees every byte");
+                    assert!(error.is_corruption() || error.is_unsupported(), "byte {at}: {error}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn any_truncation_and_any_extension_is_an_error() {
+    let entries = entries();
+    for codec in codecs() {
+        let bytes = build(&entries, options(200, codec));
+        for len in 0..bytes.len() {
+            for mode in MODES {
+                assert!(try_open(&bytes[..len], mode).unwrap_err().is_corruption(), "cut to {len}");
+            }
+        }
+        for extra in [1, 64, FOOTER_BYTES] {
+            let long = [&bytes[..], &vec![0; extra]].concat();
+            assert!(try_open(&long, MODES[0]).unwrap_err().is_corruption());
+            let twice = [&bytes[..], &bytes[bytes.len() - extra..]].concat();
+            assert!(try_open(&twice, MODES[0]).unwrap_err().is_corruption());
+        }
+    }
+}
+
+/// Where every block is, with its trailer: from the footer and the index, as the format page says.
+fn blocks(bytes: &[u8]) -> Vec<std::ops::Range<usize>> {
+    let u64_at = |at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().unwrap()) as usize;
+    let footer = bytes.len() - FOOTER_BYTES;
+    let handle = |at: usize| u64_at(at)..u64_at(at) + u64_at(at + 8) + 5;
+    let index = handle(footer + 16);
+    let n = u32::from_le_bytes(bytes[index.start..index.start + 4].try_into().unwrap()) as usize;
+    let offset = |i: usize| u64_at(index.start + 8 + 8 * n + 8 * i) & usize::MAX >> 1;
+    let data = (0..n).map(|i| offset(i)..offset(i + 1));
+    data.chain([handle(footer), index.clone(), handle(footer + 32)]).collect()
+}
+
+/// Makes every checksum right again.
+fn sign(bytes: &mut [u8], blocks: &[std::ops::Range<usize>]) {
+    let footer = bytes.len() - FOOTER_BYTES;
+    let checksum = crc32c(&bytes[footer..footer + 116]);
+    bytes[footer + 116..footer + 120].copy_from_slice(&checksum.to_le_bytes());
+    let file_id = u64::from_le_bytes(bytes[footer + 88..footer + 96].try_into().unwrap());
+    for block in blocks {
+        let end = block.end - 4;
+        let checksum = Crc::new().u64(file_id).u64(block.start as u64).bytes(&bytes[block.start..end]).finish();
+        bytes[end..block.end].copy_from_slice(&checksum.to_le_bytes());
+    }
+}
+
+/// Asks all that can be asked of bytes that may say anything: it must end, and not panic.
+fn poke(bytes: &[u8], entries: &[Entry], mode: (ReadMode, Verify)) {
+    let Ok(table) = try_open(bytes, mode) else { return };
+    let _ = (read_all(table.iter()), read_all_back(table.iter_once()), table.verify());
+    let mut iter = table.iter();
+    for (key, _) in entries {
+        let _ = table.get(&key.user_key, KeyHash::of(&key.user_key), key.trailer.seq());
+        if iter.seek(key.as_ref()).is_ok() && iter.valid() {
+            let _ = (iter.key().trailer.kind(), iter.value().len(), iter.prev());
+        }
+        if iter.seek_for_prev(InternalKey::behind_all(&key.user_key)).is_ok() && iter.valid() {
+            let _ = (iter.value_slice(), iter.next());
+        }
+    }
+}
+
+/// Every byte of a small table set to awkward values, with all checksums made right: what lies behind the checksums must hold by itself.
+#[test]
+fn no_byte_that_passes_its_checksum_makes_a_panic() {
+    let entries = entries();
+    for codec in codecs() {
+        let bytes = build(&entries, options(400, codec));
+        let blocks = blocks(&bytes);
+        for at in 0..bytes.len() {
+            for byte in [0, 0xff, 0x80, bytes[at].wrapping_add(1)] {
+                let mut bad = bytes.clone();
+                bad[at] = byte;
+                sign(&mut bad, &blocks);
+                poke(&bad, &entries, MODES[at % MODES.len()]);
+            }
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn no_bytes_that_pass_their_checksums_make_a_panic(
+        changes in proptest::collection::vec((any::<prop::sample::Index>(), any::<prop::sample::Index>(), any::<u8>()), 1..12),
+        codec in prop::sample::select(codecs().collect::<Vec<_>>()),
+        mode in prop::sample::select(&MODES[..]),
+    ) {
+        let entries = entries();
+        let mut bytes = build(&entries, options(400, codec));
+        let blocks = blocks(&bytes);
+        for (block, at, byte) in changes {
+            // Half of the changes hit the first bytes of a block, where the lengths are.
+            let block = block.get(&blocks).clone();
+            let at = if byte % 2 == 0 { at.index(block.len().min(32)) } else { at.index(block.len()) };
+            bytes[block.start + at] = byte;
+        }
+        sign(&mut bytes, &blocks);
+        poke(&bytes, &entries, mode);
+    }
+
+    #[test]
+    fn no_bytes_at_all_make_a_panic(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
+        prop_assert!(try_open(&bytes, MODES[0]).is_err());
+    }
+}
+
+#[test]
+fn no_two_blocks_may_be_swapped() {
+    let even: Vec<Entry> = (0..40u64).map(|i| put(format!("key{i:02}").as_bytes(), 1, b"same length")).collect();
+    let bytes = build(&even, options(200, Codec::None));
+    let blocks = blocks(&bytes);
+    for a in 0..blocks.len() {
+        for b in a + 1..blocks.len() {
+            if blocks[a].len() == blocks[b].len() {
+                let mut swapped = bytes.clone();
+                swapped[blocks[a].clone()].copy_from_slice(&bytes[blocks[b].clone()]);
+                swapped[blocks[b].clone()].copy_from_slice(&bytes[blocks[a].clone()]);
+                for mode in MODES {
+                    assert!(matches!(ask(&swapped, &even, mode), Err(TableError::Checksum { .. })), "{a} and {b}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_block_of_another_file_is_refused() {
+    let mine = build(&entries(), options(200, Codec::None));
+    let other = build(&entries(), esker_sstable::BuilderOptions { file_id: FileId(1), ..options(200, Codec::None) });
+    assert_eq!(mine.len(), other.len());
+    let mut mixed = mine.clone();
+    let first = blocks(&mine)[0].clone();
+    mixed[first.clone()].copy_from_slice(&other[first]);
+    let table = try_open(&mixed, MODES[0]).unwrap();
+    let error = table.get(b"key00", KeyHash::of(b"key00"), SeqNo::MAX).unwrap_err();
+    assert!(matches!(error, TableError::Checksum { offset: 0, .. }), "{error}");
+    assert!(error.to_string().starts_with("table t.sst: block at 0: checksum 0x"), "{error}");
+    assert!(table.get(b"key23", KeyHash::of(b"key23"), SeqNo::MAX).unwrap().is_some(), "other key ranges keep serving");
+}
+
+#[test]
+fn a_file_of_another_length_or_id_than_expected_is_refused() {
+    let bytes = build(&entries(), options(4096, Codec::None));
+    let open = |file_bytes, file_id| {
+        let options = TableOptions {
+            expect: Some(Expect { file_bytes, file_id }),
+            ..table_options(ReadMode::Map, Verify::FirstUse)
+        };
+        Table::open(Arc::new(Bytes(bytes.clone())), "t.sst", options)
+    };
+    let len = bytes.len() as u64;
+    assert!(open(len, FILE_ID).is_ok());
+    let error = open(len + 1, FILE_ID).unwrap_err();
+    assert!(matches!(error, TableError::Mismatch { what: "file length", found, .. } if found == len), "{error}");
+    let error = open(len, FileId(7)).unwrap_err();
+    assert!(matches!(error, TableError::Mismatch { what: "file id", expected: 7, .. }), "{error}");
+    assert!(error.is_corruption());
+}
+
+#[test]
+fn an_error_sticks_until_the_next_seek_and_is_never_the_end() {
+    let entries = entries();
+    let mut bytes = build(&entries, options(200, Codec::None));
+    let middle = blocks(&bytes)[2].clone();
+    bytes[middle.start + 30] ^= 1;
+    for mode in MODES {
+        let table = try_open(&bytes, mode).unwrap();
+        let mut iter = table.iter();
+        iter.seek_to_first().unwrap();
+        let mut steps = 0;
+        let error = loop {
+            assert!(iter.valid());
+            steps += 1;
+            match iter.next() {
+                Ok(()) => {}
+                Err(error) => break error,
+            }
+        };
+        assert!(steps < entries.len() && error.offset() == Some(middle.start as u64), "{error}");
+        assert!(!iter.valid());
+        assert_eq!(iter.next().unwrap_err().to_string(), error.to_string());
+        assert_eq!(iter.prev().unwrap_err().to_string(), error.to_string());
+        iter.seek_to_last().unwrap();
+        assert!(iter.valid());
+        let mut back = 0;
+        while iter.prev().is_ok() {
+            back += 1;
+        }
+        assert!(steps + back < entries.len());
+    }
+}
+
+/// Rot that comes after a block was checked: what `FirstUse` does not see again, and `Always` never gives out.
+#[test]
+fn always_reads_into_copies_and_a_failed_check_is_repeated() {
+    let vfs = MemVfs::new();
+    let path = Path::new("t.sst");
+    vfs.create_new(path).unwrap().append(&build(&entries(), options(4096, Codec::None))).unwrap();
+    let open =
+        |verify| Table::open(vfs.open_read(path).unwrap(), "t.sst", table_options(ReadMode::Pread, verify)).unwrap();
+    let get = |table: &Table| table.get(b"key11", KeyHash::of(b"key11"), SeqNo::MAX);
+    let (kept, fresh) = (open(Verify::Always), open(Verify::Always));
+    assert!(get(&kept).unwrap().is_some());
+    vfs.edit(path, |bytes| bytes[40] ^= 1).unwrap();
+    for _ in 0..3 {
+        assert!(matches!(get(&fresh), Err(TableError::Checksum { .. })));
+    }
+    vfs.edit(path, |bytes| bytes[40] ^= 1).unwrap();
+    assert!(get(&fresh).unwrap().is_some(), "a failed check does not condemn for ever");
+    assert!(get(&kept).unwrap().is_some());
+}
+
+#[test]
+fn a_failing_disk_is_an_io_error_wherever_it_fails() {
+    let inner = MemVfs::new();
+    let path = Path::new("t.sst");
+    inner.create_new(path).unwrap().append(&build(&entries(), options(200, Codec::None))).unwrap();
+    for nth in 1.. {
+        let vfs = FaultVfs::new(inner.clone());
+        vfs.add(Rule::new(Operation::Read, Fault::EIO).nth(nth));
+        let walk = || -> Result<(), TableError> {
+            let table =
+                Table::open(vfs.open_read(path).unwrap(), "t.sst", table_options(ReadMode::Pread, Verify::FirstUse))?;
+            table.get(b"key11", KeyHash::of(b"key11"), SeqNo::MAX)?;
+            assert_eq!(read_all(table.iter())?, entries());
+            Ok(())
+        };
+        match walk() {
+            Err(error) => assert!(error.io().is_some() && !error.is_corruption(), "{error}"),
+            Ok(()) => {
+                assert!(nth > 8, "footer, properties, filter, index, and some blocks were read");
+                break;
+            }
+        }
+    }
+}
+
+#[test]
+fn where_there_are_no_maps_it_reads() {
+    let vfs = MemVfs::new().with_maps(false);
+    let path = Path::new("t.sst");
+    vfs.create_new(path).unwrap().append(&build(&entries(), options(200, Codec::Lz4))).unwrap();
+    let table =
+        Table::open(vfs.open_read(path).unwrap(), "t.sst", table_options(ReadMode::Map, Verify::FirstUse)).unwrap();
+    assert_eq!((table.mapped_bytes(), read_all(table.iter()).unwrap()), (0, entries()));
+}
