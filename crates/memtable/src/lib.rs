@@ -32,13 +32,15 @@ mod slots;
 pub use iter::MemTableIter;
 
 use esker_format::{InternalKey, SeqNo, Trailer, ValueKind};
+use skiplist::SkipList;
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
 
 /// A table in memory. See the crate's page for who may do what at the same time.
 pub struct MemTable {
-    form: skiplist::SkipList,
+    /// Made by the first insert, so that the many empty tables of idle keyspaces weigh next to nothing.
+    form: OnceLock<Box<SkipList>>,
     // Counters, written by the one who inserts. A reader that was handed the table, or a sequence number, after an insert sees
     // its count by that hand-over; `Relaxed` asks for nothing more.
     len: AtomicUsize,
@@ -48,10 +50,10 @@ pub struct MemTable {
 }
 
 impl MemTable {
-    /// An empty table, which owns nothing on the heap.
+    /// An empty table. It owns nothing on the heap before the first insert.
     pub fn new() -> Self {
         Self {
-            form: skiplist::SkipList::new(),
+            form: OnceLock::new(),
             len: AtomicUsize::new(0),
             deletions: AtomicUsize::new(0),
             smallest_seq: AtomicU64::new(u64::MAX),
@@ -67,7 +69,7 @@ impl MemTable {
     /// If this very version (user key, sequence number and kind) is there already, or the user key is longer than
     /// [`KEY_BYTES_MAX`](esker_format::KEY_BYTES_MAX).
     pub fn insert(&self, key: InternalKey<'_>, value: &[u8]) {
-        self.form.insert(key, value);
+        self.form.get_or_init(Box::default).insert(key, value);
         let seq = key.trailer.seq().0;
         self.smallest_seq.fetch_min(seq, Relaxed);
         self.largest_seq.fetch_max(seq, Relaxed);
@@ -79,14 +81,14 @@ impl MemTable {
 
     /// The newest version of `user_key` at or below `seq`, with its value.
     pub fn get(&self, user_key: &[u8], seq: SeqNo) -> Option<(Trailer, &[u8])> {
-        let record = self.form.get(InternalKey::seek(user_key, seq))?;
+        let record = self.form.get()?.get(InternalKey::seek(user_key, seq))?;
         let key = record.key();
         (key.user_key == user_key).then(|| (key.trailer, record.value()))
     }
 
     /// Bytes of memory it takes, the table itself included.
     pub fn memory_bytes(&self) -> usize {
-        size_of::<Self>() + self.form.allocated_bytes()
+        size_of::<Self>() + self.form.get().map_or(0, |form| form.memory_bytes())
     }
 
     /// How many versions there are, deletions included.

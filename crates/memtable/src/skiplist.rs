@@ -59,6 +59,7 @@ pub(crate) struct SkipList {
     /// The ends of the list through the slots.
     first: AtomicU32,
     last: AtomicU32,
+    /// On the heap.
     allocated_bytes: AtomicUsize,
     writer: Mutex<Writer>,
 }
@@ -72,8 +73,8 @@ struct Writer {
     next_chunk_bytes: usize,
 }
 
-impl SkipList {
-    pub(crate) fn new() -> Self {
+impl Default for SkipList {
+    fn default() -> Self {
         Self {
             map: SkipMap::new(),
             slots: Slots::new(),
@@ -84,10 +85,12 @@ impl SkipList {
             writer: Mutex::new(Writer { slots: 0, chunks: 0, open: None, next_chunk_bytes: FIRST_CHUNK_BYTES }),
         }
     }
+}
 
-    /// Heap bytes, without the list itself.
-    pub(crate) fn allocated_bytes(&self) -> usize {
-        self.allocated_bytes.load(Relaxed)
+impl SkipList {
+    /// Bytes it takes, itself included.
+    pub(crate) fn memory_bytes(&self) -> usize {
+        size_of::<Self>() + self.allocated_bytes.load(Relaxed)
     }
 
     /// Adds an entry.
@@ -343,3 +346,61 @@ impl PartialEq for Key {
 }
 
 impl Eq for Key {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use esker_format::{SeqNo, ValueKind};
+
+    fn insert(list: &SkipList, key: &str, seq: u64) {
+        list.insert(InternalKey::new(key.as_bytes(), SeqNo(seq), ValueKind::Put), key.as_bytes());
+    }
+
+    /// What a reader meets who finds an entry in the map before it is linked.
+    #[test]
+    fn steps_from_an_entry_that_is_not_linked_yet_search_the_map() {
+        let list = SkipList::default();
+        for (key, seq) in [("b", 1), ("a", 2), ("d", 3), ("b", 4), ("c", 5)] {
+            insert(&list, key, seq);
+        }
+        for index in 0..5 {
+            let linked = (list.next(index), list.prev(index));
+            list.slot(index).next.store(PENDING, Relaxed);
+            list.slot(index).prev.store(PENDING, Relaxed);
+            assert_eq!((list.next(index), list.prev(index)), linked, "entry {index}");
+        }
+    }
+
+    #[test]
+    #[should_panic = "a#1,PUT is there already"]
+    fn a_key_is_not_inserted_twice() {
+        let list = SkipList::default();
+        insert(&list, "a", 1);
+        insert(&list, "a", 1);
+    }
+
+    #[test]
+    fn where_heads_differ_the_keys_differ_the_same_way() {
+        let keys: Vec<Vec<u8>> =
+            ["", "\0", "\0\0", "a", "a\0", "b", "bbbbbbb", "bbbbbbbb", "bbbbbbbb\0", "bbbbbbbbbbbbbbbbb"]
+                .map(|key| key.as_bytes().to_vec())
+                .into_iter()
+                .chain([vec![0xff; 15], vec![0xff; 16], vec![0xff; 17]])
+                .collect();
+        assert!(keys.is_sorted());
+        assert!(keys.iter().map(|key| head(key)).is_sorted());
+    }
+
+    /// A long value must not push out a chunk that is nearly empty, nor be split.
+    #[test]
+    fn a_large_record_gets_a_chunk_of_its_own() {
+        let list = SkipList::default();
+        insert(&list, "a", 1);
+        let large = vec![7; 3 << 20];
+        list.insert(InternalKey::new(b"b", SeqNo(2), ValueKind::Put), &large);
+        insert(&list, "c", 3);
+        let chunk = |index| list.slot(index).chunk.load(Relaxed);
+        assert_eq!([chunk(0), chunk(1), chunk(2)], [0, 1, 0]);
+        assert_eq!(list.record(1).value(), large);
+    }
+}

@@ -1,0 +1,95 @@
+//! Look-ups, walks and counters against a sorted map.
+
+use esker_format::{InternalKey, SeqNo, Trailer, ValueKind};
+use esker_iterator::InternalIterator;
+use esker_memtable::MemTable;
+use esker_testkit::iterator_suite::any_user_key;
+use proptest::collection::vec;
+use proptest::prelude::*;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+#[derive(Debug, Clone)]
+enum Write {
+    Put(Vec<u8>, Vec<u8>),
+    Delete(Vec<u8>),
+}
+
+fn any_write() -> impl Strategy<Value = Write> {
+    let value = prop_oneof![8 => vec(any::<u8>(), 0..30), 1 => vec(any::<u8>(), 200..3000)];
+    prop_oneof![
+        4 => (any_user_key(), value).prop_map(|(key, value)| Write::Put(key, value)),
+        1 => any_user_key().prop_map(Write::Delete),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// Each write takes the next sequence number, as the engine's do; afterwards every state in between is still there.
+    #[test]
+    fn every_number_sees_the_state_after_its_write(
+        writes in vec(any_write(), 0..60),
+        others in vec(any_user_key(), 0..10),
+        first in 1..1000u64,
+    ) {
+        let table = Arc::new(MemTable::new());
+        let mut state: BTreeMap<Vec<u8>, (Trailer, Vec<u8>)> = BTreeMap::new();
+        let mut states = vec![(SeqNo(first - 1), state.clone())];
+        for (write, seq) in writes.iter().zip(first..) {
+            let (key, kind, value) = match write {
+                Write::Put(key, value) => (key, ValueKind::Put, &value[..]),
+                Write::Delete(key) => (key, ValueKind::Delete, &[][..]),
+            };
+            table.insert(InternalKey::new(key, SeqNo(seq), kind), value);
+            state.insert(key.clone(), (Trailer::new(SeqNo(seq), kind), value.to_vec()));
+            states.push((SeqNo(seq), state.clone()));
+        }
+        for (seq, state) in &states {
+            for key in state.keys().chain(&others) {
+                let found = table.get(key, *seq).map(|(trailer, value)| (trailer, value.to_vec()));
+                prop_assert_eq!(found.as_ref(), state.get(key), "{:?} at {}", key, seq);
+            }
+        }
+        prop_assert_eq!(table.len(), writes.len());
+        prop_assert_eq!(table.is_empty(), writes.is_empty());
+        prop_assert_eq!(table.deletions(), writes.iter().filter(|w| matches!(w, Write::Delete(_))).count());
+        let last = SeqNo(first + writes.len() as u64 - 1);
+        prop_assert_eq!(table.seq_range(), (!writes.is_empty()).then_some((SeqNo(first), last)));
+        let mut iter = table.iter();
+        iter.seek_to_first().unwrap();
+        let mut walked = 0;
+        while iter.valid() {
+            walked += 1;
+            iter.next().unwrap();
+        }
+        prop_assert_eq!(walked, writes.len());
+    }
+}
+
+/// A reader may hold an iterator long after the engine has let go of the table.
+#[test]
+fn an_iterator_keeps_the_table_and_goes_to_another_thread() {
+    let table = Arc::new(MemTable::new());
+    table.insert(InternalKey::new(b"k", SeqNo(1), ValueKind::Put), b"v");
+    let mut iter = table.iter();
+    drop(table);
+    let walked = std::thread::spawn(move || {
+        iter.seek_to_first().unwrap();
+        (iter.key().to_buf(), iter.value().to_vec())
+    });
+    assert_eq!(walked.join().unwrap().1, b"v");
+}
+
+/// From one byte to eight megabytes, many times the size of a chunk.
+#[test]
+fn values_of_every_magnitude() {
+    let table = MemTable::new();
+    let value = |seq: u64| vec![seq as u8; (1 << seq) - 1];
+    for seq in 1..24 {
+        table.insert(InternalKey::new(b"k", SeqNo(seq), ValueKind::Put), &value(seq));
+    }
+    for seq in 1..24 {
+        assert_eq!(table.get(b"k", SeqNo(seq)).unwrap().1, value(seq));
+    }
+}
