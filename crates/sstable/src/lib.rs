@@ -64,3 +64,8 @@ pub use iter::TableIter;
 pub use properties::{COMPARATOR, Properties};
 pub use table::{Expect, ReadMode, Table, TableOptions, Verify};
 pub use verify::VerifyReport;
+
+/// The README's program.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

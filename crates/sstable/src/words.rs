@@ -76,7 +76,8 @@ mod tests {
             let mut padded = [0; 8];
             padded[..n.min(8)].copy_from_slice(&bytes[..n.min(8)]);
             assert_eq!(head_of(&bytes[..n]), u64::from_be_bytes(padded), "{n} bytes");
-            assert!(is_same(&bytes[..n], &bytes[..n].to_vec()));
+            let copy = bytes.clone();
+            assert!(is_same(&bytes[..n], &copy[..n]));
             for i in 0..n {
                 let mut other = bytes[..n].to_vec();
                 other[i] ^= 0x80;
