@@ -194,7 +194,7 @@ impl Vfs for MemVfs {
             return Err(ErrorKind::AlreadyExists.into());
         }
         if world.is_dir(ino) {
-            return Err(ErrorKind::PermissionDenied.into());
+            return Err(ErrorKind::Unsupported.into());
         }
         world.change_names(vec![NameChange { directory, name, to: Some(ino) }]);
         Ok(())

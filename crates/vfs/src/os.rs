@@ -42,7 +42,11 @@ impl Vfs for OsVfs {
     }
 
     fn hard_link(&self, from: &Path, to: &Path) -> io::Result<()> {
-        std::fs::hard_link(from, to)
+        std::fs::hard_link(from, to).map_err(|error| match Errno::from_io_error(&error) {
+            // What FAT says, and Linux of files that are not ours to link.
+            Some(Errno::PERM) => ErrorKind::Unsupported.into(),
+            _ => error,
+        })
     }
 
     fn remove_file(&self, path: &Path) -> io::Result<()> {
