@@ -44,6 +44,9 @@ pub(crate) trait Segment: Debug + Send + Sync {
     /// Hands everything put to the operating system.
     fn push(&mut self) -> io::Result<()>;
 
+    /// Gives back what is allocated ahead. Everything put has been pushed.
+    fn trim(&mut self) -> io::Result<()>;
+
     /// Puts on stable storage what was pushed; usable beside `put`.
     fn syncer(&self) -> Arc<dyn FileSync>;
 }
@@ -103,6 +106,12 @@ impl Segment for FileSegment {
             self.file.append(&self.buffer)?;
             self.buffer.clear();
         }
+        Ok(())
+    }
+
+    fn trim(&mut self) -> io::Result<()> {
+        self.file.trim()?;
+        self.allocated = self.file.position();
         Ok(())
     }
 

@@ -194,6 +194,18 @@ impl Writer {
         Ok(self.end)
     }
 
+    /// Pushes, and gives back what is allocated ahead. For a log that is not appended to any more; one that is allocates anew.
+    ///
+    /// # Errors
+    /// As [`Writer::push`].
+    pub fn trim(&mut self) -> Result<(), WalError> {
+        self.push()?;
+        if let Err(error) = self.segment.trim() {
+            return self.fail("trim", error);
+        }
+        Ok(())
+    }
+
     /// Pushes, and returns when everything appended is on stable storage.
     ///
     /// # Errors

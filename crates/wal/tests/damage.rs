@@ -260,6 +260,11 @@ fn a_record_within_a_payload_does_not_vouch() {
     let end = log.expect_prefix(&log.bytes, 3);
     assert_eq!(end.vouched, log.records[1].end, "what the records say, not what a value says");
     assert!(end.leftover);
+    // Nor when the record that holds it is itself found behind a break.
+    let earlier = log.offset(&log.records[2]);
+    log.bytes[earlier] ^= 1;
+    assert_eq!(log.expect_prefix(&log.bytes, 2).vouched, log.records[1].end);
+    log.bytes[earlier] ^= 1;
     // It would have passed.
     log.bytes[offset] ^= 1;
     assert_eq!(log.expect_prefix(&log.bytes, 3).vouched, Lsn(claim));

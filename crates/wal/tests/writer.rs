@@ -251,6 +251,21 @@ fn a_prepared_log_takes_its_place_without_touching_the_file_system() {
 }
 
 #[test]
+fn a_log_that_was_trimmed_ends_with_its_last_record_and_may_go_on() {
+    let vfs = MemVfs::new();
+    let group = GroupSync::new(Lsn::ZERO);
+    let mut log = create(&*vfs, 1, Lsn::ZERO, &group);
+    append(&mut log, b"a");
+    log.trim().unwrap();
+    assert_eq!(bytes_of(&*vfs, &path(1)).len() as u64, log.bytes());
+    append(&mut log, b"b");
+    log.sync().unwrap();
+    assert!(bytes_of(&*vfs, &path(1)).len() as u64 > log.bytes(), "allocated ahead again");
+    let (records, _) = read_all(vfs.open_read(&path(1)).unwrap()).unwrap();
+    assert_eq!(records.len(), 2);
+}
+
+#[test]
 fn a_log_out_of_line_is_refused() {
     let vfs = MemVfs::new();
     let group = GroupSync::new(Lsn(100));
