@@ -20,11 +20,15 @@ pub(crate) fn run(root: &Path, skip_tests: bool) -> Result<(), String> {
 
     step("format", &|| cargo_step(&["fmt", "--all", "--", "--check"]));
     step("tidy", &|| tidy::run(root));
-    step("clippy", &|| cargo_step(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]));
+    step("clippy", &|| cargo_step(&["clippy", "--workspace", "--all-targets", "--keep-going", "--", "-D", "warnings"]));
     if !skip_tests {
         step("tests", &|| cargo_step(&["test", "--workspace"]));
     }
-    step("docs", &|| run_command(cargo(root, &["doc", "--workspace", "--no-deps"]).env("RUSTDOCFLAGS", "-D warnings")));
+    step("docs", &|| {
+        run_command(
+            cargo(root, &["doc", "--workspace", "--no-deps", "--keep-going"]).env("RUSTDOCFLAGS", "-D warnings"),
+        )
+    });
     step("examples", &|| examples(root));
     step("each crate alone", &|| each_alone(root));
 
