@@ -93,14 +93,14 @@ fn readers_beside_a_writer() {
                         let before = done.load(Acquire);
                         let some = scramble(turn ^ round << 32 ^ reader << 40);
                         // An old write, or the one that is going on right now.
-                        let seq = if some % 4 == 0 { before + 1 } else { some % (before + 1) };
+                        let seq = if some.is_multiple_of(4) { before + 1 } else { some % (before + 1) };
                         if seq <= before && seq > 0 {
                             let (trailer, value) = table.get(&user_key(seq), SeqNo(seq)).unwrap();
                             assert_eq!((trailer.seq().0, value), (seq, &seq.to_le_bytes()[..]));
                         }
-                        there_and_back(&mut iter, key(&user_key(seq), seq), before, some % 2 == 0);
-                        if turn % 256 == 0 || before == writes {
-                            assert_eq!(count(&mut iter, before, some % 2 == 0), before);
+                        there_and_back(&mut iter, key(&user_key(seq), seq), before, some.is_multiple_of(2));
+                        if turn.is_multiple_of(256) || before == writes {
+                            assert_eq!(count(&mut iter, before, some.is_multiple_of(2)), before);
                         }
                         if before == writes {
                             return;
