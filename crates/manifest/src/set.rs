@@ -92,7 +92,7 @@ impl VersionSet {
     /// [`ManifestError::EngineExists`]; whatever goes wrong in writing.
     ///
     /// # Durability
-    /// The copy is an engine, on stable storage, when this returns; if it fails, the directory is none.
+    /// The copy is an engine, on stable storage, when this returns. If it fails, the directory may or may not be one.
     pub fn create_from(vfs: Arc<dyn Vfs>, directory: &Path, version: &Arc<Version>) -> Result<Self, ManifestError> {
         let current = FileKind::Current.path(directory);
         match vfs.metadata(&current) {
@@ -232,7 +232,8 @@ impl VersionSet {
             // The marker vouches for the edit, so that damage to it is not taken for a torn end.
             let mark = |mut writer: Writer| {
                 writer.append(RecordKind::Marker, &[], Reserve::Use)?;
-                writer.sync()
+                writer.sync()?;
+                writer.trim()
             };
             mark(writer).map_err(|error| self.poisoned(error.into()))?;
         }

@@ -166,8 +166,8 @@ fn a_power_cut_after_any_operation_loses_nothing_acknowledged() {
 
 #[test]
 fn and_another_one_in_the_commit_after_recovery() {
-    let images = sweep(&story(), &[2, 3]);
-    assert!(images > 5000, "{images} images");
+    let images = sweep(&story(), &[2, 1]);
+    assert!(images > 2000, "{images} images");
 }
 
 #[test]
@@ -175,6 +175,6 @@ fn creation_can_be_cut_off_three_times_in_a_row() {
     let vfs = fresh();
     let mut run = Run::new(Arc::clone(&vfs), None);
     run.saw(&create(&vfs));
-    let images = sweep(&run, &[2, 2, 2]);
-    assert!(images > 5000, "{images} images");
+    let images = sweep(&run, &[2, 2, 1]);
+    assert!(images > 2000, "{images} images");
 }

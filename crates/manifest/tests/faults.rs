@@ -51,11 +51,11 @@ fn a_failed_sync_poisons_until_a_restart() {
 }
 
 /// A run with one commit of each kind. Stops at the first error; what had been acknowledged, and what was asked for then.
-fn run(set: &mut VersionSet) -> Result<(), (Version, ManifestError)> {
+fn run(set: &mut VersionSet) -> Result<(), Box<(Version, ManifestError)>> {
     let step = |set: &mut VersionSet, text: &str, close: bool| {
         let wanted = set.current().apply(&edit(text)).unwrap();
         let done = if close { set.close(edit(text), wanted.last_seq) } else { set.commit(edit(text)) };
-        done.map(drop).map_err(|error| (wanted, error))
+        done.map(drop).map_err(|error| Box::new((wanted, error)))
     };
     step(set, "reserve seq 9", false)?;
     step(set, "create keyspace 1 \"a\" \"\"", false)?;
@@ -98,7 +98,8 @@ fn any_operation_may_fail_once_and_nothing_acknowledged_is_lost() {
                 assert!(outcome.is_ok() && failures > 5, "{failures} failures");
                 break;
             }
-            let Err((wanted, error)) = outcome else { continue };
+            let Err(failed) = outcome else { continue };
+            let (wanted, error) = *failed;
             failures += 1;
             assert!(error.io().is_some(), "{error}");
             let acknowledged = Arc::clone(set.current());

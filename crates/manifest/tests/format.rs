@@ -45,7 +45,8 @@ fn a_version_set_makes_the_worked_example() {
     let vfs = fresh();
     done(&vfs);
     let group = GroupSync::new(Lsn(0));
-    let header = LogHeader { file_id: FileId(0x0123_4567_89ab_cdef), number: FileNo(1), start: Lsn(0), durable: Lsn(0) };
+    let header =
+        LogHeader { file_id: FileId(0x0123_4567_89ab_cdef), number: FileNo(1), start: Lsn(0), durable: Lsn(0) };
     // The same records under the file id of the page, where a real manifest has a random one.
     let mut writer = Writer::create(&*vfs, &path("copy"), header, &group).unwrap();
     for edit in edits(&*vfs) {

@@ -203,6 +203,27 @@ fn everything_is_on_stable_storage_before_it_is_relied_on() {
 }
 
 #[test]
+fn a_copy_of_an_engine_starts_from_its_version() {
+    let vfs = fresh();
+    let mut set = create(&vfs);
+    let table = set.new_file_no().unwrap();
+    let version = set.commit(edit(&format!("reserve seq 9 \n add 0 L0 {table} a#1,PUT .. c#9,DEL"))).unwrap();
+
+    let copy = Path::new("/copy");
+    vfs.create_dir_all(copy).unwrap();
+    vfs.create_new(&copy.join(format!("{table}.sst"))).unwrap();
+    assert!(VersionSet::create(shared(&vfs), copy).is_err(), "tables without CURRENT are no new engine");
+    let made = VersionSet::create_from(shared(&vfs), copy, &version).unwrap();
+    assert!(made.manifest_number() >= version.next_file, "a number that was not given out");
+    let (again, recovered) = VersionSet::recover(shared(&vfs), copy).unwrap();
+    assert_eq!((again.current(), recovered.edits), (made.current(), 1));
+    let counters = Version { next_file: version.next_file, ..Version::clone(again.current()) };
+    assert_eq!(counters, *version, "but for file numbers");
+    let refused = VersionSet::create_from(shared(&vfs), copy, &version).unwrap_err();
+    assert!(matches!(refused, ManifestError::EngineExists(_)));
+}
+
+#[test]
 fn a_manifest_can_be_read_edit_by_edit() {
     let vfs = fresh();
     let mut set = create(&vfs);
@@ -219,6 +240,11 @@ fn a_manifest_can_be_read_edit_by_edit() {
     assert_eq!(edits[1..], [edit("reserve seq 7"), edit("clock 3 \n clean seq 7 file 2")]);
     let end = reader.end().unwrap();
     assert!(end.vouched < end.position, "the marker vouches for the edits, nothing for itself");
+    assert_eq!(
+        vfs.metadata(&path("MANIFEST-000001")).unwrap().len_bytes,
+        end.position.0,
+        "nothing allocated ahead is left"
+    );
 }
 
 #[test]
