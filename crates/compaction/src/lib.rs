@@ -11,7 +11,8 @@
 //!
 //! Installing is the caller's: [`Plan::edit`] makes the edit, which is committed after the directory of the outputs is synced. An engine
 //! does, under its state lock, `pick` and [`Busy::add`]; then without it [`run()`]; then, under it, commits the edit and calls [`Busy::remove`].
-//! When `pick` has nothing, [`Picker::pick_idle`] may.
+//! When `pick` has nothing, [`Picker::pick_idle`] may. A manual compaction takes [`Picker::pick_range`] until it has nothing, then
+//! [`Picker::pick_rewrite`].
 //!
 //! What holds, whatever is picked:
 //! - Two plans that run at one time share no input and write to no common key range of a level.

@@ -170,7 +170,8 @@ impl<'a> Writer<'a> {
             if !iter.valid() {
                 return self.cut();
             }
-            if iter.starts_user_key() && self.should_cut(iter.key().user_key) {
+            let (key, value) = (iter.key(), iter.value());
+            if iter.starts_user_key() && self.should_cut(key.user_key) {
                 self.cut()?;
             }
             let open = match &mut self.open {
@@ -180,9 +181,9 @@ impl<'a> Writer<'a> {
                     none.insert(Open::create(self.tables, self.config, &mut self.created)?)
                 }
             };
-            open.builder.add(iter.key(), iter.value()).map_err(CompactionError::output(open.number))?;
+            open.builder.add(key, value).map_err(CompactionError::output(open.number))?;
             // Large values are worth more looks.
-            next_check = next_check.saturating_sub(iter.value().len() as u64 / CHECK_BYTES_PER_ENTRY);
+            next_check = next_check.saturating_sub(value.len() as u64 / CHECK_BYTES_PER_ENTRY);
             iter.step().map_err(Into::into)?;
         }
     }

@@ -259,18 +259,16 @@ impl<'a> Choice<'a> {
         if tables.len() < (self.options.l0_trigger + self.options.l0_slowdown) / 2 {
             return None;
         }
-        let free = |i: usize| self.is_free(&tables[i]);
-        (0..tables.len()).filter(|&i| free(i) && (i == 0 || !free(i - 1))).find_map(|start| self.l0_run(start))
+        (0..tables.len()).find_map(|start| self.l0_run(start))
     }
 
+    /// The run of level 0 that begins with its table `start`, if it is worth it.
     fn l0_run(&self, start: usize) -> Option<Plan> {
         let tables = &self.version.levels[0];
-        let mut bytes = tables[start].file_bytes;
-        let mut per_saved = u64::MAX;
-        let mut end = start + 1;
-        for table in &tables[end..] {
+        let (mut bytes, mut per_saved, mut end) = (0u64, u64::MAX, start);
+        for table in &tables[start..] {
             bytes = bytes.saturating_add(table.file_bytes);
-            let now = bytes / (end - start) as u64;
+            let now = bytes.checked_div((end - start) as u64).unwrap_or(u64::MAX);
             if !self.is_free(table) || now > per_saved || bytes > self.options.grandparent_bytes_max() {
                 break;
             }

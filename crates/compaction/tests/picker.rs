@@ -3,7 +3,7 @@
 mod notation;
 
 use esker_compaction::{Busy, LeveledOptions, Picker};
-use esker_format::{FileNo, SeqNo};
+use esker_format::{FileNo, KeyspaceId, SeqNo};
 use notation::{define, options, show};
 use std::ops::Bound;
 
@@ -151,6 +151,12 @@ fn outputs_of_running_plans_are_kept_away_from() {
     let (version, _) = define(&format!("L0: 18:g-h@9 17:h-k@9 16:h-k@9 15:g-g@9 {}", &tree[4..]));
     assert_eq!(show(picker.pick(&version, &busy).as_ref()), "L0[18 17 16 15] -> L6 merge");
 
+    // Another keyspace has the same keys and other tables.
+    let (mut other, _) = define("L0: 34:a-f@9 33:b-d@9 32:c-e@9 31:a-c@9");
+    other.id = KeyspaceId(2);
+    assert_eq!(show(picker.pick(&other, &busy).as_ref()), "L0[34 33 32 31] -> L6 merge");
+    assert_eq!(busy.plans(other.id), 0);
+
     busy.remove(&plan);
     assert_eq!((busy.plans(version.id), busy.uses(FileNo(14))), (0, false));
 }
@@ -189,6 +195,14 @@ fn level_0_merges_into_itself_while_the_way_down_is_blocked() {
     // What an earlier merge made, 12, is too large to be worth it again; it and 11 are older and may hold what tombstones hide.
     let mixed = eight.replace("12:a-f@9", "12:b-d@90").replace("11:a-f@9", "11:d-e@9");
     picks(&format!("{mixed}\n{blocked}"), "L0[18 17 16 15 14 13] -> L0 merge, deeper 12 | 11 | 1");
+    let mixed = eight.replace("12:a-f@9", "12:b-d@40").replace("11:a-f@9", "11:d-e@9");
+    picks(&format!("{mixed}\n{blocked}"), "L0[18 17 16 15 14 13] -> L0 merge, deeper 12 | 11 | 1");
+    // A merge takes a hundred bytes at most.
+    picks(
+        &format!("{}\n{blocked}", eight.replace("@9", "@24")),
+        "L0[18 17 16 15] -> L0 merge, deeper 14 | 13 | 12 | 11 | 1",
+    );
+    picks(&format!("{}\n{blocked}", eight.replace("@9", "@26")), "none");
     // Never across a busy one.
     picks(&format!("{eight}\n{blocked} 16"), "L0[15 14 13 12 11] -> L0 merge, deeper 1");
     picks(&format!("{eight}\n{blocked} 14 16 18"), "none");
@@ -225,6 +239,9 @@ fn a_range_goes_down_step_by_step_to_the_bottom() {
     // A plan takes a hundred bytes of the upper level at most, but one table at least.
     assert_eq!(whole("L5: 4:a-b@60 5:c-d@40 6:e-f@1"), "L5[4 5] -> L6 move");
     assert_eq!(whole("L5: 4:a-b@200 5:c-d@40"), "L5[4] -> L6 move");
+    // Each table that is moved may overlap a hundred bytes.
+    assert_eq!(whole("L4: 4:a-b@9 5:c-d@9\nL6: 1:a-d@200"), "L4[4 5] -> L5 move, grandparents 1, deeper 1");
+    assert_eq!(whole("L4: 4:a-b@9 5:c-d@9\nL6: 1:a-d@201"), "L4[4 5] -> L5 merge, grandparents 1, deeper 1");
 }
 
 #[test]
