@@ -46,6 +46,7 @@ impl Slice {
     ///
     /// # Panics
     /// If `range` does not lie within `owner`.
+    #[inline]
     pub fn pinned(owner: &Arc<impl Pinned>, range: Range<usize>) -> Self {
         let bytes = &owner.as_ref().as_ref()[range.clone()];
         if bytes.len() <= INLINE_BYTES_MAX {

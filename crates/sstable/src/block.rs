@@ -198,7 +198,9 @@ impl Layout {
     #[inline]
     fn is_before_by_rest(&self, payload: &[u8], i: usize, rest: &[u8], trailer: Trailer) -> Option<bool> {
         let found = self.rest(payload, i)?;
-        Some(match found.cmp(rest) {
+        // Of equal heads: up to eight bytes of one length are the same bytes.
+        let order = if found.len() == rest.len() && found.len() <= 8 { Ordering::Equal } else { found.cmp(rest) };
+        Some(match order {
             Ordering::Equal => self.trailer(payload, i)? > trailer,
             order => order.is_lt(),
         })

@@ -1,6 +1,6 @@
 //! [`TableIter`]: a cursor over all versions in a table.
 
-use crate::block::{Entry, Layout};
+use crate::block::{Entry, HEADER_BYTES, Layout};
 use crate::error::TableError;
 use crate::table::{Block, Fill, Table};
 use esker_format::{InternalKey, Slice, Trailer};
@@ -66,12 +66,19 @@ impl TableIter {
     }
 
     /// Keeps an error, so that it sticks.
+    #[inline(always)]
     fn keep_error(&mut self, result: Result<(), TableError>) -> Result<(), TableError> {
-        if let Err(error) = &result {
-            self.valid = false;
-            self.error = Some(Box::new(error.clone()));
+        match result {
+            Ok(()) => Ok(()),
+            Err(error) => self.fail(error),
         }
-        result
+    }
+
+    #[cold]
+    fn fail(&mut self, error: TableError) -> Result<(), TableError> {
+        self.valid = false;
+        self.error = Some(Box::new(error.clone()));
+        Err(error)
     }
 
     /// The sticking error, or a panic: the answer to a move from nowhere.
@@ -101,7 +108,10 @@ impl TableIter {
         if self.key.len() < prefix.len() + SHORT_BYTES {
             self.key.resize(prefix.len() + SHORT_BYTES, 0);
         }
-        self.key[..prefix.len()].copy_from_slice(prefix);
+        match (self.key.first_chunk_mut::<SHORT_BYTES>(), payload[HEADER_BYTES..].first_chunk::<SHORT_BYTES>()) {
+            (Some(key), Some(start)) if prefix.len() <= SHORT_BYTES => *key = *start,
+            _ => self.key[..prefix.len()].copy_from_slice(prefix),
+        }
         self.number = number;
         self.layout = Some(layout);
         self.block = Some(block);

@@ -196,7 +196,7 @@ fn long_values_are_pinned_and_short_ones_copied() {
 
 #[test]
 fn a_map_holds_nothing_on_the_heap_and_copies_are_counted() {
-    let entries: Vec<Entry> = (0..20_000u32).map(|i| put(&i.to_be_bytes(), 1, &[i as u8; 50])).collect();
+    let entries: Vec<Entry> = (0..5000u32).map(|i| put(&i.to_be_bytes(), 1, &[i as u8; 50])).collect();
     let bytes = build(&entries, options(4096, Codec::None));
     let file = || Arc::new(Bytes(bytes.clone()));
     let cache = BlockCache::new(1 << 20);
