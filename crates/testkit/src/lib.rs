@@ -4,4 +4,5 @@
 #![forbid(unsafe_code)]
 
 pub mod iterator_suite;
+pub mod model;
 pub mod vfs_suite;

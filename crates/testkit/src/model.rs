@@ -1,0 +1,14 @@
+//! What an engine should hold, kept the simplest way: a map of versions; and the operations that a test drives both through.
+//!
+//! The model knows commits, not sequence numbers: a batch is one commit, and the state after commit `n` is a plain map. So "the state after a crash is a prefix"
+//! is a search for an `n`, and a snapshot is a number.
+
+mod op;
+mod script;
+mod space;
+
+pub use op::{
+    Crash, Key, Level, Mix, Op, Range, SPACES, Step, View, Write, key_strategy, ops_strategy, seeded_ops, value_of,
+};
+pub use script::{Script, ScriptError};
+pub use space::{Contents, Model, Space};

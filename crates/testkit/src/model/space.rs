@@ -1,0 +1,126 @@
+//! The map of versions.
+
+use super::op::{Key, Range, SPACES};
+use std::collections::BTreeMap;
+
+/// What one keyspace holds at one instant.
+pub type Contents = BTreeMap<Key, Vec<u8>>;
+
+/// One keyspace from its making to its end. One made later under the same name is another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Space(usize);
+
+/// All versions of all keys of all keyspaces that ever were, by the number of the commit that wrote them.
+#[derive(Debug, Clone)]
+pub struct Model {
+    /// By [`Space`]; of each key its versions, oldest first, `None` for a deletion.
+    spaces: Vec<BTreeMap<Key, Vec<(usize, Option<Vec<u8>>)>>>,
+    /// What lives under each of the names, if anything.
+    living: [Option<Space>; SPACES],
+    commits: usize,
+}
+
+impl Default for Model {
+    fn default() -> Self {
+        let mut living = [None; SPACES];
+        living[0] = Some(Space(0));
+        Self { spaces: vec![BTreeMap::new()], living, commits: 0 }
+    }
+}
+
+impl Model {
+    /// Name 0 lives, as `default` does.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The number of the last commit; 0 before the first.
+    pub fn commits(&self) -> usize {
+        self.commits
+    }
+
+    /// What lives under each name.
+    pub fn living(&self) -> [Option<Space>; SPACES] {
+        self.living
+    }
+
+    /// Makes the keyspace of that name, which must not live.
+    pub fn create(&mut self, name: usize) -> Space {
+        assert!(self.living[name].is_none());
+        let space = Space(self.spaces.len());
+        self.spaces.push(BTreeMap::new());
+        self.living[name] = Some(space);
+        space
+    }
+
+    /// Drops the keyspace of that name. What it held can still be asked for.
+    pub fn drop_space(&mut self, name: usize) {
+        self.living[name] = None;
+    }
+
+    /// Says what lives under each name after a crash that may have undone making or dropping.
+    pub fn set_living(&mut self, living: [Option<Space>; SPACES]) {
+        self.living = living;
+    }
+
+    /// One commit: all of it, the later of two writes to one key winning.
+    pub fn commit<'a>(&mut self, writes: impl IntoIterator<Item = (Space, &'a Key, Option<Vec<u8>>)>) {
+        self.commits += 1;
+        for (space, key, value) in writes {
+            let versions = self.spaces[space.0].entry(key.clone()).or_default();
+            if versions.last().is_some_and(|(commit, _)| *commit == self.commits) {
+                versions.pop();
+            }
+            versions.push((self.commits, value));
+        }
+    }
+
+    /// The value of a key after commit `at`.
+    pub fn get(&self, space: Space, key: &[u8], at: usize) -> Option<&[u8]> {
+        visible(self.spaces[space.0].get(key)?, at)
+    }
+
+    /// The keys and values in a range after commit `at`, in order.
+    pub fn range(&self, space: Space, range: &Range, at: usize) -> Vec<(&[u8], &[u8])> {
+        let entries = self.spaces[space.0].iter();
+        entries
+            .filter(|(key, _)| range.contains(key))
+            .filter_map(|(key, versions)| Some((&key[..], visible(versions, at)?)))
+            .collect()
+    }
+
+    /// Whether a keyspace is just so after commit `at`.
+    pub fn is(&self, space: Space, contents: &Contents, at: usize) -> bool {
+        let mut found = contents.iter();
+        for (key, versions) in &self.spaces[space.0] {
+            if let Some(value) = visible(versions, at)
+                && found.next().is_none_or(|(k, v)| k != key || v != value)
+            {
+                return false;
+            }
+        }
+        found.next().is_none()
+    }
+
+    /// The newest commit among `commits` after which the keyspaces were just so.
+    pub fn find(&self, found: &[(Space, Contents)], commits: std::ops::RangeInclusive<usize>) -> Option<usize> {
+        commits.rev().find(|&at| found.iter().all(|(space, contents)| self.is(*space, contents, at)))
+    }
+
+    /// The last commit until now that wrote to a keyspace; 0 if none did.
+    pub fn last_write(&self, space: Space) -> usize {
+        self.spaces[space.0].values().filter_map(|versions| Some(versions.last()?.0)).max().unwrap_or(0)
+    }
+
+    /// Forgets the commits behind `at`, which a crash has undone. Numbers go on from `at`.
+    pub fn truncate(&mut self, at: usize) {
+        for versions in self.spaces.iter_mut().flat_map(|space| space.values_mut()) {
+            versions.retain(|(commit, _)| *commit <= at);
+        }
+        self.commits = at;
+    }
+}
+
+fn visible(versions: &[(usize, Option<Vec<u8>>)], at: usize) -> Option<&[u8]> {
+    versions.iter().rev().find(|(commit, _)| *commit <= at)?.1.as_deref()
+}
