@@ -21,7 +21,7 @@ pub(crate) struct Cli {
 #[derive(Debug, Args)]
 pub(crate) struct Common {
     /// The keyspace [default: default; for stats and compact: all of them]
-    #[arg(long, global = true, value_name = "NAME", allow_hyphen_values = true)]
+    #[arg(long, global = true, value_name = "NAME")]
     pub(crate) keyspace: Option<String>,
     /// Print JSON, one value a line
     #[arg(long, global = true)]
@@ -114,13 +114,13 @@ pub(crate) struct Scan {
     /// The store's folder
     pub(crate) db: PathBuf,
     /// Only keys that begin with this
-    #[arg(long, value_name = "BYTES", allow_hyphen_values = true)]
+    #[arg(long, value_name = "BYTES")]
     pub(crate) prefix: Option<OsString>,
     /// Only keys at or behind this
-    #[arg(long, value_name = "KEY", allow_hyphen_values = true)]
+    #[arg(long, value_name = "KEY")]
     pub(crate) from: Option<OsString>,
     /// Only keys before this
-    #[arg(long, value_name = "KEY", allow_hyphen_values = true)]
+    #[arg(long, value_name = "KEY")]
     pub(crate) to: Option<OsString>,
     /// From the last key to the first
     #[arg(long)]
@@ -144,7 +144,7 @@ pub(crate) struct Import {
     #[arg(long)]
     pub(crate) format: Option<Format>,
     /// The field or column whose text is the key; the value is the record as it stands
-    #[arg(long, value_name = "FIELD", allow_hyphen_values = true)]
+    #[arg(long, value_name = "FIELD")]
     pub(crate) key: Option<String>,
     /// Double quotes in csv or tsv mean nothing special
     #[arg(long)]
@@ -166,10 +166,10 @@ pub(crate) struct Export {
     #[arg(long)]
     pub(crate) format: Option<Format>,
     /// Refuse to go on at a record whose field or column FIELD is not its key
-    #[arg(long, value_name = "FIELD", allow_hyphen_values = true)]
+    #[arg(long, value_name = "FIELD")]
     pub(crate) key: Option<String>,
     /// Line to put before csv or tsv records
-    #[arg(long, value_name = "LINE", allow_hyphen_values = true)]
+    #[arg(long, value_name = "LINE")]
     pub(crate) header: Option<OsString>,
     /// Double quotes in csv or tsv mean nothing special
     #[arg(long)]

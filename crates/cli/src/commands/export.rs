@@ -1,6 +1,7 @@
 //! `export`: all records of a keyspace, in key order, in a form that `import` takes.
 
 use crate::args::{self, Common, Format};
+use crate::commands::stats;
 use crate::failure::{Failure, Result};
 use crate::output::Output;
 use crate::progress;
@@ -18,7 +19,8 @@ pub(crate) fn run(common: &Common, export: &args::Export) -> Result {
     let keyspace = store::keyspace(&engine, common, Access::Read)?;
     let mut out = Output::new();
     // On a terminal the records themselves are the progress.
-    let bar = if out.is_terminal() { ProgressBar::hidden() } else { progress::records("exporting", None) };
+    let total = stats::entries(&engine, keyspace.name());
+    let bar = if out.is_terminal() { ProgressBar::hidden() } else { progress::records("exporting", Some(total)) };
     if let Some(header) = &export.header {
         out.line(header.as_bytes())?;
     }
@@ -80,6 +82,9 @@ impl Form {
             Format::Jsonl => Ok(Self::Json { key: export.key.clone(), text: Vec::new() }),
             Format::Csv | Format::Tsv => {
                 let dialect = super::import::dialect(format, export.no_quotes);
+                if export.header.as_ref().is_some_and(|header| !dialect.is_one_record(header.as_bytes())) {
+                    return Err(Failure::error("--header is blank or not one record; close its quotes"));
+                }
                 let key = match (&export.key, &export.header) {
                     // Without the header nobody knows which column it is.
                     (None, _) | (_, None) => None,
@@ -97,8 +102,8 @@ impl Form {
         let found = match self {
             Self::Pairs { .. } => return Ok(()),
             Self::Json { key: field, text } => {
-                if value.contains(&b'\n') {
-                    return Err("is not one line".into());
+                if value.contains(&b'\n') || value.trim_ascii().is_empty() {
+                    return Err("is not one line, or a blank one".into());
                 }
                 let Some(field) = field else { return Ok(()) };
                 key_of(value, field, text).map_err(|reason| format!("is not such a record: {reason}"))?;

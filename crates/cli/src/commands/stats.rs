@@ -112,6 +112,14 @@ pub(crate) fn levels(engine: &Engine) -> Vec<Level> {
     metrics.keyspaces.iter().find(|keyspace| keyspace.name == "default").map(levels_of).unwrap_or_default()
 }
 
+/// How many entries a keyspace has: as many as keys, or more by older versions and deletions.
+pub(crate) fn entries(engine: &Engine, name: &str) -> u64 {
+    let metrics = engine.metrics();
+    let keyspace = metrics.keyspaces.iter().find(|keyspace| keyspace.name == name);
+    keyspace
+        .map_or(0, |found| found.levels.iter().map(|level| level.entries).sum::<u64>() + found.active_entries as u64)
+}
+
 /// The levels as a table for people.
 pub(crate) fn level_table(levels: &[Level]) -> String {
     let mut table = Table::new();

@@ -33,7 +33,7 @@ fn words_that_look_like_options_and_numbers_can_be_stored() {
     place.esker(["put", "DB", "--", "--key", "-v"]).text();
     assert_eq!(place.esker(["get", "DB", "-5"]).text(), "-0.25");
     assert_eq!(place.esker(["get", "DB", "--", "--key"]).text(), "-v");
-    assert_eq!(place.esker(["scan", "DB", "--prefix", "--"]).text(), "--key\t-v\n");
+    assert_eq!(place.esker(["scan", "DB", "--prefix=--"]).text(), "--key\t-v\n");
 }
 
 #[test]

@@ -97,6 +97,9 @@ fn the_command_line_is_explained_in_one_line() {
     assert!(place.esker(["get"]).fails(2).contains("<DB> <KEY>"));
     assert!(place.esker(["scan", "DB", "--limit", "many"]).fails(2).contains("'many'"));
     assert!(place.esker(["import", "DB", "f", "--format", "xml"]).fails(2).contains("jsonl, csv, tsv, pairs"));
+    assert!(
+        place.esker(["scan", "DB", "--prefix", "--keys-only"]).fails(2).contains("a value is required for '--prefix")
+    );
     assert!(place.esker([]).fails(2).contains("a command is needed"));
     assert!(place.esker(["--help"]).text().contains("Usage: esker"));
     assert!(place.esker(["--version"]).text().starts_with("esker "));
