@@ -10,6 +10,7 @@ use crate::index::IndexBuilder;
 use crate::properties::Properties;
 use esker_format::{FileId, InternalKey, KEY_BYTES_MAX, SeqNo, Trailer, VALUE_BYTES_MAX, ValueKind};
 use esker_vfs::WritableFile;
+use std::cmp::Ordering;
 use std::fmt;
 use std::sync::Arc;
 
@@ -129,14 +130,14 @@ impl Builder {
             return Err(error.clone());
         }
         let kind = self.check(key, value)?;
-        let is_new_user_key = self.properties.entries == 0 || key.user_key != &self.last_user_key[..];
-        if self.block.count() > 0
-            && self.block.payload_bytes_with(key, value.len()) + TRAILER_BYTES > self.options.block_size_bytes
-        {
+        let is_new_user_key = self.check_order(key)?;
+        let mut shape = self.block.shape_with(key, value.len());
+        if self.block.count() > 0 && shape.payload_bytes() + TRAILER_BYTES > self.options.block_size_bytes {
             self.end_block(Some(key))?;
+            shape = self.block.shape_with(key, value.len());
         }
         let hash = KeyHash::of(key.user_key);
-        self.block.add(key, hash, value);
+        self.block.add(key, hash, value, shape);
         let properties = &mut self.properties;
         if properties.entries == 0 {
             properties.smallest = key.to_buf();
@@ -237,11 +238,21 @@ impl Builder {
         if kind == ValueKind::Delete && !value.is_empty() {
             return Err(too_long("value of a deletion", value.len(), 0));
         }
-        if self.properties.entries > 0 && self.last() >= key {
-            let (previous, key) = (self.last().to_buf(), key.to_buf());
-            return Err(TableError::OutOfOrder { table: Arc::clone(&self.name), previous, key });
-        }
         Ok(kind)
+    }
+
+    /// Whether the user key of an entry that may come next is another than the last one's.
+    fn check_order(&self, key: InternalKey<'_>) -> Result<bool, TableError> {
+        let order = self.last_user_key[..].cmp(key.user_key);
+        match order {
+            _ if self.properties.entries == 0 => Ok(true),
+            Ordering::Less => Ok(true),
+            Ordering::Equal if key.trailer < self.last_trailer => Ok(false),
+            _ => {
+                let (previous, key) = (self.last().to_buf(), key.to_buf());
+                Err(TableError::OutOfOrder { table: Arc::clone(&self.name), previous, key })
+            }
+        }
     }
 
     fn last(&self) -> InternalKey<'_> {

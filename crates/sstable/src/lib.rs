@@ -49,6 +49,7 @@ mod hash;
 mod index;
 mod iter;
 mod properties;
+mod source;
 mod table;
 mod verify;
 mod words;

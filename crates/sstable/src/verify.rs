@@ -7,7 +7,8 @@ use crate::frame::BlockKind;
 use crate::hash::KeyHash;
 use crate::index::ASTRAY;
 use crate::properties::Properties;
-use crate::table::{Region, Table};
+use crate::source::Region;
+use crate::table::Table;
 use crate::words::head_of;
 use esker_format::{InternalKey, InternalKeyBuf, SeqNo, Trailer, ValueKind};
 

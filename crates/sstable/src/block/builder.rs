@@ -21,7 +21,7 @@ pub(crate) struct BlockBuilder {
 
 /// All that the length of a block depends on.
 #[derive(Debug, Clone, Copy, Default)]
-struct Shape {
+pub(crate) struct Shape {
     count: usize,
     prefix: usize,
     key_bytes: usize,
@@ -90,7 +90,8 @@ impl Shape {
         (2..=FINGERPRINTS_MAX).contains(&self.count)
     }
 
-    fn payload_bytes(&self) -> usize {
+    /// Length of the block's payload.
+    pub(crate) fn payload_bytes(&self) -> usize {
         let offsets = |width| if width == 0 { 0 } else { (self.count + 1) * width };
         HEADER_BYTES
             + self.prefix
@@ -123,21 +124,18 @@ impl BlockBuilder {
         self.shape.payload_bytes()
     }
 
-    /// Length of the block's payload with one entry more.
-    pub(crate) fn payload_bytes_with(&self, key: InternalKey<'_>, value_len: usize) -> usize {
-        self.shape_with(key, value_len).payload_bytes()
-    }
-
-    fn shape_with(&self, key: InternalKey<'_>, value_len: usize) -> Shape {
+    /// The block's shape with one entry more.
+    pub(crate) fn shape_with(&self, key: InternalKey<'_>, value_len: usize) -> Shape {
         let len = key.user_key.len();
-        let common =
-            if self.shape.count == 0 { len } else { common_prefix(&self.keys[..self.shape.prefix], key.user_key) };
+        let first = &self.keys[..self.shape.prefix];
+        let common = if self.shape.count == 0 { len } else { common_prefix(first, key.user_key) };
         self.shape.with(len, value_len, common, key.trailer)
     }
 
-    /// Adds an entry behind all others. `hash` is that of its user key.
-    pub(crate) fn add(&mut self, key: InternalKey<'_>, hash: KeyHash, value: &[u8]) {
-        self.shape = self.shape_with(key, value.len());
+    /// Adds an entry behind all others. `hash` is that of its user key, `shape` what [`BlockBuilder::shape_with`] said of the entry.
+    pub(crate) fn add(&mut self, key: InternalKey<'_>, hash: KeyHash, value: &[u8], shape: Shape) {
+        debug_assert_eq!(shape.count, self.shape.count + 1);
+        self.shape = shape;
         self.keys.extend_from_slice(key.user_key);
         self.key_ends.push(self.keys.len());
         self.values.extend_from_slice(value);

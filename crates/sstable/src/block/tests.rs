@@ -17,9 +17,8 @@ fn del(user_key: &[u8], seq: u64) -> (InternalKeyBuf, Vec<u8>) {
 fn build(entries: &Entries) -> Vec<u8> {
     let mut builder = BlockBuilder::default();
     for (key, value) in entries {
-        let foreseen = builder.payload_bytes_with(key.as_ref(), value.len());
-        builder.add(key.as_ref(), KeyHash::of(&key.user_key), value);
-        assert_eq!(builder.payload_bytes(), foreseen);
+        let shape = builder.shape_with(key.as_ref(), value.len());
+        builder.add(key.as_ref(), KeyHash::of(&key.user_key), value, shape);
     }
     let (foreseen, mut payload) = (builder.payload_bytes(), Vec::new());
     builder.finish_into(&mut payload);

@@ -1,0 +1,82 @@
+//! Where a table's bytes come from: a map, or reads into memory.
+
+use crate::error::TableError;
+use crate::footer::{FOOTER_BYTES, Footer};
+use crate::frame::{BlockKind, Place, TRAILER_BYTES};
+use crate::properties::Properties;
+use esker_vfs::{Map, ReadableFile};
+use std::io;
+use std::ops::Range;
+use std::sync::Arc;
+
+/// How an open table gets at its bytes.
+#[derive(Debug)]
+pub(crate) enum Bytes {
+    Map(Arc<Map>),
+    File(Arc<dyn ReadableFile>),
+}
+
+/// Bytes in the map, or a copy of them.
+pub(crate) enum Region {
+    Map(Arc<Map>, Range<usize>),
+    Heap(Box<[u8]>),
+}
+
+impl Region {
+    #[inline]
+    pub(crate) fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Map(map, range) => &map[range.clone()],
+            Self::Heap(bytes) => bytes,
+        }
+    }
+
+    pub(crate) fn heap_bytes(&self) -> usize {
+        match self {
+            Self::Map(..) => 0,
+            Self::Heap(bytes) => bytes.len(),
+        }
+    }
+}
+
+impl Bytes {
+    pub(crate) fn read_footer(&self, name: &Arc<str>, file_bytes: u64) -> Result<Footer, TableError> {
+        let region = self.read(name, file_bytes as usize - FOOTER_BYTES..file_bytes as usize)?;
+        match region.bytes().first_chunk() {
+            Some(footer) => Footer::decode(footer, file_bytes, name),
+            None => Err(TableError::from_io(name, "read", io::ErrorKind::UnexpectedEof.into())),
+        }
+    }
+
+    pub(crate) fn read_properties(&self, name: &Arc<str>, footer: &Footer) -> Result<Properties, TableError> {
+        let (file_id, offset) = (footer.file_id, footer.properties.offset);
+        let place = Place { table: name, file_id, kind: BlockKind::Properties, offset };
+        let block = self.read(name, footer.properties.range())?;
+        let field = |source| TableError::Field { table: Arc::clone(name), part: place.kind, offset, source };
+        let properties = Properties::decode(place.check_uncompressed(block.bytes())?).map_err(field)?;
+        let behind_data = footer.filter.unwrap_or(footer.index).offset;
+        // A block takes some bytes, which bounds the number of bits to keep about blocks.
+        if properties.file_id != file_id
+            || properties.data_bytes > behind_data
+            || properties.blocks > properties.data_bytes / TRAILER_BYTES as u64
+        {
+            return Err(place.damaged("properties that do not fit the footer"));
+        }
+        Ok(properties)
+    }
+
+    /// The bytes in `range`, which comes from a checked footer or index; from a map that has rotted since, no bytes.
+    pub(crate) fn read(&self, name: &Arc<str>, range: Range<usize>) -> Result<Region, TableError> {
+        match self {
+            Self::Map(map) => {
+                Ok(Region::Map(Arc::clone(map), if map.get(range.clone()).is_some() { range } else { 0..0 }))
+            }
+            Self::File(file) => {
+                let mut bytes = vec![0; range.len()];
+                file.read_exact_at(&mut bytes, range.start as u64)
+                    .map_err(|error| TableError::from_io(name, "read", error))?;
+                Ok(Region::Heap(bytes.into()))
+            }
+        }
+    }
+}
