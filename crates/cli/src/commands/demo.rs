@@ -109,7 +109,7 @@ fn prove(common: &Common, demo: &args::Demo, folder: &Folder) -> Result<Report> 
     Ok(report)
 }
 
-/// Starts the process that loads, kills it when half of the records are acknowledged, and returns how many were in the end.
+/// Starts the process that loads, kills it when about half of the records are acknowledged, and returns how many were in the end.
 fn load_and_kill(db: &Path, total: u64, bar: &ProgressBar) -> Result<u64> {
     let failed =
         |error: io::Error| Failure::error(format!("the loading process: {}", crate::failure::describe(&error)));
@@ -124,7 +124,7 @@ fn load_and_kill(db: &Path, total: u64, bar: &ProgressBar) -> Result<u64> {
         .map_err(failed)?;
     let mut pipe = BufReader::new(child.stdout.take().expect("its output is a pipe"));
     let mut acknowledged = 0;
-    let until_half = listen(&mut pipe, &mut acknowledged, total.div_ceil(2), bar);
+    let until_half = listen(&mut pipe, &mut acknowledged, total.div_ceil(2) + jitter(total), bar);
     let ended = child.try_wait();
     kill(&mut child).map_err(failed)?;
     let after_half = until_half.and_then(|()| listen(&mut pipe, &mut acknowledged, u64::MAX, bar));
@@ -133,6 +133,12 @@ fn load_and_kill(db: &Path, total: u64, bar: &ProgressBar) -> Result<u64> {
         Some(status) => Err(Failure::error(format!("the loading process ended by itself: {status}"))),
         None => Ok(acknowledged),
     }
+}
+
+/// A few records more or less, so that the kill comes now within a batch and now between single puts.
+fn jitter(total: u64) -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::from(now.subsec_nanos()) % (total / 10).clamp(1, 1000)
 }
 
 fn kill(child: &mut Child) -> io::Result<()> {
