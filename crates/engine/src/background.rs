@@ -3,11 +3,11 @@
 //! All work is a *step*: [`Core::step_flush`], [`Core::step_compact`], [`Core::step_upkeep`]. Threads only call them, so with [`Background::Manual`] a test calls them by
 //! hand and a whole run repeats. This is the only module that starts threads.
 
-use crate::commit::Commit;
+use crate::commit::{Commit, SpareLog};
 use crate::core::{Core, KeyspaceCore, Retry, State};
 use crate::error::{ErrorKind, Result};
 use crate::listener::Event;
-use esker_format::SeqNo;
+use esker_format::{FileKind, SeqNo};
 use esker_wal::{RecordKind, Reserve, Writer};
 use std::io;
 use std::sync::atomic::Ordering;
@@ -97,7 +97,8 @@ impl Core {
 
     fn wait_for_work(&self, role: Role) {
         let mut state = self.state.lock();
-        if !self.closing() && !(role == Role::Flush && self.flush_waits(&state)) {
+        let flush_waits = role == Role::Flush && self.flush_waits(&state);
+        if !flush_waits && !self.closing() {
             self.changed.wait_for(&mut state, TICK);
         }
     }
@@ -164,10 +165,20 @@ impl Core {
         self.vouch_when_idle(&mut commit)?;
         drop(commit);
         if wants_spare {
-            let spare = self.prepare_log()?;
-            self.commit.lock().spare.get_or_insert(spare);
+            self.keep_spare(self.prepare_log()?);
         }
         Ok(sealed | wants_seqs | wants_spare)
+    }
+
+    /// Keeps a log's file for later, unless a log with a higher number has begun meanwhile: the line of logs ascends by number.
+    fn keep_spare(&self, spare: SpareLog) {
+        let mut commit = self.commit.lock();
+        let newest = commit.writer.as_ref().map(Writer::number);
+        if commit.spare.is_none() && newest.is_some_and(|newest| newest < spare.number) {
+            commit.spare = Some(spare);
+        } else {
+            self.removals.owe(FileKind::Wal(spare.number));
+        }
     }
 
     /// Seals memtables that are old, that pin too much log, or that fill the memory; whether there were any.

@@ -105,6 +105,8 @@ impl Core {
         if batch.is_empty() {
             return if durability == Durability::Sync { self.sync() } else { Ok(()) };
         }
+        // Asked first: that writing has stopped says more than what failed in the background on the way there.
+        self.health.check()?;
         self.wait_for_room(batch, options.no_stall)?;
         let (group, end) = self.commit_batch(batch, durability)?;
         self.counters.writes.add(1);
@@ -204,14 +206,14 @@ impl Core {
         let bytes = old.bytes();
         let begun = old.seal().and_then(|start| self.begin_log(spare, start, &commit.group));
         let new = begun.map_err(|error| self.stop_writing(error.into()))?;
-        let number = new.number();
+        let (number, start) = (new.number(), new.start());
         commit.writer = Some(new);
         self.counters.log_bytes.add(bytes);
         let mut state = self.state.lock();
         if let Some(log) = state.logs.last_mut() {
             (log.last_seq, log.bytes) = (Some(commit.last_seq), bytes);
         }
-        state.logs.push(LogFile { number, last_seq: None, bytes: 0 });
+        state.logs.push(LogFile { number, last_seq: None, bytes: 0, start });
         Ok(())
     }
 

@@ -5,6 +5,7 @@ use crate::error::{Error, Result};
 use crate::install::Change;
 use crate::listener::Event;
 use esker_compaction::{Plan, PlanKind};
+use esker_format::SeqNo;
 use esker_iterator::Bounds;
 use esker_manifest::TableMeta;
 use std::ops::Bound;
@@ -31,8 +32,7 @@ impl Core {
 
     fn pick_compaction(&self) -> Option<CompactJob> {
         let now = self.vfs.clock().now();
-        let droppable = self.snapshots.view(self);
-        let droppable = droppable.snapshots.first().copied().unwrap_or(droppable.horizon);
+        let droppable = self.droppable();
         let mut state = self.state.lock();
         if state.paused > 0 || state.compact_retry.not_before > now {
             return None;
@@ -53,6 +53,12 @@ impl Core {
         drop(keyspaces);
         state.busy.add(&job.plan);
         Some(job)
+    }
+
+    /// Up to where deletions are needed by nobody: the oldest snapshot, or what is visible.
+    fn droppable(&self) -> SeqNo {
+        let view = self.snapshots.view(self);
+        view.snapshots.first().copied().unwrap_or(view.horizon)
     }
 
     fn end_compaction(&self, job: &CompactJob) {
@@ -124,11 +130,16 @@ impl Core {
         loop {
             self.check_open()?;
             self.health.check()?;
+            let droppable = self.droppable();
             let job = {
                 let mut state = self.state.lock();
                 let read = keyspace.read.load();
+                let version = &read.view.version;
                 let plan = match state.paused {
-                    0 => self.picker.pick_range(&read.view.version, &state.busy, lower, upper),
+                    0 => self
+                        .picker
+                        .pick_range(version, &state.busy, lower, upper)
+                        .or_else(|| self.picker.pick_rewrite(version, &state.busy, lower, upper, droppable)),
                     _ => None,
                 };
                 match plan {

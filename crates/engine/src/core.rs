@@ -25,6 +25,7 @@ use esker_compaction::{Busy, Picker};
 use esker_format::{FileId, FileNo, KeyspaceId, SeqNo};
 use esker_manifest::{KeyspaceVersion, VersionSet};
 use esker_vfs::{FileLock, Vfs};
+use esker_wal::Lsn;
 use parking_lot::{Condvar, Mutex};
 use std::collections::{BTreeMap, HashSet};
 use std::fmt;
@@ -144,6 +145,8 @@ pub(crate) struct LogFile {
     /// The last sequence number in it; `None` for the one being written.
     pub(crate) last_seq: Option<SeqNo>,
     pub(crate) bytes: u64,
+    /// Where it starts on the line of positions.
+    pub(crate) start: Lsn,
 }
 
 /// Failed background work, and when it may be tried again: later after each failure in a row.

@@ -51,7 +51,7 @@ impl Cursor {
     pub(crate) fn new(keyspace: &Keyspace, newest: bool, state: Arc<ReadState>, seq: SeqNo, bounds: Bounds) -> Self {
         let newer = newest.then(|| (Arc::downgrade(&keyspace.handle.core), Arc::clone(&keyspace.core)));
         let iter = state.iter(seq, bounds.clone());
-        Self { inner: Ok(Inner { iter, failed: None, bounds, seq, newer, state: state }) }
+        Self { inner: Ok(Inner { iter, failed: None, bounds, seq, newer, state }) }
     }
 
     pub(crate) fn failed(error: Error) -> Self {

@@ -147,7 +147,7 @@ impl Engine {
         Builder {
             dir: dir.as_ref().to_owned(),
             options: Options::default(),
-            vfs: Arc::new(OsVfs::default()),
+            vfs: Arc::new(OsVfs),
             listener: None,
             read_only: false,
             background: Background::default(),
@@ -374,7 +374,7 @@ impl Engine {
     /// # Errors
     /// `NotFound` if there are none; `Corruption` or `Unsupported` if they can't be read.
     pub fn stored_options(dir: impl AsRef<Path>) -> Result<Options> {
-        open::stored_options(&OsVfs::default(), dir.as_ref())
+        open::stored_options(&OsVfs, dir.as_ref())
     }
 
     /// The directory.

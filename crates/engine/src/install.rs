@@ -3,7 +3,7 @@
 //! The order, everywhere: write under a temporary name, sync, rename, sync the directory, open, commit the edit, swap the read state, retire.
 //! A crash in between leaves files that no version names, and the next open sweeps them.
 
-use crate::core::{Core, KeyspaceCore};
+use crate::core::{Core, KeyspaceCore, LogFile};
 use crate::error::{Error, Result};
 use crate::memory::CountedTable;
 use crate::read::{LevelView, ReadState};
@@ -14,6 +14,7 @@ use esker_format::{FileId, FileKind, FileNo, KeyspaceId, SeqNo};
 use esker_manifest::{TableMeta, Version, VersionEdit};
 use esker_sstable::{Table, TableError};
 use esker_vfs::WritableFile;
+use esker_wal::Lsn;
 use std::sync::Arc;
 
 /// What a job of one keyspace changes.
@@ -47,6 +48,7 @@ impl Core {
     pub(crate) fn install(&self, change: Change<'_>) -> Result<bool> {
         let Change { keyspace, mut edit, flushed } = change;
         let obsolete;
+        let needed_from;
         let before;
         {
             let mut manifest = self.manifest.lock();
@@ -55,7 +57,10 @@ impl Core {
                 return Ok(false);
             }
             if !flushed.is_empty() {
-                edit.oldest_log = Some(self.oldest_needed_log(flushed));
+                let oldest = self.oldest_needed_log(flushed);
+                edit.oldest_log = Some(oldest.number);
+                // What lies before it is in tables. Should its header be lost, recovery knows by this where the line breaks.
+                edit.log_durable = edit.log_durable.max(Some(oldest.start));
             }
             edit.written_bytes = Some(self.counters.written_bytes());
             edit.clock_ms = Some(self.vfs.clock().unix_ms().max(manifest.current().clock_ms));
@@ -76,8 +81,13 @@ impl Core {
             });
             let needed = version.oldest_log;
             obsolete = state.logs.extract_if(.., |log| log.number < needed).collect::<Vec<_>>();
+            needed_from = state.logs.first().map_or(Lsn::ZERO, |log| log.start);
             drop(state);
             retire_missing(&before, &view);
+        }
+        if !obsolete.is_empty() {
+            // What the removed logs held is in tables that a synced manifest names.
+            self.commit.lock().group.retire(needed_from);
         }
         for log in obsolete {
             self.removals.owe(FileKind::Wal(log.number));
@@ -96,7 +106,7 @@ impl Core {
     }
 
     /// The first log that holds an operation which is in no table once `flushed` are.
-    fn oldest_needed_log(&self, flushed: &[Arc<CountedTable>]) -> FileNo {
+    fn oldest_needed_log(&self, flushed: &[Arc<CountedTable>]) -> LogFile {
         let state = self.state.lock();
         let oldest_seq = unflushed(&state.keyspaces, flushed).filter_map(|memtable| memtable.first_seq()).min();
         let needed = state.logs.iter().find(|log| match (log.last_seq, oldest_seq) {
@@ -104,7 +114,7 @@ impl Core {
             (Some(_), None) => false,
             (None, _) => true,
         });
-        needed.expect("the log being written is always needed").number
+        *needed.expect("the log being written is always needed")
     }
 
     /// Whether any memtable but `flushed` holds an operation below `seq`.

@@ -6,9 +6,10 @@ use crate::error::{ErrorKind, Result};
 use crate::flush;
 use crate::listener::Event;
 use crate::memory::CountedTable;
-use crate::read::ReadState;
-use esker_format::FileKind;
-use esker_manifest::{TableMeta, VersionEdit};
+use crate::read::{LevelView, ReadState};
+use crate::tables::OpenTable;
+use esker_format::{FileKind, SeqNo};
+use esker_manifest::{TableMeta, Version, VersionEdit};
 use esker_wal::{GroupSync, Writer};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -65,6 +66,8 @@ impl Core {
         {
             let mut state = self.state.lock();
             (state.flush_retry, state.compact_retry) = (Retry::default(), Retry::default());
+            // Whoever calls this has heard of it.
+            state.unseen_error = None;
         }
         self.changed.notify_all();
         if self.health.check().is_ok() {
@@ -92,27 +95,7 @@ impl Core {
     fn restart_writing(&self) -> Result<()> {
         let mut commit = self.commit.lock();
         let commit = &mut *commit;
-        let keyspaces = self.keyspaces();
-        let mut edit = VersionEdit::default();
-        let mut outputs: Vec<TableMeta> = Vec::new();
-        let mut written: Vec<(Arc<KeyspaceCore>, Vec<Arc<CountedTable>>)> = Vec::new();
-        for keyspace in keyspaces {
-            let memtables: Vec<_> = keyspace
-                .read
-                .load()
-                .memtables()
-                .filter(|memtable| !memtable.table.is_empty())
-                .map(Arc::clone)
-                .collect();
-            edit.flushed.push((keyspace.id, commit.last_seq));
-            if !memtables.is_empty() {
-                let tables = self.write_memtables(&keyspace, &memtables)?;
-                edit.add.extend(flush::flush_edit(&keyspace, &tables, commit.last_seq).add);
-                outputs.extend(tables);
-            }
-            written.push((keyspace, memtables));
-        }
-        let open = self.publish_tables(&outputs)?;
+        let (mut edit, written) = self.write_all_memtables(commit.last_seq)?;
 
         // Behind all that the old log holds, and claiming no more to be durable than was: until the edit below is, the old log counts.
         let start = commit.writer.as_ref().map_or(commit.group.durable(), Writer::end);
@@ -120,25 +103,15 @@ impl Core {
         let spare = self.prepare_log()?;
         let number = spare.number;
         let writer = self.begin_log(spare, start, &group)?;
-        edit.oldest_log = Some(number);
+        (edit.oldest_log, edit.log_durable) = (Some(number), Some(start));
         edit.reserve_seq = Some(self.seqs_to_reserve(commit.last_seq, 0)?);
         edit.written_bytes = Some(self.counters.written_bytes());
         let reserved = edit.reserve_seq.unwrap_or_default();
         let version = self.with_manifest(|manifest| Ok(manifest.restart(edit)?))?;
 
-        for (keyspace, memtables) in &written {
-            self.show_version(keyspace, &version)?;
-            let active = self.new_memtable();
-            let _state = self.state.lock();
-            keyspace.swap(|now| ReadState {
-                active: if memtables.is_empty() { Arc::clone(&now.active) } else { active },
-                sealed: Vec::new(),
-                view: Arc::clone(&now.view),
-            });
-        }
-        drop(open);
+        self.show_written(written, &version)?;
         let old: Vec<LogFile> =
-            std::mem::replace(&mut self.state.lock().logs, vec![LogFile { number, last_seq: None, bytes: 0 }]);
+            std::mem::replace(&mut self.state.lock().logs, vec![LogFile { number, last_seq: None, bytes: 0, start }]);
         let old_spare = commit.spare.take().map(|spare| spare.number);
         for log in old.iter().map(|log| log.number).chain(old_spare) {
             self.removals.owe(FileKind::Wal(log));
@@ -155,6 +128,44 @@ impl Core {
             seq_at_last_look: commit.seq_at_last_look,
         };
         self.health.resume();
+        Ok(())
+    }
+
+    /// Writes every memtable of every keyspace as a table: the edit that names the tables and says that no log is needed up to `last_seq`, and what to show once
+    /// it is committed. Nobody may commit or flush meanwhile.
+    fn write_all_memtables(&self, last_seq: SeqNo) -> Result<(VersionEdit, Written)> {
+        let mut edit = VersionEdit::default();
+        let mut outputs: Vec<TableMeta> = Vec::new();
+        let keyspaces = self.keyspaces();
+        for keyspace in &keyspaces {
+            let read = keyspace.read.load();
+            let memtables: Vec<_> =
+                read.memtables().filter(|memtable| !memtable.table.is_empty()).map(Arc::clone).collect();
+            edit.flushed.push((keyspace.id, last_seq));
+            if !memtables.is_empty() {
+                let tables = self.write_memtables(keyspace, &memtables)?;
+                edit.add.extend(flush::flush_edit(keyspace, &tables, last_seq).add);
+                outputs.extend(tables);
+            }
+        }
+        let open = self.publish_tables(&outputs)?;
+        self.counters.flushes.add(outputs.len() as u64);
+        Ok((edit, Written { keyspaces, open }))
+    }
+
+    /// Puts the tables that `write_all_memtables` wrote before the readers, in the place of the memtables.
+    fn show_written(&self, written: Written, version: &Version) -> Result<()> {
+        let Written { keyspaces, open } = written;
+        for keyspace in &keyspaces {
+            let view = LevelView::open(&version.keyspaces[&keyspace.id], &self.tables)?;
+            let active = self.new_memtable();
+            {
+                let _state = self.state.lock();
+                keyspace.swap(|_| ReadState { active, sealed: Vec::new(), view });
+            }
+            self.update_pressure(keyspace);
+        }
+        drop(open);
         Ok(())
     }
 
@@ -224,46 +235,50 @@ impl Core {
         let end = writer.end();
         drop(writer);
 
-        let flushed = if self.options.flush_on_close { self.flush_at_close() } else { Ok(()) };
-        self.removals.pay(&*self.vfs, &self.dir);
         self.counters.log_bytes.add(log_bytes);
-        let mut edit = VersionEdit {
-            log_durable: Some(end.max(group.durable())),
-            written_bytes: Some(self.counters.written_bytes()),
-            ..VersionEdit::default()
+        let flushed = if self.options.flush_on_close {
+            self.write_all_memtables(last_seq).map(Some)
+        } else {
+            let empty = |keyspace: &Arc<KeyspaceCore>| keyspace.read.load().memtables().all(|m| m.table.is_empty());
+            let nothing = self.keyspaces().iter().all(empty);
+            Ok(nothing.then(|| (self.all_flushed(last_seq), Written::default())))
         };
-        let all_in_tables =
-            self.keyspaces().iter().all(|keyspace| keyspace.read.load().memtables().all(|m| m.table.is_empty()));
-        if all_in_tables {
-            edit.flushed = self.keyspaces().iter().map(|keyspace| (keyspace.id, last_seq)).collect();
-        }
+        let (flushed, error) = match flushed {
+            Ok(flushed) => (flushed, None),
+            // The log has it all, and the next open replays it.
+            Err(error) => (None, Some(error)),
+        };
+        let no_log_needed = flushed.is_some();
+        let (mut edit, written) = flushed.unwrap_or_default();
+        edit.log_durable = Some(end.max(group.durable()));
+        edit.written_bytes = Some(self.counters.written_bytes());
         let logs = std::mem::take(&mut self.state.lock().logs);
-        self.with_manifest(|manifest| {
-            if all_in_tables {
-                // No file of this number is ever made: no log is needed at all.
+        let version = self.with_manifest(|manifest| {
+            if no_log_needed {
+                // No file of this number is ever made.
                 edit.oldest_log = Some(manifest.new_file_no()?);
             }
             Ok(manifest.close(edit, last_seq)?)
         })?;
-        if all_in_tables {
-            for LogFile { number, .. } in logs {
-                self.removals.owe(FileKind::Wal(number));
-            }
+        if no_log_needed {
+            self.show_written(written, &version)?;
+            logs.iter().for_each(|log| self.removals.owe(FileKind::Wal(log.number)));
         }
         self.removals.pay(&*self.vfs, &self.dir);
-        flushed
+        error.map_or(Ok(()), Err)
     }
 
-    /// Flushes everything; nobody else does any more.
-    fn flush_at_close(&self) -> Result<()> {
-        for keyspace in self.keyspaces() {
-            self.seal_memtable(&keyspace);
-        }
-        self.state.lock().flush_retry = Retry::default();
-        while self.step_flush() {}
-        match &self.state.lock().flush_retry.error {
-            Some(error) => Err(error.clone()),
-            None => Ok(()),
-        }
+    /// Says that the tables hold everything up to `last_seq`.
+    fn all_flushed(&self, last_seq: SeqNo) -> VersionEdit {
+        let flushed = self.keyspaces().iter().map(|keyspace| (keyspace.id, last_seq)).collect();
+        VersionEdit { flushed, ..VersionEdit::default() }
     }
+}
+
+/// Tables written and not yet shown.
+#[derive(Default)]
+struct Written {
+    keyspaces: Vec<Arc<KeyspaceCore>>,
+    /// Kept open until the read states hold them.
+    open: Vec<Arc<OpenTable>>,
 }

@@ -222,10 +222,7 @@ impl Core {
             && version.oldest_log != FileNo(0)
             && self.options.recovery == crate::RecoveryMode::PointInTime
         {
-            return Err(Error::corruption(format!(
-                "log {} is missing. Restore the directory from a copy, or open with RecoveryMode::Salvage to go on without it",
-                FileKind::Wal(version.oldest_log).name()
-            )));
+            return Err(Error::corruption(recovery::missing_log(version.oldest_log)));
         }
         Ok(logs)
     }
@@ -314,6 +311,7 @@ impl Core {
         let flushed = version.keyspaces.keys().map(|id| (*id, last_seq)).collect();
         let mut edit = VersionEdit {
             oldest_log: Some(number),
+            log_durable: Some(start),
             flushed,
             reserve_seq: Some(self.seqs_to_reserve(last_seq, 0)?),
             clock_ms: Some(self.vfs.clock().unix_ms().max(version.clock_ms)),
@@ -332,7 +330,7 @@ impl Core {
             self.show_version(&keyspace, &version)?;
         }
         drop(open);
-        self.state.lock().logs.push(LogFile { number, last_seq: None, bytes: 0 });
+        self.state.lock().logs.push(LogFile { number, last_seq: None, bytes: 0, start });
         options_text::write(self)
     }
 

@@ -86,11 +86,14 @@ pub(crate) fn replay(
                         leftover: true,
                         reason: format!("it starts at position {}, the log before it ends at {expected}", header.start),
                     },
-                    None if number != oldest && oldest != FileNo(0) => Left::Broken {
-                        at: header.start,
-                        leftover: true,
-                        reason: format!("{} should come first and is missing", FileKind::Wal(oldest).name()),
-                    },
+                    None if number != oldest && oldest != FileNo(0) => {
+                        let reason = missing_log(oldest);
+                        // Its name was on stable storage before the manifest asked for it.
+                        if mode == RecoveryMode::PointInTime {
+                            return Err(Error::corruption(reason));
+                        }
+                        Left::Broken { at: durable, leftover: true, reason }
+                    }
                     _ => {
                         let left = replay_log(&mut reader, &name, &mut replayed, &mut vouched, &mut apply)?;
                         joined_by_next(vfs, dir, logs, number, left)?
@@ -146,6 +149,14 @@ pub(crate) fn replay(
         ))),
         _ => Ok(replayed),
     }
+}
+
+/// What to say of a log that the manifest needs and that is not there.
+pub(crate) fn missing_log(number: FileNo) -> String {
+    format!(
+        "log {} is missing. Restore the directory from a copy, or open with RecoveryMode::Salvage to go on without it",
+        FileKind::Wal(number).name()
+    )
 }
 
 fn check_header(header: &LogHeader, number: FileNo, name: &str) -> Result<()> {

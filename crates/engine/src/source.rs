@@ -24,6 +24,10 @@ impl Source {
 
 /// A table's iterator, or the reason why there is none: every seek returns it, so a scan that reaches a quarantined table fails and never
 /// skips it.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "the small one is the rare one, and a box would cost every step of the other"
+)]
 pub(crate) enum TableSource {
     Open(TableIter),
     Failed(Error),

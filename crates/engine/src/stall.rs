@@ -117,18 +117,17 @@ impl Core {
         Ok(())
     }
 
-    /// Whether there is any memtable to flush; if none is sealed, the largest is sealed now.
+    /// Whether there is any memtable worth waiting for; if none is sealed, the largest is sealed now. Where readers pin most of the memory, what is active may
+    /// be next to nothing: flushing that at every write would free nothing and leave a table each time.
     pub(crate) fn make_memory_flushable(&self) -> Result<bool> {
         let keyspaces = self.keyspaces();
         if keyspaces.iter().any(|keyspace| !keyspace.read.load().sealed.is_empty()) {
             return Ok(true);
         }
-        let active_bytes = |keyspace: &Arc<KeyspaceCore>| {
-            let state = keyspace.read.load();
-            if state.active.table.is_empty() { 0 } else { state.active.table.memory_bytes() }
-        };
+        let active_bytes = |keyspace: &Arc<KeyspaceCore>| keyspace.read.load().active.table.memory_bytes();
+        let all: usize = keyspaces.iter().map(active_bytes).sum();
         let Some(largest) = keyspaces.iter().max_by_key(|keyspace| active_bytes(keyspace)) else { return Ok(false) };
-        if active_bytes(largest) == 0 {
+        if all < self.options.memtable_bytes() / 2 {
             return Ok(false);
         }
         self.seal(&mut self.commit.lock(), largest)?;

@@ -1,0 +1,78 @@
+//! A checkpoint taken under load opens alone, is whole, and survives the original's removal.
+
+use esker::{Engine, ErrorKind, KeyspaceOptions, Options, WriteBatch};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+#[test]
+fn under_load_it_is_one_instant_over_all_keyspaces() {
+    let dir = tempfile::tempdir().unwrap();
+    let original = dir.path().join("original");
+    let options = Options { memtable_bytes: Some(64 << 10), ..Options::default() };
+    let engine = Engine::builder(&original).options(options).open().unwrap();
+    let left = engine.keyspace("left", KeyspaceOptions::default()).unwrap();
+    let right = engine.keyspace("right", KeyspaceOptions::default()).unwrap();
+    let stop = Arc::new(AtomicBool::new(false));
+    let acknowledged = Arc::new(AtomicU64::new(0));
+    let writer = {
+        let (engine, left, right) = (engine.clone(), left.clone(), right.clone());
+        let (stop, acknowledged) = (Arc::clone(&stop), Arc::clone(&acknowledged));
+        std::thread::spawn(move || {
+            let mut i = 0u64;
+            while !stop.load(Ordering::SeqCst) {
+                let mut batch = WriteBatch::new();
+                batch.put_in(&left, i.to_be_bytes(), [1; 60]).put_in(&right, i.to_be_bytes(), [2; 200]);
+                engine.write(&batch).unwrap();
+                i += 1;
+                acknowledged.store(i, Ordering::SeqCst);
+            }
+        })
+    };
+    let mut copies = Vec::new();
+    for n in 0..5 {
+        std::thread::sleep(std::time::Duration::from_millis(100));
+        let before = acknowledged.load(Ordering::SeqCst);
+        let copy = dir.path().join(format!("copy-{n}"));
+        engine.checkpoint(&copy).unwrap();
+        copies.push((copy, before, acknowledged.load(Ordering::SeqCst) + 1));
+    }
+    stop.store(true, Ordering::SeqCst);
+    writer.join().unwrap();
+    drop((left, right, engine));
+    std::fs::remove_dir_all(&original).unwrap();
+
+    for (copy, before, after) in copies {
+        // For reading only first: a checkpoint is as readable as any engine.
+        let reader = Engine::builder(&copy).read_only(true).open().unwrap();
+        assert!(reader.verify().unwrap().is_ok());
+        reader.close().unwrap();
+        let engine = Engine::open(&copy).unwrap();
+        let keys = |name: &str| -> Vec<u64> {
+            let keyspace = engine.keyspace(name, KeyspaceOptions::default()).unwrap();
+            keyspace.iter().keys().map(|key| u64::from_be_bytes((*key.unwrap()).try_into().unwrap())).collect()
+        };
+        let (left, right) = (keys("left"), keys("right"));
+        assert_eq!(left, right, "a batch is there whole or not at all");
+        assert_eq!(left, (0..left.len() as u64).collect::<Vec<_>>(), "a prefix");
+        let len = left.len() as u64;
+        assert!(before <= len && len <= after, "{before} <= {len} <= {after}");
+        engine.put("still", "writes").unwrap();
+    }
+}
+
+#[test]
+fn it_goes_only_where_nothing_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = Engine::open(dir.path().join("db")).unwrap();
+    engine.put("k", "v").unwrap();
+    let full = dir.path().join("full");
+    std::fs::create_dir(&full).unwrap();
+    std::fs::write(full.join("notes.txt"), "mine").unwrap();
+    assert_eq!(engine.checkpoint(&full).unwrap_err().kind(), ErrorKind::InvalidArgument);
+    assert_eq!(std::fs::read(full.join("notes.txt")).unwrap(), b"mine");
+    assert_eq!(engine.checkpoint(full.join("notes.txt")).unwrap_err().kind(), ErrorKind::InvalidArgument);
+    let empty = dir.path().join("empty");
+    std::fs::create_dir(&empty).unwrap();
+    engine.checkpoint(&empty).unwrap();
+    assert_eq!(Engine::open(&empty).unwrap().get("k").unwrap().unwrap(), b"v");
+}

@@ -1,0 +1,184 @@
+//! Disks that are full and syncs that fail: reads go on, nothing acknowledged is lost, and writing resumes.
+
+use esker::vfs::{CrashPolicy, Fault, FaultVfs, MemVfs, Operation, Rule, Vfs};
+use esker::{Background, Engine, ErrorKind, KeyspaceOptions, Options, WriteBatch, WriteOptions};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+fn small() -> Options {
+    Options { memtable_bytes: Some(32 << 10), memory_budget_bytes: 4 << 20, ..Options::default() }
+}
+
+fn open(vfs: &Arc<dyn Vfs>, background: Background) -> Engine {
+    Engine::builder("data").options(small()).vfs(Arc::clone(vfs)).background(background).open().unwrap()
+}
+
+fn key(i: u32) -> String {
+    format!("key{i:06}")
+}
+
+fn check_all(engine: &Engine, acknowledged: u32) {
+    for i in 0..acknowledged {
+        assert_eq!(engine.get(key(i)).unwrap().as_deref(), Some(&[i as u8; 100][..]), "{}", key(i));
+    }
+}
+
+#[test]
+fn a_failed_sync_stops_writing_until_resume_and_loses_nothing() {
+    let memory = MemVfs::new();
+    let faults = FaultVfs::new(Arc::clone(&memory) as Arc<dyn Vfs>);
+    let vfs: Arc<dyn Vfs> = Arc::clone(&faults) as _;
+    let engine = open(&vfs, Background::Manual);
+    engine.put_with("synced", "1", &WriteOptions::sync()).unwrap();
+    engine.put("kernel", "1").unwrap();
+
+    faults.add(Rule::new(Operation::Sync, Fault::EIO).path("*.wal").times(1));
+    let error = engine.put_with("unknown", "1", &WriteOptions::sync()).unwrap_err();
+    assert_eq!((error.kind(), error.outcome_unknown()), (ErrorKind::Io, true), "{error}");
+
+    // The next sync would succeed, and would prove nothing: it must not be tried.
+    let syncs = faults.count(Operation::Sync);
+    let refused = engine.put_with("later", "1", &WriteOptions::sync()).unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::ReadOnly, "{refused}");
+    assert_eq!(engine.sync().unwrap_err().kind(), ErrorKind::ReadOnly);
+    assert_eq!(engine.put("later", "1").unwrap_err().kind(), ErrorKind::ReadOnly);
+    assert_eq!(faults.count(Operation::Sync), syncs, "no sync after a failed one");
+    assert_eq!(engine.get("synced").unwrap().unwrap(), b"1");
+    assert_eq!(engine.get("unknown").unwrap().unwrap(), b"1", "it stays visible in this process");
+    assert!(engine.metrics().writing_stopped.is_some());
+
+    engine.resume().unwrap();
+    engine.put_with("after", "1", &WriteOptions::sync()).unwrap();
+    let image: Arc<dyn Vfs> = Arc::new(memory.crash_now(CrashPolicy::SyncedOnly));
+    drop(engine);
+    let again = open(&image, Background::Manual);
+    for key in ["synced", "kernel", "unknown", "after"] {
+        assert_eq!(again.get(key).unwrap().as_deref(), Some(&b"1"[..]), "{key}");
+    }
+    assert_eq!(again.get("later").unwrap(), None, "refused writes are not there");
+}
+
+#[test]
+fn a_failed_manifest_sync_stops_writing_until_resume() {
+    let memory = MemVfs::new();
+    let faults = FaultVfs::new(Arc::clone(&memory) as Arc<dyn Vfs>);
+    let vfs: Arc<dyn Vfs> = Arc::clone(&faults) as _;
+    let engine = open(&vfs, Background::Manual);
+    let users = engine.keyspace("users", KeyspaceOptions::default()).unwrap();
+    for i in 0..100 {
+        engine.put(key(i), [i as u8; 100]).unwrap();
+    }
+    users.put("a", "1").unwrap();
+    faults.add(Rule::new(Operation::Sync, Fault::EIO).path("*MANIFEST*").times(1));
+    engine.flush().unwrap_err();
+    assert_eq!(engine.put("x", "y").unwrap_err().kind(), ErrorKind::ReadOnly);
+    check_all(&engine, 100);
+    engine.resume().unwrap();
+    engine.put("x", "y").unwrap();
+    engine.flush().unwrap();
+    check_all(&engine, 100);
+    drop((engine, users));
+    let engine = open(&vfs, Background::Manual);
+    check_all(&engine, 100);
+    assert_eq!(engine.get("x").unwrap().unwrap(), b"y");
+    let users = engine.keyspace("users", KeyspaceOptions::default()).unwrap();
+    assert_eq!(users.get("a").unwrap().unwrap(), b"1");
+}
+
+#[test]
+fn a_resume_that_fails_can_be_repeated() {
+    let faults = FaultVfs::new(MemVfs::new());
+    let vfs: Arc<dyn Vfs> = Arc::clone(&faults) as _;
+    let engine = open(&vfs, Background::Manual);
+    for i in 0..50 {
+        engine.put(key(i), [i as u8; 100]).unwrap();
+    }
+    faults.add(Rule::new(Operation::Sync, Fault::EIO));
+    engine.sync().unwrap_err();
+    for _ in 0..3 {
+        engine.resume().unwrap_err();
+        check_all(&engine, 50);
+    }
+    faults.clear();
+    engine.resume().unwrap();
+    engine.put("x", "y").unwrap();
+    drop(engine);
+    let engine = open(&vfs, Background::Manual);
+    check_all(&engine, 50);
+    assert_eq!(engine.get("x").unwrap().unwrap(), b"y");
+}
+
+#[test]
+fn a_full_disk_loses_nothing_takes_deletes_and_resumes_by_itself() {
+    let memory = MemVfs::new().with_space(6 << 20);
+    let vfs: Arc<dyn Vfs> = Arc::clone(&memory) as _;
+    let engine = open(&vfs, Background::Threads);
+    let doomed = engine.keyspace("doomed", KeyspaceOptions::default()).unwrap();
+    doomed.put("k", vec![1; 1000]).unwrap();
+
+    let mut acknowledged = 0;
+    let error = loop {
+        match engine.put(key(acknowledged), [acknowledged as u8; 100]) {
+            Ok(()) => acknowledged += 1,
+            // What failed in the background is shown once, by whichever write comes next.
+            Err(error) => break error,
+        }
+        assert!(acknowledged < 200_000, "the disk never filled");
+    };
+    assert_eq!(error.kind(), ErrorKind::NoSpace, "{error}");
+    check_all(&engine, acknowledged);
+
+    for i in 0..10 {
+        engine.delete(key(acknowledged + i)).unwrap_or_else(|error| panic!("a delete while full: {error}"));
+    }
+    engine.drop_keyspace("doomed").unwrap();
+    check_all(&engine, acknowledged);
+
+    memory.set_space(Some(64 << 20));
+    let begin = Instant::now();
+    while engine.put("writing", "again").is_err() {
+        assert!(begin.elapsed() < Duration::from_secs(5), "writing did not resume: {:?}", engine.metrics());
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    engine.flush().unwrap();
+    check_all(&engine, acknowledged);
+    engine.close().unwrap();
+    let engine = open(&vfs, Background::Threads);
+    check_all(&engine, acknowledged);
+    assert_eq!(engine.get("writing").unwrap().unwrap(), b"again");
+}
+
+#[test]
+fn a_full_disk_in_the_middle_of_anything_loses_nothing() {
+    // Every operation in turn is the one that finds the disk full, once.
+    for n in 0..120 {
+        let faults = FaultVfs::new(MemVfs::new());
+        let vfs: Arc<dyn Vfs> = Arc::clone(&faults) as _;
+        let engine = open(&vfs, Background::Manual);
+        let other = engine.keyspace("other", KeyspaceOptions::default()).unwrap();
+        faults.add(Rule::any(Fault::ENOSPC).nth(n));
+        let mut acknowledged = Vec::new();
+        for i in 0..1200u32 {
+            let mut batch = WriteBatch::new();
+            batch.put(key(i), [i as u8; 100]).put_in(&other, key(i), [i as u8; 50]);
+            if engine.write(&batch).is_ok() {
+                acknowledged.push(i);
+            }
+            let _ = engine.step();
+        }
+        faults.clear();
+        let _ = engine.resume();
+        let check = |engine: &Engine| {
+            let other = engine.keyspace("other", KeyspaceOptions::default()).unwrap();
+            for i in &acknowledged {
+                assert_eq!(engine.get(key(*i)).unwrap().as_deref(), Some(&[*i as u8; 100][..]), "fault {n}, {i}");
+                assert_eq!(other.get(key(*i)).unwrap().as_deref(), Some(&[*i as u8; 50][..]), "fault {n}, {i}");
+            }
+        };
+        assert!(acknowledged.len() > 1000, "fault {n}: only {} of 1200 were taken", acknowledged.len());
+        check(&engine);
+        engine.put("still", "writes").unwrap();
+        drop((other, engine));
+        check(&open(&vfs, Background::Manual));
+    }
+}
