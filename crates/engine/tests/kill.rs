@@ -1,0 +1,111 @@
+//! `kill -9` of a writing child, 200 times: what was acknowledged is there, batches are whole, and nothing was made up.
+//!
+//! The child is this binary again. It tells the parent of each write before and after it, one line each, so the parent knows two bounds:
+//! everything acknowledged must be there, and nothing that was not begun may be.
+
+use esker::{Durability, Engine, KeyspaceOptions, Options, WriteBatch, WriteOptions};
+use std::collections::HashMap;
+use std::io::{BufRead, BufReader, Write};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+const CYCLES: u64 = 200;
+const KEYS: u64 = 500;
+const CHILD: &str = "ESKER_KILL_TEST_CHILD";
+
+fn options() -> Options {
+    // Small, so that every cycle is killed somewhere in flush, compaction or a change of logs too.
+    Options { memtable_bytes: Some(32 << 10), wal_bytes_max: 256 << 10, ..Options::default() }
+}
+
+fn value(i: u64) -> Vec<u8> {
+    let mut value = i.to_be_bytes().to_vec();
+    value.resize(8 + (i * 37 % 300) as usize, i as u8);
+    value
+}
+
+fn open(dir: &Path, read_only: bool) -> (Engine, esker::Keyspace) {
+    let engine = Engine::builder(dir).options(options()).read_only(read_only).open().unwrap();
+    let other = engine.keyspace("other", KeyspaceOptions::default()).unwrap();
+    (engine, other)
+}
+
+/// Writes from `first` on, at the level that the number asks for, until killed.
+fn child(dir: &Path, first: u64) {
+    let (engine, other) = open(dir, false);
+    let mut out = std::io::stdout().lock();
+    for i in first.. {
+        let durability = if i % 16 == 0 { Durability::Sync } else { Durability::Os };
+        writeln!(out, "begin {i}").unwrap();
+        let mut batch = WriteBatch::new();
+        let key = (i % KEYS).to_be_bytes();
+        batch.put(key, value(i)).put_in(&other, key, value(i));
+        engine.write_with(&batch, &WriteOptions { durability, ..Default::default() }).unwrap();
+        writeln!(out, "end {i}").unwrap();
+    }
+}
+
+#[test]
+fn nothing_acknowledged_is_lost_in_200_kills() {
+    if let Ok(spec) = std::env::var(CHILD) {
+        let (first, dir) = spec.split_once(' ').unwrap();
+        return child(Path::new(dir), first.parse().unwrap());
+    }
+    let dir = tempfile::tempdir().unwrap();
+    drop(open(dir.path(), false));
+    let mut acknowledged: HashMap<u64, u64> = HashMap::new();
+    let (mut first, mut writes) = (0, 0);
+    let mut random = 1u64;
+    for cycle in 0..CYCLES {
+        let mut process = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "nothing_acknowledged_is_lost_in_200_kills", "--nocapture", "--test-threads=1"])
+            .env(CHILD, format!("{first} {}", dir.path().display()))
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(process.stdout.take().unwrap()).lines();
+        let reader = std::thread::spawn(move || {
+            let (mut begun, mut ended) = (None, Vec::new());
+            while let Some(Ok(line)) = lines.next() {
+                match line.split_once(' ') {
+                    Some(("begin", i)) => begun = i.parse::<u64>().ok().or(begun),
+                    Some(("end", i)) => ended.extend(i.parse::<u64>()),
+                    _ => {}
+                }
+            }
+            (begun, ended)
+        });
+        random = random.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        std::thread::sleep(Duration::from_millis(5 + (random >> 33) % 40));
+        process.kill().unwrap();
+        process.wait().unwrap();
+        let (begun, ended) = reader.join().unwrap();
+        writes += ended.len();
+        for i in ended {
+            acknowledged.insert(i % KEYS, i);
+        }
+
+        // Every other time only looked at, so that the next child finds the files as the kill left them.
+        let (engine, other) = open(dir.path(), cycle % 2 == 0);
+        let newest = begun.unwrap_or(first);
+        for key in 0..KEYS {
+            let found = engine.get(key.to_be_bytes()).unwrap();
+            assert_eq!(found, other.get(key.to_be_bytes()).unwrap(), "cycle {cycle}: a batch is whole or not there");
+            let found = found.map(|bytes| {
+                let i = u64::from_be_bytes(bytes[..8].try_into().unwrap());
+                assert_eq!(bytes, value(i), "cycle {cycle}: torn");
+                i
+            });
+            let last = acknowledged.get(&key).copied();
+            assert!(found >= last, "cycle {cycle}: key {key} holds {found:?}, {last:?} was acknowledged");
+            assert!(found <= Some(newest), "cycle {cycle}: key {key} holds {found:?}, only {newest} was begun");
+            if let Some(found) = found {
+                acknowledged.insert(key, found);
+            }
+        }
+        first = newest + 1;
+    }
+    println!("{CYCLES} kills, {writes} acknowledged writes");
+    assert!(writes as u64 > CYCLES, "the children hardly wrote");
+}
