@@ -8,7 +8,7 @@ use esker_format::{InternalKey, InternalKeyBuf, SeqNo, ValueKind};
 use esker_iterator::{Bounds, InternalIterator, MergingIterator, VecIterator, VisibleIterator};
 use std::hint::black_box;
 
-const ENTRIES: u64 = 200_000;
+const ENTRIES: u64 = 20_000;
 
 fn scramble(i: u64) -> u64 {
     let mut x = i.wrapping_add(0x9e37_79b9_7f4a_7c15);

@@ -31,6 +31,7 @@
 
 mod bounds;
 mod concat;
+mod heads;
 mod merging;
 mod vec;
 mod visible;

@@ -1,7 +1,8 @@
 //! Many sorted sources as one.
 //!
 //! A tournament: each inner node of a binary tree keeps the child that *lost* there, so after the winner has moved one walk from
-//! its leaf to the root finds the next winner. Children are named by index, and keys are compared where they lie.
+//! its leaf to the root finds the next winner. Children are named by index, and keys are compared where they lie, most of them
+//! by their [heads](crate::heads) alone.
 //!
 //! ```text
 //!          winner 2            node 1 is the root; the children of node i are 2i and 2i + 1
@@ -20,6 +21,7 @@
 //! last one before it. A turn restores that by seeks, which also hold when entries have come into a child meanwhile.
 
 use crate::InternalIterator;
+use crate::heads::Heads;
 use esker_format::InternalKey;
 
 /// No child.
@@ -40,8 +42,8 @@ pub struct MergingIterator<I> {
     children: Vec<I>,
     /// `losers[i]` is the child that lost at node `i`; `losers[0]` is not used.
     losers: Vec<usize>,
-    /// The child whose entry is shown, or that is exhausted along with all others; `NONE` where there is no child, before
-    /// the first seek, and after an error.
+    heads: Heads,
+    /// The child whose entry is shown. `NONE` before the first seek, at the end, and after an error.
     winner: usize,
     /// The best child after the winner, if it has been looked up.
     runner_up: usize,
@@ -53,14 +55,14 @@ pub struct MergingIterator<I> {
 impl<I: InternalIterator> MergingIterator<I> {
     /// Merges `children`, the newest first. It is not valid until a seek.
     pub fn new(children: Vec<I>) -> Self {
-        let losers = vec![NONE; children.len()];
-        Self { children, losers, winner: NONE, runner_up: NONE, direction: Direction::Forward, failed: NONE }
+        let (losers, heads) = (vec![NONE; children.len()], Heads::new(children.len()));
+        Self { children, losers, heads, winner: NONE, runner_up: NONE, direction: Direction::Forward, failed: NONE }
     }
 
     /// The source of the entry it stands on.
     #[inline]
     pub fn current(&self) -> Option<&I> {
-        self.children.get(self.winner).filter(|child| child.valid())
+        self.children.get(self.winner)
     }
 
     /// The sources, in the order they were given.
@@ -70,7 +72,13 @@ impl<I: InternalIterator> MergingIterator<I> {
 
     /// Whether the entry of child `a` comes before that of child `b` in the direction of travel.
     #[inline]
-    fn leads(&self, a: usize, b: usize) -> bool {
+    fn leads(&mut self, a: usize, b: usize) -> bool {
+        self.heads.leads(a, b).unwrap_or_else(|| self.leads_by_key(a, b))
+    }
+
+    #[cold]
+    fn leads_by_key(&mut self, a: usize, b: usize) -> bool {
+        self.heads.tie();
         let (left, right) = (&self.children[a], &self.children[b]);
         if !left.valid() || !right.valid() {
             return left.valid();
@@ -82,10 +90,26 @@ impl<I: InternalIterator> MergingIterator<I> {
         }
     }
 
+    #[cold]
+    fn take_all_heads(&mut self) {
+        let backward = self.direction == Direction::Backward;
+        self.heads.set_all(backward, self.children.iter().map(user_key));
+    }
+
     /// Plays every match anew.
     fn play_all(&mut self) {
         self.runner_up = NONE;
-        self.winner = if self.children.is_empty() { NONE } else { self.play(1) };
+        self.take_all_heads();
+        if !self.children.is_empty() {
+            let winner = self.play(1);
+            self.show(winner);
+        }
+    }
+
+    /// Shows the entry of the winner; if even that has none, all are at their end.
+    #[inline]
+    fn show(&mut self, winner: usize) {
+        self.winner = if self.children[winner].valid() { winner } else { NONE };
     }
 
     /// Plays the matches at `node` and below; returns who wins them.
@@ -103,9 +127,21 @@ impl<I: InternalIterator> MergingIterator<I> {
     /// Finds the new winner after the old one has moved in the direction of travel.
     #[inline]
     fn play_winner(&mut self) {
-        if self.runner_up != NONE && self.leads(self.winner, self.runner_up) {
+        let winner = self.winner;
+        if self.children.len() == 1 {
+            self.show(winner);
             return;
         }
+        if !self.heads.set(winner, user_key(&self.children[winner])) {
+            self.take_all_heads();
+        }
+        if self.runner_up == NONE || !self.leads(winner, self.runner_up) {
+            self.play_up();
+        }
+    }
+
+    /// Lets the winner, which has moved, play on its way to the root.
+    fn play_up(&mut self) {
         let moved = self.winner;
         let mut winner = moved;
         let mut node = (self.children.len() + moved) / 2;
@@ -117,14 +153,14 @@ impl<I: InternalIterator> MergingIterator<I> {
             }
             node /= 2;
         }
-        self.winner = winner;
-        self.runner_up = if winner == moved { self.find_runner_up() } else { NONE };
+        self.runner_up = if winner == moved { self.find_runner_up(winner) } else { NONE };
+        self.show(winner);
     }
 
     /// The second best lost to the winner itself, so it stands on the winner's way to the root.
-    fn find_runner_up(&self) -> usize {
+    fn find_runner_up(&mut self, winner: usize) -> usize {
         let mut best = NONE;
-        let mut node = (self.children.len() + self.winner) / 2;
+        let mut node = (self.children.len() + winner) / 2;
         while node > 0 {
             let loser = self.losers[node];
             if best == NONE || self.leads(loser, best) {
@@ -141,7 +177,7 @@ impl<I: InternalIterator> MergingIterator<I> {
         direction: Direction,
         mut seek: impl FnMut(&mut I) -> Result<(), I::Error>,
     ) -> Result<(), I::Error> {
-        (self.direction, self.failed) = (direction, NONE);
+        (self.direction, self.winner, self.failed) = (direction, NONE, NONE);
         for c in 0..self.children.len() {
             let sought = seek(&mut self.children[c]);
             self.check(c, sought)?;
@@ -176,11 +212,11 @@ impl<I: InternalIterator> MergingIterator<I> {
     /// Moves the winner on, after a turn if the last move went the other way.
     #[inline]
     fn step(&mut self, to: Direction, step: impl Fn(&mut I) -> Result<(), I::Error>) -> Result<(), I::Error> {
-        if self.failed != NONE {
+        let turns = self.direction != to;
+        if self.winner == NONE {
+            assert!(self.failed != NONE, "a step on an iterator that stands nowhere");
             return step(&mut self.children[self.failed]);
         }
-        assert!(self.valid(), "a step on an iterator that stands nowhere");
-        let turns = self.direction != to;
         if turns {
             self.turn(to)?;
         }
@@ -204,12 +240,18 @@ impl<I: InternalIterator> MergingIterator<I> {
     }
 }
 
+/// The user key a child stands on.
+#[inline]
+fn user_key<I: InternalIterator>(child: &I) -> Option<&[u8]> {
+    child.valid().then(|| child.key().user_key)
+}
+
 impl<I: InternalIterator> InternalIterator for MergingIterator<I> {
     type Error = I::Error;
 
     #[inline]
     fn valid(&self) -> bool {
-        self.current().is_some()
+        self.winner != NONE
     }
 
     fn seek_to_first(&mut self) -> Result<(), I::Error> {

@@ -110,3 +110,32 @@ fn merging_concatenated() {
         MergingIterator::new(vec![ConcatIterator::new(Cut::new(many, 5)), ConcatIterator::new(Cut::new(few, 2))])
     });
 }
+
+/// Nobody promises it, but nothing is lost or swapped when two sources hold one and the same version.
+#[test]
+fn the_same_version_in_several_sources_comes_once_for_each_in_their_order() {
+    let source = |name: &str| {
+        let value = |(key, _)| (key, name.as_bytes().to_vec());
+        VecIterator::new(iterator_suite::entries("a#2,PUT a#1,PUT b#1,DEL").into_iter().map(value).collect())
+    };
+    let mut merged = MergingIterator::new(vec![source("x"), source("y"), source("z")]);
+    let expected = ["x", "y", "z"].repeat(3);
+    let shown = |merged: &MergingIterator<VecIterator>| String::from_utf8(merged.value().to_vec()).unwrap();
+    merged.seek_to_first().unwrap();
+    for at in 0..9 {
+        assert_eq!(shown(&merged), expected[at]);
+        if at > 0 {
+            merged.prev().unwrap();
+            assert_eq!(shown(&merged), expected[at - 1]);
+            merged.next().unwrap();
+            assert_eq!(shown(&merged), expected[at]);
+        }
+        merged.next().unwrap();
+    }
+    merged.seek_to_last().unwrap();
+    for at in (0..9).rev() {
+        assert_eq!(shown(&merged), expected[at]);
+        merged.prev().unwrap();
+    }
+    assert!(!merged.valid());
+}
