@@ -60,7 +60,7 @@ impl Core {
                 let oldest = self.oldest_needed_log(flushed);
                 edit.oldest_log = Some(oldest.number);
                 // What lies before it is in tables. Should its header be lost, recovery knows by this where the line breaks.
-                edit.log_durable = edit.log_durable.max(Some(oldest.start));
+                edit.log_durable = edit.log_durable.max(Some(oldest.start.max(manifest.current().log_durable)));
             }
             edit.written_bytes = Some(self.counters.written_bytes());
             edit.clock_ms = Some(self.vfs.clock().unix_ms().max(manifest.current().clock_ms));

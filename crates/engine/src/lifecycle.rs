@@ -98,7 +98,8 @@ impl Core {
         let (mut edit, written) = self.write_all_memtables(commit.last_seq)?;
 
         // Behind all that the old log holds, and claiming no more to be durable than was: until the edit below is, the old log counts.
-        let start = commit.writer.as_ref().map_or(commit.group.durable(), Writer::end);
+        let known = self.with_manifest(|manifest| Ok(manifest.current().log_durable))?;
+        let start = commit.writer.as_ref().map_or(commit.group.durable(), Writer::end).max(known);
         let group = GroupSync::new(commit.group.durable());
         let spare = self.prepare_log()?;
         let number = spare.number;
@@ -233,6 +234,9 @@ impl Core {
         let log_bytes = writer.bytes();
         writer.sync().map_err(|error| self.stop_writing(error.into()))?;
         let end = writer.end();
+        if !self.options.flush_on_close {
+            writer.trim().map_err(|error| self.stop_writing(error.into()))?;
+        }
         drop(writer);
 
         self.counters.log_bytes.add(log_bytes);

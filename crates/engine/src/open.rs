@@ -215,7 +215,7 @@ impl Core {
             .collect();
         logs.sort_unstable();
         if holds_everything(version) {
-            // Nothing was acknowledged since the clean close: a log can only be one that an open made and did not live to use.
+            // A log can only be one that an open made and did not live to use.
             return Ok(Vec::new());
         }
         if logs.is_empty()
@@ -379,9 +379,10 @@ impl Core {
     }
 }
 
-/// Whether the tables hold every operation there ever was, so that no log is needed.
+/// Whether the tables hold every operation there ever was, so that no log is needed: no sequence number above the flushed ones was ever reserved. So it is after
+/// a clean close, and stays so if the next open dies before it has reserved any.
 fn holds_everything(version: &Version) -> bool {
-    version.clean_close && version.keyspaces.values().all(|keyspace| keyspace.flushed_seq >= version.last_seq)
+    version.keyspaces.values().all(|keyspace| keyspace.flushed_seq >= version.last_seq)
 }
 
 /// The options that were stored with the engine in `dir`.

@@ -1,0 +1,121 @@
+//! Directories written by each format version so far open with this one and hold what was put in; a version to come is refused.
+//!
+//! `testdata/format-1` was made by `ESKER_MAKE_FORMAT=testdata/format-1 cargo test -p esker --test upgrade`, and is never made again:
+//! a change of the format gets a directory of its own.
+
+use esker::{Background, Engine, ErrorKind, KeyspaceOptions, LeveledOptions, Options};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+fn testdata() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../testdata")
+}
+
+fn options() -> Options {
+    Options {
+        flush_on_close: false,
+        compaction: LeveledOptions { table_bytes: 4 << 10, ..LeveledOptions::default() },
+        ..Options::default()
+    }
+}
+
+/// What every such directory holds: `default` with tables in two levels, `users` in the log alone, and a dropped keyspace.
+fn fill(dir: &Path) {
+    let engine = Engine::builder(dir).options(options()).background(Background::Manual).open().unwrap();
+    for i in 0..400u32 {
+        engine.put(format!("key{i:04}"), format!("old{i}")).unwrap();
+    }
+    engine.compact_range(..).unwrap();
+    for i in (0..400).step_by(3) {
+        engine.delete(format!("key{i:04}")).unwrap();
+    }
+    engine.flush().unwrap();
+    engine.put("key0001", "from the log").unwrap();
+    engine.put("", "empty key").unwrap();
+    let users = engine.keyspace("users", KeyspaceOptions { block_size_bytes: Some(512), ..Default::default() }).unwrap();
+    users.put([0xff, 0x00], "binary").unwrap();
+    let gone = engine.keyspace("gone", KeyspaceOptions::default()).unwrap();
+    gone.put("k", "v").unwrap();
+    engine.drop_keyspace("gone").unwrap();
+    engine.close().unwrap();
+}
+
+fn check(engine: &Engine) {
+    for i in 0..400u32 {
+        let expected = match i {
+            1 => Some("from the log".to_owned()),
+            _ => (i % 3 != 0).then(|| format!("old{i}")),
+        };
+        let found = engine.get(format!("key{i:04}")).unwrap();
+        assert_eq!(found.as_deref(), expected.as_ref().map(String::as_bytes), "{i}");
+    }
+    assert_eq!(engine.get("").unwrap().unwrap(), b"empty key");
+    assert_eq!(engine.iter().count(), 267);
+    assert_eq!(engine.keyspaces(), ["default", "users"]);
+    let users = engine.keyspace("users", KeyspaceOptions::default()).unwrap();
+    assert_eq!(users.get([0xff, 0x00]).unwrap().unwrap(), b"binary");
+    assert!(engine.verify().unwrap().is_ok());
+}
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let path = entry.unwrap().path();
+        fs::copy(&path, to.join(path.file_name().unwrap())).unwrap();
+    }
+}
+
+#[test]
+fn every_format_so_far_opens() {
+    if let Some(dir) = std::env::var_os("ESKER_MAKE_FORMAT") {
+        let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(dir);
+        assert!(!dir.exists(), "{} is there already, and is never made again", dir.display());
+        return fill(&dir);
+    }
+    let mut versions = 0;
+    for entry in fs::read_dir(testdata()).unwrap() {
+        let path = entry.unwrap().path();
+        if !path.file_name().unwrap().to_string_lossy().starts_with("format-") {
+            continue;
+        }
+        versions += 1;
+        let dir = tempfile::tempdir().unwrap();
+        let dir = dir.path().join("db");
+        copy(&path, &dir);
+        check(&Engine::builder(&dir).read_only(true).open().unwrap());
+        let engine = Engine::open(&dir).unwrap();
+        check(&engine);
+        engine.compact_range(..).unwrap();
+        check(&engine);
+        drop(engine);
+        check(&Engine::open(&dir).unwrap());
+    }
+    assert!(versions > 0, "no directory of any format version was found");
+}
+
+#[test]
+fn what_is_made_today_is_what_is_kept() {
+    let dir = tempfile::tempdir().unwrap();
+    fill(dir.path());
+    check(&Engine::open(dir.path()).unwrap());
+}
+
+#[test]
+fn a_log_of_a_version_to_come_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path().join("db");
+    copy(&testdata().join("format-1"), &dir);
+    let log = fs::read_dir(&dir).unwrap().map(|e| e.unwrap().path()).find(|p| p.extension().is_some_and(|e| e == "wal"));
+    let log = log.unwrap();
+    let mut bytes = fs::read(&log).unwrap();
+    // The version, and the header's checksum made right again: see docs/format/wal.md.
+    bytes[8] = 99;
+    let sum = esker_format::checksum::crc32c(&bytes[..FILE_HEADER_SUMMED]);
+    bytes[FILE_HEADER_SUMMED..FILE_HEADER_SUMMED + 4].copy_from_slice(&sum.to_le_bytes());
+    fs::write(&log, bytes).unwrap();
+    let error = Engine::open(&dir).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
+}
+
+/// How many bytes of a log's header its checksum covers.
+const FILE_HEADER_SUMMED: usize = 60;
