@@ -195,6 +195,7 @@ impl VersionSet {
         }
         let edit = self.completed(edit, 0)?;
         let version = apply::apply(&self.current, &edit)?;
+        // One that is being closed is not worth it: the next one is begun when the engine is opened again.
         if edit.clean.is_none() && self.outgrown(&version) {
             match self.begin(edit.clone()) {
                 Err(error) if error.is_no_space() && self.poison.is_none() => {
@@ -311,11 +312,7 @@ impl VersionSet {
         let edit = self.completed(edit, block)?;
         let version = apply::apply(&self.current, &edit)?;
         let path = FileKind::Manifest(number).path(&self.directory);
-        let prepared = self.prepare(number, &path, version).inspect_err(|_| {
-            // Nothing names it; what can't be removed now is when the next manifest is installed.
-            let _ = self.vfs.remove_file(&path);
-        });
-        let prepared = match prepared {
+        let prepared = match self.prepare(number, &path, version) {
             Err(error) if error.is_no_space() => return Err(error),
             Err(error) => return Err(self.poisoned(error)),
             Ok(prepared) => prepared,
@@ -333,8 +330,13 @@ impl VersionSet {
         // Every manifest is a series of its own: a sync that failed poisons a group for good.
         let group = GroupSync::new(header.durable);
         let mut writer = Writer::create(&*self.vfs, path, header, &group)?;
-        writer.append(RecordKind::Data, &[&version.snapshot().encode()], Reserve::Use)?;
-        writer.sync()?;
+        let snapshot = version.snapshot().encode();
+        let written = writer.append(RecordKind::Data, &[&snapshot], Reserve::Use).and_then(|_| writer.sync());
+        if let Err(error) = written {
+            // Nothing names it; what can't be removed now is when the next manifest is installed.
+            let _ = self.vfs.remove_file(path);
+            return Err(error.into());
+        }
         Ok(Prepared { version, number, writer })
     }
 

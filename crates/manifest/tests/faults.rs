@@ -2,6 +2,7 @@
 
 mod support;
 
+use esker_format::FileNo;
 use esker_manifest::{ManifestError, Version, VersionEdit, VersionSet};
 use esker_vfs::{CrashPolicy, Fault, FaultVfs, MemVfs, Operation, Rule, Vfs};
 use std::sync::Arc;
@@ -213,4 +214,61 @@ fn a_full_disk_at_the_first_commit_is_no_poison_either() {
     memory.set_space(None);
     let last = set.commit(edit("clock 2")).unwrap();
     assert!(after_power_cuts(&memory).iter().all(|version| *version == last));
+}
+
+#[test]
+fn a_rewrite_that_there_is_no_room_for_is_given_up_and_not_tried_at_each_commit() {
+    let memory = fresh();
+    drop(create(&memory));
+    let vfs = FaultVfs::new(shared(&memory));
+    let mut set = set_on(&vfs).unwrap();
+    set.set_rewrite_bytes(1 << 10);
+    set.commit(edit("clock 0")).unwrap();
+    let manifest = set.manifest_number();
+    // The first new manifest gets as far as its snapshot, of which half fits; later ones not even so far.
+    let next = FileNo(set.new_file_no().unwrap().0 + 1);
+    vfs.add(Rule::new(Operation::Append, Fault::SHORT).path(&format!("*MANIFEST-{next}")).nth(2));
+    vfs.add(Rule::new(Operation::CreateNew, Fault::ENOSPC).path("*MANIFEST*").from_nth(2));
+    for clock in 1..200 {
+        set.commit(VersionEdit { clock_ms: Some(clock), ..VersionEdit::default() }).unwrap();
+        assert_eq!((set.manifest_number(), names(&memory).len()), (manifest, 2), "nothing begun is left");
+    }
+    let tries = vfs.count(Operation::CreateNew);
+    assert!((3..12).contains(&tries), "{tries} tries");
+}
+
+/// A full disk in the middle of a long write: part of it may be in the file, so this is not the full disk that changed nothing.
+#[test]
+fn a_full_disk_within_a_write_is_poison() {
+    let memory = fresh();
+    drop(create(&memory));
+    let vfs = FaultVfs::new(shared(&memory));
+    let mut set = set_on(&vfs).unwrap();
+    set.commit(edit("clock 1")).unwrap();
+    vfs.add(Rule::new(Operation::Append, Fault::SHORT).path("*MANIFEST*").times(1));
+    let long = edit(&format!("create keyspace 1 \"a\" \"{}\"", "x".repeat(200 << 10)));
+    let error = set.commit(long.clone()).unwrap_err();
+    assert!(error.is_no_space() && set.poison().is_some());
+    assert!(set.commit(edit("clock 2")).is_err());
+    let last = set.restart(long).unwrap();
+    assert!(after_power_cuts(&memory).iter().all(|version| *version == last));
+}
+
+/// Taken for one that was never finished, the manifest would be replaced.
+#[test]
+fn a_first_manifest_that_can_not_be_read_is_not_taken_for_an_interrupted_creation() {
+    let memory = fresh();
+    let mut set = create(&memory);
+    set.commit(edit("create keyspace 1 \"a\" \"\"")).unwrap();
+    drop(set);
+    memory.remove_file(&support::path("CURRENT")).unwrap();
+    for operation in [Operation::OpenRead, Operation::Read, Operation::LenBytes] {
+        let vfs = FaultVfs::new(shared(&memory));
+        vfs.add(Rule::new(operation, Fault::EIO));
+        let before = memory.operations();
+        let error = VersionSet::create(Arc::clone(&vfs) as Arc<dyn Vfs>, directory()).unwrap_err();
+        assert!(error.io().is_some() && !error.is_corruption(), "{operation:?}: {error}");
+        assert_eq!(memory.operations(), before, "nothing was touched");
+    }
+    assert!(VersionSet::create(shared(&memory), directory()).unwrap_err().is_corruption());
 }

@@ -145,6 +145,16 @@ fn a_manifest_much_larger_than_what_it_says_is_rewritten() {
 }
 
 #[test]
+fn a_manifest_that_is_being_closed_is_not_rewritten() {
+    let vfs = fresh();
+    let mut set = create(&vfs);
+    set.set_rewrite_bytes(0);
+    let number = set.manifest_number();
+    set.close(VersionEdit::default(), SeqNo(0)).unwrap();
+    assert_eq!(set.manifest_number(), number);
+}
+
+#[test]
 fn a_manifest_that_is_large_because_there_is_much_to_say_is_not_rewritten_each_time() {
     let vfs = fresh();
     let mut set = create(&vfs);
