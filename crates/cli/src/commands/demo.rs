@@ -51,6 +51,7 @@ pub(crate) fn run(common: &Common, demo: &args::Demo) -> Result {
             folder.clean_up()?;
             show(common, &report, demo.keep.as_deref())
         }
+        Err(nobody_listens) if nobody_listens.message().is_none() => folder.clean_up().and(Err(nobody_listens)),
         Err(failure) => Err(failure.within(format!("demo (the store stays in '{}')", folder.path.display()))),
     }
 }

@@ -51,9 +51,8 @@ struct Dump {
 
 /// One version of a key, wherever it was found.
 struct Entry<'a> {
-    /// Where: for people, and as JSON members.
-    place: String,
-    place_json: serde_json::Value,
+    /// Where: names and numbers.
+    place: &'a [(&'static str, u64)],
     seq: u64,
     kind: ValueKind,
     key: &'a [u8],
@@ -73,11 +72,11 @@ impl Dump {
         };
         self.line.clear();
         if self.json {
-            let place = entry.place_json.to_string();
-            let place = place.trim_start_matches('{').trim_end_matches('}');
-            let comma = if place.is_empty() { "" } else { "," };
-            self.line
-                .extend_from_slice(format!("{{{place}{comma}\"seq\":{},\"kind\":\"{kind}\",", entry.seq).as_bytes());
+            self.line.push(b'{');
+            for (name, number) in entry.place {
+                self.line.extend_from_slice(format!("\"{name}\":{number},").as_bytes());
+            }
+            self.line.extend_from_slice(format!("\"seq\":{},\"kind\":\"{kind}\",", entry.seq).as_bytes());
             text::json_member_into(&mut self.line, "key", entry.key, self.hex);
             if entry.kind == ValueKind::Put {
                 self.line.push(b',');
@@ -86,7 +85,8 @@ impl Dump {
             self.line.push(b'}');
         } else {
             let show = |bytes| if self.hex { text::hex(bytes) } else { text::preview(bytes, SHOWN_BYTES_MAX) };
-            let text = format!("{}{} {kind} {}\t{}", entry.place, entry.seq, show(entry.key), show(entry.value));
+            let place: String = entry.place.iter().map(|(_, number)| format!("{number} ")).collect();
+            let text = format!("{place}{} {kind} {}\t{}", entry.seq, show(entry.key), show(entry.value));
             self.line.extend_from_slice(text.trim_end_matches('\t').as_bytes());
         }
         self.out.line(&self.line)
@@ -115,7 +115,6 @@ fn name(file: &Path) -> String {
     file.file_name().unwrap_or(file.as_os_str()).to_string_lossy().into_owned()
 }
 
-/// The file, its length, and how to call it.
 type Opened = Arc<dyn ReadableFile>;
 
 macro_rules! from_layer {

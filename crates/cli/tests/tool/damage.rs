@@ -23,8 +23,7 @@ fn flip(file: &Path, offset: usize) {
     std::fs::write(file, bytes).unwrap();
 }
 
-fn dump(place: &Place, kind: &str, file: &Path, json: bool) -> Ran {
-    let _ = place;
+fn dump(kind: &str, file: &Path, json: bool) -> Ran {
     ran(command(
         [OsStr::new("dump"), kind.as_ref(), file.as_os_str()].into_iter().chain(json.then_some("--json".as_ref())),
     ))
@@ -57,41 +56,54 @@ fn a_flipped_bit_in_a_table_is_found() {
 }
 
 #[test]
+fn a_store_whose_manifest_is_damaged_is_not_opened_and_not_changed() {
+    let place = store();
+    let manifest = place.newest_manifest();
+    flip(&manifest, 64 + 30); // in the first edit
+    let before = place.files();
+    for words in [["verify", "DB"], ["scan", "DB"], ["compact", "DB"]] {
+        let message = place.esker(words).fails(1);
+        assert!(message.contains("MANIFEST-"), "{message}");
+        assert_eq!(place.files(), before, "{words:?}");
+    }
+}
+
+#[test]
 fn dump_prints_a_table_around_its_damage() {
     let place = store();
     let table = place.newest(".sst");
-    let sound = dump(&place, "sst", &table, false).bytes();
+    let sound = dump("sst", &table, false).bytes();
     let (sound_lines, text) = (lines(&sound), String::from_utf8(sound).unwrap());
     assert_eq!(sound_lines.len(), 3000);
     assert!(sound_lines[7].ends_with(" put 00007\tvalue of 7"), "{}", sound_lines[7]);
     assert!(text.contains("# 3000 entries of 3000 keys"), "{}", &text[..500]);
-    let json = all_json(&dump(&place, "sst", &table, true).bytes());
+    let json = all_json(&dump("sst", &table, true).bytes());
     assert_eq!((json.len(), &json[0]["entries"], &json[8]["value"]), (3001, &3000.into(), &"value of 7".into()));
 
     flip(&table, 5000);
-    let damaged = dump(&place, "sst", &table, false);
+    let damaged = dump("sst", &table, false);
     let left = lines(&damaged.out);
     let missing: Vec<&String> = sound_lines.iter().filter(|line| !left.contains(line)).collect();
     assert!(left.len() > 2500 && !missing.is_empty() && left.len() + missing.len() == 3000, "{} left", left.len());
     assert_eq!((&left[0], left.last()), (&sound_lines[0], sound_lines.last()));
     assert!(damaged.fails(1).contains("checksum"));
-    let last = all_json(&dump(&place, "sst", &table, true).out).pop().unwrap();
+    let last = all_json(&dump("sst", &table, true).out).pop().unwrap();
     assert!(last["error"].as_str().unwrap().contains("checksum"), "{last}");
 
     let bytes = std::fs::read(&table).unwrap();
     let cut = place.file("cut.sst", &bytes[..bytes.len() / 2]);
-    dump(&place, "sst", &cut, false).fails(1);
+    dump("sst", &cut, false).fails(1);
 }
 
 #[test]
 fn dump_prints_a_log_up_to_its_damage() {
     let place = store();
     let log = place.newest(".wal");
-    let sound = dump(&place, "wal", &log, false).bytes();
+    let sound = dump("wal", &log, false).bytes();
     let sound = lines(&sound);
     assert_eq!(sound.len(), 2, "{sound:?}");
     assert!(sound[0].ends_with(" put in the log\t\\tyes") && sound[1].ends_with(" delete 00000"), "{sound:?}");
-    let json = all_json(&dump(&place, "wal", &log, true).bytes());
+    let json = all_json(&dump("wal", &log, true).bytes());
     assert_eq!(
         (&json[1]["key"], &json[1]["value"], &json[2]["kind"]),
         (&"in the log".into(), &"\tyes".into(), &"delete".into())
@@ -99,28 +111,27 @@ fn dump_prints_a_log_up_to_its_damage() {
 
     let second = std::fs::read(&log).unwrap().windows(5).position(|bytes| bytes == b"00000").unwrap();
     flip(&log, second);
-    let damaged = dump(&place, "wal", &log, false);
+    let damaged = dump("wal", &log, false);
     assert_eq!(lines(&damaged.out), sound[..1]);
     let message = damaged.fails(1);
     assert!(message.contains("checksum"), "{message}");
     flip(&log, 3);
-    assert!(dump(&place, "wal", &log, false).fails(1).contains("header"));
+    assert!(dump("wal", &log, false).fails(1).contains("header"));
 }
 
 #[test]
 fn dump_prints_a_manifest_edit_by_edit() {
     let place = store();
-    let current = std::fs::read_to_string(place.db.join("CURRENT")).unwrap();
-    let manifest = place.db.join(current.split_whitespace().next().unwrap());
-    let items = lines(&dump(&place, "manifest", &manifest, false).bytes());
+    let manifest = place.newest_manifest();
+    let items = lines(&dump("manifest", &manifest, false).bytes());
     assert!(items.iter().any(|item| item.contains(": create keyspace 0 \"default\"")), "{items:?}");
     assert!(items.iter().any(|item| item.contains(": add 0 L")), "{items:?}");
-    let json = all_json(&dump(&place, "manifest", &manifest, true).bytes());
+    let json = all_json(&dump("manifest", &manifest, true).bytes());
     assert!(json.iter().any(|edit| edit["edit"].to_string().contains("create keyspace")), "{json:?}");
 
     let last: usize = items.last().unwrap().split(':').next().unwrap().parse().unwrap();
     flip(&manifest, last + 30); // in the payload: the record's header has 24 bytes
-    let damaged = dump(&place, "manifest", &manifest, false);
+    let damaged = dump("manifest", &manifest, false);
     let left = lines(&damaged.out);
     assert!(!left.is_empty() && left.len() < items.len() && items.starts_with(&left), "{left:?}");
     damaged.fails(1);
@@ -131,10 +142,10 @@ fn dump_of_what_is_no_such_file() {
     let place = Place::new();
     let text = place.file("text", "nothing of ours, but long enough for a header of any kind\n".repeat(9).as_bytes());
     for kind in ["wal", "sst", "manifest"] {
-        let message = dump(&place, kind, &text, false).fails(1);
+        let message = dump(kind, &text, false).fails(1);
         assert!(message.contains("text"), "{message}");
-        assert!(dump(&place, kind, &place.path("none"), false).fails(2).contains("No such file"));
-        assert!(dump(&place, kind, place.dir.path(), false).fails(2).contains("is a folder"));
+        assert!(dump(kind, &place.path("none"), false).fails(2).contains("No such file"));
+        assert!(dump(kind, place.dir.path(), false).fails(2).contains("is a folder"));
     }
-    assert!(dump(&place, "tar", &text, false).fails(2).contains("wal, sst, manifest"));
+    assert!(dump("tar", &text, false).fails(2).contains("wal, sst, manifest"));
 }

@@ -28,3 +28,16 @@ fn the_demo_can_leave_its_store() {
     assert!(place.esker(["demo", "--keep", "DB"]).fails(2).contains("is not empty; give a new folder"));
     assert!(place.esker(["demo", "--records", "0"]).fails(2).contains("0"));
 }
+
+#[test]
+fn a_demo_that_nobody_listens_to_cleans_up() {
+    let place = Place::new();
+    let mut command = command(["demo", "--records", "3000"]);
+    let mut child = command.env("TMPDIR", place.dir.path()).spawn().expect("the tool starts");
+    drop(child.stdout.take());
+    assert_eq!(
+        child.wait_with_output().unwrap(),
+        std::process::Output { status: Default::default(), stdout: vec![], stderr: vec![] }
+    );
+    assert!(files(place.dir.path()).is_empty(), "nothing is left behind");
+}

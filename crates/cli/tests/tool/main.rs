@@ -116,6 +116,12 @@ impl Place {
         files(&self.db)
     }
 
+    /// The path of the manifest that CURRENT names.
+    fn newest_manifest(&self) -> PathBuf {
+        let current = std::fs::read_to_string(self.db.join("CURRENT")).expect("a store");
+        self.db.join(current.split_whitespace().next().expect("a name"))
+    }
+
     /// The path of the newest file of the store whose name ends so.
     fn newest(&self, ending: &str) -> PathBuf {
         let names = self.files().into_iter().map(|(name, ..)| name).filter(|name| name.ends_with(ending));

@@ -28,8 +28,7 @@ pub(super) fn wal(dump: &mut Dump, file: Opened, path: &Path) -> Result {
         for (op, seq) in ops.zip(first.0..) {
             match op {
                 Ok(op) => dump.entry(&Entry {
-                    place: format!("{position} {} ", op.keyspace),
-                    place_json: json!({ "position": position, "keyspace": op.keyspace.0 }),
+                    place: &[("position", position), ("keyspace", op.keyspace.0.into())],
                     seq: SeqNo(seq).0,
                     kind: op.kind,
                     key: op.key,

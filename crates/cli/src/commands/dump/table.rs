@@ -53,8 +53,7 @@ fn print_on(
     while walked.is_ok() && iter.valid() {
         let key = iter.key();
         dump.entry(&Entry {
-            place: String::new(),
-            place_json: json!({}),
+            place: &[],
             seq: key.trailer.seq().0,
             kind: key.trailer.kind(),
             key: key.user_key,
