@@ -151,7 +151,7 @@ impl Core {
         commit.vouched = durable;
 
         let last = SeqNo(commit.last_seq.0 + count);
-        insert(commit, batch, first);
+        insert(commit, batch, first, last);
         commit.last_seq = last;
         // Release: pairs with the Acquire of readers, who then find the entries above.
         self.visible.store(last.0, Ordering::Release);
@@ -305,8 +305,8 @@ impl Core {
     }
 }
 
-/// Inserts a batch into the memtables; its operations are numbered from `first` on.
-fn insert(commit: &Commit, batch: &WriteBatch, first: SeqNo) {
+/// Inserts a batch into the memtables; its operations are numbered from `first` to `last`.
+fn insert(commit: &Commit, batch: &WriteBatch, first: SeqNo, last: SeqNo) {
     let mut here: Option<(KeyspaceId, arc_swap::Guard<Arc<ReadState>>)> = None;
     for (i, op) in batch.encoded().ops().enumerate() {
         if here.as_ref().is_none_or(|(id, _)| *id != op.keyspace) {
@@ -318,6 +318,6 @@ fn insert(commit: &Commit, batch: &WriteBatch, first: SeqNo) {
         state.active.table.insert(key, op.value);
     }
     for id in batch.keyspaces() {
-        commit.keyspaces[id].read.load().active.count();
+        commit.keyspaces[id].read.load().active.count(last);
     }
 }

@@ -1,7 +1,7 @@
 //! Flush: sealed memtables of one keyspace become a table in L0.
 //!
 //! All sealed memtables of the keyspace are merged into one table, and one flush of a keyspace runs at a time, so tables enter L0 in the order of
-//! their sequence numbers. Before the manifest names the table, the log is synced up to the table's highest number if any other memtable holds older operations: else,
+//! their sequence numbers. Before the manifest names the table, the log is synced if any other memtable holds older operations, or others of the last batch: else,
 //! after power loss, half of a batch over two keyspaces could be in a table and the other half lost with the log.
 
 use crate::core::{Core, KeyspaceCore};
@@ -77,7 +77,8 @@ impl Core {
         let _open = self.publish_tables(outputs)?;
         let last_seq = last_seq(&job.memtables);
         let mut edit = flush_edit(&job.keyspace, outputs, last_seq);
-        if self.others_hold_below(last_seq, &job.memtables) {
+        let batch_end = job.memtables.iter().map(|memtable| memtable.batch_end()).max().unwrap_or(last_seq);
+        if self.others_hold_up_to(batch_end, &job.memtables) {
             let (group, end) = self.push_log()?;
             self.sync_log(&group, end)?;
             edit.log_durable = Some(end);

@@ -117,10 +117,10 @@ impl Core {
         *needed.expect("the log being written is always needed")
     }
 
-    /// Whether any memtable but `flushed` holds an operation below `seq`.
-    pub(crate) fn others_hold_below(&self, seq: SeqNo, flushed: &[Arc<CountedTable>]) -> bool {
+    /// Whether any memtable but `flushed` holds an operation up to `seq`.
+    pub(crate) fn others_hold_up_to(&self, seq: SeqNo, flushed: &[Arc<CountedTable>]) -> bool {
         let state = self.state.lock();
-        unflushed(&state.keyspaces, flushed).filter_map(|memtable| memtable.first_seq()).any(|first| first < seq)
+        unflushed(&state.keyspaces, flushed).filter_map(|memtable| memtable.first_seq()).any(|first| first <= seq)
     }
 }
 

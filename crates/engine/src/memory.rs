@@ -3,7 +3,7 @@
 use esker_format::{SeqNo, Trailer};
 use esker_memtable::{MemTable, MemTableIter};
 use esker_vfs::Vfs;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -26,6 +26,7 @@ pub(crate) struct CountedTable {
     /// When the first entry came, by the engine's clock.
     filled: OnceLock<Duration>,
     counted: AtomicUsize,
+    batch_end: AtomicU64,
     sum: Arc<MemoryUse>,
 }
 
@@ -36,6 +37,7 @@ impl CountedTable {
             clock: Arc::clone(vfs),
             filled: OnceLock::new(),
             counted: AtomicUsize::new(0),
+            batch_end: AtomicU64::new(0),
             sum: Arc::clone(sum),
         })
     }
@@ -45,8 +47,10 @@ impl CountedTable {
         self.filled.get().map_or(Duration::ZERO, |filled| now.saturating_sub(*filled))
     }
 
-    /// Brings the sum up to date. Called by the one writer after inserts.
-    pub(crate) fn count(&self) {
+    /// Brings the sum up to date. Called by the one writer after inserts of a batch that ends with `batch_end`, in whichever keyspace that is.
+    pub(crate) fn count(&self, batch_end: SeqNo) {
+        // Relaxed: whoever asks has the commit lock, or looks at a table that is sealed.
+        self.batch_end.store(batch_end.0, Ordering::Relaxed);
         let now = self.table.memory_bytes();
         self.filled.get_or_init(|| self.clock.clock().now());
         let before = self.counted.swap(now, Ordering::Relaxed);
@@ -63,6 +67,11 @@ impl CountedTable {
 
     pub(crate) fn first_seq(&self) -> Option<SeqNo> {
         self.table.seq_range().map(|(first, _)| first)
+    }
+
+    /// The last sequence number of the last batch that wrote here; that operation may be in another keyspace.
+    pub(crate) fn batch_end(&self) -> SeqNo {
+        SeqNo(self.batch_end.load(Ordering::Relaxed))
     }
 
     pub(crate) fn last_seq(&self) -> Option<SeqNo> {

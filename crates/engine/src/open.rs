@@ -251,7 +251,7 @@ impl Core {
                 }
                 let active = Arc::clone(&keyspace.read.load().active);
                 active.table.insert(InternalKey::new(op.key, seq, op.kind), op.value);
-                active.count();
+                active.count(seq);
                 let full = active.table.memory_bytes() >= keyspace.memtable_bytes(&self.options);
                 // The numbers replayed so far are what a flush may look at.
                 self.visible.store(seq.0, Ordering::Release);
