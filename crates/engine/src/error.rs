@@ -1,6 +1,6 @@
 //! [`Error`]: one type over the facts of all layers, with advice by [`Error::kind`].
 
-use esker_compaction::CompactionError;
+use esker_compaction::{Cause, CompactionError};
 use esker_format::{BatchError, DecodeError};
 use esker_manifest::ManifestError;
 use esker_sstable::TableError;
@@ -229,4 +229,22 @@ macro_rules! from_layer {
     )*};
 }
 
-from_layer!(WalError => io, TableError => io, ManifestError => io, CompactionError => io_error);
+from_layer!(WalError => io, TableError => io, ManifestError => io);
+
+impl From<CompactionError> for Error {
+    fn from(error: CompactionError) -> Self {
+        let kind = match error.cause() {
+            // What the engine itself refused a job comes back as it was.
+            Cause::Refused(reason) => match reason.downcast_ref::<Self>() {
+                Some(reason) => return reason.clone(),
+                None => ErrorKind::Other,
+            },
+            Cause::Stopped => ErrorKind::Closed,
+            _ if error.is_no_space() => ErrorKind::NoSpace,
+            _ if error.is_unsupported() => ErrorKind::Unsupported,
+            _ if error.io_error().is_some() => ErrorKind::Io,
+            _ => ErrorKind::Corruption,
+        };
+        Self::from_source(kind, error)
+    }
+}
