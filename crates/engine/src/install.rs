@@ -62,8 +62,11 @@ impl Core {
                 // What lies before it is in tables. Should its header be lost, recovery knows by this where the line breaks.
                 edit.log_durable = edit.log_durable.max(Some(oldest.start.max(manifest.current().log_durable)));
             }
-            edit.written_bytes = Some(self.counters.written_bytes());
-            edit.clock_ms = Some(self.vfs.clock().unix_ms().max(manifest.current().clock_ms));
+            // Counters never go back, whatever the clock does and in whatever order jobs end.
+            let current = manifest.current();
+            edit.written_bytes = Some(self.counters.written_bytes().max(current.written_bytes));
+            edit.clock_ms = Some(self.vfs.clock().unix_ms().max(current.clock_ms));
+            edit.log_durable = edit.log_durable.map(|durable| durable.max(current.log_durable));
             let version = self.commit_with_retry(manifest, edit)?;
             let view = LevelView::open(&version.keyspaces[&keyspace.id], &self.tables)?;
 
