@@ -139,6 +139,7 @@ impl Core {
     pub(crate) fn step_upkeep(&self) -> bool {
         let removed = self.removals.pay(&*self.vfs, &self.dir);
         self.tables.forget_closed();
+        self.tables.share_budget(self.options.block_cache_bytes());
         let resumed = self.resume_if_space_is_back();
         if self.health.check().is_err() {
             return removed | resumed;

@@ -72,6 +72,10 @@ pub struct Metrics {
     pub stall_time: Duration,
     /// Heap held by memtables, those that only old iterators hold included, in bytes.
     pub memtable_bytes: usize,
+    /// The part of `memtable_bytes` that is flushed already and that only iterators and cursors hold.
+    pub pinned_memtable_bytes: usize,
+    /// Size of the tables that are replaced already and that only iterators, cursors and handles of dropped keyspaces hold, in bytes. Their space comes back with them.
+    pub pinned_table_bytes: u64,
     /// Heap held by the block cache, in bytes.
     pub block_cache_bytes: u64,
     /// Block look-ups that the cache answered.
@@ -161,7 +165,13 @@ impl Core {
     pub(crate) fn metrics(&self) -> Metrics {
         let counters = &self.counters;
         let (snapshots, since) = self.snapshots.oldest();
-        let (table_heap_bytes, mapped_bytes) = self.tables.bytes();
+        let tables = self.tables.held();
+        let memtable_bytes = self.memory.bytes();
+        let in_use: usize = self
+            .keyspaces()
+            .iter()
+            .map(|keyspace| keyspace.read.load().memtables().map(|m| m.table.memory_bytes()).sum::<usize>())
+            .sum();
         let (active_log_bytes, log_syncs) = {
             let commit = self.commit.lock();
             (commit.writer.as_ref().map_or(0, esker_wal::Writer::bytes), commit.group.syncs())
@@ -179,12 +189,14 @@ impl Core {
             writing_stopped: self.health.cause().map(|cause| cause.to_string()),
             stalls: counters.stalls.get(),
             stall_time: Duration::from_micros(counters.stall_us.get()),
-            memtable_bytes: self.memory.bytes(),
+            memtable_bytes,
+            pinned_memtable_bytes: memtable_bytes.saturating_sub(in_use),
+            pinned_table_bytes: tables.retired_bytes,
             block_cache_bytes: self.tables.cache.usage_bytes(),
             block_cache_hits: self.tables.cache.hits(),
             block_cache_misses: self.tables.cache.misses(),
-            table_heap_bytes,
-            mapped_bytes,
+            table_heap_bytes: tables.heap_bytes,
+            mapped_bytes: tables.mapped_bytes,
             logs,
             log_bytes: sealed_log_bytes + active_log_bytes,
             log_syncs,

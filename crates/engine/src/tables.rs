@@ -188,11 +188,38 @@ impl TableSet {
         self.open.lock().retain(|_, table| table.strong_count() > 0);
     }
 
-    /// Heap and mapped bytes of all open tables.
-    pub(crate) fn bytes(&self) -> (usize, u64) {
+    /// What the open tables hold.
+    pub(crate) fn held(&self) -> HeldByTables {
         let open: Vec<_> = self.open.lock().values().filter_map(Weak::upgrade).collect();
-        open.iter()
-            .filter_map(|open| open.table.as_ref().ok())
-            .fold((0, 0), |(heap, mapped), table| (heap + table.heap_bytes(), mapped + table.mapped_bytes()))
+        let mut held = HeldByTables::default();
+        for open in &open {
+            if let Ok(table) = &open.table {
+                held.heap_bytes += table.heap_bytes();
+                held.mapped_bytes += table.mapped_bytes();
+            }
+            if open.retired.load(Ordering::Relaxed) {
+                held.retired_bytes += open.meta.file_bytes;
+            }
+        }
+        held
     }
+
+    /// Keeps table metadata and block cache together within `bytes`: the cache gives way, but for a quarter.
+    pub(crate) fn share_budget(&self, bytes: usize) {
+        let capacity = bytes.saturating_sub(self.held().heap_bytes).max(bytes / 4) as u64;
+        if self.cache.capacity_bytes() != capacity {
+            self.cache.set_capacity(capacity);
+        }
+    }
+}
+
+/// Bytes that open tables hold.
+#[derive(Debug, Default)]
+pub(crate) struct HeldByTables {
+    /// On the heap, for their metadata.
+    pub(crate) heap_bytes: usize,
+    /// In maps.
+    pub(crate) mapped_bytes: u64,
+    /// In files that no version names any more, and that readers keep.
+    pub(crate) retired_bytes: u64,
 }

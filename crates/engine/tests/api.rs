@@ -2,8 +2,8 @@
 
 use esker::vfs::{MemVfs, Vfs};
 use esker::{
-    Background, Durability, Engine, Error, ErrorKind, Event, Iter, KeyspaceOptions, Options, ReadOptions, Slice, WriteBatch,
-    WriteOptions,
+    Background, Durability, Engine, Error, ErrorKind, Event, Iter, KeyspaceOptions, Options, ReadOptions, Slice,
+    WriteBatch, WriteOptions,
 };
 use std::ops::Bound;
 use std::sync::Arc;
