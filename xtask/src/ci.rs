@@ -24,6 +24,7 @@ pub(crate) fn run(root: &Path, skip_tests: bool) -> Result<(), String> {
     if !skip_tests {
         step("tests", &|| cargo_step(&["test", "--workspace"]));
     }
+    step("features", &|| cargo_step(&["test", "-p", "esker", "--features", "serde", "--test", "options_serde"]));
     step("docs", &|| {
         run_command(
             cargo(root, &["doc", "--workspace", "--no-deps", "--keep-going"]).env("RUSTDOCFLAGS", "-D warnings"),

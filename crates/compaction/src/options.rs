@@ -10,6 +10,7 @@ use esker_manifest::Level;
 /// assert_eq!(options.level_ratio, 10);
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default))]
 pub struct LeveledOptions {
     /// So many tables in level 0 and they are compacted. At least 1.
     pub l0_trigger: usize,

@@ -10,6 +10,7 @@ use std::time::Duration;
 /// When a write returns, and so what it survives. Levels differ in nothing else: the order is one for all, and after any crash the
 /// state is a prefix of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum Durability {
     /// As [`Options::durability`] says; there itself, the same as `Os`.
     #[default]
@@ -24,6 +25,7 @@ pub enum Durability {
 
 /// What recovery does about a log that is damaged where bytes were known to be on stable storage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum RecoveryMode {
     /// Refuses to open, and says where the damage is. A torn tail, which nothing vouches for, is dropped: it was never promised.
     #[default]
@@ -39,6 +41,7 @@ pub enum RecoveryMode {
 /// let options = Options { durability: Durability::Sync, memory_budget_bytes: 64 << 20, ..Default::default() };
 /// ```
 #[derive(Debug, Clone, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default))]
 pub struct Options {
     /// Make the directory and an empty engine in it if there is none. Default: true.
     pub create_if_missing: bool,
@@ -158,6 +161,7 @@ impl Options {
 ///
 /// Those given when a keyspace is made are stored with it. Those given when it is opened hold until the engine is closed.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default))]
 pub struct KeyspaceOptions {
     /// As [`Options::memtable_bytes`].
     pub memtable_bytes: Option<usize>,

@@ -8,6 +8,7 @@ pub const LEVELS: usize = 7;
 
 /// A level's number: 0, where tables may overlap, to [`LEVELS`] - 1, the bottom.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Level(pub u8);
 
 impl Level {

@@ -24,6 +24,7 @@ const LZ4_RATIO_MAX: usize = 255;
 /// How the bytes of a block are compressed. The numbers are on disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[repr(u8)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum Codec {
     /// Not at all: read from the map without a copy.
     None = 0,

@@ -26,6 +26,7 @@ use std::sync::{Arc, OnceLock};
 
 /// When a block's checksum is checked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum Verify {
     /// At first use after open. What the kernel reads again later is not checked again.
     #[default]
@@ -36,6 +37,7 @@ pub enum Verify {
 
 /// How a table's bytes are read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum ReadMode {
     /// Through a map of the file; as [`ReadMode::Pread`] where there are no maps.
     #[default]

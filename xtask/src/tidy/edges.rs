@@ -27,12 +27,12 @@ const ALLOWED: [Allowed; 13] = [
     Allowed { name: "esker-memtable", layer: 2, ours: &["esker-format", "esker-iterator"],
         third_party: &["crossbeam-skiplist"], optional: &[] },
     Allowed { name: "esker-sstable", layer: 2, ours: &["esker-format", "esker-vfs", "esker-iterator"],
-        third_party: &["byteorder", "lz4_flex", "quick_cache", "thiserror"], optional: &["zstd"] },
+        third_party: &["byteorder", "lz4_flex", "quick_cache", "thiserror"], optional: &["serde", "zstd"] },
     Allowed { name: "esker-manifest", layer: 2, ours: &["esker-format", "esker-vfs", "esker-wal"],
-        third_party: &["byteorder", "thiserror"], optional: &[] },
+        third_party: &["byteorder", "thiserror"], optional: &["serde"] },
     Allowed { name: "esker-compaction", layer: 3,
         ours: &["esker-format", "esker-vfs", "esker-iterator", "esker-sstable", "esker-manifest"],
-        third_party: &["thiserror"], optional: &[] },
+        third_party: &["thiserror"], optional: &["serde"] },
     Allowed { name: "esker", layer: 4,
         ours: &["esker-format", "esker-vfs", "esker-iterator", "esker-wal", "esker-memtable", "esker-sstable",
             "esker-manifest", "esker-compaction"],
@@ -53,7 +53,7 @@ const ALLOWED: [Allowed; 13] = [
 ];
 
 /// What tests, examples and benches of every crate may use besides.
-const DEV: [&str; 6] = ["esker-testkit", "criterion", "loom", "proptest", "shuttle", "tempfile"];
+const DEV: [&str; 7] = ["esker-testkit", "criterion", "loom", "proptest", "serde_json", "shuttle", "tempfile"];
 
 /// Compares every `Cargo.toml` with the table, and the workspace's dependencies with the decision pages.
 pub(super) fn check(tree: &Tree) -> Vec<Problem> {
