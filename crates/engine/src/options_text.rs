@@ -16,6 +16,7 @@ use esker_manifest::{LEVELS, Level};
 use esker_sstable::{Codec, ReadMode, Verify};
 use esker_vfs::{Vfs, read_file, replace_file};
 use std::fmt::Write as _;
+use std::io;
 use std::path::Path;
 use std::time::Duration;
 
@@ -191,7 +192,10 @@ fn unknown(whose: &str, name: &str, value: &str) -> Error {
 
 /// The newest options file in `dir`.
 fn newest(vfs: &dyn Vfs, dir: &Path) -> Result<Option<(FileNo, String)>> {
-    let names = vfs.list(dir).map_err(|error| Error::io("list", dir, error))?;
+    let names = match vfs.list(dir) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        names => names.map_err(|error| Error::io("list", dir, error))?,
+    };
     let numbers = names.iter().filter_map(|name| match FileKind::parse(name) {
         Some(FileKind::Options(number)) => Some(number),
         _ => None,
