@@ -1,7 +1,7 @@
 //! Defects 26 to 39: concurrency and lifecycle.
 
 use super::*;
-use esker::vfs::{Fault, FaultVfs, ManualClock, Operation, OsVfs, Rule, TraceVfs};
+use esker::vfs::{Fault, FaultVfs, ManualClock, Operation, Rule, TraceVfs};
 use esker::{ErrorKind, ReadMode, WriteOptions};
 use std::sync::atomic::AtomicU64;
 
@@ -315,7 +315,7 @@ fn d35_a_directory_belongs_to_one_engine() {
     }
     engine.put("k", "2").unwrap();
     engine.close().unwrap();
-    let again = Engine::builder(&path).vfs(Arc::new(OsVfs::default())).open().unwrap();
+    let again = Engine::open(&path).unwrap();
     assert_eq!(scan(&again), ["k=2"]);
 }
 

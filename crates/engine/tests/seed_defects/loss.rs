@@ -1,7 +1,7 @@
 //! Defects 1 to 12: loss and resurrection.
 
 use super::*;
-use esker::vfs::{Fault, FaultVfs, ManualClock, Operation, OsVfs, Rule, TraceVfs};
+use esker::vfs::{Fault, FaultVfs, ManualClock, Operation, Rule, TraceVfs};
 use esker::{Durability, ErrorKind, Event, WriteOptions};
 use std::process::Command;
 use std::sync::Mutex;
@@ -275,7 +275,7 @@ fn d11_acknowledged_writes_are_with_the_kernel() {
         .output()
         .unwrap();
     assert!(!child.status.success(), "it was to abort: {child:?}");
-    let engine = Engine::builder(dir.path()).vfs(Arc::new(OsVfs::default())).open().unwrap();
+    let engine = Engine::open(dir.path()).unwrap();
     assert_eq!(scan(&engine).len(), 1000);
 
     let memory = MemVfs::new();
