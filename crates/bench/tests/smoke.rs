@@ -1,0 +1,113 @@
+//! The program as a user runs it: every workload on a small store, its table and its JSON.
+
+use esker_bench::report::Report;
+use esker_bench::workload::Workload;
+use std::collections::BTreeSet;
+use std::process::{Command, Output};
+
+const NUM: u64 = 2000;
+
+/// Runs the program with a directory of its own, which must be empty again when it has ended.
+fn bench(args: &str) -> Output {
+    let dir = tempfile::tempdir().unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_esker-bench"))
+        .args(args.split_whitespace())
+        .arg("--dir")
+        .arg(dir.path())
+        .output()
+        .unwrap();
+    assert_eq!(dir.path().read_dir().unwrap().count(), 0, "a directory was left behind");
+    output
+}
+
+fn report(args: &str) -> Report {
+    let output = bench(&format!("{args} --json -"));
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+#[test]
+fn every_workload_runs_checks_what_it_reads_and_is_reported() {
+    let report = report(&format!("--num {NUM}"));
+    assert_eq!((report.format, report.settings.num), (1, NUM));
+    assert_eq!(report.samples.len(), 12);
+    for sample in &report.samples {
+        let workload = sample.workload;
+        assert_eq!(sample.operations, workload.operations(NUM, 1), "{workload}");
+        assert!(sample.seconds > 0.0 && sample.ops_per_second > 0.0, "{workload}");
+        assert_eq!(sample.latency.is_none(), workload.walks(), "{workload}");
+        assert_eq!(sample.space_amplification.is_none(), workload == Workload::DeleteRandom, "{workload}");
+        match sample.write_amplification {
+            Some(amplification) => assert!(workload.writes() && amplification >= 1.0, "{workload}: {amplification}"),
+            None => assert!(!workload.writes(), "{workload}"),
+        }
+        if let Some(latency) = sample.latency {
+            assert!(latency.p50_us <= latency.p99_us && latency.p99_us <= latency.p999_us, "{workload}");
+        }
+    }
+}
+
+#[test]
+fn small_memtables_several_threads_and_every_setting_read_the_same() {
+    let writes = "fillseq,fillrandom,fillbatch,overwrite,deleterandom";
+    let reads = "readrandom,readmissing,seekrandom,readseq,readreverse,readwhilewriting";
+    let settings = "--num 20000 --threads 3 --memtable-mib 1 --cache-mib 1 --compression none --durability memory";
+    let report = report(&format!("{writes} --workloads {reads} {settings}"));
+    let walked: Vec<_> = report.samples.iter().filter(|s| s.workload.walks()).map(|s| s.operations).collect();
+    assert_eq!(walked, [60_000, 60_000], "each thread walks over everything");
+}
+
+#[test]
+fn the_table_shows_medians_and_json_goes_to_a_file_beside_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("samples.json");
+    let output = bench(&format!("fillrandom readseq --num {NUM} --repeat 2 --json {}", file.display()));
+    assert!(output.status.success());
+    let table = String::from_utf8(output.stdout).unwrap();
+    let rows: Vec<_> = table.lines().filter(|line| line.contains("esker")).collect();
+    assert_eq!(rows.len(), 2, "{table}");
+    assert!(rows[0].starts_with("| fillrandom ") && rows[1].starts_with("| readseq "), "{table}");
+    assert!(table.lines().next().unwrap().contains("p99.9 us"));
+
+    let report: Report = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
+    let order: Vec<_> = report.samples.iter().map(|s| (s.repetition, s.workload)).collect();
+    let expected =
+        [(0, Workload::FillRandom), (0, Workload::ReadSeq), (1, Workload::FillRandom), (1, Workload::ReadSeq)];
+    assert_eq!(order, expected);
+}
+
+#[test]
+fn the_json_has_the_names_that_scripts_read() {
+    let output = bench("readrandom --num 100 --json -");
+    let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let names = |value: &serde_json::Value| value.as_object().unwrap().keys().cloned().collect::<BTreeSet<_>>();
+    let set = |text: &str| text.split_whitespace().map(String::from).collect::<BTreeSet<_>>();
+    assert_eq!(names(&json), set("format esker_version machine settings samples"));
+    assert_eq!(names(&json["machine"]), set("cores load_before load_after"));
+    let sample = "workload store repetition operations seconds ops_per_second latency user_bytes written_bytes write_amplification \
+                  live_bytes disk_bytes space_amplification peak_memory_bytes heap_bytes cpu_seconds settle_seconds";
+    assert_eq!(names(&json["samples"][0]), set(sample));
+    assert_eq!(names(&json["samples"][0]["latency"]), set("p50_us p99_us p999_us max_us"));
+    assert_eq!(
+        (&json["samples"][0]["workload"], &json["samples"][0]["store"]),
+        (&"readrandom".into(), &"esker".into())
+    );
+}
+
+#[cfg(not(feature = "rivals"))]
+#[test]
+fn a_store_that_is_not_built_in_is_refused_with_what_to_do() {
+    let output = bench("fillseq --num 100 --fjall");
+    assert!(!output.status.success());
+    let message = String::from_utf8(output.stderr).unwrap();
+    assert!(message.contains("cargo xtask bench --fjall"), "{message}");
+}
+
+#[cfg(feature = "rivals")]
+#[test]
+fn rivals_run_every_workload_too_in_turns() {
+    let report = report(&format!("--num {NUM} --fjall"));
+    let stores: Vec<_> = report.samples.iter().map(|s| s.store.to_string()).collect();
+    assert!(stores.chunks(2).all(|pair| pair == ["esker", "fjall"]));
+    assert_eq!(stores.len(), 24);
+}
