@@ -16,8 +16,8 @@ use crate::error::{Error, Result};
 use crate::options::RecoveryMode;
 use esker_format::batch::{self, BatchOp};
 use esker_format::{FileKind, FileNo, SeqNo};
-use esker_vfs::Vfs;
-use esker_wal::{EndCause, LogHeader, Lsn, Reader, RecordKind, WalError};
+use esker_vfs::{ReadableFile, Vfs};
+use esker_wal::{EndCause, FILE_HEADER_BYTES, LogHeader, Lsn, Reader, RecordKind, WalError};
 use std::path::Path;
 
 /// What came of replaying.
@@ -100,15 +100,15 @@ pub(crate) fn replay(
                     }
                 }
             }
-            // A header lies in one sector, so it is there or it is not; part of one is damage.
+            // Behind a header that does not pass no record can be told from damage.
             Err(error @ WalError::NoHeader { cause: EndCause::Torn { .. }, .. })
-                if mode == RecoveryMode::PointInTime =>
+                if mode == RecoveryMode::PointInTime && holds_more_than_a_header(&*open()?, &path)? =>
             {
                 return Err(Error::corruption(format!(
                     "{error}. Restore the directory from a copy, or open with RecoveryMode::Salvage to go on without this log"
                 )));
             }
-            // Made ahead and not begun; or its header never reached the disk, and then nothing in it was promised.
+            // Made ahead and not begun; or its header never reached the disk whole, and then nothing in it was promised.
             Err(error @ WalError::NoHeader { .. }) => {
                 if logs.last() == Some(&number) && number != oldest {
                     continue;
@@ -157,6 +157,25 @@ pub(crate) fn missing_log(number: FileNo) -> String {
         "log {} is missing. Restore the directory from a copy, or open with RecoveryMode::Salvage to go on without it",
         FileKind::Wal(number).name()
     )
+}
+
+/// Whether anything was written behind the place of the header.
+fn holds_more_than_a_header(file: &dyn ReadableFile, path: &Path) -> Result<bool> {
+    let read = || -> std::io::Result<bool> {
+        let len = file.len_bytes()?;
+        let mut buffer = vec![0; 64 << 10];
+        let mut offset = FILE_HEADER_BYTES as u64;
+        while offset < len {
+            let bytes = (len - offset).min(buffer.len() as u64) as usize;
+            file.read_exact_at(&mut buffer[..bytes], offset)?;
+            if buffer[..bytes].iter().any(|byte| *byte != 0) {
+                return Ok(true);
+            }
+            offset += bytes as u64;
+        }
+        Ok(false)
+    };
+    read().map_err(|error| Error::io("read", path, error))
 }
 
 fn check_header(header: &LogHeader, number: FileNo, name: &str) -> Result<()> {
