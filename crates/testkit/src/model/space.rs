@@ -44,6 +44,11 @@ impl Model {
         self.living
     }
 
+    /// The keyspace made last.
+    pub fn newest(&self) -> Space {
+        Space(self.spaces.len() - 1)
+    }
+
     /// Makes the keyspace of that name, which must not live.
     pub fn create(&mut self, name: usize) -> Space {
         assert!(self.living[name].is_none());

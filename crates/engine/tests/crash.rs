@@ -1,0 +1,10 @@
+//! Power cuts: after every operation of made-up runs, and where it matters most.
+
+#[path = "model/driver.rs"]
+mod driver;
+#[path = "model/options.rs"]
+mod options;
+#[path = "crash/scripts.rs"]
+mod scripts;
+#[path = "crash/sweep.rs"]
+mod sweep;

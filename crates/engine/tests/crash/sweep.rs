@@ -1,0 +1,219 @@
+//! The crash sweep: a run is recorded once, then the file system that a power cut after each of its operations would leave is opened.
+//!
+//! What was synced must be there, the rest must be a prefix of the writes with batches whole, a reader must see the same and change no file, what is written
+//! then must be found by a second open, and a crash during recovery must change nothing.
+
+use crate::driver::{DIR, Driver, Living, by_space, contents, copy, open, open_read_only};
+use crate::options;
+use esker::vfs::{CrashPolicy, MemVfs, Vfs, read_file};
+use esker::{ErrorKind, Options, WriteOptions};
+use esker_testkit::model::{Contents, Mix, Model, seeded_ops};
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+/// What was so after so many operations of the file system, between two operations of the run.
+struct Moment {
+    operations: usize,
+    synced: usize,
+    pushed: usize,
+    commits: usize,
+    living: Living,
+}
+
+struct Run {
+    vfs: Arc<MemVfs>,
+    options: Options,
+    model: Model,
+    moments: Vec<Moment>,
+}
+
+#[derive(Default)]
+struct Counts {
+    images: usize,
+    nested: usize,
+}
+
+/// What an image may hold.
+struct Allowed<'a> {
+    from: usize,
+    to: usize,
+    living: Vec<&'a Living>,
+}
+
+/// Says which image it was if the test fails.
+struct Context(String);
+
+impl Drop for Context {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("in {}", self.0);
+        }
+    }
+}
+
+fn record(seed: u64, len: usize, options: Options) -> Run {
+    let mut driver = Driver::new(options.clone());
+    let mut moments = Vec::new();
+    let mut note = |driver: &Driver| {
+        let (synced, pushed) = driver.safe();
+        let (commits, living) = (driver.model().commits(), driver.model().living());
+        moments.push(Moment { operations: driver.vfs().operations(), synced, pushed, commits, living });
+    };
+    note(&driver);
+    for op in seeded_ops(Mix::Writes, len, seed) {
+        driver.apply(&op);
+        note(&driver);
+    }
+    let (vfs, model) = (Arc::clone(driver.vfs()), driver.model().clone());
+    // The run ends with the lights going out, not with a close.
+    let end = vfs.operations();
+    drop(driver);
+    assert_eq!(moments.last().expect("there is the first").operations, end);
+    Run { vfs, options, model, moments }
+}
+
+impl Run {
+    fn operations(&self) -> usize {
+        self.moments.last().expect("there is the first").operations
+    }
+
+    fn allowed(&self, operations: usize, policy: CrashPolicy) -> Allowed<'_> {
+        let next = self.moments.partition_point(|moment| moment.operations <= operations);
+        let in_flight = self.moments.get(next);
+        let Some(now) = next.checked_sub(1).map(|now| &self.moments[now]) else {
+            // The engine is being made.
+            return Allowed { from: 0, to: 0, living: vec![&self.moments[0].living] };
+        };
+        Allowed {
+            from: if policy == CrashPolicy::All { now.pushed } else { now.synced },
+            to: in_flight.map_or(now.commits, |moment| moment.commits),
+            living: [Some(now), in_flight].into_iter().flatten().map(|moment| &moment.living).collect(),
+        }
+    }
+
+    fn check(&self, operations: usize, policy: CrashPolicy, nested: bool, counts: &mut Counts) {
+        let image = Arc::new(self.vfs.crash_image(operations, policy));
+        let allowed = self.allowed(operations, policy);
+        let read_only = read_without_change(&image, &self.options);
+        let untouched = copy(&image);
+
+        let engine = open(&image, &self.options).unwrap();
+        let found = contents(&engine).unwrap();
+        // A reader makes no engine: where creation was cut short, it finds none.
+        assert!(read_only.is_none_or(|read_only| read_only == found), "a reader sees what a writer sees");
+        self.check_prefix(&found, &allowed);
+
+        while let Err(error) = engine.put_with("written after", "the crash", &WriteOptions::sync()) {
+            assert!(error.kind() == ErrorKind::Stalled && engine.step().unwrap(), "{error}");
+        }
+        let expected = contents(&engine).unwrap();
+        let again = Arc::new(image.crash_now(CrashPolicy::SyncedOnly));
+        drop(engine);
+        let engine = open(&again, &self.options).unwrap();
+        assert_eq!(contents(&engine).unwrap(), expected, "the second open finds what the first did");
+        counts.images += 1;
+
+        if nested {
+            let (in_recovery, operations) = reopened(&untouched, &self.options);
+            for k in 0..=operations {
+                for policy in [CrashPolicy::SyncedOnly, CrashPolicy::Subset(k as u64)] {
+                    let _context = Context(format!("recovery, crashed after operation {k}, {policy:?}"));
+                    let twice = Arc::new(in_recovery.crash_image(k, policy));
+                    let (in_second, operations) = reopened(&twice, &self.options);
+                    let thrice = Arc::new(in_second.crash_image(operations / 2, CrashPolicy::Subset(k as u64 + 1)));
+                    let engine = open(&thrice, &self.options).unwrap();
+                    assert_eq!(contents(&engine).unwrap(), found, "after three crashes");
+                    counts.nested += 2;
+                }
+            }
+        }
+    }
+
+    fn check_prefix(&self, found: &[(usize, Contents)], allowed: &Allowed<'_>) {
+        let fits = allowed.living.iter().any(|living| {
+            let names: Vec<usize> = found.iter().map(|(name, _)| *name).collect();
+            let expected: Vec<usize> = (0..living.len()).filter(|name| living[*name].is_some()).collect();
+            if names != expected {
+                return false;
+            }
+            let spaces = by_space(found.to_vec(), living);
+            self.model.find(&spaces, allowed.from..=allowed.to).is_some()
+        });
+        assert!(fits, "no state from {} to {} is {found:?}", allowed.from, allowed.to);
+    }
+}
+
+/// Opens, so that the operations of recovery are there to be crashed; also how many there were. What follows them is the close.
+fn reopened(image: &Arc<MemVfs>, options: &Options) -> (Arc<MemVfs>, usize) {
+    let vfs = copy(image);
+    let engine = open(&vfs, options).unwrap();
+    let operations = vfs.operations();
+    drop(engine);
+    (vfs, operations)
+}
+
+fn files(vfs: &MemVfs) -> BTreeMap<String, Vec<u8>> {
+    let names = vfs.list(Path::new(DIR)).unwrap_or_default();
+    names
+        .into_iter()
+        .map(|name| (name.clone(), read_file(vfs, &Path::new(DIR).join(&name), 1 << 30).unwrap()))
+        .collect()
+}
+
+/// What a reader sees; `None` if there is no engine.
+fn read_without_change(image: &Arc<MemVfs>, options: &Options) -> Option<Vec<(usize, Contents)>> {
+    let (before, operations) = (files(image), image.operations());
+    let found = match open_read_only(image, options) {
+        Ok(engine) => Some(contents(&engine).unwrap()),
+        Err(error) => {
+            assert_eq!(error.kind(), ErrorKind::NotFound, "{error}");
+            None
+        }
+    };
+    assert_eq!(image.operations(), operations, "a reader changes nothing");
+    assert!(files(image) == before);
+    found
+}
+
+fn sweep(seeds: std::ops::Range<u64>, len: usize, options: &Options) {
+    let mut counts = Counts::default();
+    let mut operations = 0;
+    for seed in seeds.clone() {
+        let run = record(seed, len, options.clone());
+        operations += run.operations();
+        for k in 0..=run.operations() {
+            let policies = [
+                CrashPolicy::SyncedOnly,
+                CrashPolicy::All,
+                CrashPolicy::Subset(seed << 32 | k as u64),
+                CrashPolicy::TornLast,
+            ];
+            for (nth, policy) in policies.into_iter().enumerate() {
+                let _context = Context(format!("run {seed}, crashed after operation {k}, {policy:?}"));
+                run.check(k, policy, (k + nth) % 256 == 0, &mut counts);
+            }
+        }
+    }
+    eprintln!(
+        "{} runs, {operations} operations: {} images, and {} of crashes in recovery",
+        seeds.count(),
+        counts.images,
+        counts.nested
+    );
+}
+
+#[test]
+fn crashes_with_batches_over_two_keyspaces() {
+    sweep(0..2, 60, &options::sets()[0]);
+}
+
+#[test]
+fn crashes_with_the_smallest_memtables() {
+    sweep(100..102, 60, &options::sets()[1]);
+}
+
+#[test]
+fn crashes_with_short_logs_and_much_compaction() {
+    sweep(200..202, 60, &options::sets()[4]);
+}

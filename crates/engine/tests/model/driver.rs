@@ -1,0 +1,360 @@
+//! An engine and its model, driven by the same operations and compared after each.
+
+use esker::vfs::{CrashPolicy, MemVfs, Vfs};
+use esker::{
+    Background, Cursor, Durability, Engine, ErrorKind, Iter, Keyspace, KeyspaceOptions, Options, ReadOptions, Snapshot,
+    WriteBatch, WriteOptions,
+};
+use esker_testkit::model::{
+    Contents, Crash, Level, Model, Op, Range, SPACES, Script, Space, Step, View, Write, value_of,
+};
+use std::sync::Arc;
+
+pub(crate) const DIR: &str = "/data";
+const NAMES: [&str; SPACES] = ["default", "one", "two"];
+
+/// What lives under each name.
+pub(crate) type Living = [Option<Space>; SPACES];
+
+pub(crate) struct Driver {
+    vfs: Arc<MemVfs>,
+    options: Options,
+    model: Model,
+    /// `None` only while it is being opened.
+    engine: Option<Engine>,
+    /// The last keyspace of each name; it may have been dropped since.
+    handles: [Option<(Keyspace, Space)>; SPACES],
+    snapshots: Vec<Taken>,
+    /// No crash may undo what was committed up to here,
+    durable: usize,
+    /// nor one that loses nothing of what the kernel had what was committed up to here.
+    pushed: usize,
+    /// How many operations there were; values are made of it.
+    ops: usize,
+}
+
+struct Taken {
+    snapshot: Snapshot,
+    commit: usize,
+    living: Living,
+    /// The newest keyspace then: those made later read as empty.
+    newest: Space,
+}
+
+pub(crate) fn open(vfs: &Arc<MemVfs>, options: &Options) -> esker::Result<Engine> {
+    let vfs = Arc::clone(vfs) as Arc<dyn Vfs>;
+    Engine::builder(DIR).vfs(vfs).options(options.clone()).background(Background::Manual).open()
+}
+
+pub(crate) fn open_read_only(vfs: &Arc<MemVfs>, options: &Options) -> esker::Result<Engine> {
+    let vfs = Arc::clone(vfs) as Arc<dyn Vfs>;
+    Engine::builder(DIR).vfs(vfs).options(options.clone()).read_only(true).open()
+}
+
+/// The same files again, to be opened without changing these. For what a crash left, where nothing is pending.
+pub(crate) fn copy(vfs: &MemVfs) -> Arc<MemVfs> {
+    Arc::new(vfs.crash_now(CrashPolicy::All))
+}
+
+/// All that is in the engine, by name.
+pub(crate) fn contents(engine: &Engine) -> esker::Result<Vec<(usize, Contents)>> {
+    let number = |name: &String| NAMES.iter().position(|known| known == name).expect("a name of ours");
+    let names = engine.keyspaces();
+    names
+        .iter()
+        .map(|name| {
+            let keyspace = engine.keyspace(name, KeyspaceOptions::default())?;
+            let entries = keyspace.iter().map(|item| item.map(|(k, v)| (k.to_vec(), v.to_vec())));
+            Ok((number(name), entries.collect::<esker::Result<_>>()?))
+        })
+        .collect()
+}
+
+impl Driver {
+    pub(crate) fn new(options: Options) -> Self {
+        let vfs = MemVfs::new();
+        let engine = open(&vfs, &options).unwrap();
+        let mut driver = Self {
+            vfs,
+            options,
+            model: Model::new(),
+            engine: None,
+            handles: [const { None }; SPACES],
+            snapshots: Vec::new(),
+            durable: 0,
+            pushed: 0,
+            ops: 0,
+        };
+        driver.take_up(engine);
+        driver
+    }
+
+    /// Runs a whole script from an empty directory.
+    pub(crate) fn run(script: &Script, options: Options) {
+        let mut driver = Self::new(options);
+        script.0.iter().for_each(|op| driver.apply(op));
+        driver.check_all();
+        assert!(driver.engine().verify().unwrap().is_ok());
+    }
+
+    pub(crate) fn vfs(&self) -> &Arc<MemVfs> {
+        &self.vfs
+    }
+
+    pub(crate) fn model(&self) -> &Model {
+        &self.model
+    }
+
+    /// The last commit that no crash may undo, and the last that the kernel has.
+    pub(crate) fn safe(&self) -> (usize, usize) {
+        (self.durable, self.pushed.max(self.durable))
+    }
+
+    fn engine(&self) -> &Engine {
+        self.engine.as_ref().expect("open")
+    }
+
+    pub(crate) fn apply(&mut self, op: &Op) {
+        self.ops += 1;
+        match op {
+            Op::Write(level, writes) => self.write(*level, writes),
+            Op::Get(space, view, key) => self.get(*space, *view, key),
+            Op::Scan(space, view, range, pattern) => self.scan(*space, *view, range, pattern),
+            Op::Walk(space, view, range, steps) => self.walk(*space, *view, range, steps),
+            Op::Take => self.snapshots.push(Taken {
+                snapshot: self.engine().snapshot(),
+                commit: self.model.commits(),
+                living: self.model.living(),
+                newest: self.model.newest(),
+            }),
+            Op::Release(n) if !self.snapshots.is_empty() => drop(self.snapshots.remove(n % self.snapshots.len())),
+            Op::Release(_) => {}
+            Op::Flush => {
+                self.engine().flush().unwrap();
+                self.durable = self.model.commits();
+            }
+            Op::Compact(space, range) => self.compact(*space, range),
+            Op::Work(steps) => {
+                let _ = (0..*steps).find(|_| !self.engine().step().unwrap());
+            }
+            Op::Create(name) => self.create(*name),
+            Op::Drop(name) => self.drop_keyspace(*name),
+            Op::Sync => {
+                self.engine().sync().unwrap();
+                self.durable = self.model.commits();
+            }
+            Op::Reopen => self.reopen(),
+            Op::Crash(crash) => self.crash(*crash),
+        }
+    }
+
+    fn write(&mut self, level: Level, writes: &[Write]) {
+        let ops = self.ops;
+        let mut batch = WriteBatch::new();
+        let mut commit = Vec::new();
+        for (nth, (name, key, len)) in writes.iter().enumerate() {
+            let Some(space) = self.model.living()[*name] else { continue };
+            let (keyspace, _) = self.handles[*name].as_ref().expect("it lives");
+            let value = len.map(|len| value_of(ops, nth, len));
+            match &value {
+                Some(value) => batch.put_in(keyspace, key, value),
+                None => batch.delete_in(keyspace, key),
+            };
+            commit.push((space, key, value));
+        }
+        if commit.is_empty() {
+            return;
+        }
+        let durability = match level {
+            Level::Memory => Durability::Memory,
+            Level::Os => Durability::Os,
+            Level::Sync => Durability::Sync,
+        };
+        let options = WriteOptions { durability, no_stall: false };
+        let mut result = self.engine().write_with(&batch, &options);
+        // Nobody else works in the background.
+        while result.as_ref().is_err_and(|error| error.kind() == ErrorKind::Stalled) {
+            assert!(self.engine().step().unwrap(), "stalled, and there is nothing to do");
+            result = self.engine().write_with(&batch, &options);
+        }
+        result.unwrap();
+        self.model.commit(commit);
+        match level {
+            Level::Memory => {}
+            Level::Os => self.pushed = self.model.commits(),
+            Level::Sync => self.durable = self.model.commits(),
+        }
+    }
+
+    fn create(&mut self, name: usize) {
+        if self.model.living()[name].is_none() {
+            let keyspace = self.engine().keyspace(NAMES[name], KeyspaceOptions::default()).unwrap();
+            assert_eq!(keyspace.iter().count(), 0, "a new keyspace is empty");
+            self.handles[name] = Some((keyspace, self.model.create(name)));
+        }
+    }
+
+    fn drop_keyspace(&mut self, name: usize) {
+        if self.model.living()[name].is_none() {
+            assert_eq!(self.engine().drop_keyspace(NAMES[name]).unwrap_err().kind(), ErrorKind::NotFound);
+            return;
+        }
+        self.engine().drop_keyspace(NAMES[name]).unwrap();
+        self.model.drop_space(name);
+        let (keyspace, _) = self.handles[name].as_ref().expect("it lived");
+        assert_eq!(keyspace.put("k", "v").unwrap_err().kind(), ErrorKind::NotFound);
+        assert_eq!(keyspace.get("k").unwrap_err().kind(), ErrorKind::NotFound);
+    }
+
+    fn compact(&mut self, name: usize, range: &Range) {
+        let Some(space) = self.model.living()[name] else { return };
+        let (keyspace, _) = self.handles[name].as_ref().expect("it lives");
+        keyspace.compact_range((range.lower.clone(), range.upper.clone())).unwrap();
+        // All of it was flushed, and what came before is never less durable.
+        self.durable = self.durable.max(self.model.last_write(space));
+    }
+
+    /// The keyspace and snapshot to read, and the commit to compare with; `None` if there is nothing to see.
+    fn target(&self, name: usize, view: View) -> Option<(&Keyspace, Space, Option<&Snapshot>, usize)> {
+        let (keyspace, space) = self.handles[name].as_ref()?;
+        match view {
+            View::Snapshot(n) if !self.snapshots.is_empty() => {
+                let taken = &self.snapshots[n % self.snapshots.len()];
+                let seen = taken.living.contains(&Some(*space)) || *space > taken.newest;
+                seen.then_some((keyspace, *space, Some(&taken.snapshot), taken.commit))
+            }
+            _ if self.model.living()[name].is_some() => Some((keyspace, *space, None, self.model.commits())),
+            _ => None,
+        }
+    }
+
+    fn get(&self, name: usize, view: View, key: &[u8]) {
+        let Some((keyspace, space, snapshot, at)) = self.target(name, view) else { return };
+        let found = match snapshot {
+            Some(snapshot) => snapshot.of(keyspace).get(key),
+            None => keyspace.get(key),
+        };
+        assert_eq!(found.unwrap().as_deref(), self.model.get(space, key, at), "get {}", key.escape_ascii());
+    }
+
+    fn scan(&self, name: usize, view: View, range: &Range, pattern: &[bool]) {
+        let Some((keyspace, space, snapshot, at)) = self.target(name, view) else { return };
+        let bounds = (range.lower.clone(), range.upper.clone());
+        let mut iter: Iter = match snapshot {
+            Some(snapshot) => snapshot.of(keyspace).range(bounds),
+            None => keyspace.range(bounds),
+        };
+        let mut expected = self.model.range(space, range, at).into_iter();
+        for front in pattern.iter().cycle() {
+            let (found, expected) = match front {
+                true => (iter.next(), expected.next()),
+                false => (iter.next_back(), expected.next_back()),
+            };
+            let found = found.transpose().unwrap();
+            assert_eq!(found.as_ref().map(|(key, value)| (&key[..], &value[..])), expected);
+            if expected.is_none() {
+                break;
+            }
+        }
+        assert!(iter.next().is_none() && iter.next_back().is_none(), "the ends meet once");
+    }
+
+    fn walk(&self, name: usize, view: View, range: &Range, steps: &[Step]) {
+        let Some((keyspace, space, snapshot, at)) = self.target(name, view) else { return };
+        let options = ReadOptions { lower: range.lower.clone(), upper: range.upper.clone() };
+        let mut cursor: Cursor = match snapshot {
+            Some(snapshot) => snapshot.of(keyspace).cursor_with(options),
+            None => keyspace.cursor_with(options),
+        };
+        let entries = self.model.range(space, range, at);
+        let mut position: Option<usize> = None;
+        for step in steps {
+            let sought = match step {
+                Step::First => cursor.seek_to_first().map(|()| Some(0)),
+                Step::Last => cursor.seek_to_last().map(|()| entries.len().checked_sub(1)),
+                Step::Seek(key) => cursor.seek(key).map(|()| Some(entries.partition_point(|(k, _)| *k < &key[..]))),
+                Step::SeekForPrev(key) => {
+                    cursor.seek_for_prev(key).map(|()| entries.partition_point(|(k, _)| *k <= &key[..]).checked_sub(1))
+                }
+                Step::Next => cursor.next().map(|()| position.map(|i| i + 1)),
+                Step::Prev => cursor.prev().map(|()| position.and_then(|i| i.checked_sub(1))),
+            };
+            position = sought.unwrap().filter(|i| *i < entries.len());
+            let found = cursor.valid().then(|| (cursor.key(), cursor.value().unwrap()));
+            assert_eq!(found, position.map(|i| entries[i]), "after {step:?}");
+        }
+    }
+
+    fn let_go(&mut self) -> Engine {
+        self.snapshots.clear();
+        self.handles = [const { None }; SPACES];
+        self.engine.take().expect("open")
+    }
+
+    fn take_up(&mut self, engine: Engine) {
+        for (name, space) in self.model.living().into_iter().enumerate() {
+            let keyspace = |_| engine.keyspace(NAMES[name], KeyspaceOptions::default()).unwrap();
+            self.handles[name] = space.map(|space| (keyspace(space), space));
+        }
+        self.engine = Some(engine);
+    }
+
+    fn reopen(&mut self) {
+        let engine = self.let_go();
+        engine.close().unwrap();
+        drop(engine);
+        self.durable = self.model.commits();
+        let engine = open(&self.vfs, &self.options).unwrap();
+        self.take_up(engine);
+        self.check_all();
+    }
+
+    fn crash(&mut self, crash: Crash) {
+        let image = Arc::new(self.vfs.crash_now(crash.policy()));
+        // What the old one still writes goes to files that nobody looks at again.
+        drop(self.let_go());
+        let (synced, pushed) = self.safe();
+        let from = if crash == Crash::All { pushed } else { synced };
+
+        let read_only = contents(&open_read_only(&copy(&image), &self.options).unwrap()).unwrap();
+        let engine = open(&image, &self.options).unwrap();
+        let found = contents(&engine).unwrap();
+        assert_eq!(found, read_only, "what a reader sees of what the crash left");
+        let spaces = by_space(found, &self.model.living());
+        let at = self.model.find(&spaces, from..=self.model.commits());
+        let at = at.unwrap_or_else(|| {
+            panic!("after the crash: no state from {from} to {}: {spaces:?}", self.model.commits());
+        });
+        self.model.truncate(at);
+
+        // What was found is safe now, whatever happens next.
+        self.vfs = Arc::new(image.crash_now(CrashPolicy::SyncedOnly));
+        drop(engine);
+        let engine = open(&self.vfs, &self.options).unwrap();
+        self.durable = at;
+        self.pushed = at;
+        self.take_up(engine);
+        self.check_all();
+    }
+
+    /// Everything, key by key and as a whole, both ways.
+    pub(crate) fn check_all(&self) {
+        let at = self.model.commits();
+        let spaces = by_space(contents(self.engine()).unwrap(), &self.model.living());
+        for (space, found) in &spaces {
+            let (keyspace, _) = self.handles.iter().flatten().find(|(_, of)| of == space).expect("it lives");
+            assert!(self.model.is(*space, found, at), "{keyspace:?} holds {found:?}");
+            let backward: Vec<_> = keyspace.iter().rev().map(|item| item.unwrap().0).collect();
+            assert!(backward.iter().rev().map(|key| &key[..]).eq(found.keys().map(|key| &key[..])));
+            found.iter().for_each(|(key, value)| assert_eq!(keyspace.get(key).unwrap().as_deref(), Some(&value[..])));
+        }
+    }
+}
+
+/// Contents by keyspace. Panics unless just those that live are there.
+pub(crate) fn by_space(found: Vec<(usize, Contents)>, living: &Living) -> Vec<(Space, Contents)> {
+    let names: Vec<usize> = found.iter().map(|(name, _)| *name).collect();
+    let expected: Vec<usize> = (0..SPACES).filter(|name| living[*name].is_some()).collect();
+    assert_eq!(names, expected, "the keyspaces that there should be");
+    found.into_iter().map(|(name, contents)| (living[name].expect("it lives"), contents)).collect()
+}

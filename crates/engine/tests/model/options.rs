@@ -1,0 +1,49 @@
+//! Settings under which small runs reach every part of the engine.
+
+use esker::{Codec, LEVELS, LeveledOptions, Options, ReadMode, Verify};
+
+/// Memtables, blocks, tables and levels so small that a few writes fill them.
+pub(crate) fn tiny() -> Options {
+    let compaction = LeveledOptions {
+        l0_trigger: 2,
+        l0_slowdown: 4,
+        l0_stop: 6,
+        level_base_bytes: 8 << 10,
+        level_ratio: 2,
+        table_bytes: 2 << 10,
+        grandparent_factor: 2,
+        ..LeveledOptions::default()
+    };
+    Options {
+        memory_budget_bytes: 4 << 20,
+        memtable_bytes: Some(12 << 10),
+        block_size_bytes: 256,
+        wal_bytes_max: 32 << 10,
+        compaction,
+        ..Options::default()
+    }
+}
+
+/// Option sets that differ in what a test can see go wrong.
+pub(crate) fn sets() -> Vec<Options> {
+    let tiny = tiny();
+    vec![
+        Options { read_mode: ReadMode::Pread, verify: Verify::Always, ..tiny.clone() },
+        Options { memtable_bytes: Some(6 << 10), filter_bits_per_key: 0, flush_on_close: false, ..tiny.clone() },
+        Options { compression: [Codec::Lz4; LEVELS], block_size_bytes: 64, block_cache_bytes: Some(0), ..tiny.clone() },
+        Options {
+            read_mode: ReadMode::Pread,
+            compression: [Codec::None; LEVELS],
+            block_cache_bytes: Some(2 << 10),
+            memtable_bytes: Some(24 << 10),
+            ..tiny.clone()
+        },
+        Options {
+            verify: Verify::Always,
+            wal_bytes_max: 8 << 10,
+            filter_bits_per_key: 4,
+            compaction: LeveledOptions { l0_trigger: 1, l0_slowdown: 1, l0_stop: 2, ..tiny.compaction.clone() },
+            ..tiny
+        },
+    ]
+}
