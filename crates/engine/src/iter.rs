@@ -96,7 +96,12 @@ impl Open {
 }
 
 fn pair(end: &End) -> (Slice, Slice) {
-    (Slice::from(end.key()), Slice::from(end.value()))
+    let value = match end.inner_at_entry().and_then(MergingIterator::current) {
+        Some(source) => source.value_slice(),
+        // Walking backwards may have gone past the entry, and then holds a copy of it.
+        None => Slice::from(end.value()),
+    };
+    (Slice::from(end.key()), value)
 }
 
 impl Iterator for Iter {

@@ -3,7 +3,7 @@
 use crate::error::Error;
 use crate::read::LevelView;
 use crate::tables::OpenTable;
-use esker_format::InternalKey;
+use esker_format::{InternalKey, Slice};
 use esker_iterator::{ConcatIterator, InternalIterator, Run};
 use esker_memtable::MemTableIter;
 use esker_sstable::TableIter;
@@ -19,6 +19,15 @@ pub(crate) enum Source {
 impl Source {
     pub(crate) fn table(open: &OpenTable) -> Self {
         Self::Table(TableSource::new(open))
+    }
+
+    /// The value, pinning the block or map it lies in if it is long; what comes from a memtable is copied.
+    pub(crate) fn value_slice(&self) -> Slice {
+        match self {
+            Self::Memory(iter) => Slice::from(iter.value()),
+            Self::Table(table) => table.open().value_slice(),
+            Self::Level(level) => level.current().expect("a valid level stands in a table").open().value_slice(),
+        }
     }
 }
 
