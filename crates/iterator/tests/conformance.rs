@@ -103,6 +103,40 @@ fn concatenated() {
     }
 }
 
+/// Opening a table may read from disk; a cursor that is sent to and fro within one opens it once.
+#[test]
+fn a_seek_into_the_open_source_does_not_open_it_anew() {
+    struct Counted(Cut, std::cell::Cell<usize>);
+    impl Run for Counted {
+        type Iter = VecIterator;
+
+        fn len(&self) -> usize {
+            self.0.len()
+        }
+
+        fn smallest(&self, i: usize) -> InternalKey<'_> {
+            self.0.smallest(i)
+        }
+
+        fn largest(&self, i: usize) -> InternalKey<'_> {
+            self.0.largest(i)
+        }
+
+        fn open(&self, i: usize) -> Result<VecIterator, Infallible> {
+            self.1.set(self.1.get() + 1);
+            self.0.open(i)
+        }
+    }
+    let entries = iterator_suite::entries("a#1,PUT b#1,PUT c#1,PUT d#1,PUT");
+    let mut iter = ConcatIterator::new(Counted(Cut::new(&entries, 2), Default::default()));
+    for key in [b"a", b"b", b"a"] {
+        iter.seek(InternalKey::before_all(key)).unwrap();
+        assert_eq!((iter.key().user_key, iter.run().1.get()), (&key[..], 1));
+    }
+    iter.seek(InternalKey::before_all(b"d")).unwrap();
+    assert_eq!(iter.run().1.get(), 2);
+}
+
 #[test]
 fn merging_concatenated() {
     iterator_suite::run(|entries| {

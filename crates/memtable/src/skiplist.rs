@@ -403,4 +403,15 @@ mod tests {
         assert_eq!([chunk(0), chunk(1), chunk(2)], [0, 1, 0]);
         assert_eq!(list.record(1).value(), large);
     }
+
+    /// Each would leave half a chunk unused, if it were put into one and closed it.
+    #[test]
+    fn records_of_half_a_chunk_waste_nothing() {
+        let list = SkipList::default();
+        let insert = |seq: u64, value: &[u8]| list.insert(InternalKey::new(b"k", SeqNo(seq), ValueKind::Put), value);
+        (1..=1000).for_each(|seq| insert(seq, &[7; 5000]));
+        let before = list.memory_bytes();
+        (1001..=1020).for_each(|seq| insert(seq, &[7; LARGEST_CHUNK_BYTES / 2]));
+        assert!(list.memory_bytes() - before < 21 * LARGEST_CHUNK_BYTES / 2);
+    }
 }

@@ -26,7 +26,8 @@ fn a_turn_after_entries_came_in_around_it() {
     put_all(&b, ["f", "o", "p", "q"], 2);
     merged.prev().unwrap();
     assert_eq!(merged.key().user_key, b"f");
-    put_all(&a, ["g", "h"], 3);
+    // Now on `f`, and the first source on `c`: what comes in between is behind.
+    put_all(&a, ["e", "g", "h"], 3);
     merged.next().unwrap();
     assert_eq!(merged.key().user_key, b"g");
     let mut walked = Vec::new();
