@@ -4,6 +4,8 @@
 mod driver;
 #[path = "model/options.rs"]
 mod options;
+#[path = "crash/logs.rs"]
+mod logs;
 #[path = "crash/scripts.rs"]
 mod scripts;
 #[path = "crash/sweep.rs"]
