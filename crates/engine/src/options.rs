@@ -163,7 +163,7 @@ impl Options {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default))]
 pub struct KeyspaceOptions {
-    /// As [`Options::memtable_bytes`].
+    /// As [`field@Options::memtable_bytes`].
     pub memtable_bytes: Option<usize>,
     /// As [`Options::block_size_bytes`].
     pub block_size_bytes: Option<usize>,

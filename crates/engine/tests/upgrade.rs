@@ -32,7 +32,8 @@ fn fill(dir: &Path) {
     engine.flush().unwrap();
     engine.put("key0001", "from the log").unwrap();
     engine.put("", "empty key").unwrap();
-    let users = engine.keyspace("users", KeyspaceOptions { block_size_bytes: Some(512), ..Default::default() }).unwrap();
+    let users =
+        engine.keyspace("users", KeyspaceOptions { block_size_bytes: Some(512), ..Default::default() }).unwrap();
     users.put([0xff, 0x00], "binary").unwrap();
     let gone = engine.keyspace("gone", KeyspaceOptions::default()).unwrap();
     gone.put("k", "v").unwrap();
@@ -105,7 +106,8 @@ fn a_log_of_a_version_to_come_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path().join("db");
     copy(&testdata().join("format-1"), &dir);
-    let log = fs::read_dir(&dir).unwrap().map(|e| e.unwrap().path()).find(|p| p.extension().is_some_and(|e| e == "wal"));
+    let log =
+        fs::read_dir(&dir).unwrap().map(|e| e.unwrap().path()).find(|p| p.extension().is_some_and(|e| e == "wal"));
     let log = log.unwrap();
     let mut bytes = fs::read(&log).unwrap();
     // The version, and the header's checksum made right again: see docs/format/wal.md.
