@@ -215,16 +215,42 @@ impl Core {
             .collect();
         logs.sort_unstable();
         if holds_everything(version) {
-            // A log can only be one that an open made and did not live to use.
-            return Ok(Vec::new());
+            // A log can only be one that an open made and did not live to use. More than that says that the manifest has lost its end.
+            let Some(found) = self.written_behind(version, &names, &logs)? else { return Ok(Vec::new()) };
+            if self.options.recovery == crate::RecoveryMode::Salvage {
+                return Ok(logs);
+            }
+            return Err(Error::corruption(format!(
+                "{found} holds writes of which the manifest knows nothing: its end is missing. Restore the directory from a copy, or open with \
+                 RecoveryMode::Salvage to go on with what the manifest knows"
+            )));
         }
-        if logs.is_empty()
+        // Its name was on stable storage before the manifest asked for it.
+        if logs.first() != Some(&version.oldest_log)
             && version.oldest_log != FileNo(0)
             && self.options.recovery == crate::RecoveryMode::PointInTime
         {
             return Err(Error::corruption(recovery::missing_log(version.oldest_log)));
         }
         Ok(logs)
+    }
+
+    /// A table or log with writes in it that came after all that `version` holds.
+    fn written_behind(&self, version: &Version, names: &[String], logs: &[FileNo]) -> Result<Option<String>> {
+        let named: std::collections::HashSet<FileNo> = version.tables().map(|(_, _, table)| table.number).collect();
+        let newer = |name: &&String| match FileKind::parse(name) {
+            Some(FileKind::Table(number)) => number >= version.oldest_log && !named.contains(&number),
+            _ => false,
+        };
+        if let Some(table) = names.iter().find(newer) {
+            return Ok(Some(table.clone()));
+        }
+        for log in logs {
+            if recovery::holds_writes(&*self.vfs, &self.dir, *log)? {
+                return Ok(Some(FileKind::Wal(*log).name()));
+            }
+        }
+        Ok(None)
     }
 
     /// Replays the logs into the memtables; what does not fit is written as tables, which are added to `pending`.

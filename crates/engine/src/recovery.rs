@@ -108,12 +108,11 @@ pub(crate) fn replay(
                     "{error}. Restore the directory from a copy, or open with RecoveryMode::Salvage to go on without this log"
                 )));
             }
-            // Made ahead and not begun; or its header never reached the disk whole, and then nothing in it was promised.
+            // Made ahead and never begun, or its header never reached the disk whole, and then nothing in it was promised. Whether the line goes on behind it
+            // shows by where the next log starts.
+            Err(WalError::NoHeader { .. }) if number != oldest => continue,
             Err(error @ WalError::NoHeader { .. }) => {
-                if logs.last() == Some(&number) && number != oldest {
-                    continue;
-                }
-                Left::Broken { at: expected.unwrap_or(durable), leftover: false, reason: error.to_string() }
+                Left::Broken { at: durable, leftover: false, reason: error.to_string() }
             }
             Err(error) => return Err(error.into()),
         };
@@ -157,6 +156,23 @@ pub(crate) fn missing_log(number: FileNo) -> String {
         "log {} is missing. Restore the directory from a copy, or open with RecoveryMode::Salvage to go on without it",
         FileKind::Wal(number).name()
     )
+}
+
+/// Whether the log holds a whole record of writes.
+pub(crate) fn holds_writes(vfs: &dyn Vfs, dir: &Path, number: FileNo) -> Result<bool> {
+    let name = FileKind::Wal(number).name();
+    let path = dir.join(&name);
+    let file = vfs.open_read(&path).map_err(|error| Error::io("open", &path, error))?;
+    let mut reader = match Reader::open(file, &name) {
+        Err(WalError::NoHeader { .. }) => return Ok(false),
+        reader => reader?,
+    };
+    while let Some(record) = reader.next()? {
+        if record.kind == RecordKind::Data {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// Whether anything was written behind the place of the header.
