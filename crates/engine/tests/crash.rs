@@ -2,10 +2,10 @@
 
 #[path = "model/driver.rs"]
 mod driver;
-#[path = "model/options.rs"]
-mod options;
 #[path = "crash/logs.rs"]
 mod logs;
+#[path = "model/options.rs"]
+mod options;
 #[path = "crash/scripts.rs"]
 mod scripts;
 #[path = "crash/sweep.rs"]
