@@ -78,8 +78,8 @@ fn d15_age_is_not_told_from_names() {
     // Tables were ordered by the text of their names: 1000000 comes before 999999, and a level before the next.
     let memory = MemVfs::new();
     drop(open(&memory));
-    // A stray file: numbers go on above whatever is there.
-    memory.create_new(&FileKind::Table(FileNo(999_996)).path(Path::new(DIR))).unwrap();
+    // A log put aside: numbers go on above whatever is there.
+    memory.create_new(&FileKind::WalAside(FileNo(999_996)).path(Path::new(DIR))).unwrap();
     let engine = open(&memory);
     for value in 0..8 {
         engine.put("k", value.to_string()).unwrap();
