@@ -5,10 +5,11 @@
 
 use crate::commit::{Commit, SpareLog};
 use crate::core::{Core, KeyspaceCore, Retry, State};
-use crate::error::{ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::listener::Event;
 use esker_format::{FileKind, SeqNo};
 use esker_wal::{RecordKind, Reserve, Writer};
+use std::cell::Cell;
 use std::io;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
@@ -32,12 +33,10 @@ const TICK: Duration = Duration::from_millis(250);
 pub(crate) struct Worker(JoinHandle<()>);
 
 impl Worker {
-    /// Waits for it to end, unless it is the caller.
+    /// Waits for it to end.
     pub(crate) fn join(self) {
-        if self.0.thread().id() != thread::current().id() {
-            // A panic of a worker was printed when it happened; there is nobody to pass it on to.
-            let _ = self.0.join();
-        }
+        // A panic of a worker was printed when it happened; there is nobody to pass it on to.
+        let _ = self.0.join();
     }
 }
 
@@ -48,28 +47,39 @@ enum Role {
     Compact,
 }
 
-/// Closes an engine whose last handle is gone. On one of the engine's own threads, where a listener may have held it, another thread closes: closing waits for the
-/// work that this one is in the middle of.
-pub(crate) fn close_abandoned(core: &Arc<Core>) {
-    let here = thread::current().id();
-    if core.workers.lock().iter().any(|worker| worker.0.thread().id() == here) {
-        let core = Arc::clone(core);
-        // If no thread can be made the process is in no state to close in order; the next open recovers.
-        let _ = thread::Builder::new().name("esker-close".into()).spawn(move || core.close());
-    } else {
-        // Nobody is left to tell but the listener, which close told.
-        let _ = core.close();
+thread_local! {
+    /// The number of the engine whose thread this is; 0 if it is none's.
+    static WORKS_FOR: Cell<u64> = const { Cell::new(0) };
+}
+
+/// Closes an engine. On one of the engine's own threads, where a listener may ask for it, another thread closes, since closing waits for this one.
+pub(crate) fn close(core: &Arc<Core>) -> Result<()> {
+    if WORKS_FOR.get() != core.number {
+        return core.close();
     }
+    let closer = Arc::clone(core);
+    let begun = thread::Builder::new().name("esker-close".into()).spawn(move || closer.close());
+    begun.map(drop).map_err(|error| Error::io("start a thread to close", &core.dir, error))
+}
+
+/// Closes an engine whose last handle is gone.
+pub(crate) fn close_abandoned(core: &Arc<Core>) {
+    // Nobody is left to tell but the listener, which close told. If no thread can be made the process is in no state to close in order; the next open recovers.
+    let _ = close(core);
 }
 
 /// Starts the threads.
 pub(crate) fn start(core: &Arc<Core>) -> io::Result<()> {
+    let number = core.number;
     let mut workers = core.workers.lock();
     let compactors = (0..core.options.background_threads).map(|i| (Role::Compact, format!("esker-compact-{i}")));
     for (role, name) in std::iter::once((Role::Flush, "esker-flush".to_owned())).chain(compactors) {
         // A weak reference: threads do not keep an engine alive that nobody uses.
         let core = Arc::downgrade(core);
-        workers.push(Worker(thread::Builder::new().name(name).spawn(move || work(&core, role))?));
+        workers.push(Worker(thread::Builder::new().name(name).spawn(move || {
+            WORKS_FOR.set(number);
+            work(&core, role);
+        })?));
     }
     Ok(())
 }
@@ -83,6 +93,7 @@ fn work(core: &Weak<Core>, role: Role) {
             Role::Flush => core.step_flush() | core.step_upkeep(),
             Role::Compact => core.step_compact(),
         };
+        core.deliver();
         if !did {
             core.wait_for_work(role);
         }
@@ -97,7 +108,8 @@ impl Core {
 
     fn wait_for_work(&self, role: Role) {
         let mut state = self.state.lock();
-        let flush_waits = role == Role::Flush && self.flush_waits(&state);
+        // A flush waits in vain while writing has stopped.
+        let flush_waits = role == Role::Flush && self.flush_waits(&state) && self.health.check().is_ok();
         if !flush_waits && !self.closing() {
             self.changed.wait_for(&mut state, TICK);
         }

@@ -18,7 +18,7 @@ use crate::options::{Durability, WriteOptions};
 use crate::read::ReadState;
 use esker_format::batch::with_first_seq;
 use esker_format::{FileKind, FileNo, InternalKey, KeyspaceId, SeqNo};
-use esker_manifest::VersionEdit;
+use esker_manifest::{ManifestError, VersionEdit, VersionSet};
 use esker_wal::{GroupSync, LogHeader, Lsn, Prepared, RecordKind, Reserve, WalError, Writer};
 use parking_lot::Mutex;
 use std::collections::HashMap;
@@ -108,9 +108,14 @@ impl Core {
         // Asked first: that writing has stopped says more than what failed in the background on the way there.
         self.health.check()?;
         self.wait_for_room(batch, options.no_stall)?;
-        let (group, end) = self.commit_batch(batch, durability)?;
-        self.counters.writes.add(1);
-        if durability == Durability::Sync { self.sync_log(&group, end) } else { Ok(()) }
+        let result = self.commit_batch(batch, durability).and_then(|(group, end)| {
+            self.counters.writes.add(1);
+            if durability == Durability::Sync { self.sync_log(&group, end) } else { Ok(()) }
+        });
+        if result.is_err() {
+            self.deliver();
+        }
+        result
     }
 
     /// Logs, inserts and publishes `batch`. Returns how far the log must be synced to make it durable.
@@ -118,6 +123,10 @@ impl Core {
         let mut commit = self.commit.lock();
         let commit = &mut *commit;
         self.health.check()?;
+        if commit.writer.is_none() {
+            // Nothing must be written behind the edit that closes the manifest, no reservation either.
+            return Err(Error::closed());
+        }
         for id in batch.keyspaces() {
             let Some(keyspace) = commit.keyspaces.get(id) else {
                 return Err(Error::new(ErrorKind::NotFound, format!("the keyspace with id {id} was dropped")));
@@ -219,7 +228,7 @@ impl Core {
 
     /// Makes the file of a log to come; its name is durable on return.
     pub(crate) fn prepare_log(&self) -> Result<SpareLog> {
-        let number = self.with_manifest(|manifest| Ok(manifest.new_file_no()?))?;
+        let number = self.new_file_no()?;
         let prepared = Prepared::create(&*self.vfs, &FileKind::Wal(number).path(&self.dir))?;
         Ok(SpareLog { number, prepared })
     }
@@ -257,9 +266,24 @@ impl Core {
 
     /// Commits an edit that changes no tables. A manifest that failed stops writing.
     pub(crate) fn commit_edit(&self, edit: VersionEdit) -> Result<()> {
-        self.with_manifest(|manifest| match manifest.commit(edit) {
-            Ok(_) => Ok(()),
-            Err(error) => Err(self.stop_writing(error.into())),
+        self.with_manifest(|manifest| self.manifest_did(manifest, |manifest| manifest.commit(edit)).map(drop))
+    }
+
+    /// A file number, which may have to be reserved in the manifest first. A manifest that failed stops writing.
+    pub(crate) fn new_file_no(&self) -> Result<FileNo> {
+        self.with_manifest(|manifest| self.manifest_did(manifest, VersionSet::new_file_no))
+    }
+
+    /// Does what may write the manifest. If that fails writing stops, unless the disk is full and the manifest as it was.
+    pub(crate) fn manifest_did<T>(
+        &self,
+        manifest: &mut VersionSet,
+        what: impl FnOnce(&mut VersionSet) -> Result<T, ManifestError>,
+    ) -> Result<T> {
+        what(manifest).map_err(|error| {
+            let full = error.is_no_space() && manifest.poison().is_none();
+            let error = Error::from(error);
+            if full { error } else { self.stop_writing(error) }
         })
     }
 
@@ -289,7 +313,11 @@ impl Core {
     pub(crate) fn sync_log(&self, group: &Arc<GroupSync>, end: Lsn) -> Result<()> {
         group.sync_to(end).map_err(|error| {
             let error = Error::from(error).with_outcome_unknown();
-            self.stop_writing(error.clone());
+            // Who comes late with the failure of a log that `resume` has given up says nothing about the new one.
+            let commit = self.commit.lock();
+            if Arc::ptr_eq(&commit.group, group) {
+                self.stop_writing(error.clone());
+            }
             error
         })
     }

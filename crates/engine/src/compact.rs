@@ -73,9 +73,11 @@ impl Core {
             PlanKind::Merge => self.merge(job)?,
         };
         let merged = job.plan.kind == PlanKind::Merge;
-        let _open = if merged { self.publish_tables(&outputs)? } else { Vec::new() };
-        let edit = job.plan.edit(&outputs);
-        let result = self.install(Change { keyspace: &job.keyspace, edit, flushed: &[] });
+        let open = if merged { self.publish_tables(&outputs) } else { Ok(Vec::new()) };
+        let result = open.and_then(|_open| {
+            let edit = job.plan.edit(&outputs);
+            self.install(Change { keyspace: &job.keyspace, edit, flushed: &[] })
+        });
         if merged && !matches!(result, Ok(true)) {
             self.discard_unless_named(&outputs);
         }

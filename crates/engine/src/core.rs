@@ -27,8 +27,9 @@ use esker_manifest::{KeyspaceVersion, VersionSet};
 use esker_vfs::{FileLock, Vfs};
 use esker_wal::Lsn;
 use parking_lot::{Condvar, Mutex};
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -43,6 +44,8 @@ pub(crate) struct Core {
     pub(crate) options: Options,
     pub(crate) read_only: bool,
     pub(crate) listener: Option<Arc<dyn Listener>>,
+    /// What the listener is still to be told, by whoever next holds no lock.
+    pub(crate) events: Mutex<VecDeque<Event>>,
 
     pub(crate) ddl: Mutex<()>,
     pub(crate) commit: Mutex<Commit>,
@@ -173,6 +176,7 @@ impl Drop for Call<'_> {
     fn drop(&mut self) {
         self.0.state.lock().calls -= 1;
         self.0.changed.notify_all();
+        self.0.deliver();
     }
 }
 
@@ -183,9 +187,21 @@ impl Core {
         SeqNo(self.visible.load(Ordering::Acquire))
     }
 
+    /// Notes down what the listener is to hear. Locks may be held, so it hears it later: see [`Core::deliver`].
     pub(crate) fn tell(&self, event: Event) {
-        if let Some(listener) = &self.listener {
-            listener.on_event(&event);
+        if self.listener.is_some() {
+            self.events.lock().push_back(event);
+        }
+    }
+
+    /// Tells the listener what was noted down. Called with no lock held and outside any job, so that a listener may call whatever it likes.
+    pub(crate) fn deliver(&self) {
+        let Some(listener) = &self.listener else { return };
+        loop {
+            let next = self.events.lock().pop_front();
+            let Some(event) = next else { return };
+            // A panic was printed when it happened. Let through, it would end a thread that writers wait for.
+            let _ = catch_unwind(AssertUnwindSafe(|| listener.on_event(&event)));
         }
     }
 

@@ -385,12 +385,13 @@ impl Engine {
     /// Closes the engine: refuses new calls, waits for those in flight, flushes (if [`Options::flush_on_close`]), makes everything acknowledged durable, ends its
     /// threads and releases the lock. Handles that are left get `Closed`; iterators, cursors and slices stay valid.
     ///
-    /// Idempotent: later calls return what the first did. Dropping the last handle does the same, but has nobody to tell of errors.
+    /// Idempotent: later calls return what the first did. Dropping the last handle does the same, but has nobody to tell of errors. Called by a listener on a thread of
+    /// the engine, for which it would have to wait, it returns at once and another thread goes on.
     ///
     /// # Errors
     /// Those of flush and sync. The engine is closed all the same, and what was acknowledged is as safe as its durability level.
     pub fn close(&self) -> Result<()> {
-        self.core().close()
+        background::close(self.core())
     }
 }
 

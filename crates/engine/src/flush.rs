@@ -31,6 +31,8 @@ impl Core {
         let Some(job) = self.pick_flush() else { return false };
         let result = self.run_flush(&job);
         self.state.lock().flushing.remove(&job.keyspace.id);
+        // Before writers are woken who wait for its memory.
+        drop(job);
         self.finish_background(|state| &mut state.flush_retry, result)
     }
 

@@ -11,7 +11,7 @@ use crate::tables::OpenTable;
 use esker_compaction::CompactionError;
 use esker_format::files::temp_path;
 use esker_format::{FileId, FileKind, FileNo, KeyspaceId, SeqNo};
-use esker_manifest::{TableMeta, Version, VersionEdit};
+use esker_manifest::{TableMeta, VersionEdit};
 use esker_sstable::{Table, TableError};
 use esker_vfs::WritableFile;
 use esker_wal::Lsn;
@@ -26,12 +26,13 @@ pub(crate) struct Change<'a> {
 }
 
 impl Core {
-    /// Makes the names of finished tables durable, and opens them, so that nothing can fail to open once the manifest names it.
+    /// Makes the names of finished tables durable, and opens them, so that nothing can fail to open once the manifest names it: one that was not written as it should
+    /// must not replace what it was made of.
     pub(crate) fn publish_tables(&self, outputs: &[TableMeta]) -> Result<Vec<Arc<OpenTable>>> {
         if !outputs.is_empty() {
             self.vfs.sync_dir(&self.dir).map_err(|error| Error::io("sync", &self.dir, error))?;
         }
-        outputs.iter().map(|table| self.tables.get(&Arc::new(table.clone()))).collect()
+        outputs.iter().map(|table| self.tables.open_new(table)).collect()
     }
 
     /// Removes what a failed job left.
@@ -67,7 +68,7 @@ impl Core {
             edit.written_bytes = Some(self.counters.written_bytes().max(current.written_bytes));
             edit.clock_ms = Some(self.vfs.clock().unix_ms().max(current.clock_ms));
             edit.log_durable = edit.log_durable.map(|durable| durable.max(current.log_durable));
-            let version = self.commit_with_retry(manifest, edit)?;
+            let version = self.manifest_did(manifest, |manifest| manifest.commit(edit))?;
             let view = LevelView::open(&version.keyspaces[&keyspace.id], &self.tables)?;
 
             let mut state = self.state.lock();
@@ -98,14 +99,6 @@ impl Core {
         self.update_pressure(keyspace);
         self.changed.notify_all();
         Ok(true)
-    }
-
-    fn commit_with_retry(&self, manifest: &mut esker_manifest::VersionSet, edit: VersionEdit) -> Result<Arc<Version>> {
-        manifest.commit(edit).map_err(|error| {
-            let full = error.is_no_space() && manifest.poison().is_none();
-            let error = Error::from(error);
-            if full { error } else { self.stop_writing(error) }
-        })
     }
 
     /// The first log that holds an operation which is in no table once `flushed` are.
@@ -154,7 +147,7 @@ impl esker_compaction::Tables for Core {
     }
 
     fn create(&self) -> Result<(FileNo, Box<dyn WritableFile>, String, FileId), CompactionError> {
-        let number = self.with_manifest(|manifest| Ok(manifest.new_file_no()?)).map_err(CompactionError::refused)?;
+        let number = self.new_file_no().map_err(CompactionError::refused)?;
         let name = FileKind::Table(number).name();
         let path = temp_path(&self.dir.join(&name));
         let file = self.vfs.create_new(&path).map_err(|error| CompactionError::io(format!("create {name}"), error))?;

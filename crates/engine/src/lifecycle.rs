@@ -95,6 +95,11 @@ impl Core {
     fn restart_writing(&self) -> Result<()> {
         let mut commit = self.commit.lock();
         let commit = &mut *commit;
+        self.with_manifest(|manifest| match manifest.poison() {
+            // What is to be written takes file numbers, and one that failed reserves no more.
+            Some(_) => Ok(manifest.restart(VersionEdit::default()).map(drop)?),
+            None => Ok(()),
+        })?;
         let (mut edit, written) = self.write_all_memtables(commit.last_seq)?;
 
         // Behind all that the old log holds, and claiming no more to be durable than was: until the edit below is, the old log counts.
@@ -105,7 +110,8 @@ impl Core {
         let number = spare.number;
         let writer = self.begin_log(spare, start, &group)?;
         (edit.oldest_log, edit.log_durable) = (Some(number), Some(start));
-        edit.reserve_seq = Some(self.seqs_to_reserve(commit.last_seq, 0)?);
+        // Not below what a batch that then failed had reserved.
+        edit.reserve_seq = Some(self.seqs_to_reserve(commit.last_seq, 0)?.max(commit.reserved));
         edit.written_bytes = Some(self.counters.written_bytes());
         let reserved = edit.reserve_seq.unwrap_or_default();
         let version = self.with_manifest(|manifest| Ok(manifest.restart(edit)?))?;
@@ -205,6 +211,8 @@ impl Core {
             self.tell(Event::BackgroundError(error.clone()));
         }
         *closed = Some(result.clone());
+        drop(closed);
+        self.deliver();
         result
     }
 

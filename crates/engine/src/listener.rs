@@ -55,7 +55,8 @@ pub enum Event {
     WritingResumed,
 }
 
-/// Hears what the engine does in the background. Called on the thread that did it, with no lock held; it should return soon.
+/// Hears what the engine does in the background. Called with no lock held, on a thread of the engine between two pieces of work or on one whose call is about to
+/// return, so it may call the engine; it should return soon. A panic in it ends there.
 pub trait Listener: Send + Sync + 'static {
     /// Something happened.
     fn on_event(&self, event: &Event);

@@ -63,6 +63,7 @@ pub(crate) fn open(builder: Builder) -> Result<Arc<Core>> {
     }
     core.begin_writing(&version, &replayed, last_seq, pending)?;
     core.sweep(&replayed)?;
+    core.deliver();
     if mode == background::Background::Threads {
         background::start(&core).map_err(|error| Error::io("start threads for", &core.dir, error))?;
     }
@@ -157,6 +158,7 @@ fn new_core(
         options,
         read_only,
         listener,
+        events: Mutex::default(),
         ddl: Mutex::new(()),
         commit: Mutex::new(commit),
         manifest: Mutex::new(manifest),

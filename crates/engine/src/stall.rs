@@ -10,7 +10,7 @@
 //! together. Never a spin and never a sleep of fixed length: a stopped writer is woken by what it waits for.
 
 use crate::batch::WriteBatch;
-use crate::core::{Core, KeyspaceCore};
+use crate::core::{Core, KeyspaceCore, State};
 use crate::error::{Error, ErrorKind, Result};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -62,7 +62,7 @@ impl Core {
         for id in batch.keyspaces() {
             let Some(keyspace) = self.keyspace_by_id(*id) else { continue };
             if self.must_stop(&keyspace) {
-                self.stop_until_room(&keyspace, no_stall)?;
+                self.stop_until_room(&keyspace, batch.only_deletes(), no_stall)?;
             }
             let this = keyspace.pressure.rate.load(Ordering::Relaxed);
             rate = if rate == 0 || this == 0 { rate.max(this) } else { rate.min(this) };
@@ -85,7 +85,7 @@ impl Core {
     }
 
     /// Waits for the stop to end, and sees to it that there is work under way that ends it.
-    fn stop_until_room(&self, keyspace: &KeyspaceCore, no_stall: bool) -> Result<()> {
+    fn stop_until_room(&self, keyspace: &KeyspaceCore, only_deletes: bool, no_stall: bool) -> Result<()> {
         let begin = self.vfs.clock().now();
         while self.must_stop(keyspace) {
             self.check_open()?;
@@ -100,11 +100,18 @@ impl Core {
                 return Err(Error::new(ErrorKind::Stalled, "flush or compaction is behind; write again later"));
             }
             let mut state = self.state.lock();
+            if keyspace.pressure.stop.load(Ordering::Relaxed) && self.damage_blocks(&state, keyspace) {
+                let blocked =
+                    "compaction can't go on past damaged tables, which verify() names; restore them from a copy";
+                return Err(Error::corruption(blocked));
+            }
             if let Some(error) = state.flush_retry.error.as_ref().or(state.compact_retry.error.as_ref()) {
-                return Err(match error.kind() {
-                    ErrorKind::NoSpace => error.clone(),
-                    _ => Error::read_only_because(error),
-                });
+                match error.kind() {
+                    // What frees space is taken as long as the log's reserve lasts.
+                    ErrorKind::NoSpace if only_deletes => break,
+                    ErrorKind::NoSpace => return Err(error.clone()),
+                    _ => return Err(Error::read_only_because(error)),
+                }
             }
             if self.must_stop(keyspace) {
                 // The time-out is for the checks above; what frees room wakes this up.
@@ -117,6 +124,15 @@ impl Core {
         Ok(())
     }
 
+    /// Whether compaction of `keyspace` has come to an end because of tables in quarantine: waiting for it would be for ever.
+    fn damage_blocks(&self, state: &State, keyspace: &KeyspaceCore) -> bool {
+        let version = &keyspace.read.load().view.version;
+        let damaged = self.tables.quarantined();
+        let holds_damage = version.tables().any(|(_, table)| damaged.contains(&table.number));
+        let runs = state.paused > 0 || state.busy.plans(keyspace.id) > 0;
+        holds_damage && !runs && self.picker.pick(version, &state.busy).is_none()
+    }
+
     /// Whether there is any memtable worth waiting for; if none is sealed, the largest is sealed now. Where readers pin most of the memory, what is active may
     /// be next to nothing: flushing that at every write would free nothing and leave a table each time.
     pub(crate) fn make_memory_flushable(&self) -> Result<bool> {
@@ -127,7 +143,7 @@ impl Core {
         let active_bytes = |keyspace: &Arc<KeyspaceCore>| keyspace.read.load().active.table.memory_bytes();
         let all: usize = keyspaces.iter().map(active_bytes).sum();
         let Some(largest) = keyspaces.iter().max_by_key(|keyspace| active_bytes(keyspace)) else { return Ok(false) };
-        if all < self.options.memtable_bytes() / 2 {
+        if all < self.options.memtable_bytes().min(self.options.memtables_bytes_max()) / 2 {
             return Ok(false);
         }
         self.seal(&mut self.commit.lock(), largest)?;
@@ -154,7 +170,8 @@ impl Core {
             *paid_until = due + Duration::from_secs_f64(bytes as f64 / rate as f64);
             (*paid_until - now).min(SLEEP_MAX)
         };
-        if wait >= SLEEP_MIN && !self.manual {
+        // One that must not wait has its bytes paid for by those behind it.
+        if wait >= SLEEP_MIN && !self.manual && !no_stall {
             clock.sleep(wait);
             self.counters.stalls.add(1);
             self.counters.stall_us.add(wait.as_micros() as u64);

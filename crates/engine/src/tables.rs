@@ -135,6 +135,20 @@ impl TableSet {
         if table.is_err() {
             self.quarantine.lock().insert(meta.number);
         }
+        Ok(self.share(meta, table))
+    }
+
+    /// Opens a table that was just written and that no version names yet.
+    ///
+    /// # Errors
+    /// Whatever is wrong with it.
+    pub(crate) fn open_new(&self, meta: &TableMeta) -> Result<Arc<OpenTable>> {
+        let table = self.open_file(meta)?;
+        Ok(self.share(&Arc::new(meta.clone()), Ok(table)))
+    }
+
+    /// Makes a table known, unless another thread was faster.
+    fn share(&self, meta: &Arc<TableMeta>, table: Result<Arc<Table>>) -> Arc<OpenTable> {
         let open = Arc::new(OpenTable {
             meta: Arc::clone(meta),
             table,
@@ -143,10 +157,10 @@ impl TableSet {
         });
         let mut tables = self.open.lock();
         if let Some(other) = tables.get(&meta.number).and_then(Weak::upgrade) {
-            return Ok(other);
+            return other;
         }
         tables.insert(meta.number, Arc::downgrade(&open));
-        Ok(open)
+        open
     }
 
     /// The table for a job to read: the open one, or the error that put it in quarantine.

@@ -1,6 +1,6 @@
 //! What once went wrong, one story each.
 
-use esker::vfs::{Fault, FaultVfs, MemVfs, Operation, OsVfs, Rule, Vfs};
+use esker::vfs::{Fault, FaultVfs, MemVfs, Operation, Rule, Vfs};
 use esker::{Background, Engine, ErrorKind, Event, KeyspaceOptions, LeveledOptions, Options, WriteBatch, WriteOptions};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -80,4 +80,274 @@ fn the_oldest_log_is_missed_beside_one_that_was_never_begun() {
     image.create_new(Path::new("data/000900.wal")).unwrap().preallocate(4096).unwrap();
     let refused = Engine::builder("data").options(small()).vfs(image).open().unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::Corruption, "{refused}");
+}
+
+/// While one memtable was being flushed another was sealed, and then writing stopped: the flushing thread took the one that waited for work to do, found that it must not,
+/// and looked again at once, for ever.
+#[test]
+fn a_stopped_engine_does_not_spin() {
+    let (memory, faults, vfs) = faulty();
+    let engine = open(&vfs, small(), Background::Threads);
+    faults.add(Rule::new(Operation::CreateNew, Fault::Delay(Duration::from_millis(400))).path("*.sst.tmp"));
+    for i in 0..1200u32 {
+        engine.put(format!("key{i:06}"), [7; 100]).unwrap();
+    }
+    // Too little space to resume by itself.
+    memory.set_space(Some(memory.used_bytes() + (1 << 20)));
+    faults.add(Rule::new(Operation::Sync, Fault::ENOSPC).path("*.wal").times(1));
+    engine.put_with("k", "v", &WriteOptions::sync()).unwrap_err();
+    assert!(engine.metrics().keyspaces[0].sealed_memtables > 0, "one waits");
+    std::thread::sleep(Duration::from_millis(1500));
+    let before = faults.count(Operation::FreeSpace);
+    std::thread::sleep(Duration::from_millis(500));
+    let looks = faults.count(Operation::FreeSpace) - before;
+    assert!(looks < 100, "it looked for space {looks} times in half a second");
+}
+
+/// File numbers are reserved in the manifest, a thousand at a time. If that write failed, writing went on over a manifest that could not be written any more, and `resume`
+/// found nothing to mend; it would have needed new numbers anyway.
+#[test]
+fn a_manifest_that_fails_while_it_reserves_numbers_stops_writing_until_resume() {
+    let (_, faults, vfs) = faulty();
+    let engine = open(&vfs, small(), Background::Manual);
+    engine.put("k", "v").unwrap();
+    // Each failed flush uses up a number.
+    faults.add(Rule::new(Operation::CreateNew, Fault::EIO).path("*.sst.tmp"));
+    faults.add(Rule::new(Operation::Sync, Fault::EIO).path("*MANIFEST*").times(1));
+    for _ in 0..2000 {
+        engine.flush().unwrap_err();
+    }
+    faults.clear();
+    assert_eq!(engine.put("later", "1").unwrap_err().kind(), ErrorKind::ReadOnly);
+    engine.resume().unwrap();
+    engine.put("k2", "v").unwrap();
+    engine.flush().unwrap();
+    drop(engine);
+    let engine = open(&vfs, small(), Background::Manual);
+    assert_eq!(engine.get("k").unwrap().unwrap(), b"v");
+    assert_eq!(engine.get("k2").unwrap().unwrap(), b"v");
+}
+
+/// An engine whose listener holds a handle to it, put there later.
+fn listening(
+    vfs: Arc<dyn Vfs>,
+    background: Background,
+    hear: impl Fn(&Engine, &Event) + Send + Sync + 'static,
+) -> (Engine, Arc<OnceLock<Engine>>) {
+    let handle: Arc<OnceLock<Engine>> = Arc::default();
+    let inside = Arc::clone(&handle);
+    let listener = move |event: &Event| {
+        if let Some(engine) = inside.get() {
+            hear(engine, event);
+        }
+    };
+    let builder = Engine::builder("data").options(small()).vfs(vfs).background(background);
+    let engine = builder.listener(listener).open().unwrap();
+    assert!(handle.set(engine.clone()).is_ok());
+    (engine, handle)
+}
+
+/// The listener was told that writing had stopped while the commit lock was held, so that asking for metrics, or to resume, hung.
+#[test]
+fn a_listener_may_call_the_engine_when_writing_stops() {
+    within(LONG, || {
+        let (_, faults, vfs) = faulty();
+        let (engine, _handle) = listening(vfs, Background::Manual, |engine, event| {
+            if let Event::WritingStopped(_) = event {
+                assert!(engine.metrics().writing_stopped.is_some());
+                engine.resume().unwrap();
+            }
+        });
+        engine.put("a", "1").unwrap();
+        faults.add(Rule::new(Operation::Append, Fault::EIO).path("*.wal").times(1));
+        engine.put("b", "1").unwrap_err();
+        engine.put("c", "1").expect("the listener has resumed");
+        engine.close().unwrap();
+    });
+}
+
+/// The listener was told of a flush in the middle of it. One that flushed or compacted then waited for itself.
+#[test]
+fn a_listener_may_flush_and_compact() {
+    within(LONG, || {
+        let (_, _, vfs) = faulty();
+        let again = AtomicBool::new(true);
+        let (engine, _handle) = listening(vfs, Background::Threads, move |engine, event| {
+            if matches!(event, Event::Flushed { .. } | Event::Compacted { .. }) && again.swap(false, Ordering::Relaxed)
+            {
+                engine.put("from the listener", "1").unwrap();
+                engine.flush().unwrap();
+                engine.compact_range(..).unwrap();
+            }
+        });
+        engine.put("a", "1").unwrap();
+        engine.flush().unwrap();
+        while engine.get("from the listener").unwrap().is_none() {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        engine.close().unwrap();
+    });
+}
+
+/// A listener closed the engine on one of its own threads while its owner did: each waited for the other.
+#[test]
+fn a_listener_may_close_while_another_closes() {
+    within(LONG, || {
+        for round in 0..20 {
+            let (_, _, vfs) = faulty();
+            let (engine, handle) = listening(vfs.clone(), Background::Threads, |engine, event| {
+                if let Event::Flushed { .. } = event {
+                    let _ = engine.close();
+                }
+            });
+            for i in 0..300 + round * 10 {
+                if engine.put(format!("{i}"), [1; 200]).is_err() {
+                    break;
+                }
+            }
+            engine.close().unwrap();
+            engine.close().unwrap();
+            drop((engine, handle));
+            open(&vfs, small(), Background::Manual).close().unwrap();
+        }
+    });
+}
+
+/// A listener that panicked took the flushing thread with it, and writers waited for it for ever.
+#[test]
+fn a_listener_that_panics_does_no_harm() {
+    within(LONG, || {
+        let (_, _, vfs) = faulty();
+        let (engine, _handle) = listening(vfs, Background::Threads, |_, event| {
+            if let Event::Flushed { .. } = event {
+                panic!("the listener fails, as this test wants it to");
+            }
+        });
+        for i in 0..60_000u32 {
+            engine.put(format!("key{i:06}"), [7; 100]).unwrap();
+        }
+        engine.close().unwrap();
+    });
+}
+
+/// Threads whose sync had failed, but who came to say so only after another had resumed, stopped the new log, with which all was well.
+#[test]
+fn a_late_failure_of_an_old_log_does_not_stop_the_new_one() {
+    within(LONG, || {
+        for _ in 0..30 {
+            let (_, faults, vfs) = faulty();
+            let engine = open(&vfs, small(), Background::Threads);
+            faults.add(Rule::new(Operation::Sync, Fault::EIO).path("*.wal").times(1));
+            let writers: Vec<_> = (0..8)
+                .map(|i| {
+                    let engine = engine.clone();
+                    std::thread::spawn(move || engine.put_with(format!("{i}"), "1", &WriteOptions::sync()).is_err())
+                })
+                .collect();
+            while engine.metrics().writing_stopped.is_none() {
+                std::thread::yield_now();
+            }
+            engine.resume().unwrap();
+            // Some wrote before it failed, some were told, some came after.
+            let _ = writers.into_iter().map(|writer| writer.join().unwrap()).filter(|failed| *failed).count();
+            engine.put("after", "1").unwrap();
+        }
+    });
+}
+
+/// A write that must not wait was refused only if others had left a debt; with none before it, it slept for what its own bytes cost.
+#[test]
+fn a_write_that_must_not_wait_does_not_sleep_for_its_own_bytes() {
+    let (_, faults, vfs) = faulty();
+    let compaction = LeveledOptions { l0_trigger: 3, l0_slowdown: 3, l0_stop: 4, ..LeveledOptions::default() };
+    let engine = open(&vfs, Options { compaction, ..Options::default() }, Background::Threads);
+    // The fourth table is the compaction's, which is held back.
+    let held = Rule::new(Operation::CreateNew, Fault::Delay(Duration::from_secs(2))).path("*.sst.tmp").from_nth(4);
+    faults.add(held);
+    for i in 0..3 {
+        engine.put("k", format!("{i}")).unwrap();
+        engine.flush().unwrap();
+    }
+    assert_eq!(engine.metrics().keyspaces[0].levels[0].tables, 3);
+    let begin = Instant::now();
+    let waited = engine.metrics().stall_time;
+    engine.put_with("large", vec![1; 8 << 20], &WriteOptions { no_stall: true, ..Default::default() }).unwrap();
+    assert_eq!(engine.metrics().stall_time, waited, "took {:?}", begin.elapsed());
+}
+
+/// A table that did not read back as it was written took the place of the memtable all the same, and went into quarantine with the only copy.
+#[test]
+fn a_table_that_does_not_read_back_does_not_replace_its_memtable() {
+    let (_, faults, vfs) = faulty();
+    let options = Options { read_mode: esker::ReadMode::Pread, ..small() };
+    let engine = open(&vfs, options, Background::Manual);
+    engine.put("k", "v").unwrap();
+    faults.add(Rule::new(Operation::Read, Fault::FlipBit).path("*.sst").times(1));
+    assert_eq!(engine.flush().unwrap_err().kind(), ErrorKind::Corruption);
+    assert_eq!(engine.get("k").unwrap().unwrap(), b"v");
+    assert!(engine.metrics().quarantined_tables.is_empty());
+    engine.flush().unwrap();
+    assert_eq!(engine.get("k").unwrap().unwrap(), b"v");
+}
+
+/// With the disk full and the memory too, deletions were refused like everything else, though they are what makes room.
+#[test]
+fn deletions_are_taken_when_disk_and_memory_are_full() {
+    within(LONG, || {
+        let (_, faults, vfs) = faulty();
+        let engine = open(&vfs, small(), Background::Threads);
+        faults.add(Rule::new(Operation::CreateNew, Fault::ENOSPC).path("*.sst.tmp"));
+        let mut refused = 0;
+        for i in 0.. {
+            match engine.put(format!("key{i:06}"), [7; 1000]) {
+                Ok(()) => refused = 0,
+                Err(error) => {
+                    assert_eq!(error.kind(), ErrorKind::NoSpace, "{error}");
+                    refused += 1;
+                }
+            }
+            if refused > 3 {
+                break;
+            }
+        }
+        for i in 0..100 {
+            engine.delete(format!("key{i:06}")).unwrap();
+        }
+        assert_eq!(engine.put("k", "v").unwrap_err().kind(), ErrorKind::NoSpace);
+    });
+}
+
+/// A memtable larger than the budget for all of them was never flushed: it was taken for next to nothing.
+#[test]
+fn a_memtable_larger_than_the_budget_keeps_to_the_budget() {
+    let (_, _, vfs) = faulty();
+    let options = Options { memtable_bytes: Some(64 << 20), memory_budget_bytes: 4 << 20, ..Options::default() };
+    let engine = open(&vfs, options, Background::Threads);
+    for i in 0..12_000u32 {
+        engine.put(format!("key{i:06}"), [7; 1000]).unwrap();
+        let held = engine.metrics().memtable_bytes;
+        assert!(held < 5 << 20, "{held} bytes of memtables, even if an arena has just grown");
+    }
+}
+
+/// Compaction goes around damaged tables, and where there is no way around, L0 filled up and writers waited for ever.
+#[test]
+fn writers_are_told_when_a_damaged_table_blocks_compaction() {
+    let (memory, _, vfs) = faulty();
+    let compaction = LeveledOptions { l0_trigger: 2, l0_slowdown: 2, l0_stop: 3, ..LeveledOptions::default() };
+    let options = Options { compaction, read_mode: esker::ReadMode::Pread, ..small() };
+    let engine = open(&vfs, options, Background::Threads);
+    let mut batch = WriteBatch::new();
+    batch.put("a", [1; 3000]).put("z", [1; 3000]);
+    engine.write(&batch).unwrap();
+    engine.flush().unwrap();
+    let table = vfs.list(Path::new("data")).unwrap().into_iter().find(|name| name.ends_with(".sst")).unwrap();
+    memory.edit(&Path::new("data").join(table), |bytes| bytes[1000] ^= 1).unwrap();
+    assert!(!engine.verify().unwrap().is_ok());
+    for _ in 0..2 {
+        engine.write(&batch).unwrap();
+        engine.flush().unwrap();
+    }
+    let told = within(LONG, move || engine.put("k", "v"));
+    assert_eq!(told.unwrap_err().kind(), ErrorKind::Corruption);
 }
