@@ -38,7 +38,7 @@ pub(crate) const NONE: Index = u32::MAX;
 /// A link that is not set yet.
 const PENDING: Index = u32::MAX - 1;
 
-/// The first chunk; each is twice as large as the one before, up to the largest.
+/// The first chunk, unless its record is longer; each is twice as large as the one before, up to the largest.
 const FIRST_CHUNK_BYTES: usize = 1 << 10;
 const LARGEST_CHUNK_BYTES: usize = 1 << 20;
 
@@ -133,10 +133,10 @@ impl SkipList {
         {
             return (Arc::clone(open.chunk()), offset as u32);
         }
-        let bytes = parts.iter().map(|part| part.len()).sum();
-        // A large record gets a chunk of its own, and the open one stays open.
-        let fits = bytes <= writer.next_chunk_bytes / 4;
-        let capacity = if fits { writer.next_chunk_bytes } else { bytes };
+        let bytes: usize = parts.iter().map(|part| part.len()).sum();
+        // A large record gets a chunk of its own, and the open one stays open: so no chunk is closed with much of it free.
+        let is_large = bytes > LARGEST_CHUNK_BYTES / 4;
+        let capacity = if is_large { bytes } else { writer.next_chunk_bytes.max(4 * bytes) };
         let mut new = Chunk::with_capacity(writer.chunks as u32, capacity);
         let offset = new.append(parts).expect("a new chunk has room");
         let chunk = Arc::clone(new.chunk());
@@ -144,7 +144,7 @@ impl SkipList {
         assert!(place.set(Arc::clone(&chunk)).is_ok(), "a chunk's number is given out once");
         writer.chunks += 1;
         self.allocated_bytes.fetch_add(capacity + Chunk::OVERHEAD_BYTES + list_bytes, Relaxed);
-        if fits {
+        if !is_large {
             writer.next_chunk_bytes = LARGEST_CHUNK_BYTES.min(2 * capacity);
             writer.open = Some(new);
         }
@@ -413,5 +413,18 @@ mod tests {
         let before = list.memory_bytes();
         (1001..=1020).for_each(|seq| insert(seq, &[7; LARGEST_CHUNK_BYTES / 2]));
         assert!(list.memory_bytes() - before < 21 * LARGEST_CHUNK_BYTES / 2);
+    }
+
+    /// A first chunk too small for any record once gave each of them a chunk of its own.
+    #[test]
+    fn records_share_chunks_whatever_their_length() {
+        for value_bytes in [0, 300, 5000, 100_000] {
+            let list = SkipList::default();
+            (1..=200).for_each(|seq| {
+                list.insert(InternalKey::new(b"k", SeqNo(seq), ValueKind::Put), &vec![7; value_bytes]);
+            });
+            let chunks = list.writer.lock().unwrap().chunks;
+            assert!(chunks <= 10 + 200 * value_bytes / LARGEST_CHUNK_BYTES * 5 / 4, "{value_bytes}: {chunks} chunks");
+        }
     }
 }
