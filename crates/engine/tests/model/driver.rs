@@ -17,9 +17,9 @@ const NAMES: [&str; SPACES] = ["default", "one", "two"];
 pub(crate) type Living = [Option<Space>; SPACES];
 
 pub(crate) struct Driver {
-    vfs: Arc<MemVfs>,
+    pub(crate) vfs: Arc<MemVfs>,
     options: Options,
-    model: Model,
+    pub(crate) model: Model,
     /// `None` only while it is being opened.
     engine: Option<Engine>,
     /// The last keyspace of each name; it may have been dropped since.
@@ -95,14 +95,6 @@ impl Driver {
         script.0.iter().for_each(|op| driver.apply(op));
         driver.check_all();
         assert!(driver.engine().verify().unwrap().is_ok());
-    }
-
-    pub(crate) fn vfs(&self) -> &Arc<MemVfs> {
-        &self.vfs
-    }
-
-    pub(crate) fn model(&self) -> &Model {
-        &self.model
     }
 
     /// The last commit that no crash may undo, and the last that the kernel has.
