@@ -54,8 +54,10 @@ fn prefix(engine: &Engine) -> u32 {
     keys.len() as u32
 }
 
+type Damage = fn(&mut Vec<u8>);
+
 /// Ways to lose what lies at the end of a log, from a third of it on.
-fn damages() -> [(&'static str, fn(&mut Vec<u8>)); 3] {
+fn damages() -> [(&'static str, Damage); 3] {
     [
         ("torn", |bytes| {
             let end = bytes.iter().rposition(|byte| *byte != 0).unwrap();

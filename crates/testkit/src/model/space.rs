@@ -10,11 +10,14 @@ pub type Contents = BTreeMap<Key, Vec<u8>>;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Space(usize);
 
+/// The versions of one key, oldest first, each with the number of its commit; `None` for a deletion.
+type Versions = Vec<(usize, Option<Vec<u8>>)>;
+
 /// All versions of all keys of all keyspaces that ever were, by the number of the commit that wrote them.
 #[derive(Debug, Clone)]
 pub struct Model {
-    /// By [`Space`]; of each key its versions, oldest first, `None` for a deletion.
-    spaces: Vec<BTreeMap<Key, Vec<(usize, Option<Vec<u8>>)>>>,
+    /// By [`Space`].
+    spaces: Vec<BTreeMap<Key, Versions>>,
     /// What lives under each of the names, if anything.
     living: [Option<Space>; SPACES],
     commits: usize,
