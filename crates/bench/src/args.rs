@@ -63,6 +63,9 @@ pub struct Settings {
     /// Size of the block cache.
     #[arg(long, default_value_t = 256, value_parser = clap::value_parser!(u64).range(1..=1_048_576))]
     pub cache_mib: u64,
+    /// Flush what the load left in memory, so that reads find all of it in tables. How much is left otherwise is up to how a store counts a memtable's bytes.
+    #[arg(long)]
+    pub flush_after_load: bool,
     /// Writes in a second, at most, beside the reads of `readwhilewriting`.
     #[arg(long, default_value_t = 50_000, value_parser = clap::value_parser!(u64).range(1..))]
     pub write_rate: u64,

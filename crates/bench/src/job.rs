@@ -119,6 +119,9 @@ fn run_on<S: Store>(job: &Job) -> Result<Sample> {
     if workload.needs_load() {
         let label = format!("{workload} on {}: loading", job.store);
         Progress::shown(&label, settings.num, |progress| load(&store, settings, progress))?;
+        if settings.flush_after_load {
+            store.flush()?;
+        }
         store::settle(&store)?;
     }
     process::reset_peak_memory();

@@ -59,6 +59,9 @@ pub trait Store: Sized + Send + Sync {
     /// Shows all entries, from the last.
     fn scan_reverse(&self, look: impl FnMut(&[u8], &[u8]) -> Result<()>) -> Result<()>;
 
+    /// Writes all that is in memory as tables.
+    fn flush(&self) -> Result<()>;
+
     /// Whether flushes or compactions run or wait.
     fn is_busy(&self) -> bool;
 

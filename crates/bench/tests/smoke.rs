@@ -51,7 +51,7 @@ fn every_workload_runs_checks_what_it_reads_and_is_reported() {
 fn small_memtables_several_threads_and_every_setting_read_the_same() {
     let writes = "fillseq,fillrandom,fillbatch,overwrite,deleterandom";
     let reads = "readrandom,readmissing,seekrandom,readseq,readreverse,readwhilewriting";
-    let settings = "--num 20000 --threads 3 --memtable-mib 1 --cache-mib 1 --compression none --durability memory";
+    let settings = "--num 20000 --threads 3 --memtable-mib 1 --cache-mib 1 --compression none --durability memory --flush-after-load";
     let report = report(&format!("{writes} --workloads {reads} {settings}"));
     let walked: Vec<_> = report.samples.iter().filter(|s| s.workload.walks()).map(|s| s.operations).collect();
     assert_eq!(walked, [60_000, 60_000], "each thread walks over everything");

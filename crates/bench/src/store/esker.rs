@@ -85,6 +85,10 @@ impl Store for Esker {
         walk(cursor, Cursor::prev, look)
     }
 
+    fn flush(&self) -> Result<()> {
+        Ok(self.engine.flush()?)
+    }
+
     fn is_busy(&self) -> bool {
         let metrics = self.engine.metrics();
         metrics.keyspaces.iter().any(|keyspace| keyspace.sealed_memtables > 0 || keyspace.compaction_debt_bytes > 0)

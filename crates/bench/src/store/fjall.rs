@@ -96,6 +96,10 @@ impl Store for Fjall {
         show(self.keyspace.iter().rev(), look)
     }
 
+    fn flush(&self) -> Result<()> {
+        Ok(self.keyspace.rotate_memtable_and_wait()?)
+    }
+
     fn is_busy(&self) -> bool {
         self.database.outstanding_flushes() > 0
             || self.keyspace.sealed_memtable_count() > 0
