@@ -144,6 +144,7 @@ impl Core {
 
         let first = commit.last_seq.next();
         let (header, ops) = with_first_seq(batch.encoded().as_bytes(), first);
+        let last = SeqNo(commit.last_seq.0 + count);
         let writer = commit.writer.as_mut().ok_or_else(Error::closed)?;
         let reserve = if batch.only_deletes() { Reserve::Use } else { Reserve::Keep };
         let durable = commit.group.durable();
@@ -152,14 +153,19 @@ impl Core {
             Ok(end) => end,
             // The log is as it was, and takes what fits again once there is space.
             Err(error) if error.kind() == ErrorKind::NoSpace && writer.failed().is_none() => return Err(error),
-            Err(error) => return Err(self.stop_writing(error.with_outcome_unknown())),
+            Err(error) => {
+                // The log may hold these numbers now, so that nothing else must get them.
+                commit.last_seq = last;
+                return Err(self.stop_writing(error.with_outcome_unknown()));
+            }
         };
-        if durability != Durability::Memory {
-            writer.push().map_err(|error| self.stop_writing(Error::from(error).with_outcome_unknown()))?;
+        if durability != Durability::Memory
+            && let Err(error) = writer.push()
+        {
+            commit.last_seq = last;
+            return Err(self.stop_writing(Error::from(error).with_outcome_unknown()));
         }
         commit.vouched = durable;
-
-        let last = SeqNo(commit.last_seq.0 + count);
         insert(commit, batch, first, last);
         commit.last_seq = last;
         // Release: pairs with the Acquire of readers, who then find the entries above.

@@ -11,7 +11,7 @@
 //! Readers take none of them.
 
 use crate::commit::{Commit, Health};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::listener::{Event, Listener};
 use crate::memory::{CountedTable, MemoryUse};
 use crate::metrics::Counters;
@@ -106,6 +106,16 @@ impl KeyspaceCore {
             dropped: AtomicBool::new(false),
             pressure: Pressure::default(),
         })
+    }
+
+    /// # Errors
+    /// `NotFound` if it was dropped.
+    pub(crate) fn check(&self) -> Result<()> {
+        // Acquire: pairs with the Release in `drop_keyspace`.
+        if self.dropped.load(Ordering::Acquire) {
+            return Err(Error::new(ErrorKind::NotFound, format!("the keyspace {} was dropped", self.name)));
+        }
+        Ok(())
     }
 
     /// Puts a new read state in place. Only under the state lock.
@@ -218,10 +228,7 @@ impl Core {
     pub(crate) fn check_writable(&self) -> Result<()> {
         self.check_open()?;
         if self.read_only {
-            return Err(Error::new(
-                crate::ErrorKind::ReadOnly,
-                format!("{} was opened for reading only", self.dir.display()),
-            ));
+            return Err(Error::new(ErrorKind::ReadOnly, format!("{} was opened for reading only", self.dir.display())));
         }
         Ok(())
     }

@@ -139,7 +139,7 @@ impl Cursor {
     /// Moves on to the newest state, and stands nowhere. A cursor of a snapshot keeps to its instant.
     ///
     /// # Errors
-    /// `Closed` if the engine was closed.
+    /// `Closed` if the engine was closed, `NotFound` if the keyspace was dropped; the cursor then stays where it is.
     pub fn refresh(&mut self) -> Result<()> {
         let inner = self.inner()?;
         let (state, seq) = match &inner.newer {
@@ -147,6 +147,7 @@ impl Cursor {
             Some((core, keyspace)) => {
                 let core = core.upgrade().ok_or_else(Error::closed)?;
                 core.check_open()?;
+                keyspace.check()?;
                 read_at(&keyspace.read, &core.visible)
             }
         };

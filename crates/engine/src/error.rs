@@ -150,7 +150,7 @@ impl Error {
         self.0.kind
     }
 
-    /// Whether the write that failed may nevertheless be found after reopening. It stays visible in this process.
+    /// Whether the write that failed may nevertheless be found after reopening. If it was its sync that failed, it stays visible in this process.
     pub fn outcome_unknown(&self) -> bool {
         self.0.outcome_unknown
     }

@@ -4,7 +4,7 @@ use crate::batch::WriteBatch;
 use crate::core::KeyspaceCore;
 use crate::cursor::Cursor;
 use crate::engine::Handle;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::Result;
 use crate::iter::Iter;
 use crate::options::{ReadOptions, WriteOptions};
 use crate::range::{KeyRange, to_bounds};
@@ -13,7 +13,6 @@ use esker_format::{KeyspaceId, SeqNo, Slice};
 use esker_iterator::Bounds;
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 /// A handle to a keyspace: an ordered map of byte-string keys to byte-string values. Cheap to clone.
 ///
@@ -41,10 +40,7 @@ impl Keyspace {
     }
 
     pub(crate) fn check(&self) -> Result<()> {
-        if self.core.dropped.load(Ordering::Acquire) {
-            return Err(Error::new(ErrorKind::NotFound, format!("the keyspace {} was dropped", self.core.name)));
-        }
-        Ok(())
+        self.core.check()
     }
 
     fn reads(&self) -> Reads<'_> {

@@ -106,9 +106,16 @@ impl Core {
         let known = self.with_manifest(|manifest| Ok(manifest.current().log_durable))?;
         let start = commit.writer.as_ref().map_or(commit.group.durable(), Writer::end).max(known);
         let group = GroupSync::new(commit.group.durable());
-        let spare = self.prepare_log()?;
-        let number = spare.number;
-        let writer = self.begin_log(spare, start, &group)?;
+        let begun = self.prepare_log().and_then(|spare| {
+            let number = spare.number;
+            self.begin_log(spare, start, &group).map_err(|error| {
+                self.removals.owe(FileKind::Wal(number));
+                error.into()
+            })
+        });
+        // Nothing names the tables yet; left behind, they would fill the disk that may be full already.
+        let writer = begun.inspect_err(|_| self.discard_tables(written.open.iter().map(|open| open.meta.number)))?;
+        let number = writer.number();
         (edit.oldest_log, edit.log_durable) = (Some(number), Some(start));
         // Not below what a batch that then failed had reserved.
         edit.reserve_seq = Some(self.seqs_to_reserve(commit.last_seq, 0)?.max(commit.reserved));
@@ -141,10 +148,25 @@ impl Core {
     /// Writes every memtable of every keyspace as a table: the edit that names the tables and says that no log is needed up to `last_seq`, and what to show once
     /// it is committed. Nobody may commit or flush meanwhile.
     fn write_all_memtables(&self, last_seq: SeqNo) -> Result<(VersionEdit, Written)> {
-        let mut edit = VersionEdit::default();
         let mut outputs: Vec<TableMeta> = Vec::new();
         let keyspaces = self.keyspaces();
-        for keyspace in &keyspaces {
+        let result = self
+            .write_memtables_of(&keyspaces, last_seq, &mut outputs)
+            .and_then(|edit| Ok((edit, self.publish_tables(&outputs)?)))
+            .inspect_err(|_| self.discard_tables(outputs.iter().map(|table| table.number)));
+        let (edit, open) = result?;
+        self.counters.flushes.add(outputs.len() as u64);
+        Ok((edit, Written { keyspaces, open }))
+    }
+
+    fn write_memtables_of(
+        &self,
+        keyspaces: &[Arc<KeyspaceCore>],
+        last_seq: SeqNo,
+        outputs: &mut Vec<TableMeta>,
+    ) -> Result<VersionEdit> {
+        let mut edit = VersionEdit::default();
+        for keyspace in keyspaces {
             let read = keyspace.read.load();
             let memtables: Vec<_> =
                 read.memtables().filter(|memtable| !memtable.table.is_empty()).map(Arc::clone).collect();
@@ -155,9 +177,7 @@ impl Core {
                 outputs.extend(tables);
             }
         }
-        let open = self.publish_tables(&outputs)?;
-        self.counters.flushes.add(outputs.len() as u64);
-        Ok((edit, Written { keyspaces, open }))
+        Ok(edit)
     }
 
     /// Puts the tables that `write_all_memtables` wrote before the readers, in the place of the memtables.

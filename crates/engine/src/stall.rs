@@ -91,7 +91,8 @@ impl Core {
             self.check_open()?;
             self.health.check()?;
             let short_of_memory = self.memory.bytes() >= self.options.memtables_bytes_max();
-            if short_of_memory && !self.make_memory_flushable()? {
+            let behind = || keyspace.pressure.stop.load(Ordering::Relaxed);
+            if short_of_memory && !self.make_memory_flushable()? && !behind() {
                 // What fills the memory is pinned by readers; waiting for them could be for ever.
                 break;
             }
@@ -100,7 +101,7 @@ impl Core {
                 return Err(Error::new(ErrorKind::Stalled, "flush or compaction is behind; write again later"));
             }
             let mut state = self.state.lock();
-            if keyspace.pressure.stop.load(Ordering::Relaxed) && self.damage_blocks(&state, keyspace) {
+            if behind() && self.damage_blocks(&state, keyspace) {
                 let blocked =
                     "compaction can't go on past damaged tables, which verify() names; restore them from a copy";
                 return Err(Error::corruption(blocked));

@@ -351,3 +351,52 @@ fn writers_are_told_when_a_damaged_table_blocks_compaction() {
     let told = within(LONG, move || engine.put("k", "v"));
     assert_eq!(told.unwrap_err().kind(), ErrorKind::Corruption);
 }
+
+/// After a write to the log had failed, `resume` gave its sequence numbers to the next batch, though the old log might hold them.
+#[test]
+fn the_numbers_of_a_failed_write_are_not_given_out_again() {
+    let (_, faults, vfs) = faulty();
+    let engine = open(&vfs, small(), Background::Manual);
+    engine.put("a", "1").unwrap();
+    let before = engine.metrics().last_seq;
+    faults.add(Rule::new(Operation::Append, Fault::DONE).path("*.wal").times(1));
+    assert!(engine.put("b", "1").unwrap_err().outcome_unknown());
+    engine.resume().unwrap();
+    engine.put("c", "1").unwrap();
+    assert_eq!(engine.metrics().last_seq, before + 2);
+}
+
+/// Every attempt to resume left behind the tables it had written before it failed, on a disk that might be full.
+#[test]
+fn a_resume_that_fails_leaves_no_tables_behind() {
+    let (_, faults, vfs) = faulty();
+    let engine = open(&vfs, small(), Background::Manual);
+    let other = engine.keyspace("other", KeyspaceOptions::default()).unwrap();
+    engine.put("a", "1").unwrap();
+    other.put("a", "1").unwrap();
+    faults.add(Rule::new(Operation::Sync, Fault::EIO).path("*.wal").times(1));
+    engine.sync().unwrap_err();
+    for (what, skipped) in [("*.sst.tmp", 1), ("*.wal", 0)] {
+        faults.add(Rule::new(Operation::CreateNew, Fault::ENOSPC).path(what).from_nth(skipped + 1));
+        engine.resume().unwrap_err();
+        faults.clear();
+        let left: Vec<_> = vfs.list(Path::new("data")).unwrap();
+        assert!(!left.iter().any(|name| name.contains(".sst")), "{left:?}");
+    }
+    engine.resume().unwrap();
+    assert_eq!(other.get("a").unwrap().unwrap(), b"1");
+}
+
+/// A cursor moved on to the newest state of a keyspace that was no longer there.
+#[test]
+fn a_cursor_is_not_refreshed_into_a_dropped_keyspace() {
+    let (_, _, vfs) = faulty();
+    let engine = open(&vfs, small(), Background::Manual);
+    let users = engine.keyspace("users", KeyspaceOptions::default()).unwrap();
+    users.put("k", "v").unwrap();
+    let mut cursor = users.cursor();
+    cursor.seek_to_first().unwrap();
+    engine.drop_keyspace("users").unwrap();
+    assert_eq!(cursor.refresh().unwrap_err().kind(), ErrorKind::NotFound);
+    assert_eq!(cursor.key(), b"k", "it stays whole");
+}
