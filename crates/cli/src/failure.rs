@@ -44,20 +44,14 @@ impl Failure {
 
     /// An error of the operating system at `path`.
     pub(crate) fn io(doing: &str, path: &Path, error: &io::Error) -> Self {
-        let advice = match error.kind() {
-            io::ErrorKind::NotFound => "; check the path",
-            io::ErrorKind::PermissionDenied => "; check the permissions, or run it as a user who has them",
-            io::ErrorKind::StorageFull => "; make room and run it again",
-            _ => "",
-        };
-        Self::error(format!("{doing} '{}': {}{advice}", path.display(), describe(error)))
+        Self::error(format!("{doing} '{}': {}{}", path.display(), describe(error), advice(error)))
     }
 
     /// Writing to standard output failed.
     pub(crate) fn output(error: &io::Error) -> Self {
         match error.kind() {
             io::ErrorKind::BrokenPipe => Self::pipe_closed(),
-            _ => Self::error(format!("writing to standard output: {}", describe(error))),
+            _ => Self::error(format!("writing to standard output: {}{}", describe(error), advice(error))),
         }
     }
 
@@ -101,6 +95,18 @@ pub(crate) fn describe(error: &io::Error) -> String {
     match text.rfind(" (os error ") {
         Some(end) => text[..end].to_owned(),
         None => text,
+    }
+}
+
+/// What to do about an error of the operating system; begins with `; ` if there is anything to say.
+pub(crate) fn advice(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::NotFound => "; check the path",
+        io::ErrorKind::NotADirectory => "; a part of the path is a file: check the path",
+        io::ErrorKind::PermissionDenied => "; check the permissions, or run it as a user who has them",
+        io::ErrorKind::ReadOnlyFilesystem => "; commands that only read work here, others need a copy elsewhere",
+        io::ErrorKind::StorageFull => "; make room and run it again",
+        _ => "",
     }
 }
 

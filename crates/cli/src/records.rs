@@ -14,7 +14,7 @@ mod json;
 mod lines;
 
 pub(crate) use delimited::{Delimited, Dialect, Fields};
-pub(crate) use json::{JsonLines, Pairs, key_of};
+pub(crate) use json::{JsonLines, Pairs, check_object, key_of};
 pub(crate) use lines::Lines;
 
 use std::io;

@@ -3,9 +3,9 @@
 //! Only commands that write open for writing, and only `put` and `import` make anything that is not there.
 
 use crate::args::Common;
-use crate::failure::{Failure, Result};
+use crate::failure::{self, Failure, Result};
 use crate::text;
-use esker::{Engine, Error, ErrorKind, Keyspace, KeyspaceOptions, Options};
+use esker::{Engine, Error, ErrorKind, Event, Keyspace, KeyspaceOptions, Options};
 use std::ffi::OsString;
 use std::fs;
 use std::io;
@@ -38,11 +38,21 @@ pub(crate) fn open(db: &Path, access: Access) -> Result<Engine> {
         Err(error) => return Err(Failure::io("opening the store", db, &error)),
     }
     let options = Options { create_if_missing: access == Access::Create, ..Options::default() };
-    let engine = Engine::builder(db).options(options).read_only(access == Access::Read).open();
+    let engine = Engine::builder(db).options(options).read_only(access == Access::Read).listener(told).open();
     engine.map_err(|error| match error.kind() {
         ErrorKind::NotFound => Failure::error(format!("the folder '{shown}' holds no store; {NO_STORE_ADVICE}")),
         _ => Failure::from(error).within(format!("opening the store '{shown}'")),
     })
+}
+
+/// Says what recovery left out. It was not promised to survive a power cut; that it did not should be known all the same.
+fn told(event: &Event) {
+    if let Event::SetAside { path, reason } = event {
+        eprintln!(
+            "esker: a log was not whole ({reason}); what lay behind that place, never synced, is left out, and kept in '{}' until the store is next opened for writing",
+            path.display()
+        );
+    }
 }
 
 const NO_STORE_ADVICE: &str = "check the path, or make a store by 'esker put' or 'esker import'";
@@ -70,6 +80,7 @@ impl From<Error> for Failure {
             ErrorKind::Corruption => "; 'esker verify' checks the whole store, 'esker dump' shows one file",
             ErrorKind::NoSpace => "; make room and run it again: nothing that was acknowledged is lost",
             ErrorKind::Unsupported => "; a newer version of esker may know it",
+            ErrorKind::Io => io_cause(&error).map_or("", failure::advice),
             _ => "",
         };
         let message = format!("{error}{advice}");
@@ -78,4 +89,16 @@ impl From<Error> for Failure {
             _ => Self::error(message),
         }
     }
+}
+
+/// The error of the operating system at the bottom of `error`.
+fn io_cause(error: &Error) -> Option<&io::Error> {
+    let mut cause = std::error::Error::source(error);
+    while let Some(error) = cause {
+        if let Some(error) = error.downcast_ref() {
+            return Some(error);
+        }
+        cause = error.source();
+    }
+    None
 }

@@ -5,7 +5,7 @@ use crate::commands::stats;
 use crate::failure::{Failure, Result};
 use crate::output::Output;
 use crate::progress;
-use crate::records::{Dialect, Fields, key_of};
+use crate::records::{Dialect, Fields, check_object, key_of};
 use crate::store::{self, Access};
 use crate::text;
 use indicatif::ProgressBar;
@@ -53,7 +53,7 @@ pub(crate) fn run(common: &Common, export: &args::Export) -> Result {
 enum Form {
     Pairs { hex: bool },
     Json { key: Option<String>, text: Vec<u8> },
-    Delimited { dialect: Dialect, key: Option<Fields> },
+    Delimited { dialect: Dialect, fields: Option<Fields>, keyed: bool },
 }
 
 impl Form {
@@ -85,14 +85,14 @@ impl Form {
                 if export.header.as_ref().is_some_and(|header| !dialect.is_one_record(header.as_bytes())) {
                     return Err(Failure::error("--header is blank or not one record; close its quotes"));
                 }
-                let key = match (&export.key, &export.header) {
-                    // Without the header nobody knows which column it is.
-                    (None, _) | (_, None) => None,
-                    (Some(column), Some(header)) => {
-                        Some(Fields::new(dialect, header.as_bytes(), column).map_err(Failure::error)?)
-                    }
+                let fields = match (&export.header, &export.key) {
+                    // Without the header nobody knows how many columns there are, and which one is the key.
+                    (None, _) => None,
+                    (Some(header), None) => Some(Fields::counted(dialect, header.as_bytes())),
+                    (Some(header), Some(column)) => Some(Fields::new(dialect, header.as_bytes(), column)),
                 };
-                Ok(Self::Delimited { dialect, key })
+                let fields = fields.transpose().map_err(Failure::error)?;
+                Ok(Self::Delimited { dialect, fields, keyed: export.key.is_some() })
             }
         }
     }
@@ -105,16 +105,21 @@ impl Form {
                 if value.contains(&b'\n') || value.trim_ascii().is_empty() {
                     return Err("is not one line, or a blank one".into());
                 }
-                let Some(field) = field else { return Ok(()) };
-                key_of(value, field, text).map_err(|reason| format!("is not such a record: {reason}"))?;
+                let not_such = |reason| format!("is not such a record: {reason}");
+                let Some(field) = field else { return check_object(value).map_err(not_such) };
+                key_of(value, field, text).map_err(not_such)?;
                 &text[..]
             }
-            Self::Delimited { dialect, key: fields } => {
+            Self::Delimited { dialect, fields, keyed } => {
                 if !dialect.is_one_record(value) {
                     return Err("is not one record".into());
                 }
                 let Some(fields) = fields else { return Ok(()) };
-                fields.key_of(value).map_err(|reason| format!("is not such a record: {reason}"))?
+                let found = fields.key_of(value).map_err(|reason| format!("is not such a record: {reason}"))?;
+                if !*keyed {
+                    return Ok(());
+                }
+                found
             }
         };
         if found == key { Ok(()) } else { Err(format!("names another key, '{}'", text::preview(found, 80))) }

@@ -152,8 +152,11 @@ fn copy(
                 }
             }
             Some((line, reason)) => {
+                // Without --key and --format it was taken for pairs, which is most likely not what was meant.
+                let guessed = import.key.is_none() && import.format.is_none();
+                let hint = if guessed { "; for records with a key of their own add --key FIELD" } else { "" };
                 return Err(Failure::error(format!(
-                    "line {line}: {reason}; mend it, or add --skip-bad to go on without it"
+                    "line {line}: {reason}; mend it, or add --skip-bad to go on without it{hint}"
                 )));
             }
         }

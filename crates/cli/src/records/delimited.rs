@@ -71,7 +71,7 @@ impl<R: BufRead> Delimited<R> {
         let mut header = Record::default();
         match next_raw(&mut lines, dialect, &mut header) {
             Next::Record => {}
-            Next::End => return Err("it is empty, and a header line was expected".into()),
+            Next::End => return Err("it is empty; its first line must name the columns".into()),
             Next::Bad { line, reason } => return Err(format!("line {line}, the header: {reason}")),
             Next::Failed(error) => return Err(crate::failure::describe(&error)),
         }
@@ -134,11 +134,17 @@ pub(crate) struct Fields {
 }
 
 impl Fields {
-    /// For records under `header`, which must name `column` exactly once.
-    pub(crate) fn new(dialect: Dialect, header: &[u8], column: &str) -> Result<Self, String> {
+    /// For records under `header`, of which only the number of fields matters.
+    pub(crate) fn counted(dialect: Dialect, header: &[u8]) -> Result<Self, String> {
         let mut fields = Self { dialect, csv: reader(dialect), record: ByteRecord::new(), column: 0, columns: 0 };
         fields.parse(header).map_err(|reason| format!("the header: {reason}"))?;
         fields.columns = fields.record.len();
+        Ok(fields)
+    }
+
+    /// For records under `header`, which must name `column` exactly once.
+    pub(crate) fn new(dialect: Dialect, header: &[u8], column: &str) -> Result<Self, String> {
+        let mut fields = Self::counted(dialect, header)?;
         let mut places = fields.record.iter().enumerate().filter(|(_, name)| *name == column.as_bytes());
         let (Some((found, _)), None) = (places.next(), places.next()) else {
             let names: Vec<String> = fields.record.iter().map(|name| text::preview(name, 40)).collect();

@@ -103,11 +103,7 @@ fn part(name: &str, plain: Option<Cow<'_, str>>, hex: Option<Cow<'_, str>>) -> R
 /// Puts the text of the top-level field `field` of the JSON object `line` into `key`: a string's text, a number or a boolean as written.
 /// Where the object has the field several times, the last counts.
 pub(crate) fn key_of(line: &[u8], field: &str, key: &mut Vec<u8>) -> Result<(), String> {
-    let line = std::str::from_utf8(line).map_err(|error| format!("not UTF-8 at byte {}", error.valid_up_to() + 1))?;
-    let mut input = serde_json::Deserializer::from_str(line);
-    let found =
-        FieldOf(field).deserialize(&mut input).and_then(|found| input.end().map(|()| found)).map_err(explain)?;
-    let raw = found.ok_or_else(|| format!("no field \"{field}\""))?.get();
+    let raw = field_of(line, field)?.ok_or_else(|| format!("no field \"{field}\""))?.get();
     key.clear();
     match raw.as_bytes().first() {
         Some(b'"') => key.extend_from_slice(serde_json::from_str::<Cow<'_, str>>(raw).map_err(explain)?.as_bytes()),
@@ -117,6 +113,18 @@ pub(crate) fn key_of(line: &[u8], field: &str, key: &mut Vec<u8>) -> Result<(), 
         _ => return Err(format!("field \"{field}\" is an object, which gives no key")),
     }
     Ok(())
+}
+
+/// Whether `line` is one JSON object, whatever its fields.
+pub(crate) fn check_object(line: &[u8]) -> Result<(), String> {
+    field_of(line, "").map(drop)
+}
+
+/// The field `field` of the JSON object `line`, as written.
+fn field_of<'a>(line: &'a [u8], field: &str) -> Result<Option<&'a RawValue>, String> {
+    let line = std::str::from_utf8(line).map_err(|error| format!("not UTF-8 at byte {}", error.valid_up_to() + 1))?;
+    let mut input = serde_json::Deserializer::from_str(line);
+    FieldOf(field).deserialize(&mut input).and_then(|found| input.end().map(|()| found)).map_err(explain)
 }
 
 /// A JSON error in words, with the column but without the line: a record is one line, and its number is told elsewhere.

@@ -119,6 +119,28 @@ fn dump_prints_a_log_up_to_its_damage() {
     assert!(dump("wal", &log, false).fails(1).contains("header"));
 }
 
+/// What nothing vouches for may be left out by recovery, but not without a word.
+#[test]
+fn what_recovery_leaves_out_of_a_log_is_told() {
+    let place = Place::new();
+    let engine = Engine::open(place.path("killed")).unwrap();
+    for key in ["first", "second", "third"] {
+        engine.put(key, "value").unwrap();
+    }
+    std::fs::create_dir(&place.db).unwrap(); // as it would be found after a kill
+    for (name, ..) in files(&place.path("killed")) {
+        std::fs::copy(place.path("killed").join(&name), place.db.join(&name)).unwrap();
+    }
+    let log = place.newest(".wal");
+    let second = std::fs::read(&log).unwrap().windows(6).position(|bytes| bytes == b"second").unwrap();
+    flip(&log, second);
+    let ran = place.esker(["put", "DB", "fourth", "value"]);
+    assert_eq!((ran.code, ran.err.lines().count()), (0, 1), "{}", ran.err);
+    assert!(ran.err.starts_with("esker: a log was not whole (") && ran.err.contains(".wal.aside'"), "{}", ran.err);
+    assert_eq!(place.esker(["scan", "DB", "--keys-only"]).text(), "first\nfourth\n");
+    assert_eq!(place.esker(["put", "DB", "fifth", "value"]).err, "", "told once");
+}
+
 #[test]
 fn dump_prints_a_manifest_edit_by_edit() {
     let place = store();

@@ -112,6 +112,8 @@ fn a_bad_line_is_named_and_what_came_before_it_is_stored() {
         "{message}"
     );
     assert!(message.ends_with("mend it, or add --skip-bad to go on without it"), "{message}");
+    let no_key = place.esker(["import", "DIR/other", "DIR/in.jsonl"]).fails(2);
+    assert!(no_key.ends_with("add --key FIELD"), "{no_key}");
     assert_eq!(place.esker(["scan", "DB", "--keys-only"]).text(), "1\n2\n");
 
     let ran = place.esker(["import", "DB", "DIR/in.jsonl", "--key", "id", "--skip-bad", "--json"]);
@@ -168,6 +170,13 @@ fn an_export_that_import_would_not_take_is_refused() {
     assert_eq!(place.esker(["export", "DB", "--format", "jsonl"]).text(), "{\"id\":\"a\"}\n{\"id\":\"c\"}\n");
     assert!(place.esker(["export", "DB", "--key", "id"]).fails(2).contains("of key 'b' names another key, 'c'"));
     assert!(place.esker(["export", "DB", "--key", "name"]).fails(2).contains("no field \"name\""));
+    place.esker(["put", "DB", "b", "text"]).text();
+    assert!(place.esker(["export", "DB", "--format", "jsonl"]).fails(2).contains("of key 'b' is not such a record"));
+    place.esker(["put", "DB", "a", "1,2"]).text();
+    place.esker(["put", "DB", "b", "1,2,3"]).text();
+    let message = place.esker(["export", "DB", "--format=csv", "--header=x,y"]).fails(2);
+    assert!(message.contains("of key 'b' is not such a record: 3 fields, and the header has 2"), "{message}");
+    assert_eq!(place.esker(["export", "DB", "--format=csv"]).text(), "1,2\n1,2,3\n", "without a header nobody knows");
     place.esker(["put", "DB", "b", "1,\"2"]).text();
     assert!(place.esker(["export", "DB", "--format", "csv"]).fails(2).contains("of key 'b' is not one record"));
     for words in
