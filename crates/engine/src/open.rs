@@ -42,6 +42,7 @@ pub(crate) fn open(builder: Builder) -> Result<Arc<Core>> {
     builder.options.check()?;
     let vfs = Arc::clone(&builder.vfs);
     let lock = lock(&*vfs, &builder)?;
+    options_text::check_stored(&*vfs, &builder.dir)?;
     let (manifest, version) = open_manifest(&vfs, &builder)?;
     let mode = builder.background;
     let core = new_core(builder, lock, manifest, &version)?;
@@ -380,13 +381,16 @@ impl Core {
         let tables: std::collections::HashSet<FileNo> = version.tables().map(|(_, _, table)| table.number).collect();
         let aside: BTreeMap<FileNo, &String> = replayed.set_aside.iter().map(|(log, why)| (*log, why)).collect();
         let names = self.vfs.list(&self.dir).map_err(|error| Error::io("list", &self.dir, error))?;
-        for kind in names.iter().filter_map(|name| FileKind::parse(name).map(|kind| (kind, name))) {
-            let (kind, name) = kind;
+        let kinds = || names.iter().filter_map(|name| Some((FileKind::parse(name)?, name)));
+        let options = |kind| if let FileKind::Options(number) = kind { Some(number) } else { None };
+        let newest_options = kinds().filter_map(|(kind, _)| options(kind)).max();
+        for (kind, name) in kinds() {
             let path = self.dir.join(name);
             let stray = match kind {
                 FileKind::Temp | FileKind::WalAside(_) => true,
                 FileKind::Table(number) => !tables.contains(&number),
                 FileKind::Manifest(number) => number < manifest,
+                FileKind::Options(number) => Some(number) < newest_options,
                 FileKind::Wal(number) if number < version.oldest_log => match aside.get(&number) {
                     Some(why) => {
                         let to = FileKind::WalAside(number).path(&self.dir);

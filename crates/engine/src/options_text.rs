@@ -222,29 +222,29 @@ pub(crate) fn read_newest(vfs: &dyn Vfs, dir: &Path) -> Result<Options> {
     Ok(options)
 }
 
-/// Checks what was stored against what holds for every engine of this version, and stores the options if they have changed.
+/// Checks what was stored against what holds for every engine of this version. Before anything else is done with the directory.
+///
+/// All other lines are for people and for [`read_newest`]; they keep nobody from opening.
+pub(crate) fn check_stored(vfs: &dyn Vfs, dir: &Path) -> Result<()> {
+    let Some((number, stored)) = newest(vfs, dir)? else { return Ok(()) };
+    match lines(&stored).find(|(name, value)| *name == "comparator" && *value != COMPARATOR) {
+        Some((name, value)) => Err(unknown(&FileKind::Options(number).name(), name, value)),
+        None => Ok(()),
+    }
+}
+
+/// Stores the options if they have changed.
 pub(crate) fn write(core: &Core) -> Result<()> {
     let text = format!(
         "# Options of an Esker engine, as it was last opened.\nformat = {FORMAT}\ncomparator = {COMPARATOR}\n{}",
         show_options(&core.options)
     );
-    let before = newest(&*core.vfs, &core.dir)?;
-    if let Some((number, stored)) = &before {
-        if *stored == text {
-            return Ok(());
-        }
-        let other = lines(stored).find(|(name, value)| *name == "comparator" && *value != COMPARATOR);
-        if let Some((name, value)) = other {
-            return Err(unknown(&FileKind::Options(*number).name(), name, value));
-        }
+    if newest(&*core.vfs, &core.dir)?.is_some_and(|(_, stored)| stored == text) {
+        return Ok(());
     }
     let number = core.with_manifest(|manifest| Ok(manifest.new_file_no()?))?;
     let path = FileKind::Options(number).path(&core.dir);
-    replace_file(&*core.vfs, &path, text.as_bytes()).map_err(|error| Error::io("write", &path, error))?;
-    if let Some((number, _)) = before {
-        core.removals.owe(FileKind::Options(number));
-    }
-    Ok(())
+    replace_file(&*core.vfs, &path, text.as_bytes()).map_err(|error| Error::io("write", &path, error))
 }
 
 #[cfg(test)]

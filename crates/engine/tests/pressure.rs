@@ -124,7 +124,7 @@ fn with_flush_held_back_writers_stop_within_the_memory_budget() {
     while begin.elapsed() < Duration::from_secs(2) {
         engine.put(i.to_be_bytes(), [7; 400]).unwrap();
         i += 1;
-        if i % 64 == 0 {
+        if i.is_multiple_of(64) {
             most = most.max(engine.metrics().memtable_bytes);
         }
     }
