@@ -41,6 +41,9 @@ pub(crate) fn open(db: &Path, access: Access) -> Result<Engine> {
     let engine = Engine::builder(db).options(options).read_only(access == Access::Read).listener(told).open();
     engine.map_err(|error| match error.kind() {
         ErrorKind::NotFound => Failure::error(format!("the folder '{shown}' holds no store; {NO_STORE_ADVICE}")),
+        ErrorKind::Corruption => Failure::damage(format!(
+            "opening the store '{shown}': {error}; 'esker dump' shows what can still be read of a file"
+        )),
         _ => Failure::from(error).within(format!("opening the store '{shown}'")),
     })
 }

@@ -63,6 +63,7 @@ pub(crate) fn compact(common: &Common, db: &Path) -> Result {
         engine.keyspace(name, KeyspaceOptions::default())?.compact_range(..)?;
     }
     let (after, seconds) = (table_bytes(), begun.elapsed().as_secs_f64());
+    let damaged = engine.metrics().quarantined_tables.len();
     engine.close()?;
     let mut out = Output::new();
     if common.json {
@@ -76,7 +77,11 @@ pub(crate) fn compact(common: &Common, db: &Path) -> Result {
             HumanBytes(after)
         ))?;
     }
-    out.finish()
+    out.finish()?;
+    match damaged {
+        0 => Ok(()),
+        _ => Err(Failure::damage(format!("{damaged} damaged tables were left as they are; 'esker verify' says which"))),
+    }
 }
 
 /// Makes a copy of the store in the folder `to`.

@@ -119,6 +119,16 @@ fn dump_prints_a_log_up_to_its_damage() {
     assert!(dump("wal", &log, false).fails(1).contains("header"));
 }
 
+#[test]
+fn compact_says_that_it_left_damage_where_it_was() {
+    let place = store();
+    std::fs::remove_file(place.newest(".sst")).unwrap();
+    let ran = place.esker(["compact", "DB"]);
+    assert_eq!((ran.code, ran.err.lines().count()), (1, 1), "{}", ran.err);
+    assert!(ran.err.contains("1 damaged tables were left as they are; 'esker verify'"), "{}", ran.err);
+    assert_eq!(place.esker(["get", "DB", "in the log"]).text(), "\tyes");
+}
+
 /// What nothing vouches for may be left out by recovery, but not without a word.
 #[test]
 fn what_recovery_leaves_out_of_a_log_is_told() {
