@@ -4,9 +4,7 @@ use crate::{cargo, run as run_command};
 use std::path::Path;
 
 /// Options that name an engine which is only built with the feature `rivals` of `esker-bench`.
-const RIVALS: [&str; 4] = ["--fjall", "--redb", "--sled", "--surrealkv"];
-/// The same for the feature `native`, which needs a C++ compiler.
-const NATIVE: [&str; 2] = ["--rocksdb", "--lmdb"];
+const RIVALS: [&str; 1] = ["--fjall"];
 
 /// Runs `bench micro FILTER..` or `bench WORKLOAD.. OPTIONS..`.
 pub(crate) fn run(root: &Path, args: &[String]) -> Result<(), String> {
@@ -16,16 +14,11 @@ pub(crate) fn run(root: &Path, args: &[String]) -> Result<(), String> {
     }
 }
 
-/// The arguments of cargo that run the workloads, with the features that `args` ask for.
+/// The arguments of cargo that run the workloads, with the feature that `args` ask for.
 fn workload_args(args: &[String]) -> Vec<String> {
-    let named = |names: &[&str]| args.iter().any(|arg| names.contains(&arg.split('=').next().unwrap_or(arg)));
-    let features: Vec<_> = [("rivals", named(&RIVALS)), ("native", named(&NATIVE))]
-        .into_iter()
-        .filter_map(|(f, on)| on.then_some(f))
-        .collect();
     let mut words: Vec<String> = ["run", "--release", "-p", "esker-bench"].map(String::from).into();
-    if !features.is_empty() {
-        words.extend(["--features".into(), features.join(",")]);
+    if args.iter().any(|arg| RIVALS.contains(&arg.split('=').next().unwrap_or(arg))) {
+        words.extend(["--features".into(), "rivals".into()]);
     }
     words.push("--".into());
     words.extend_from_slice(args);
@@ -73,9 +66,6 @@ mod tests {
     fn a_rival_turns_its_feature_on_and_all_arguments_are_handed_on() {
         assert_eq!(words("fillseq --num 10"), "run --release -p esker-bench -- fillseq --num 10");
         assert_eq!(words("--fjall fillseq"), "run --release -p esker-bench --features rivals -- --fjall fillseq");
-        assert_eq!(
-            words("--lmdb=x --redb"),
-            "run --release -p esker-bench --features rivals,native -- --lmdb=x --redb"
-        );
+        assert_eq!(words("--fjall=x"), "run --release -p esker-bench --features rivals -- --fjall=x");
     }
 }

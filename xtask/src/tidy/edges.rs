@@ -36,15 +36,15 @@ const ALLOWED: [Allowed; 13] = [
     Allowed { name: "esker", layer: 4,
         ours: &["esker-format", "esker-vfs", "esker-iterator", "esker-wal", "esker-memtable", "esker-sstable",
             "esker-manifest", "esker-compaction"],
-        third_party: &["arc-swap", "crossbeam-epoch", "crossbeam-utils", "parking_lot", "thiserror"], optional: &["serde"] },
+        third_party: &["arc-swap", "parking_lot", "thiserror"], optional: &["serde"] },
     // For its dumps the tool reads single files by the public face of their crates.
     Allowed { name: "esker-cli", layer: 5,
         ours: &["esker", "esker-format", "esker-vfs", "esker-wal", "esker-sstable", "esker-manifest"],
-        third_party: &["clap", "comfy-table", "csv", "indicatif", "ratatui", "rustyline", "serde", "serde_json"],
+        third_party: &["clap", "comfy-table", "csv", "indicatif", "serde", "serde_json"],
         optional: &[] },
     Allowed { name: "esker-bench", layer: 5, ours: &["esker"],
-        third_party: &["clap", "comfy-table", "hdrhistogram", "plotters", "serde", "serde_json", "tempfile"],
-        optional: &["fjall", "redb", "sled", "surrealkv", "rocksdb", "heed", "lmdb"] },
+        third_party: &["clap", "comfy-table", "hdrhistogram", "serde", "serde_json", "tempfile"],
+        optional: &["fjall"] },
     // Only ever a dev-dependency, so it may sit beside the layers it tests.
     Allowed { name: "esker-testkit", layer: 2, ours: &["esker-format", "esker-vfs", "esker-iterator"],
         third_party: &["proptest"], optional: &[] },
@@ -53,7 +53,7 @@ const ALLOWED: [Allowed; 13] = [
 ];
 
 /// What tests, examples and benches of every crate may use besides.
-const DEV: [&str; 7] = ["esker-testkit", "criterion", "loom", "proptest", "serde_json", "shuttle", "tempfile"];
+const DEV: [&str; 5] = ["esker-testkit", "criterion", "proptest", "serde_json", "tempfile"];
 
 /// Compares every `Cargo.toml` with the table, and the workspace's dependencies with the decision pages.
 pub(super) fn check(tree: &Tree) -> Vec<Problem> {
