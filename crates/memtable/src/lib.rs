@@ -23,6 +23,10 @@
 //! ```
 #![deny(unsafe_code)]
 
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
+
 mod arena;
 mod iter;
 mod record;
