@@ -9,6 +9,7 @@
 
 use crate::core::Core;
 use crate::error::{Error, Result};
+use crate::options_text;
 use crate::read::ReadState;
 use esker_format::{FileKind, FileNo};
 use esker_manifest::{Version, VersionSet};
@@ -41,6 +42,9 @@ impl Core {
             link_or_copy(&*self.vfs, &table.path(&self.dir), &table.path(to))?;
         }
         drop(pinned);
+        if let Some(options) = options_text::newest_file(&*self.vfs, &self.dir)? {
+            copy(&*self.vfs, &options.path(&self.dir), &options.path(to), None)?;
+        }
         // For those who open it for reading: they take the lock and make no file.
         let lock = FileKind::Lock.path(to);
         self.vfs.create_new(&lock).map_err(|error| Error::io("create", &lock, error))?;
@@ -98,6 +102,10 @@ fn link_or_copy(vfs: &dyn Vfs, from: &Path, to: &Path) -> Result<()> {
         {
             copy(vfs, from, to, None)
         }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Err(Error::corruption(format!(
+            "{} is missing, so the copy would not be whole: restore it from another copy first",
+            from.display()
+        ))),
         Err(error) => Err(Error::io("link", to, error)),
     }
 }

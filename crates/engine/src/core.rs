@@ -65,6 +65,8 @@ pub(crate) struct Core {
     pub(crate) paid_until: Mutex<Duration>,
     /// The keyspace `default`, set when the engine has opened.
     pub(crate) default: OnceLock<Arc<KeyspaceCore>>,
+    /// What recovery did not replay, and why, set when the engine has opened.
+    pub(crate) left_out: OnceLock<Vec<String>>,
     pub(crate) tables: TableSet,
     pub(crate) removals: Arc<Removals>,
     pub(crate) memory: Arc<MemoryUse>,

@@ -110,6 +110,9 @@ pub struct Metrics {
     pub oldest_snapshot_age: Option<Duration>,
     /// Tables in quarantine, by number.
     pub quarantined_tables: Vec<u64>,
+    /// What opening did not replay: each a log, and why part of it was left out. After `kill -9` or power loss a torn end is ordinary, and nothing in it was promised; else
+    /// it may be worth a look before the next open for writing, which sets it aside.
+    pub left_out_of_recovery: Vec<String>,
 }
 
 /// Figures of one keyspace.
@@ -205,9 +208,13 @@ impl Core {
             compactions: counters.compactions.get(),
             compaction_read_bytes: counters.compaction_read_bytes.get(),
             compaction_written_bytes: counters.compaction_written_bytes.get(),
-            written_bytes: counters.written_bytes() + active_log_bytes,
+            // Opened for reading only, the sealed logs are those that were replayed, which no counter has seen.
+            written_bytes: counters.written_bytes()
+                + active_log_bytes
+                + if self.read_only { sealed_log_bytes } else { 0 },
             snapshots,
             oldest_snapshot_age: since.map(|since| self.vfs.clock().now().saturating_sub(since)),
+            left_out_of_recovery: self.left_out.get().cloned().unwrap_or_default(),
             quarantined_tables: self.tables.quarantined().iter().map(|number| number.0).collect(),
         }
     }

@@ -59,7 +59,16 @@ pub(crate) fn open(builder: Builder) -> Result<Arc<Core>> {
         .max(version.last_seq)
         .max(version.tables().map(|(_, _, table)| table.largest_seq).max().unwrap_or_default());
     core.visible.store(last_seq.0, Ordering::Release);
+    let left_out = |(log, why): &(FileNo, String)| format!("{}: {why}", FileKind::Wal(*log).name());
+    core.left_out.set(replayed.set_aside.iter().map(left_out).collect()).ok();
     if core.read_only {
+        let log = |(number, bytes): &(FileNo, u64)| LogFile {
+            number: *number,
+            last_seq: None,
+            bytes: *bytes,
+            start: Lsn::ZERO,
+        };
+        core.state.lock().logs = replayed.logs.iter().map(log).collect();
         return Ok(core);
     }
     core.begin_writing(&version, &replayed, last_seq, pending)?;
@@ -171,6 +180,7 @@ fn new_core(
         unseen: AtomicBool::new(false),
         paid_until: Mutex::new(Duration::ZERO),
         default: OnceLock::new(),
+        left_out: OnceLock::new(),
         tables,
         removals,
         memory: Arc::new(MemoryUse::default()),

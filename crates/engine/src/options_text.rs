@@ -11,7 +11,7 @@
 use crate::core::Core;
 use crate::error::{Error, ErrorKind, Result};
 use crate::options::{Durability, KeyspaceOptions, Options, RecoveryMode};
-use esker_format::{FileKind, FileNo};
+use esker_format::FileKind;
 use esker_manifest::{LEVELS, Level};
 use esker_sstable::{Codec, ReadMode, Verify};
 use esker_vfs::{Vfs, read_file, replace_file};
@@ -203,15 +203,15 @@ fn newest(vfs: &dyn Vfs, dir: &Path) -> Result<Option<(FileNo, String)>> {
     let Some(number) = numbers.max() else { return Ok(None) };
     let path = FileKind::Options(number).path(dir);
     let bytes = read_file(vfs, &path, FILE_BYTES_MAX).map_err(|error| Error::io("read", &path, error))?;
-    Ok(Some((number, String::from_utf8_lossy(&bytes).into_owned())))
+    Ok(Some((file, String::from_utf8_lossy(&bytes).into_owned())))
 }
 
 /// The options stored in `dir`.
 pub(crate) fn read_newest(vfs: &dyn Vfs, dir: &Path) -> Result<Options> {
-    let Some((number, text)) = newest(vfs, dir)? else {
+    let Some((file, text)) = newest(vfs, dir)? else {
         return Err(Error::new(ErrorKind::NotFound, format!("there are no options in {}", dir.display())));
     };
-    let name = FileKind::Options(number).name();
+    let name = file.name();
     let mut options = Options::default();
     for (key, value) in lines(&text) {
         match (key, value) {
@@ -226,9 +226,9 @@ pub(crate) fn read_newest(vfs: &dyn Vfs, dir: &Path) -> Result<Options> {
 ///
 /// All other lines are for people and for [`read_newest`]; they keep nobody from opening.
 pub(crate) fn check_stored(vfs: &dyn Vfs, dir: &Path) -> Result<()> {
-    let Some((number, stored)) = newest(vfs, dir)? else { return Ok(()) };
+    let Some((file, stored)) = newest(vfs, dir)? else { return Ok(()) };
     match lines(&stored).find(|(name, value)| *name == "comparator" && *value != COMPARATOR) {
-        Some((name, value)) => Err(unknown(&FileKind::Options(number).name(), name, value)),
+        Some((name, value)) => Err(unknown(&file.name(), name, value)),
         None => Ok(()),
     }
 }

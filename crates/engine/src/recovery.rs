@@ -29,6 +29,8 @@ pub(crate) struct Replayed {
     pub(crate) next_position: Lsn,
     /// How far the line is known to have been on stable storage.
     pub(crate) durable: Lsn,
+    /// The logs replayed, each with the length of its whole records and its header, in bytes.
+    pub(crate) logs: Vec<(FileNo, u64)>,
     /// Logs of which something was not replayed, and why. Those that hold nothing are not among them.
     pub(crate) set_aside: Vec<(FileNo, String)>,
 }
@@ -53,7 +55,8 @@ pub(crate) fn replay(
     mode: RecoveryMode,
     mut apply: impl FnMut(SeqNo, BatchOp<'_>) -> Result<()>,
 ) -> Result<Replayed> {
-    let mut replayed = Replayed { last_seq: SeqNo::ZERO, next_position: durable, durable, set_aside: Vec::new() };
+    let mut replayed =
+        Replayed { last_seq: SeqNo::ZERO, next_position: durable, durable, logs: Vec::new(), set_aside: Vec::new() };
     let mut expected: Option<Lsn> = None;
     let mut broken: Option<(Lsn, FileNo, String)> = None;
     let mut vouched = durable;
@@ -96,6 +99,8 @@ pub(crate) fn replay(
                     }
                     _ => {
                         let left = replay_log(&mut reader, &name, &mut replayed, &mut vouched, &mut apply)?;
+                        let (Left::Whole(end) | Left::Broken { at: end, .. }) = &left;
+                        replayed.logs.push((number, end.0 - header.start.0));
                         joined_by_next(vfs, dir, logs, number, left)?
                     }
                 }

@@ -184,6 +184,7 @@ fn looking_after_it() -> Result<(), Error> {
     engine.close()?;
     assert_eq!(engine.put("k", "v").unwrap_err().kind(), ErrorKind::Closed);
     assert_eq!(engine.get("k").unwrap_err().kind(), ErrorKind::Closed);
+    assert!(vfs.list(std::path::Path::new("copy")).unwrap().iter().any(|name| name.starts_with("OPTIONS-")));
     let copy = Engine::builder("copy").vfs(vfs).open()?;
     assert_eq!(copy.get("k")?.unwrap(), b"v");
     Ok(())

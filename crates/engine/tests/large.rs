@@ -41,7 +41,7 @@ fn a_batch_larger_than_memtable_log_and_budget_is_written_read_and_recovered() {
 fn the_longest_key_the_empty_key_and_values_of_megabytes() {
     let dir = tempfile::tempdir().unwrap();
     let longest = vec![0xff; KEY_BYTES_MAX];
-    let big: Vec<u8> = (0..5 << 20).map(|i: u32| (i * 7 >> 3) as u8).collect();
+    let big: Vec<u8> = (0..5 << 20).map(|i: u32| ((i * 7) >> 3) as u8).collect();
     for round in 0..3 {
         let engine = Engine::builder(dir.path()).options(options()).open().unwrap();
         if round == 0 {
