@@ -190,18 +190,20 @@ fn unknown(whose: &str, name: &str, value: &str) -> Error {
     Error::new(ErrorKind::Unsupported, format!("options of {whose}: this version does not know {name} = {value}"))
 }
 
-/// The newest options file in `dir`.
-fn newest(vfs: &dyn Vfs, dir: &Path) -> Result<Option<(FileNo, String)>> {
+/// The newest options file in `dir`; none if there is no such directory either.
+pub(crate) fn newest_file(vfs: &dyn Vfs, dir: &Path) -> Result<Option<FileKind>> {
     let names = match vfs.list(dir) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         names => names.map_err(|error| Error::io("list", dir, error))?,
     };
-    let numbers = names.iter().filter_map(|name| match FileKind::parse(name) {
-        Some(FileKind::Options(number)) => Some(number),
-        _ => None,
-    });
-    let Some(number) = numbers.max() else { return Ok(None) };
-    let path = FileKind::Options(number).path(dir);
+    let options = |name: &String| FileKind::parse(name).filter(|kind| matches!(kind, FileKind::Options(_)));
+    Ok(names.iter().filter_map(options).max())
+}
+
+/// The newest options file in `dir`, and its text.
+fn newest(vfs: &dyn Vfs, dir: &Path) -> Result<Option<(FileKind, String)>> {
+    let Some(file) = newest_file(vfs, dir)? else { return Ok(None) };
+    let path = file.path(dir);
     let bytes = read_file(vfs, &path, FILE_BYTES_MAX).map_err(|error| Error::io("read", &path, error))?;
     Ok(Some((file, String::from_utf8_lossy(&bytes).into_owned())))
 }
