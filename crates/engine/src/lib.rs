@@ -65,6 +65,7 @@ mod options;
 mod options_text;
 mod range;
 mod read;
+mod reads;
 mod recovery;
 mod snapshot;
 mod source;

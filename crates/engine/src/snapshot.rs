@@ -1,14 +1,11 @@
 //! [`Snapshot`]: one instant, over all keyspaces, for as long as it is held.
 
 use crate::core::Core;
-use crate::cursor::Cursor;
 use crate::engine::Handle;
 use crate::error::{Error, Result};
-use crate::iter::Iter;
-use crate::keyspace::{Keyspace, Reads};
-use crate::options::ReadOptions;
-use crate::range::KeyRange;
-use esker_format::{KeyspaceId, SeqNo, Slice};
+use crate::keyspace::Keyspace;
+use crate::reads::{Reads, read_methods};
+use esker_format::{KeyspaceId, SeqNo};
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -105,8 +102,8 @@ impl Snapshot {
         Self { held: Arc::new(HeldSnapshot { handle: Arc::clone(handle), seq, default }) }
     }
 
-    fn reads(&self) -> Reads<'_> {
-        Reads { keyspace: &self.held.default, at: Some(self.held.seq) }
+    fn reads(&self) -> Result<Reads<'_>> {
+        Ok(Reads { keyspace: &self.held.default, at: Some(self.held.seq) })
     }
 
     /// The same instant in another keyspace, also in one that was dropped since.
@@ -122,45 +119,7 @@ impl Snapshot {
         self.held.seq.0
     }
 
-    /// As [`crate::Engine::get`].
-    pub fn get(&self, key: impl AsRef<[u8]>) -> Result<Option<Slice>> {
-        self.reads().get(key.as_ref())
-    }
-
-    /// As [`crate::Engine::contains_key`].
-    pub fn contains_key(&self, key: impl AsRef<[u8]>) -> Result<bool> {
-        Ok(self.get(key)?.is_some())
-    }
-
-    /// As [`crate::Engine::multi_get`].
-    pub fn multi_get<K: AsRef<[u8]>>(&self, keys: impl IntoIterator<Item = K>) -> Result<Vec<Option<Slice>>> {
-        self.reads().multi_get(keys)
-    }
-
-    /// As [`crate::Engine::range`].
-    pub fn range(&self, range: impl KeyRange) -> Iter {
-        self.reads().range(range)
-    }
-
-    /// As [`crate::Engine::prefix`].
-    pub fn prefix(&self, prefix: impl AsRef<[u8]>) -> Iter {
-        self.reads().prefix(prefix.as_ref())
-    }
-
-    /// As [`crate::Engine::iter`].
-    pub fn iter(&self) -> Iter {
-        self.range(..)
-    }
-
-    /// As [`crate::Engine::cursor`].
-    pub fn cursor(&self) -> Cursor {
-        self.cursor_with(ReadOptions::default())
-    }
-
-    /// As [`crate::Engine::cursor_with`].
-    pub fn cursor_with(&self, options: ReadOptions) -> Cursor {
-        self.reads().cursor(options)
-    }
+    read_methods!();
 }
 
 /// A [`Snapshot`] of one keyspace.
@@ -183,43 +142,5 @@ impl SnapshotOf<'_> {
         self.keyspace.id()
     }
 
-    /// As [`crate::Engine::get`].
-    pub fn get(&self, key: impl AsRef<[u8]>) -> Result<Option<Slice>> {
-        self.reads()?.get(key.as_ref())
-    }
-
-    /// As [`crate::Engine::contains_key`].
-    pub fn contains_key(&self, key: impl AsRef<[u8]>) -> Result<bool> {
-        Ok(self.get(key)?.is_some())
-    }
-
-    /// As [`crate::Engine::multi_get`].
-    pub fn multi_get<K: AsRef<[u8]>>(&self, keys: impl IntoIterator<Item = K>) -> Result<Vec<Option<Slice>>> {
-        self.reads()?.multi_get(keys)
-    }
-
-    /// As [`crate::Engine::range`].
-    pub fn range(&self, range: impl KeyRange) -> Iter {
-        self.reads().map_or_else(Iter::failed, |reads| reads.range(range))
-    }
-
-    /// As [`crate::Engine::prefix`].
-    pub fn prefix(&self, prefix: impl AsRef<[u8]>) -> Iter {
-        self.reads().map_or_else(Iter::failed, |reads| reads.prefix(prefix.as_ref()))
-    }
-
-    /// As [`crate::Engine::iter`].
-    pub fn iter(&self) -> Iter {
-        self.range(..)
-    }
-
-    /// As [`crate::Engine::cursor`].
-    pub fn cursor(&self) -> Cursor {
-        self.cursor_with(ReadOptions::default())
-    }
-
-    /// As [`crate::Engine::cursor_with`].
-    pub fn cursor_with(&self, options: ReadOptions) -> Cursor {
-        self.reads().map_or_else(Cursor::failed, |reads| reads.cursor(options))
-    }
+    read_methods!();
 }

@@ -1,0 +1,124 @@
+//! The reading calls, which [`Keyspace`], [`crate::Snapshot`] and [`crate::SnapshotOf`] have in common.
+
+use crate::cursor::Cursor;
+use crate::error::Result;
+use crate::iter::Iter;
+use crate::keyspace::Keyspace;
+use crate::options::ReadOptions;
+use crate::range::{KeyRange, to_bounds};
+use crate::read::{ReadState, read_at};
+use esker_format::{SeqNo, Slice};
+use esker_iterator::Bounds;
+use std::sync::Arc;
+
+/// The reading calls of a type that has `fn reads(&self) -> Result<Reads<'_>>`.
+macro_rules! read_methods {
+    () => {
+        /// As [`crate::Engine::get`].
+        pub fn get(&self, key: impl AsRef<[u8]>) -> $crate::Result<Option<$crate::Slice>> {
+            self.reads()?.get(key.as_ref())
+        }
+
+        /// As [`crate::Engine::contains_key`].
+        pub fn contains_key(&self, key: impl AsRef<[u8]>) -> $crate::Result<bool> {
+            Ok(self.get(key)?.is_some())
+        }
+
+        /// As [`crate::Engine::multi_get`].
+        pub fn multi_get<K: AsRef<[u8]>>(
+            &self,
+            keys: impl IntoIterator<Item = K>,
+        ) -> $crate::Result<Vec<Option<$crate::Slice>>> {
+            self.reads()?.multi_get(keys)
+        }
+
+        /// As [`crate::Engine::range`].
+        pub fn range(&self, range: impl $crate::KeyRange) -> $crate::Iter {
+            self.reads().map_or_else($crate::Iter::failed, |reads| reads.range(range))
+        }
+
+        /// As [`crate::Engine::prefix`].
+        pub fn prefix(&self, prefix: impl AsRef<[u8]>) -> $crate::Iter {
+            self.reads().map_or_else($crate::Iter::failed, |reads| reads.prefix(prefix.as_ref()))
+        }
+
+        /// As [`crate::Engine::iter`].
+        pub fn iter(&self) -> $crate::Iter {
+            self.range(..)
+        }
+
+        /// As [`crate::Engine::cursor`].
+        pub fn cursor(&self) -> $crate::Cursor {
+            self.cursor_with($crate::ReadOptions::default())
+        }
+
+        /// As [`crate::Engine::cursor_with`].
+        pub fn cursor_with(&self, options: $crate::ReadOptions) -> $crate::Cursor {
+            self.reads().map_or_else($crate::Cursor::failed, |reads| reads.cursor(options))
+        }
+    };
+}
+
+pub(crate) use read_methods;
+
+/// Reads of one keyspace: of its newest state, or of a snapshot's.
+pub(crate) struct Reads<'a> {
+    pub(crate) keyspace: &'a Keyspace,
+    pub(crate) at: Option<SeqNo>,
+}
+
+impl Reads<'_> {
+    /// The state to read and the sequence number to read it at.
+    fn state(&self) -> Result<(Arc<ReadState>, SeqNo)> {
+        let core = &self.keyspace.handle.core;
+        core.check_open()?;
+        match self.at {
+            // What a held snapshot sees is in every later state, also in the last one of a dropped keyspace.
+            Some(seq) => Ok((self.keyspace.core.read.load_full(), seq)),
+            None => {
+                self.keyspace.check()?;
+                Ok(read_at(&self.keyspace.core.read, &core.visible))
+            }
+        }
+    }
+
+    pub(crate) fn get(&self, key: &[u8]) -> Result<Option<Slice>> {
+        let (state, seq) = self.state()?;
+        self.seen(state.get(key, seq))
+    }
+
+    pub(crate) fn multi_get<K: AsRef<[u8]>>(&self, keys: impl IntoIterator<Item = K>) -> Result<Vec<Option<Slice>>> {
+        let (state, seq) = self.state()?;
+        self.seen(keys.into_iter().map(|key| state.get(key.as_ref(), seq)).collect())
+    }
+
+    pub(crate) fn range(&self, range: impl KeyRange) -> Iter {
+        self.iter(to_bounds(&range))
+    }
+
+    pub(crate) fn prefix(&self, prefix: &[u8]) -> Iter {
+        self.iter(Bounds::prefix(prefix))
+    }
+
+    fn iter(&self, bounds: Bounds) -> Iter {
+        self.state().map_or_else(Iter::failed, |(state, seq)| Iter::new(state, seq, bounds))
+    }
+
+    pub(crate) fn cursor(&self, options: ReadOptions) -> Cursor {
+        let bounds =
+            Bounds { lower: options.lower.map(Vec::into_boxed_slice), upper: options.upper.map(Vec::into_boxed_slice) };
+        let newest = self.at.is_none();
+        match self.state() {
+            Ok((state, seq)) => Cursor::new(self.keyspace, newest, state, seq, bounds),
+            Err(error) => Cursor::failed(error),
+        }
+    }
+
+    /// Counts damage that a read came upon.
+    fn seen<T>(&self, result: Result<T>) -> Result<T> {
+        if result.is_err() {
+            self.keyspace.handle.core.counters.read_errors.add(1);
+        }
+        result
+    }
+}
