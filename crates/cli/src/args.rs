@@ -29,6 +29,9 @@ pub(crate) struct Common {
     /// Keys and values, given and printed, are hex
     #[arg(long, global = true)]
     pub(crate) hex: bool,
+    /// Open also a store that has lost writes which were promised to last, without them; see docs/cli.md before
+    #[arg(long, global = true)]
+    pub(crate) salvage: bool,
 }
 
 /// The commands.

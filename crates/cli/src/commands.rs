@@ -28,6 +28,6 @@ pub(crate) fn run(cli: Cli) -> Result {
         Command::Checkpoint { db, to } => upkeep::checkpoint(&common, &db, &to),
         Command::Dump { kind, file } => dump::run(&common, kind, &file),
         Command::Demo(demo) => demo::run(&common, &demo),
-        Command::DemoLoad { db, records } => demo::load(&db, records),
+        Command::DemoLoad { db, records } => demo::load(&common, &db, records),
     }
 }

@@ -5,7 +5,7 @@
 use crate::args::Common;
 use crate::failure::{self, Failure, Result};
 use crate::text;
-use esker::{Engine, Error, ErrorKind, Event, Keyspace, KeyspaceOptions, Options};
+use esker::{Engine, Error, ErrorKind, Event, Keyspace, KeyspaceOptions, Options, RecoveryMode};
 use std::ffi::OsString;
 use std::fs;
 use std::io;
@@ -23,8 +23,8 @@ pub(crate) enum Access {
     Create,
 }
 
-/// Opens the store in the folder `db`.
-pub(crate) fn open(db: &Path, access: Access) -> Result<Engine> {
+/// Opens the store in the folder `db`. With `--salvage`, and only if it does not open otherwise, without what is lost; that is told then.
+pub(crate) fn open(common: &Common, db: &Path, access: Access) -> Result<Engine> {
     let shown = db.display();
     match fs::metadata(db) {
         Ok(found) if !found.is_dir() => {
@@ -37,26 +37,49 @@ pub(crate) fn open(db: &Path, access: Access) -> Result<Engine> {
         }
         Err(error) => return Err(Failure::io("opening the store", db, &error)),
     }
-    let options = Options { create_if_missing: access == Access::Create, ..Options::default() };
-    let engine = Engine::builder(db).options(options).read_only(access == Access::Read).listener(told).open();
+    let open = |recovery| {
+        let options = Options { create_if_missing: access == Access::Create, recovery, ..Options::default() };
+        Engine::builder(db)
+            .options(options)
+            .read_only(access == Access::Read)
+            .listener(move |event| told(event, recovery))
+            .open()
+    };
+    let engine = match open(RecoveryMode::PointInTime) {
+        Err(error) if common.salvage && error.kind() == ErrorKind::Corruption => {
+            let engine = open(RecoveryMode::Salvage);
+            if engine.is_ok() {
+                let cause = error.to_string();
+                let cause = cause.split(ENGINE_ADVICE).next().unwrap_or_default();
+                eprintln!("esker: --salvage: opened without what is lost: {cause}");
+            }
+            engine
+        }
+        engine => engine,
+    };
     engine.map_err(|error| match error.kind() {
         ErrorKind::NotFound => Failure::error(format!("the folder '{shown}' holds no store; {NO_STORE_ADVICE}")),
         ErrorKind::Corruption => Failure::damage(format!(
-            "opening the store '{shown}': {error}; 'esker dump' shows what can still be read of a file"
+            "opening the store '{shown}': {}; 'esker dump' shows what can still be read of a file",
+            error.to_string().replace("open with RecoveryMode::Salvage", "add --salvage (see docs/cli.md)")
         )),
         _ => Failure::from(error).within(format!("opening the store '{shown}'")),
     })
 }
 
-/// Says what recovery left out. It was not promised to survive a power cut; that it did not should be known all the same.
-fn told(event: &Event) {
+/// Says what recovery left out. But with `--salvage` it was not promised to survive a power cut; that it did not should be known all the same.
+fn told(event: &Event, recovery: RecoveryMode) {
     if let Event::SetAside { path, reason } = event {
+        let promised = if recovery == RecoveryMode::Salvage { "" } else { ", never synced," };
         eprintln!(
-            "esker: a log was not whole ({reason}); what lay behind that place, never synced, is left out, and kept in '{}' until the store is next opened for writing",
+            "esker: a log was not whole ({reason}); what lay behind that place{promised} is left out, and kept in '{}' until the store is next opened for writing",
             path.display()
         );
     }
 }
+
+/// With this the engine begins to say what can be done about a store that does not open.
+const ENGINE_ADVICE: &str = ". Restore the directory";
 
 const NO_STORE_ADVICE: &str = "check the path, or make a store by 'esker put' or 'esker import'";
 

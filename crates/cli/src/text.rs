@@ -5,6 +5,7 @@
 //! - **hex**: two lower-case digits a byte.
 //! - **JSON**: a string where the bytes are UTF-8, else hex under the name with `_hex` added.
 
+use indicatif::HumanCount;
 use std::fmt::Write as _;
 
 /// Appends `bytes` in escaped form.
@@ -44,6 +45,16 @@ pub(crate) fn preview(bytes: &[u8], bytes_max: usize) -> String {
     let mut text = escape(&bytes[..end]);
     write!(text, "... ({} bytes)", bytes.len()).expect("writing to a string");
     text
+}
+
+/// `1 table`, `2,000 tables`.
+pub(crate) fn counted(count: u64, noun: &str) -> String {
+    counted_in(count, noun, &format!("{noun}s"))
+}
+
+/// `1 entry`, `2,000 entries`.
+pub(crate) fn counted_in(count: u64, one: &str, many: &str) -> String {
+    format!("{} {}", HumanCount(count), if count == 1 { one } else { many })
 }
 
 /// Appends `bytes` in hex.

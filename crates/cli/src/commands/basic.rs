@@ -13,7 +13,7 @@ use std::path::Path;
 pub(crate) fn put(common: &Common, db: &Path, key: OsString, value: OsString) -> Result {
     let (key, value) = (store::bytes(common, key)?, store::bytes(common, value)?);
     check_key(&key)?; // before a store is made for it
-    let engine = store::open(db, Access::Create)?;
+    let engine = store::open(common, db, Access::Create)?;
     store::keyspace(&engine, common, Access::Create)?.put_with(key, value, &WriteOptions::sync())?;
     Ok(engine.close()?)
 }
@@ -21,7 +21,7 @@ pub(crate) fn put(common: &Common, db: &Path, key: OsString, value: OsString) ->
 /// Prints a key's value.
 pub(crate) fn get(common: &Common, db: &Path, key: OsString) -> Result {
     let key = store::bytes(common, key)?;
-    let engine = store::open(db, Access::Read)?;
+    let engine = store::open(common, db, Access::Read)?;
     let keyspace = store::keyspace(&engine, common, Access::Read)?;
     let Some(value) = keyspace.get(&key)? else {
         let shown = if common.hex { text::hex(&key) } else { text::preview(&key, 80) };
@@ -43,7 +43,7 @@ pub(crate) fn get(common: &Common, db: &Path, key: OsString) -> Result {
 /// Removes a key, durably.
 pub(crate) fn delete(common: &Common, db: &Path, key: OsString) -> Result {
     let key = store::bytes(common, key)?;
-    let engine = store::open(db, Access::Write)?;
+    let engine = store::open(common, db, Access::Write)?;
     store::keyspace(&engine, common, Access::Write)?.delete_with(key, &WriteOptions::sync())?;
     Ok(engine.close()?)
 }

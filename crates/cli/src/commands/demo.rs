@@ -68,7 +68,7 @@ fn prove(common: &Common, demo: &args::Demo, folder: &Folder) -> Result<Report> 
     let half = HumanCount(report.acknowledged);
     told.line(&bar, &format!("{half} records acknowledged by a loading process, which is then killed (SIGKILL)"))?;
 
-    let (engine, seconds) = timed(|| store::open(&folder.path, Access::Write))?;
+    let (engine, seconds) = timed(|| store::open(common, &folder.path, Access::Write))?;
     report.recovery_s = seconds;
     report.recovered = workload::prove(&engine, total, |_| {})?;
     if report.recovered < report.acknowledged {
@@ -163,8 +163,8 @@ fn listen(pipe: &mut BufReader<ChildStdout>, acknowledged: &mut u64, enough: u64
 }
 
 /// What the child process does.
-pub(crate) fn load(db: &Path, records: u64) -> Result {
-    let engine = store::open(db, Access::Create)?;
+pub(crate) fn load(common: &Common, db: &Path, records: u64) -> Result {
+    let engine = store::open(common, db, Access::Create)?;
     let mut out = io::stdout().lock();
     workload::load(&engine, 0, records, |count| {
         writeln!(out, "{count}").and_then(|()| out.flush()).map_err(|error| Failure::output(&error))

@@ -15,7 +15,7 @@ use std::os::unix::ffi::OsStrExt;
 pub(crate) fn run(common: &Common, export: &args::Export) -> Result {
     let format = export.format.unwrap_or(if export.key.is_some() { Format::Jsonl } else { Format::Pairs });
     let mut form = Form::new(common, export, format)?;
-    let engine = store::open(&export.db, Access::Read)?;
+    let engine = store::open(common, &export.db, Access::Read)?;
     let keyspace = store::keyspace(&engine, common, Access::Read)?;
     let mut out = Output::new();
     // On a terminal the records themselves are the progress.

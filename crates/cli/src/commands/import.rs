@@ -6,6 +6,7 @@ use crate::output::Output;
 use crate::progress;
 use crate::records::{Delimited, Dialect, JsonLines, Lines, Next, Pairs, Reader, Record};
 use crate::store::{self, Access};
+use crate::text;
 use esker::{Engine, Keyspace, WriteBatch};
 use esker_format::{KEY_BYTES_MAX, VALUE_BYTES_MAX};
 use indicatif::{HumanBytes, HumanCount, ProgressBar};
@@ -45,7 +46,7 @@ pub(crate) fn run(common: &Common, import: &args::Import) -> Result {
     let input = BufReader::with_capacity(256 << 10, bar.wrap_read(input));
     let mut reader = reader(import, input)?;
 
-    let engine = store::open(&import.db, Access::Create)?;
+    let engine = store::open(common, &import.db, Access::Create)?;
     let keyspace = store::keyspace(&engine, common, Access::Create)?;
     let begun = Instant::now();
     let mut writer = Writer { engine: &engine, keyspace: &keyspace, batch: WriteBatch::new(), keys: HashSet::new() };
@@ -216,8 +217,8 @@ fn in_words(report: &Report) -> String {
     };
     let per_second = |count: u64| (count as f64 / report.seconds.max(1e-3)) as u64;
     format!(
-        "imported {} records, {} replaced an earlier one{skipped}; {} in {:.1} s, {} records/s",
-        HumanCount(report.records),
+        "imported {}, {} replaced an earlier one{skipped}; {} in {:.1} s, {} records/s",
+        text::counted(report.records, "record"),
         HumanCount(report.replaced),
         HumanBytes(report.bytes),
         report.seconds,

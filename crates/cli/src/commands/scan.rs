@@ -13,7 +13,7 @@ use std::ops::Bound;
 pub(crate) fn run(common: &Common, scan: args::Scan) -> Result {
     let argument = |argument: Option<OsString>| argument.map(|bytes| store::bytes(common, bytes)).transpose();
     let bounds = bounds(argument(scan.prefix)?, argument(scan.from)?, argument(scan.to)?);
-    let engine = store::open(&scan.db, Access::Read)?;
+    let engine = store::open(common, &scan.db, Access::Read)?;
     let mut cursor = store::keyspace(&engine, common, Access::Read)?.cursor_with(bounds);
     let mut out = Output::new();
     let mut line = Vec::new();

@@ -22,6 +22,8 @@ struct Stats {
     /// Bytes written to logs and tables since the store was made.
     written_bytes: u64,
     quarantined_tables: Vec<u64>,
+    /// Logs of which opening left a part out, and why.
+    left_out_of_recovery: Vec<String>,
 }
 
 /// One keyspace.
@@ -53,7 +55,7 @@ pub(crate) struct Level {
 
 /// Prints figures of the store.
 pub(crate) fn run(common: &Common, db: &Path) -> Result {
-    let engine = store::open(db, Access::Read)?;
+    let engine = store::open(common, db, Access::Read)?;
     if common.keyspace.is_some() {
         store::keyspace(&engine, common, Access::Read)?; // says so if there is none
     }
@@ -77,6 +79,7 @@ fn stats(engine: &Engine, only: Option<&str>) -> Stats {
         log_bytes: metrics.log_bytes,
         written_bytes: metrics.written_bytes,
         quarantined_tables: metrics.quarantined_tables,
+        left_out_of_recovery: metrics.left_out_of_recovery,
     }
 }
 
@@ -141,6 +144,11 @@ pub(crate) fn level_table(levels: &[Level]) -> String {
     table.to_string()
 }
 
+/// A line about a log of which opening left a part out.
+pub(crate) fn note(left_out: &str) -> String {
+    format!("note: not all of a log was read: {left_out}")
+}
+
 fn print(out: &mut Output, stats: &Stats) -> Result {
     for keyspace in &stats.keyspaces {
         let name = text::escape(keyspace.name.as_bytes());
@@ -151,7 +159,10 @@ fn print(out: &mut Output, stats: &Stats) -> Result {
             out.line(level_table(&keyspace.levels))?;
         }
         if keyspace.memtable_entries > 0 {
-            out.line(format!("not in tables yet: {} entries", HumanCount(keyspace.memtable_entries as u64)))?;
+            out.line(format!(
+                "not in tables yet: {}",
+                text::counted_in(keyspace.memtable_entries as u64, "entry", "entries")
+            ))?;
         }
         if keyspace.compaction_debt_bytes > 0 {
             out.line(format!("compaction owes: {}", HumanBytes(keyspace.compaction_debt_bytes)))?;
@@ -163,6 +174,9 @@ fn print(out: &mut Output, stats: &Stats) -> Result {
     out.line(format!("logs:                                {} in {}", HumanBytes(stats.log_bytes), stats.logs))?;
     if !stats.quarantined_tables.is_empty() {
         out.line(format!("tables in quarantine: {:?}; 'esker verify' says why", stats.quarantined_tables))?;
+    }
+    for left_out in &stats.left_out_of_recovery {
+        out.line(note(left_out))?;
     }
     Ok(())
 }

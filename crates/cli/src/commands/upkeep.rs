@@ -1,21 +1,24 @@
 //! `verify`, `compact`, `checkpoint`: of a whole store.
 
+use super::stats;
 use crate::args::Common;
 use crate::failure::{Failure, Result};
 use crate::output::Output;
 use crate::store::{self, Access};
+use crate::text::{counted, counted_in};
 use esker::KeyspaceOptions;
-use indicatif::{HumanBytes, HumanCount};
+use indicatif::HumanBytes;
 use serde_json::json;
 use std::path::Path;
 use std::time::Instant;
 
 /// Reads all tables and says what is damaged.
 pub(crate) fn verify(common: &Common, db: &Path) -> Result {
-    let engine = store::open(db, Access::Read)?;
+    let engine = store::open(common, db, Access::Read)?;
     let report = engine.verify()?;
     let damaged: Vec<(String, String)> =
         report.damaged.iter().map(|(table, error)| (table.to_string(), error.to_string())).collect();
+    let left_out = engine.metrics().left_out_of_recovery;
     let mut out = Output::new();
     if common.json {
         let damaged: Vec<_> = damaged.iter().map(|(table, error)| json!({ "table": table, "error": error })).collect();
@@ -25,33 +28,35 @@ pub(crate) fn verify(common: &Common, db: &Path) -> Result {
             "entries": report.entries,
             "bytes": report.bytes,
             "damaged": damaged,
+            "left_out_of_recovery": left_out,
         }))?;
     } else {
-        let [tables, blocks, entries] = [report.tables, report.blocks, report.entries].map(HumanCount);
-        let bytes = HumanBytes(report.bytes);
-        let sound = format!("{tables} tables, {blocks} blocks, {entries} entries, {bytes}");
         if report.is_ok() {
-            out.line(format!("sound: {sound}"))?;
-        } else {
-            for (_, error) in &damaged {
-                out.line(format!("damaged: {error}"))?;
-            }
+            let (tables, blocks) = (counted(report.tables as u64, "table"), counted(report.blocks, "block"));
+            let entries = counted_in(report.entries, "entry", "entries");
+            out.line(format!("sound: {tables}, {blocks}, {entries}, {}", HumanBytes(report.bytes)))?;
+        }
+        for (_, error) in &damaged {
+            out.line(format!("damaged: {error}"))?;
+        }
+        for left_out in &left_out {
+            out.line(stats::note(left_out))?;
         }
     }
     out.finish()?;
     match damaged.first() {
         None => Ok(()),
         Some((_, error)) => Err(Failure::damage(format!(
-            "{} of {} tables damaged, the first: {error}; keys elsewhere can still be read: 'esker dump sst' shows what is left of a table",
+            "{} of {} damaged, the first: {error}; keys elsewhere can still be read: 'esker dump sst' shows what is left of a table",
             damaged.len(),
-            report.tables
+            counted(report.tables as u64, "table")
         ))),
     }
 }
 
 /// Merges all tables of all keyspaces, or of one.
 pub(crate) fn compact(common: &Common, db: &Path) -> Result {
-    let engine = store::open(db, Access::Write)?;
+    let engine = store::open(common, db, Access::Write)?;
     let names = match &common.keyspace {
         Some(_) => vec![store::keyspace(&engine, common, Access::Write)?.name().to_owned()],
         None => engine.keyspaces(),
@@ -71,8 +76,8 @@ pub(crate) fn compact(common: &Common, db: &Path) -> Result {
         out.json(&json!({ "keyspaces": keyspaces, "bytes_before": before, "bytes_after": after, "seconds": seconds }))?;
     } else {
         out.line(format!(
-            "compacted {} keyspaces in {seconds:.1} s: tables of {} before, {} after",
-            names.len(),
+            "compacted {} in {seconds:.1} s: tables of {} before, {} after",
+            counted(names.len() as u64, "keyspace"),
             HumanBytes(before),
             HumanBytes(after)
         ))?;
@@ -80,13 +85,14 @@ pub(crate) fn compact(common: &Common, db: &Path) -> Result {
     out.finish()?;
     match damaged {
         0 => Ok(()),
+        1 => Err(Failure::damage("1 damaged table was left as it is; 'esker verify' says which")),
         _ => Err(Failure::damage(format!("{damaged} damaged tables were left as they are; 'esker verify' says which"))),
     }
 }
 
 /// Makes a copy of the store in the folder `to`.
 pub(crate) fn checkpoint(common: &Common, db: &Path, to: &Path) -> Result {
-    let engine = store::open(db, Access::Write)?;
+    let engine = store::open(common, db, Access::Write)?;
     engine.checkpoint(to)?;
     engine.close()?;
     let mut out = Output::new();

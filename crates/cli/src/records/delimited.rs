@@ -26,6 +26,10 @@ enum Place {
     Quoted,
     /// Behind a quote in a quoted field: its end, or the first of two.
     QuoteSeen,
+    /// Behind that and a carriage return, which is fine if the line ends here.
+    Return,
+    /// Behind text that follows a closing quote, up to the end of the line: no record.
+    Stray,
 }
 
 impl Dialect {
@@ -35,7 +39,10 @@ impl Dialect {
             (Place::FieldStart, b'"') if self.quotes => Place::Quoted,
             (Place::Quoted, b'"') => Place::QuoteSeen,
             (Place::Quoted, _) | (Place::QuoteSeen, b'"') => Place::Quoted,
+            (Place::Return | Place::Stray, _) => Place::Stray,
             (_, byte) if byte == self.delimiter => Place::FieldStart,
+            (Place::QuoteSeen, b'\r') => Place::Return,
+            (Place::QuoteSeen, _) => Place::Stray,
             _ => Place::Plain,
         })
     }
@@ -46,7 +53,7 @@ impl Dialect {
         let mut lines = bytes.split(|&byte| byte == b'\n').peekable();
         while let Some(line) = lines.next() {
             place = self.scan(place, line);
-            if (place == Place::Quoted) != lines.peek().is_some() {
+            if place == Place::Stray || (place == Place::Quoted) != lines.peek().is_some() {
                 return false;
             }
         }
@@ -118,10 +125,19 @@ fn next_raw<R: BufRead>(lines: &mut Lines<R>, dialect: Dialect, record: &mut Rec
         if too_long {
             return Next::too_long(record.line, lines.limit_bytes());
         }
+        if place == Place::Stray {
+            return Next::bad(record.line, stray(record.line, lines.number()));
+        }
         if !is_blank(&record.value) {
             return Next::Record;
         }
     }
+}
+
+/// What is wrong with a record that begins in line `first`, where text in line `last` follows a closing quote.
+fn stray(first: u64, last: u64) -> String {
+    let over = if last > first { format!("; the field was read to line {last}") } else { String::new() };
+    format!("text behind the closing quote of a field{over}; if quotes mean nothing in this file, add --no-quotes")
 }
 
 /// Reads the fields of records, one after the other, and finds the one that is the key.
@@ -159,7 +175,8 @@ impl Fields {
     pub(crate) fn key_of(&mut self, raw: &[u8]) -> Result<&[u8], String> {
         self.parse(raw)?;
         if self.record.len() != self.columns {
-            return Err(format!("{} fields, and the header has {}", self.record.len(), self.columns));
+            let fields = text::counted(self.record.len() as u64, "field");
+            return Err(format!("{fields}, and the header has {}", self.columns));
         }
         Ok(&self.record[self.column])
     }
@@ -244,7 +261,7 @@ mod tests {
         let long = "x".repeat(61);
         let long_quoted = format!("1,\"{long}\n2,b\n\"");
         let bad = [
-            ("only one", "2! 1 fields, and the header has 2"),
+            ("only one", "2! 1 field, and the header has 2"),
             ("1,2,\"\n\"", "2! 3 fields, and the header has 2"),
             (&long, "2! longer than the limit of 60 bytes; raise it with --record-limit"),
             (&long_quoted, "2! longer than the limit of 60 bytes; raise it with --record-limit"),
@@ -258,6 +275,22 @@ mod tests {
             csv("n,id\n1,a\n2,\"b\n3,c\n"),
             ["2: a = 1,a", "3! a quoted field is never closed; read to the end of the file, line 4"]
         );
+    }
+
+    /// Two quotes that belong to the text of two records do not make one record of them.
+    #[test]
+    fn text_behind_a_closing_quote_is_no_record() {
+        let found = csv("n,id\n1,\"x\n2,b\n3,y\"z\n4,d\n\"5\" ,e\n\"6\"\r7,f\n\"8\",\"g\"\r\n");
+        let advice = "; if quotes mean nothing in this file, add --no-quotes";
+        let stray = "text behind the closing quote of a field";
+        let expected = [
+            format!("2! {stray}; the field was read to line 4{advice}"),
+            "5: d = 4,d".to_owned(),
+            format!("6! {stray}{advice}"),
+            format!("7! {stray}{advice}"),
+            "8: g = \"8\",\"g\"\r".to_owned(),
+        ];
+        assert_eq!(found, expected);
     }
 
     #[test]
@@ -290,6 +323,9 @@ mod tests {
             (b"a,\"b\"\n", false),
             (b"", false),
             (b"\r", false),
+            (b"\"a\"b", false),
+            (b"a,\"b\nc\"d", false),
+            (b"\"a\"\rb", false),
         ] {
             assert_eq!(CSV.is_one_record(bytes), one, "{}", text::escape(bytes));
         }
@@ -312,9 +348,10 @@ mod tests {
             for expected in &expected {
                 match next_raw(&mut lines, CSV, &mut record) {
                     Next::Record => fields.parse(&record.value).unwrap(),
-                    // The crate takes a quoted field that is never closed for one that ends with the file.
+                    // The crate takes a quoted field that is never closed for one that ends with the file, and text behind a closing quote
+                    // for a part of the field.
                     Next::Bad { reason, .. } => {
-                        assert!(reason.contains("never closed"));
+                        assert!(reason.contains("never closed") || reason.contains("behind the closing quote"));
                         break;
                     }
                     other => panic!("{other:?} in {}", text::escape(&body)),

@@ -1,7 +1,7 @@
 //! Damaged files: found, told, and read as far as they can be. `dump` on sound files too.
 
 use super::*;
-use esker::{Engine, Options};
+use esker::{Engine, Options, WriteOptions};
 
 /// A store with one table of some thousand keys, and keys in the log alone.
 fn store() -> Place {
@@ -125,30 +125,62 @@ fn compact_says_that_it_left_damage_where_it_was() {
     std::fs::remove_file(place.newest(".sst")).unwrap();
     let ran = place.esker(["compact", "DB"]);
     assert_eq!((ran.code, ran.err.lines().count()), (1, 1), "{}", ran.err);
-    assert!(ran.err.contains("1 damaged tables were left as they are; 'esker verify'"), "{}", ran.err);
+    assert!(ran.err.contains("1 damaged table was left as it is; 'esker verify'"), "{}", ran.err);
     assert_eq!(place.esker(["get", "DB", "in the log"]).text(), "\tyes");
 }
 
-/// What nothing vouches for may be left out by recovery, but not without a word.
-#[test]
-fn what_recovery_leaves_out_of_a_log_is_told() {
+/// A store as a kill leaves it, after three writes of this kind, and the second of them damaged.
+fn killed(options: &WriteOptions) -> Place {
     let place = Place::new();
     let engine = Engine::open(place.path("killed")).unwrap();
     for key in ["first", "second", "third"] {
-        engine.put(key, "value").unwrap();
+        engine.put_with(key, "value", options).unwrap();
     }
-    std::fs::create_dir(&place.db).unwrap(); // as it would be found after a kill
+    std::fs::create_dir(&place.db).unwrap();
     for (name, ..) in files(&place.path("killed")) {
         std::fs::copy(place.path("killed").join(&name), place.db.join(&name)).unwrap();
     }
     let log = place.newest(".wal");
     let second = std::fs::read(&log).unwrap().windows(6).position(|bytes| bytes == b"second").unwrap();
     flip(&log, second);
+    place
+}
+
+/// What nothing vouches for may be left out by recovery, but not without a word.
+#[test]
+fn what_recovery_leaves_out_of_a_log_is_told() {
+    let place = killed(&WriteOptions::default());
+    for word in ["verify", "stats"] {
+        let words = place.esker([word, "DB"]).text();
+        assert!(words.contains("note: not all of a log was read: ") && words.contains(".wal: "), "{words}");
+        let report = place.esker([word, "DB", "--json"]).json();
+        assert_eq!(report["left_out_of_recovery"].as_array().map(Vec::len), Some(1), "{report}");
+    }
     let ran = place.esker(["put", "DB", "fourth", "value"]);
     assert_eq!((ran.code, ran.err.lines().count()), (0, 1), "{}", ran.err);
     assert!(ran.err.starts_with("esker: a log was not whole (") && ran.err.contains(".wal.aside'"), "{}", ran.err);
     assert_eq!(place.esker(["scan", "DB", "--keys-only"]).text(), "first\nfourth\n");
     assert_eq!(place.esker(["put", "DB", "fifth", "value"]).err, "", "told once");
+    assert!(!place.esker(["verify", "DB"]).text().contains("note"));
+}
+
+#[test]
+fn what_was_promised_is_given_up_only_with_salvage() {
+    let place = killed(&WriteOptions::sync());
+    let before = place.files();
+    let message = place.esker(["put", "DB", "fourth", "value"]).fails(1);
+    assert!(message.contains("add --salvage") && !message.contains("RecoveryMode"), "{message}");
+    let looked = place.esker(["scan", "DB", "--keys-only", "--salvage"]);
+    assert_eq!((looked.code, looked.out.as_slice()), (0, &b"first\n"[..]), "{}", looked.err);
+    assert!(looked.err.starts_with("esker: --salvage: opened without what is lost: "), "{}", looked.err);
+    assert_eq!(place.files(), before, "looking changes nothing");
+
+    let ran = place.esker(["put", "DB", "fourth", "value", "--salvage"]);
+    assert_eq!((ran.code, ran.err.lines().count()), (0, 2), "{}", ran.err);
+    assert!(ran.err.contains("opened without what is lost") && ran.err.contains(".wal.aside'"), "{}", ran.err);
+    assert!(std::fs::metadata(place.newest(".wal.aside")).is_ok());
+    assert_eq!(place.esker(["scan", "DB", "--keys-only"]).text(), "first\nfourth\n", "sound again, without it");
+    assert_eq!(place.esker(["put", "DB", "fifth", "value", "--salvage"]).err, "", "nothing to give up");
 }
 
 #[test]

@@ -95,7 +95,7 @@ fn import_says_how_many_records_replaced_an_earlier_one() {
     let report = place.esker_fed(["import", "DB", "-", "--key", "id", "--json"], second.as_bytes()).json();
     assert_eq!(counts(&report), json!([2520, 13, 0]), "three of the store, ten of this file, over several batches");
     let words = place.esker_fed(["import", "DB", "-", "--key", "id"], line(7).as_bytes()).text();
-    assert!(words.starts_with("imported 1 records, 1 replaced an earlier one;"), "{words}");
+    assert!(words.starts_with("imported 1 record, 1 replaced an earlier one;"), "{words}");
     place.esker(["delete", "DB", "7"]).text();
     let report = place.esker_fed(["import", "DB", "-", "--key", "id", "--json"], line(7).as_bytes()).json();
     assert_eq!(counts(&report), json!([1, 0, 0]), "what was deleted is not replaced");
