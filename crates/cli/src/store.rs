@@ -42,7 +42,7 @@ pub(crate) fn open(common: &Common, db: &Path, access: Access) -> Result<Engine>
         Engine::builder(db)
             .options(options)
             .read_only(access == Access::Read)
-            .listener(move |event| told(event, recovery))
+            .listener(move |event: &Event| told(event, recovery))
             .open()
     };
     let engine = match open(RecoveryMode::PointInTime) {
