@@ -30,9 +30,10 @@ impl Core {
         }
         let Some(job) = self.pick_flush() else { return false };
         let result = self.run_flush(&job);
-        self.state.lock().flushing.remove(&job.keyspace.id);
-        // Before writers are woken who wait for its memory.
+        let keyspace = job.keyspace.id;
+        // The memory first: while the flush counts as running, writers wait for it.
         drop(job);
+        self.state.lock().flushing.remove(&keyspace);
         self.finish_background(|state| &mut state.flush_retry, result)
     }
 

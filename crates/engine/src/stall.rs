@@ -138,7 +138,9 @@ impl Core {
     /// be next to nothing: flushing that at every write would free nothing and leave a table each time.
     pub(crate) fn make_memory_flushable(&self) -> Result<bool> {
         let keyspaces = self.keyspaces();
-        if keyspaces.iter().any(|keyspace| !keyspace.read.load().sealed.is_empty()) {
+        let sealed = keyspaces.iter().any(|keyspace| !keyspace.read.load().sealed.is_empty());
+        // A flush that is installed still holds its memtables for a moment.
+        if sealed || !self.state.lock().flushing.is_empty() {
             return Ok(true);
         }
         let active_bytes = |keyspace: &Arc<KeyspaceCore>| keyspace.read.load().active.table.memory_bytes();
