@@ -248,7 +248,7 @@ impl Engine {
     /// for item in engine.range("a".."m").rev() {
     ///     let (key, value) = item?;
     /// }
-    /// # Ok::<(), esker::Error>(())
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn range(&self, range: impl KeyRange) -> Iter {
         self.default.range(range)
