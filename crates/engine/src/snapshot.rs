@@ -5,7 +5,7 @@ use crate::engine::Handle;
 use crate::error::{Error, Result};
 use crate::keyspace::Keyspace;
 use crate::reads::{Reads, read_methods};
-use esker_format::{KeyspaceId, SeqNo};
+use esker_format::SeqNo;
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -135,11 +135,6 @@ impl SnapshotOf<'_> {
             return Err(Error::invalid("the keyspace belongs to another engine than the snapshot"));
         }
         Ok(Reads { keyspace: self.keyspace, at: Some(self.snapshot.held.seq) })
-    }
-
-    /// The keyspace's number.
-    pub fn keyspace_id(&self) -> KeyspaceId {
-        self.keyspace.id()
     }
 
     read_methods!();
