@@ -188,6 +188,11 @@ pub struct BatchOps<'a> {
 }
 
 impl<'a> BatchOps<'a> {
+    /// How many operations are still to come, if all of them decode.
+    pub fn count_left(&self) -> u32 {
+        self.left
+    }
+
     fn decode_next(&mut self) -> Result<Option<BatchOp<'a>>, DecodeError> {
         let decoder = &mut self.decoder;
         if self.left == 0 {
