@@ -286,6 +286,11 @@ pub fn lost(report: &Report) -> Vec<(String, Row)> {
     rows.filter(|(_, row)| row.verdict() == Verdict::Lost).collect()
 }
 
+/// What stands in place of lost rows when there are none.
+pub fn none_lost(report: &Report) -> &'static str {
+    if report.stores().len() > 1 { "None in this run." } else { "There was nobody to compare with." }
+}
+
 /// Marks that a value may carry.
 pub fn marks(cell: &Cell) -> String {
     let marks = [(cell.loses, "†"), (cell.is_cut_short, "‡")];
@@ -313,7 +318,7 @@ fn write_markdown(report: &Report, text: &mut String) -> fmt::Result {
     writeln!(text, "## Rows we lose\n")?;
     let lost = lost(report);
     if lost.is_empty() {
-        writeln!(text, "None in this run.\n")?;
+        writeln!(text, "{}\n", none_lost(report))?;
     } else {
         writeln!(text, "| row | esker | best rival | : best | |\n|---|--:|--:|--:|---|")?;
         for (group, row) in &lost {

@@ -89,7 +89,7 @@ fn write_lost(report: &Report, page: &mut String) -> fmt::Result {
     let lost = compare::lost(report);
     writeln!(page, "<h2>Rows we lose</h2>")?;
     if lost.is_empty() {
-        return writeln!(page, "<p>None in this run.</p>");
+        return writeln!(page, "<p>{}</p>", compare::none_lost(report));
     }
     writeln!(page, "<table><tr><th>row<th>esker<th>best rival<th>: best<th></tr>")?;
     for (group, row) in &lost {
@@ -222,7 +222,7 @@ fn write_latencies(report: &Report, group: &[Case], page: &mut String) -> fmt::R
                 y + 2.5
             )?;
             writeln!(page, "<circle cx=\"{p50:.1}\" cy=\"{middle:.1}\" r=\"5\" fill=\"{color}\"/>")?;
-            let values = [latency.p50_us, latency.p99_us, latency.p999_us].map(short).join(" · ");
+            let values = [latency.p50_us, latency.p99_us, latency.p999_us].map(compact).join(" · ");
             writeln!(page, "<text x=\"{:.0}\" y=\"{:.0}\">{values}</text>", BAR_LEFT + BAR_LENGTH + 8.0, y + 12.0)?;
         }
         writeln!(page, "</svg>")?;
@@ -240,6 +240,15 @@ fn latency(report: &Report, case: Case, store: StoreName) -> Option<Latency> {
         p999_us: median_of(|latency| latency.p999_us)?,
         max_us: median_of(|latency| latency.max_us)?,
     })
+}
+
+/// Microseconds in five characters at most: three of them stand behind a bar.
+fn compact(us: f64) -> String {
+    match us {
+        us if us < 1e3 => short(us),
+        us if us < 1e6 => format!("{}k", short(us / 1e3)),
+        us => format!("{}M", short(us / 1e6)),
+    }
 }
 
 fn escaped(text: &str) -> String {

@@ -9,6 +9,7 @@ use crate::args::{DurabilityLevel, Settings};
 use crate::{Result, process};
 use heed::types::Bytes;
 use heed::{Database, Env, EnvFlags, EnvOpenOptions, RoTxn, WithTls};
+use std::ops::Bound;
 use std::path::Path;
 
 /// An LMDB environment with its unnamed database.
@@ -70,7 +71,8 @@ impl Store for Lmdb {
     }
 
     fn scan_from(&self, key: &[u8], limit: u64, look: impl FnMut(&[u8], &[u8]) -> Result<()>) -> Result<()> {
-        show(self.entries.range(&self.read()?, &(key..))?.take(limit as usize), look)
+        let from_key = (Bound::Included(key), Bound::Unbounded);
+        show(self.entries.range(&self.read()?, &from_key)?.take(limit as usize), look)
     }
 
     fn scan(&self, look: impl FnMut(&[u8], &[u8]) -> Result<()>) -> Result<()> {
