@@ -43,8 +43,8 @@ const ALLOWED: [Allowed; 13] = [
         third_party: &["clap", "comfy-table", "csv", "indicatif", "serde", "serde_json"],
         optional: &[] },
     Allowed { name: "esker-bench", layer: 5, ours: &["esker"],
-        third_party: &["clap", "comfy-table", "hdrhistogram", "serde", "serde_json", "tempfile"],
-        optional: &["fjall"] },
+        third_party: &["clap", "comfy-table", "hdrhistogram", "indicatif", "serde", "serde_json", "tempfile"],
+        optional: &["fjall", "heed", "redb", "rocksdb", "sled", "surrealkv", "tokio"] },
     // Only ever a dev-dependency, so it may sit beside the layers it tests.
     Allowed { name: "esker-testkit", layer: 2, ours: &["esker-format", "esker-vfs", "esker-iterator"],
         third_party: &["proptest"], optional: &[] },
