@@ -35,10 +35,10 @@ fn digits(number: u64) -> Key {
 /// Eight decimal digits, the first in the lowest byte. Two lanes of four digits, then four of two, then eight of one: no loop and no table, since a
 /// key is made for each call that is measured.
 fn eight_digits(number: u64) -> u64 {
-    let fours = number / 10_000 | (number % 10_000) << 32;
-    let hundreds = (fours * 10_486 >> 20) & 0x7f_0000_007f;
+    let fours = (number / 10_000) | ((number % 10_000) << 32);
+    let hundreds = ((fours * 10_486) >> 20) & 0x7f_0000_007f;
     let twos = hundreds | (fours - 100 * hundreds) << 16;
-    let tens = (twos * 103 >> 10) & 0x000f_000f_000f_000f;
+    let tens = ((twos * 103) >> 10) & 0x000f_000f_000f_000f;
     (tens | (twos - 10 * tens) << 8) + 0x3030_3030_3030_3030
 }
 

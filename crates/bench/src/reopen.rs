@@ -99,7 +99,7 @@ fn killed_settings(settings: &Settings) -> Settings {
     let entry_bytes = (data::KEY_BYTES + settings.value_bytes) as u64;
     // A small run stays small.
     let num = (KILLED_BYTES / entry_bytes).min(settings.num).max(1);
-    Settings { num, memtable_mib: settings.memtable_mib.max(8 * KILLED_BYTES >> 20), ..settings.clone() }
+    Settings { num, memtable_mib: settings.memtable_mib.max((8 * KILLED_BYTES) >> 20), ..settings.clone() }
 }
 
 fn fill_and_kill(job: &Job) -> Result<u64> {
