@@ -80,6 +80,8 @@ pub struct Progress {
 pub struct Outcome {
     /// The new tables, in key order; their files are synced, their directory entries are not. None if nothing was left to keep.
     pub outputs: Vec<TableMeta>,
+    /// Whether the outputs are the inputs: nothing was read or written, and no file is new.
+    pub moved: bool,
     /// Length of all inputs; 0 for a flush.
     pub read_bytes: u64,
     /// Length of all outputs.
@@ -108,6 +110,7 @@ where
     let mut writer = Writer::new(grandparents, tables, config);
     match writer.write_all(&mut iter) {
         Ok(()) => Ok(Outcome {
+            moved: false,
             read_bytes: 0,
             written_bytes: writer.written_bytes,
             entries_out: writer.outputs.iter().map(|table| table.entries).sum(),

@@ -4,10 +4,9 @@ use crate::core::{Core, KeyspaceCore};
 use crate::error::{Error, Result};
 use crate::install::Change;
 use crate::listener::Event;
-use esker_compaction::{Plan, PlanKind};
+use esker_compaction::{Outcome, Plan};
 use esker_format::SeqNo;
 use esker_iterator::Bounds;
-use esker_manifest::TableMeta;
 use std::ops::Bound;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -68,17 +67,13 @@ impl Core {
 
     fn run_compaction(&self, job: &CompactJob) -> Result<()> {
         let begin = self.vfs.clock().now();
-        let (outputs, read_bytes, written_bytes) = match job.plan.kind {
-            PlanKind::Move => (job.plan.tables().map(|(_, table)| TableMeta::clone(table)).collect(), 0, 0),
-            PlanKind::Merge => self.merge(job)?,
-        };
-        let merged = job.plan.kind == PlanKind::Merge;
-        let open = if merged { self.publish_tables(&outputs) } else { Ok(Vec::new()) };
+        let Outcome { outputs, moved, read_bytes, written_bytes, .. } = self.run_plan(job)?;
+        let open = if moved { Ok(Vec::new()) } else { self.publish_tables(&outputs) };
         let result = open.and_then(|_open| {
             let edit = job.plan.edit(&outputs);
             self.install(Change { keyspace: &job.keyspace, edit, flushed: &[] })
         });
-        if merged && !matches!(result, Ok(true)) {
+        if !moved && !matches!(result, Ok(true)) {
             self.discard_unless_named(&outputs);
         }
         if result? {
@@ -94,8 +89,8 @@ impl Core {
         Ok(())
     }
 
-    /// Writes the outputs under their temporary names: outputs, bytes read, bytes written.
-    fn merge(&self, job: &CompactJob) -> Result<(Vec<TableMeta>, u64, u64)> {
+    /// Writes the outputs under their temporary names, unless the inputs just move.
+    fn run_plan(&self, job: &CompactJob) -> Result<Outcome> {
         // Taken after the inputs were picked, all of whose entries are visible: so the horizon lies above them.
         let view = self.snapshots.view(self);
         let should_stop = || self.closing() || job.keyspace.dropped.load(Ordering::Relaxed);
@@ -104,7 +99,7 @@ impl Core {
             Ok(outcome) => {
                 self.counters.compaction_read_bytes.add(outcome.read_bytes);
                 self.counters.compaction_written_bytes.add(outcome.written_bytes);
-                Ok((outcome.outputs, outcome.read_bytes, outcome.written_bytes))
+                Ok(outcome)
             }
             Err(error) => {
                 let (stopped, damaged) = (error.is_stopped(), error.damaged_input());

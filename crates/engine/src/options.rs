@@ -58,7 +58,8 @@ pub struct Options {
     pub block_cache_bytes: Option<usize>,
     /// Size at which a table's data block is cut, in bytes before compression. Default: 4 KiB.
     pub block_size_bytes: usize,
-    /// How the tables of each level are compressed. Default: L0 and L1 not at all, all below with LZ4.
+    /// How the tables of each level are compressed. A flush that overlaps no other table, and so will be moved and never merged, is stored as the bottom is. Default: L0 and
+    /// L1 not at all, all below with LZ4.
     pub compression: [Codec; LEVELS],
     /// Size of the filter, in bits per key; 0 for none. Default: 12, which gives about one false positive in 200.
     pub filter_bits_per_key: u32,
