@@ -16,12 +16,11 @@ use crate::listener::{Event, Listener};
 use crate::memory::{CountedTable, MemoryUse};
 use crate::metrics::Counters;
 use crate::options::{KeyspaceOptions, Options};
-use crate::read::{LevelView, ReadState};
+use crate::read::{Current, LevelView, ReadState};
 use crate::recovery::ReplayedLog;
 use crate::snapshot::SnapshotList;
 use crate::stall::Pressure;
 use crate::tables::{Removals, TableSet};
-use arc_swap::ArcSwap;
 use esker_compaction::{Busy, Picker};
 use esker_format::{FileId, FileNo, KeyspaceId, SeqNo};
 use esker_manifest::{KeyspaceVersion, VersionSet};
@@ -91,7 +90,7 @@ pub(crate) struct KeyspaceCore {
     pub(crate) id: KeyspaceId,
     pub(crate) name: Arc<str>,
     pub(crate) options: Mutex<KeyspaceOptions>,
-    pub(crate) read: ArcSwap<ReadState>,
+    pub(crate) read: Current,
     pub(crate) dropped: AtomicBool,
     pub(crate) pressure: Pressure,
     /// Size at which the active memtable is sealed: from `options`, for writers, who don't take their lock.
@@ -111,7 +110,7 @@ impl KeyspaceCore {
             id: version.id,
             name: Arc::clone(&version.name),
             options: Mutex::new(options),
-            read: ArcSwap::from_pointee(ReadState { active, sealed: Vec::new(), view }),
+            read: Current::new(ReadState { active, sealed: Vec::new(), view }),
             dropped: AtomicBool::new(false),
             pressure: Pressure::default(),
             memtable_bytes: AtomicUsize::new(memtable_bytes),
@@ -120,6 +119,7 @@ impl KeyspaceCore {
 
     /// # Errors
     /// `NotFound` if it was dropped.
+    #[inline]
     pub(crate) fn check(&self) -> Result<()> {
         // Acquire: pairs with the Release in `drop_keyspace`.
         if self.dropped.load(Ordering::Acquire) {
@@ -246,10 +246,12 @@ impl Core {
         }
     }
 
+    #[inline]
     pub(crate) fn check_open(&self) -> Result<()> {
         if self.closing() { Err(Error::closed()) } else { Ok(()) }
     }
 
+    #[inline]
     pub(crate) fn closing(&self) -> bool {
         // Acquire: pairs with the Release in `close`.
         self.closing.load(Ordering::Acquire)

@@ -20,12 +20,15 @@ pub(crate) use builder::{BlockBuilder, common_prefix};
 use crate::error::Fault;
 use crate::words::{head_of, is_same, load_be, load_le};
 use esker_format::{InternalKey, Trailer, ValueKind};
+use esker_vfs::{prefetch, prefetch_range};
 use std::cmp::Ordering;
 use std::ops::Range;
 
 pub(crate) const HEADER_BYTES: usize = 24;
 const FLAG_FINGERPRINTS: u8 = 1;
 const FLAG_ONE_KIND: u8 = 2;
+/// Of a value, so much is fetched ahead; of more the processor sees by itself that it is read in order.
+const AIM_VALUE_BYTES: usize = 256;
 
 /// Where the columns of a block are, all as offsets in its payload.
 #[derive(Debug, Clone, Copy)]
@@ -235,6 +238,30 @@ impl Layout {
             i += 8;
         }
         Some(self.count)
+    }
+
+    /// Begins to fetch the first entry that [`Layout::find`] will compare: its key, its trailer, and where its value begins.
+    #[inline(always)]
+    pub(crate) fn aim(&self, payload: &[u8], fingerprint: u8) {
+        if !self.fingerprints {
+            return;
+        }
+        let wanted = u64::from_le_bytes([fingerprint; 8]);
+        let mut i = 0;
+        while i < self.count {
+            let hits = zero_bytes(load_le(payload, self.prefix_end + i) ^ wanted);
+            if hits != 0 {
+                let candidate = i + hits.trailing_zeros() as usize / 8;
+                if candidate < self.count {
+                    let (rest, value) = (self.keys.span(payload, candidate), self.values.span(payload, candidate));
+                    prefetch(payload, rest.start);
+                    prefetch(payload, self.trailers_at + candidate * self.trailer_width);
+                    prefetch_range(payload, value.start, value.len().min(AIM_VALUE_BYTES));
+                }
+                return;
+            }
+            i += 8;
+        }
     }
 
     /// The fingerprint of entry `i`, if the block has any.

@@ -53,7 +53,7 @@ const ALLOWED: [Allowed; 13] = [
 ];
 
 /// What tests, examples and benches of every crate may use besides.
-const DEV: [&str; 5] = ["esker-testkit", "criterion", "proptest", "serde_json", "tempfile"];
+const DEV: [&str; 6] = ["esker-testkit", "criterion", "loom", "proptest", "serde_json", "tempfile"];
 
 /// Compares every `Cargo.toml` with the table, and the workspace's dependencies with the decision pages.
 pub(super) fn check(tree: &Tree) -> Vec<Problem> {
