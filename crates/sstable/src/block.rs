@@ -146,6 +146,23 @@ impl Layout {
         whole.then_some(Entry { rest, value })
     }
 
+    /// Whether entries `i` and `i + 1`, both below `count`, have different user keys.
+    #[inline(always)]
+    pub(crate) fn key_changes_behind(&self, payload: &[u8], i: usize) -> bool {
+        let (this, next) = (self.keys.span(payload, i), self.keys.span(payload, i + 1));
+        // Versions of one key are equally long and lie one behind the other, so their last bytes lie one length apart.
+        if this.len() != next.len() {
+            return true;
+        }
+        if this.len() >= 8 && load_le(payload, this.end - 8) != load_le(payload, next.end - 8) {
+            return true;
+        }
+        match (payload.get(this), payload.get(next)) {
+            (Some(this), Some(next)) => !is_same(this, next),
+            _ => false,
+        }
+    }
+
     /// The trailer of entry `i`.
     #[inline(always)]
     pub(crate) fn trailer(&self, payload: &[u8], i: usize) -> Option<Trailer> {

@@ -23,6 +23,28 @@ impl Map {
         Self(Arc::new(Repr::Memory(bytes.into())))
     }
 
+    /// Sends for the cache line that holds byte `at`, and does not wait for it. Beyond the end, and on processors that it is not
+    /// known for, it does nothing.
+    #[inline]
+    #[cfg_attr(
+        all(target_arch = "x86_64", not(miri)),
+        expect(
+            unsafe_code,
+            reason = "the instruction takes a pointer, though it reads nothing that a program could see"
+        )
+    )]
+    pub fn prefetch(&self, at: usize) {
+        #[cfg(all(target_arch = "x86_64", not(miri)))]
+        if let Some(byte) = self.get(at) {
+            use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+            // SAFETY: a prefetch is a hint and never faults; the pointer is that of a live byte all the same, by the check above. SSE,
+            // which it belongs to, is part of x86-64.
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(std::ptr::from_ref(byte).cast()) };
+        }
+        #[cfg(not(all(target_arch = "x86_64", not(miri))))]
+        let _ = at;
+    }
+
     /// Maps a whole file, which must not change any more.
     #[expect(unsafe_code, reason = "a mapped file is safe to read only while nobody changes it, which no type can say")]
     pub(crate) fn of_file(file: &File) -> io::Result<Self> {
