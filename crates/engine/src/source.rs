@@ -23,6 +23,16 @@ impl Source {
 
     /// The table it stands in.
     #[inline]
+    fn current(&self) -> &TableIter {
+        match self {
+            Self::Table(table) => table.open(),
+            Self::Level(level) => level.current().expect("a valid level stands in a table").open(),
+            Self::Memory(_) => unreachable!("asked of tables only"),
+        }
+    }
+
+    /// As [`Self::current`], if it stands in one.
+    #[inline]
     fn current_mut(&mut self) -> Option<&mut TableIter> {
         match self {
             Self::Memory(_) => None,
@@ -107,8 +117,7 @@ impl InternalIterator for Source {
     fn key(&self) -> InternalKey<'_> {
         match self {
             Self::Memory(iter) => iter.key(),
-            Self::Table(iter) => iter.key(),
-            Self::Level(iter) => iter.key(),
+            _ => self.current().key(),
         }
     }
 
@@ -116,8 +125,7 @@ impl InternalIterator for Source {
     fn value(&self) -> &[u8] {
         match self {
             Self::Memory(iter) => iter.value(),
-            Self::Table(iter) => iter.value(),
-            Self::Level(iter) => iter.value(),
+            _ => self.current().value(),
         }
     }
 

@@ -1,6 +1,6 @@
 //! [`TableIter`]: a cursor over all versions in a table.
 
-use crate::block::{Entry, HEADER_BYTES, Layout};
+use crate::block::{Entry, HEADER_BYTES, Layout, is_other};
 use crate::error::TableError;
 use crate::table::{Block, Fill, Table};
 use esker_format::{InternalKey, Slice, Trailer};
@@ -154,9 +154,18 @@ impl TableIter {
 
     #[inline(always)]
     fn try_stand(&mut self, i: usize) -> Option<()> {
+        self.try_stand_if(i, |_, _, _, _| true)
+    }
+
+    /// As [`Self::try_stand`], if `stands` says so of the layout, the payload, the present entry, and the new one.
+    #[inline(always)]
+    fn try_stand_if(&mut self, i: usize, stands: impl Fn(&Layout, &[u8], &Entry, &Entry) -> bool) -> Option<()> {
         let layout = self.layout.as_ref()?;
         let payload = payload(&self.map, self.block.as_ref()?);
         let entry = layout.entry(payload, i)?;
+        if !stands(layout, payload, &self.entry, &entry) {
+            return None;
+        }
         self.trailer = layout.trailer(payload, i)?;
         let (from, len) = (entry.rest.start, entry.rest.len());
         self.key_len = self.prefix_len + len;
@@ -397,25 +406,20 @@ impl InternalIterator for TableIter {
     #[inline]
     fn try_next_key(&mut self) -> Option<Trailer> {
         assert!(self.valid, "the iterator is not valid");
-        let layout = self.layout.as_ref()?;
         let next = self.i + 1;
-        if next >= layout.count || !layout.key_changes_behind(payload(&self.map, self.block.as_ref()?), self.i) {
+        if next >= self.layout.as_ref()?.count {
             return None;
         }
-        self.try_stand(next)?;
+        self.try_stand_if(next, |_, payload, this, next| is_other(payload, &this.rest, &next.rest))?;
         Some(self.trailer)
     }
 
     #[inline]
     fn try_prev_key(&mut self) -> Option<Trailer> {
         assert!(self.valid, "the iterator is not valid");
-        let before = self.i.checked_sub(1)?;
-        let layout = self.layout.as_ref()?;
         // The first one of a block may have newer versions in the block before.
-        if before == 0 || !layout.key_changes_behind(payload(&self.map, self.block.as_ref()?), before - 1) {
-            return None;
-        }
-        self.try_stand(before)?;
+        let before = self.i.checked_sub(1).filter(|before| *before > 0)?;
+        self.try_stand_if(before, |layout, payload, _, _| layout.key_changes_behind(payload, before - 1))?;
         Some(self.trailer)
     }
 }
