@@ -197,7 +197,11 @@ where
     fn prepare_seek(&mut self, target: InternalKey<'_>) {
         let i = self.find(target);
         self.prepared = None;
-        if i < self.run.len() && self.enter(i, |source| Ok(source.prepare_seek(target))).is_ok() {
+        let prepare = |source: &mut R::Iter| {
+            source.prepare_seek(target);
+            Ok(())
+        };
+        if i < self.run.len() && self.enter(i, prepare).is_ok() {
             self.prepared = Some(i);
         }
     }

@@ -346,7 +346,7 @@ impl InternalIterator for TableIter {
             return self.nowhere();
         }
         let i = self.i + 1;
-        if !self.layout.as_ref().is_some_and(|layout| i < layout.count) {
+        if self.layout.as_ref().is_none_or(|layout| i >= layout.count) {
             return self.walk_forward();
         }
         if self.try_stand(i).is_some() { Ok(()) } else { self.fall_and_keep() }

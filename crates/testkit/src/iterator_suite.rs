@@ -252,9 +252,9 @@ where
     let user_key = |at: usize| &entries[at].0.user_key;
     let check = |iter: &I, at| stands_at(iter, entries, at).unwrap_or_else(|failure| panic!("{failure}"));
     iter.seek_to_first().unwrap();
-    for at in 1..entries.len() {
+    for (at, (key, _)) in entries.iter().enumerate().skip(1) {
         if let Some(trailer) = iter.try_next_key() {
-            assert!(user_key(at) != user_key(at - 1) && trailer == entries[at].0.trailer, "entry {at}");
+            assert!(key.user_key != *user_key(at - 1) && trailer == key.trailer, "entry {at}");
         } else {
             check(iter, at - 1);
             iter.next().unwrap();
