@@ -96,12 +96,7 @@ impl Open {
 }
 
 fn pair(end: &End) -> (Slice, Slice) {
-    let value = match end.inner_at_entry().and_then(MergingIterator::current) {
-        Some(source) => source.value_slice(),
-        // Walking backwards may have gone past the entry, and then holds a copy of it.
-        None => Slice::from(end.value()),
-    };
-    (Slice::from(end.key()), value)
+    (Slice::from(end.key()), end.value_slice())
 }
 
 impl Iterator for Iter {

@@ -149,6 +149,12 @@ impl Layout {
         whole.then_some(Entry { rest, value })
     }
 
+    /// Whether entries `i` and `i + 1`, both below `count`, have different user keys.
+    #[inline(always)]
+    pub(crate) fn key_changes_behind(&self, payload: &[u8], i: usize) -> bool {
+        is_other(payload, &self.keys.span(payload, i), &self.keys.span(payload, i + 1))
+    }
+
     /// The trailer of entry `i`.
     #[inline(always)]
     pub(crate) fn trailer(&self, payload: &[u8], i: usize) -> Option<Trailer> {
@@ -354,6 +360,15 @@ fn search(count: usize, is_before: impl Fn(usize) -> Option<bool>) -> Option<usi
 pub(crate) fn strip_prefix<'a>(user_key: &'a [u8], prefix: &[u8]) -> Option<&'a [u8]> {
     let (front, rest) = user_key.split_at_checked(prefix.len())?;
     is_same(front, prefix).then_some(rest)
+}
+
+/// Whether two keys of a block are not the same; `false` where there are none.
+#[inline(always)]
+pub(crate) fn is_other(payload: &[u8], a: &Range<usize>, b: &Range<usize>) -> bool {
+    // Most keys that stand beside one another differ in their last bytes.
+    a.len() != b.len()
+        || (a.len() >= 8 && load_le(payload, a.end - 8) != load_le(payload, b.end - 8))
+        || matches!((payload.get(a.clone()), payload.get(b.clone())), (Some(a), Some(b)) if !is_same(a, b))
 }
 
 /// The high bit of each byte that is zero. (Above the lowest one there may be more; candidates are compared anyway.)
