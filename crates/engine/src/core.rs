@@ -15,7 +15,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::listener::{Event, Listener};
 use crate::memory::{CountedTable, MemoryUse};
 use crate::metrics::Counters;
-use crate::options::{KeyspaceOptions, Options};
+use crate::options::{KeyspaceOptions, MEMTABLE_BYTES_MAX, Options};
 use crate::read::{LevelView, ReadState};
 use crate::snapshot::SnapshotList;
 use crate::stall::Pressure;
@@ -70,6 +70,8 @@ pub(crate) struct Core {
     pub(crate) tables: TableSet,
     pub(crate) removals: Arc<Removals>,
     pub(crate) memory: Arc<MemoryUse>,
+    /// `visible` when upkeep last looked after memory.
+    pub(crate) visible_at_last_look: AtomicU64,
     pub(crate) picker: Picker,
     pub(crate) counters: Counters,
     /// Set once, at the beginning of close.
@@ -127,7 +129,8 @@ impl KeyspaceCore {
     }
 
     pub(crate) fn memtable_bytes(&self, options: &Options) -> usize {
-        self.options.lock().memtable_bytes.unwrap_or(options.memtable_bytes())
+        let own = self.options.lock().memtable_bytes;
+        own.map_or(options.memtable_bytes(), |own| own.min(MEMTABLE_BYTES_MAX))
     }
 }
 

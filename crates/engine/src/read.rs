@@ -14,10 +14,9 @@ use crate::memory::CountedTable;
 use crate::source::{LevelRun, Source};
 use crate::tables::{OpenTable, TableSet};
 use arc_swap::ArcSwap;
-use esker_format::{SeqNo, Slice, Trailer, ValueKind};
+use esker_format::{KeyHash, SeqNo, Slice, Trailer, ValueKind};
 use esker_iterator::{Bounds, ConcatIterator, MergingIterator, VisibleIterator};
 use esker_manifest::KeyspaceVersion;
-use esker_sstable::KeyHash;
 use std::ops::Bound;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -43,8 +42,7 @@ impl LevelView {
     }
 
     /// The newest version at or below `seq` in any table.
-    fn get(&self, user_key: &[u8], seq: SeqNo) -> Result<Option<(Trailer, Slice)>> {
-        let hash = KeyHash::of(user_key);
+    fn get(&self, user_key: &[u8], hash: KeyHash, seq: SeqNo) -> Result<Option<(Trailer, Slice)>> {
         let (l0, sorted) = self.levels.split_first().expect("there are always seven levels");
         let covers = |open: &OpenTable| {
             open.meta.smallest.user_key[..] <= *user_key && *user_key <= open.meta.largest.user_key[..]
@@ -83,12 +81,13 @@ impl ReadState {
 
     /// The value of `user_key` at `seq`.
     pub(crate) fn get(&self, user_key: &[u8], seq: SeqNo) -> Result<Option<Slice>> {
+        let hash = KeyHash::of(user_key);
         for memtable in self.memtables() {
-            if let Some((trailer, value)) = memtable.get(user_key, seq) {
+            if let Some((trailer, value)) = memtable.get(user_key, hash, seq) {
                 return Ok((trailer.kind() == ValueKind::Put).then(|| Slice::from(value)));
             }
         }
-        let found = self.view.get(user_key, seq)?;
+        let found = self.view.get(user_key, hash, seq)?;
         Ok(found.and_then(|(trailer, value)| (trailer.kind() == ValueKind::Put).then_some(value)))
     }
 

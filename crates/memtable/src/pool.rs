@@ -140,9 +140,8 @@ impl<const N: usize> Pool<N> {
     }
 
     pub(crate) fn shrink_to(&self, bytes: usize) {
-        let freed: Vec<_> = self.change(|stock| {
-            std::iter::from_fn(|| if stock.bytes() > bytes { stock.pop() } else { None }).collect()
-        });
+        let freed: Vec<_> = self
+            .change(|stock| std::iter::from_fn(|| if stock.bytes() > bytes { stock.pop() } else { None }).collect());
         drop(freed);
     }
 

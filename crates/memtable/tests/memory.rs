@@ -52,7 +52,8 @@ fn memory_bytes_is_within_a_tenth_of_what_is_allocated() {
 }
 
 fn check(form: Form) {
-    let measure = |entries, key_bytes, value_bytes: &dyn Fn(u64) -> usize| measure(form, entries, key_bytes, value_bytes);
+    let measure =
+        |entries, key_bytes, value_bytes: &dyn Fn(u64) -> usize| measure(form, entries, key_bytes, value_bytes);
     // The first use of a skip list allocates what the whole process shares.
     measure(1, 1, &|_| 0);
     let (claimed, allocated) = measure(0, 0, &|_| 0);
@@ -72,6 +73,9 @@ fn check(form: Form) {
     ];
     for (what, (claimed, allocated)) in sets {
         println!("{form:?}, {what}: {claimed} claimed, {allocated} allocated");
-        assert!(claimed.abs_diff(allocated) * 10 <= allocated, "{what}, {form:?}: {claimed} claimed, {allocated} allocated");
+        assert!(
+            claimed.abs_diff(allocated) * 10 <= allocated,
+            "{what}, {form:?}: {claimed} claimed, {allocated} allocated"
+        );
     }
 }

@@ -220,12 +220,7 @@ impl Index {
     }
 
     #[cold]
-    fn grow_out_of_small<const N: usize>(
-        &self,
-        writer: &mut IndexWriter,
-        supply: &mut Supply<N>,
-        small: &[AtomicU64],
-    ) {
+    fn grow_out_of_small<const N: usize>(&self, writer: &mut IndexWriter, supply: &mut Supply<N>, small: &[AtomicU64]) {
         let page = self.new_page(writer, supply, 0);
         for slot in small {
             self.move_to(writer, page, slot.load(Relaxed));
@@ -267,13 +262,7 @@ impl Index {
 
     /// Divides the page of `tag`; whether that could be done.
     #[cold]
-    fn divide<const N: usize>(
-        &self,
-        writer: &mut IndexWriter,
-        supply: &mut Supply<N>,
-        tag: Tag,
-        page: usize,
-    ) -> bool {
+    fn divide<const N: usize>(&self, writer: &mut IndexWriter, supply: &mut Supply<N>, tag: Tag, page: usize) -> bool {
         let mut grade = self.grade.load(Relaxed);
         let bits = usize::from(writer.bits[page]);
         if bits + 1 == grade {

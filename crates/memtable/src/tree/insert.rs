@@ -173,8 +173,7 @@ impl<const N: usize> Tree<N> {
         let [first, .., last] = entries else { unreachable!("more than one entry") };
         let prefix_bytes = prefix_to_take(self.common_of(bounds), user_key(first), user_key(last));
         let heads_are_right = heads_behind == Some(prefix_bytes);
-        writer
-            .new_leaf(&self.leaves, |leaf| leaf.fill(bounds, entries, prefix_bytes, heads_are_right, &self.records))
+        writer.new_leaf(&self.leaves, |leaf| leaf.fill(bounds, entries, prefix_bytes, heads_are_right, &self.records))
     }
 
     /// How many bytes all keys between two bounds have in common.

@@ -79,11 +79,8 @@ impl<const N: usize> Keys<N> {
             self.prefix[..inline].copy_from_slice(&records.get(self.witness).user_key()[..inline]);
         }
         for (i, entry) in entries.iter().enumerate() {
-            let right = if heads_are_right {
-                entry.head
-            } else {
-                head(records.get(entry.record).user_key(), prefix_bytes)
-            };
+            let right =
+                if heads_are_right { entry.head } else { head(records.get(entry.record).user_key(), prefix_bytes) };
             *self.heads[i].get_mut() = right;
             *self.records[i].get_mut() = entry.record;
         }

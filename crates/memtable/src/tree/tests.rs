@@ -56,7 +56,8 @@ fn check(tree: &Tree<TINY>, list: &SkipList, map: &BTreeMap<(Vec<u8>, std::cmp::
                     assert_eq!(of_tree(tree.next(forward)), of_list(list.next(index)));
                     assert_eq!(of_tree(tree.prev(forward)), of_list(list.prev(index)));
                 }
-                let found = tree.get(target, KeyHash::of(target), SeqNo(seq)).map(|record| (record.key(), record.value()));
+                let found =
+                    tree.get(target, KeyHash::of(target), SeqNo(seq)).map(|record| (record.key(), record.value()));
                 let first = list.get(sought).filter(|record| record.user_key() == &target[..]);
                 assert_eq!(found, first.map(|record| (record.key(), record.value())), "get {sought:?}");
             }
@@ -278,7 +279,10 @@ fn look(tree: &Tree<TINY>, name: &impl Fn(u64) -> [u8; 8], seq: u64, before: u64
                 (a, b) if a == b => break,
                 // The search stopped earlier, at something newer: look behind it.
                 (a, Some(b)) if a.is_none_or(|a| goes_on(b, a)) => {
-                    assert!(b.trailer.seq().0 > before, "a step {way:?} from {here:?} passed {b:?}, {before} were done");
+                    assert!(
+                        b.trailer.seq().0 > before,
+                        "a step {way:?} from {here:?} passed {b:?}, {before} were done"
+                    );
                     searched = seek(b, false);
                 }
                 (Some(a), b) => {
