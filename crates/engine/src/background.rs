@@ -160,31 +160,30 @@ impl Core {
         if self.state.lock().flush_retry.not_before > now {
             return removed | resumed;
         }
-        let prepared = self.prepare_memory();
+        self.prepare_memory();
         match self.upkeep_of_logs() {
-            Ok(did) => removed | resumed | prepared | did,
+            Ok(did) => removed | resumed | did,
             Err(error) => self.finish_background(|state| &mut state.flush_retry, Err(error)),
         }
     }
 
     /// Has memory ready for the rest of the memtable that grows, so that its writer doesn't wait for the operating system to clear pages; lets some go when
-    /// nothing is written. Whether any was made ready.
-    fn prepare_memory(&self) -> bool {
+    /// nothing is written. Not work that anyone waits for.
+    fn prepare_memory(&self) {
         let visible = self.visible().0;
         // Relaxed: only this thread, or whoever steps in its place, asks.
         if self.visible_at_last_look.swap(visible, Ordering::Relaxed) == visible {
-            self.memory.release_some();
-            return false;
+            return self.memory.release_some();
         }
         let growing = |keyspace: &Arc<KeyspaceCore>| {
             let (now, full) =
                 (keyspace.read.load().active.table.memory_bytes(), keyspace.memtable_bytes(&self.options));
             // Small ones may never become large.
-            let large_enough = now > full / 16;
-            large_enough.then(|| full.saturating_sub(now))
+            (now > full / 16).then(|| full.saturating_sub(now))
         };
-        let rest = self.keyspaces().iter().filter_map(growing).max();
-        rest.is_some_and(|rest| self.memory.prepare(rest))
+        if let Some(rest) = self.keyspaces().iter().filter_map(growing).max() {
+            self.memory.prepare(rest);
+        }
     }
 
     fn upkeep_of_logs(&self) -> Result<bool> {

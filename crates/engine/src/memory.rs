@@ -39,9 +39,9 @@ impl MemoryUse {
         self.pool.bytes()
     }
 
-    /// Has memory ready for what a table that fills up will take yet; whether there was any to make ready.
-    pub(crate) fn prepare(&self, bytes: usize) -> bool {
-        self.pool.prepare(bytes.min(self.room_for_pool()))
+    /// Has memory ready for what a table that fills up will take yet.
+    pub(crate) fn prepare(&self, bytes: usize) {
+        self.pool.prepare(bytes.min(self.room_for_pool()));
     }
 
     /// Lets go of half of the pool: nothing is written.

@@ -147,8 +147,8 @@ impl<const N: usize> Pool<N> {
 
     fn prepare(&self, bytes: usize) -> bool {
         // Entries of some 100 bytes fill chunks, leaves and pages about 10 : 3 : 1.
-        let chunks = (bytes * 10 / 14).div_ceil(LARGEST_CHUNK_BYTES);
-        let leaves = bytes * 3 / 14 / size_of::<Leaf<N>>();
+        let chunks = bytes / 14 * 10 / LARGEST_CHUNK_BYTES;
+        let leaves = bytes / 14 * 3 / size_of::<Leaf<N>>();
         let pages = bytes / 14 / size_of::<Page>();
         let (chunks, leaves, pages) = {
             let stock = self.lock();
