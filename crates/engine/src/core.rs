@@ -15,7 +15,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::listener::{Event, Listener};
 use crate::memory::{CountedTable, MemoryUse};
 use crate::metrics::Counters;
-use crate::options::{KeyspaceOptions, Options};
+use crate::options::{KeyspaceOptions, MEMTABLE_BYTES_MAX, Options};
 use crate::read::{Current, LevelView, ReadState};
 use crate::recovery::ReplayedLog;
 use crate::snapshot::SnapshotList;
@@ -70,6 +70,8 @@ pub(crate) struct Core {
     pub(crate) tables: TableSet,
     pub(crate) removals: Arc<Removals>,
     pub(crate) memory: Arc<MemoryUse>,
+    /// `visible` when upkeep last looked after memory.
+    pub(crate) visible_at_last_look: AtomicU64,
     pub(crate) picker: Picker,
     pub(crate) counters: Counters,
     /// How many keyspaces slow or stop their writers: while none does, a write looks no further.
@@ -105,7 +107,7 @@ impl KeyspaceCore {
         active: Arc<CountedTable>,
         view: Arc<LevelView>,
     ) -> Arc<Self> {
-        let memtable_bytes = options.memtable_bytes.unwrap_or(engine.memtable_bytes());
+        let memtable_bytes = options.memtable_bytes.map_or(engine.memtable_bytes(), |own| own.min(MEMTABLE_BYTES_MAX));
         Arc::new(Self {
             id: version.id,
             name: Arc::clone(&version.name),
@@ -143,7 +145,7 @@ impl KeyspaceCore {
     pub(crate) fn override_options(&self, given: KeyspaceOptions) {
         let mut options = self.options.lock();
         if let Some(bytes) = given.memtable_bytes {
-            self.memtable_bytes.store(bytes, Ordering::Relaxed);
+            self.memtable_bytes.store(bytes.min(MEMTABLE_BYTES_MAX), Ordering::Relaxed);
         }
         *options = KeyspaceOptions {
             memtable_bytes: given.memtable_bytes.or(options.memtable_bytes),

@@ -15,10 +15,10 @@ use crate::memory::CountedTable;
 use crate::source::{LevelRun, Source};
 use crate::tables::{OpenTable, TableSet};
 use arc_swap::{ArcSwap, Guard};
-use esker_format::{SeqNo, Slice, Trailer, ValueKind};
+use esker_format::{KeyHash, SeqNo, Slice, Trailer, ValueKind};
 use esker_iterator::{Bounds, ConcatIterator, MergingIterator, VisibleIterator};
 use esker_manifest::KeyspaceVersion;
-use esker_sstable::{KeyHash, Spot, Table, TableError};
+use esker_sstable::{Spot, Table, TableError};
 use std::ops::Bound;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -108,8 +108,8 @@ impl ReadState {
 
     /// The newest version of `user_key` at or below `seq` in a memtable.
     #[inline]
-    fn memory(&self, user_key: &[u8], _hash: KeyHash, seq: SeqNo) -> Option<(Trailer, &[u8])> {
-        self.memtables().find_map(|memtable| memtable.get(user_key, seq))
+    fn memory(&self, user_key: &[u8], hash: KeyHash, seq: SeqNo) -> Option<(Trailer, &[u8])> {
+        self.memtables().find_map(|memtable| memtable.get(user_key, hash, seq))
     }
 
     /// The values of some keys at `seq`, each put in its place in `values`; what is there already stays where a key has none.

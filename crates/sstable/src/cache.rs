@@ -1,6 +1,6 @@
 //! [`BlockCache`]: blocks that are not read from a map in place: decompressed ones, and those read into private copies.
 
-use crate::hash::mix;
+use esker_format::mix;
 use quick_cache::sync::Cache;
 use quick_cache::{OptionsBuilder, Weighter};
 use std::fmt;
