@@ -13,6 +13,8 @@ use rustix::io::Errno;
 
 use crate::lock::OsLock;
 use crate::{Clock, FileLock, FileSync, LockMode, Map, Metadata, ReadableFile, SystemClock, Vfs, WritableFile};
+#[cfg(target_os = "linux")]
+use crate::LogMap;
 use crate::{directory_of, or_here};
 
 static CLOCK: LazyLock<SystemClock> = LazyLock::new(SystemClock::new);
@@ -27,6 +29,16 @@ impl Vfs for OsVfs {
     fn create_new(&self, path: &Path) -> io::Result<Box<dyn WritableFile>> {
         let file = Arc::new(OpenOptions::new().write(true).create_new(true).open(path)?);
         Ok(Box::new(OsWriter { file, position: 0, len: 0 }))
+    }
+
+    #[cfg(target_os = "linux")]
+    fn create_log(&self, path: &Path, len_bytes: u64) -> io::Result<Box<dyn LogMap>> {
+        crate::log::create(path, len_bytes)
+    }
+
+    #[cfg(target_os = "linux")]
+    fn open_log(&self, path: &Path) -> io::Result<Box<dyn LogMap>> {
+        crate::log::open(path)
     }
 
     fn open_read(&self, path: &Path) -> io::Result<Arc<dyn ReadableFile>> {
