@@ -12,6 +12,7 @@ use crate::core::{Core, KeyspaceCore, LogFile, State};
 use crate::engine::Builder;
 use crate::error::{Error, ErrorKind, Result};
 use crate::listener::Event;
+use crate::logs::LogFiles;
 use crate::memory::MemoryUse;
 use crate::metrics::Counters;
 use crate::options::Options;
@@ -183,6 +184,7 @@ fn new_core(
         left_out: OnceLock::new(),
         tables,
         removals,
+        log_files: LogFiles::default(),
         memory: Arc::new(MemoryUse::default()),
         counters,
         closing: AtomicBool::new(false),

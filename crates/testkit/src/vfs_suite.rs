@@ -408,7 +408,11 @@ fn a_log_grows_beside_stores_and_is_trimmed(vfs: &dyn Vfs, directory: &Path) {
     std::thread::scope(|scope| {
         scope.spawn(|| {
             for step in 2..40 {
-                if step % 2 == 0 { room.grow(step * 5000).unwrap() } else { room.grow_written(step * 5000).unwrap() }
+                if step % 2 == 0 {
+                    room.grow(step * 5000).unwrap()
+                } else {
+                    room.grow_written(step * 5000).unwrap()
+                }
                 room.populate(step * 4000, step * 6000);
             }
         });

@@ -132,12 +132,8 @@ mod linux {
         let region = Region::of_file(&file, len.max(1).next_multiple_of(REGION_BYTES))
             .map_err(|error| io::Error::new(ErrorKind::Unsupported, error))?;
         let region = Arc::new(region);
-        let shared = Shared {
-            file,
-            len: AtomicU64::new(len),
-            growing: Mutex::new(()),
-            region: Mutex::new(Arc::clone(&region)),
-        };
+        let shared =
+            Shared { file, len: AtomicU64::new(len), growing: Mutex::new(()), region: Mutex::new(Arc::clone(&region)) };
         Ok(OsLog { shared: Arc::new(shared), region })
     }
 

@@ -11,10 +11,10 @@ use std::sync::{Arc, LazyLock};
 use rustix::fs::FallocateFlags;
 use rustix::io::Errno;
 
-use crate::lock::OsLock;
-use crate::{Clock, FileLock, FileSync, LockMode, Map, Metadata, ReadableFile, SystemClock, Vfs, WritableFile};
 #[cfg(target_os = "linux")]
 use crate::LogMap;
+use crate::lock::OsLock;
+use crate::{Clock, FileLock, FileSync, LockMode, Map, Metadata, ReadableFile, SystemClock, Vfs, WritableFile};
 use crate::{directory_of, or_here};
 
 static CLOCK: LazyLock<SystemClock> = LazyLock::new(SystemClock::new);

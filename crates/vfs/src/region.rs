@@ -24,7 +24,10 @@ impl Region {
     /// # Panics
     /// If the region ends before `bytes` do.
     #[inline]
-    #[expect(unsafe_code, reason = "a mapped file is memory that nobody owns, and no slice may be made of what others can change")]
+    #[expect(
+        unsafe_code,
+        reason = "a mapped file is memory that nobody owns, and no slice may be made of what others can change"
+    )]
     pub(crate) fn store(&self, offset: u64, bytes: &[u8]) {
         let fits = offset.checked_add(bytes.len() as u64).is_some_and(|end| end <= self.len_bytes());
         assert!(fits, "{} bytes at {offset} in a region of {}", bytes.len(), self.len_bytes());

@@ -164,7 +164,9 @@ impl Known {
                     name.file = event.file;
                 }
             }
-            (Operation::Append | Operation::Store | Operation::Trim, _) => self.files.entry(event.file).or_default().written = Some(nth),
+            (Operation::Append | Operation::Store | Operation::Trim, _) => {
+                self.files.entry(event.file).or_default().written = Some(nth)
+            }
             (Operation::Sync, _) => {
                 let file = self.files.entry(event.file).or_default();
                 file.synced = file.synced.max(event.began);

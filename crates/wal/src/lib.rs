@@ -50,7 +50,7 @@ mod window;
 mod writer;
 
 pub use ahead::{Ahead, Fill};
-pub use error::WalError;
+pub use error::{WalError, is_no_space};
 pub use frame::{FILE_HEADER_BYTES, LogHeader, Lsn, RECORD_HEADER_BYTES, RecordKind};
 pub use group::GroupSync;
 pub use reader::{EndCause, LogEnd, Reader, Record, vouched};

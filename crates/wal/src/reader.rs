@@ -269,6 +269,9 @@ fn read_header(window: &mut Window) -> Result<Result<[u8; FILE_HEADER_BYTES], En
         return Ok(Err(EndCause::ShortRecord { offset: 0, need: FILE_HEADER_BYTES as u64, have }));
     }
     let bytes = first_chunk(bytes);
+    if frame::is_not_begun(bytes) {
+        return Ok(Err(EndCause::Zeros));
+    }
     let (expected, found) = frame::file_crcs(bytes);
     if expected != found {
         return Ok(Err(EndCause::Torn { expected, found, offset: 0 }));

@@ -9,7 +9,7 @@
 //! record counts as pushed.
 
 use crate::error::is_no_space;
-use crate::frame::RECORD_HEADER_BYTES;
+use crate::frame::{FILE_MAGIC_BYTES, RECORD_HEADER_BYTES};
 use esker_vfs::{FileSync, LogMap, LogRoom, WritableFile};
 use std::io;
 use std::sync::Arc;
@@ -87,7 +87,7 @@ impl Segment {
         match self {
             Self::File(segment) => segment.put(header),
             Self::Mapped(segment) => {
-                segment.put(header, &[], 0);
+                segment.put_file_header(header);
                 Ok(())
             }
         }
@@ -139,6 +139,15 @@ impl Segment {
         match self {
             Self::File(segment) => segment.file.syncer(),
             Self::Mapped(segment) => segment.log.syncer(),
+        }
+    }
+
+    /// Whether others should look whether there is room to make.
+    #[inline]
+    pub(crate) fn asks_for_room(&mut self) -> bool {
+        match self {
+            Self::File(_) => false,
+            Self::Mapped(segment) => segment.position > segment.ask_at && segment.ask(),
         }
     }
 
@@ -212,13 +221,15 @@ pub(crate) struct MappedSegment {
     position: u64,
     /// The file's length when last asked; it may have been grown since.
     allocated: u64,
+    /// Up to where nothing is asked for.
+    ask_at: u64,
 }
 
 impl MappedSegment {
     /// Writes to `log` from its beginning.
     pub(crate) fn new(log: Box<dyn LogMap>) -> Self {
         let allocated = log.len_bytes();
-        Self { log, position: 0, allocated }
+        Self { log, position: 0, allocated, ask_at: 0 }
     }
 
     #[inline]
@@ -234,6 +245,25 @@ impl MappedSegment {
             self.allocated = in_extents(needed, self.allocated, |len| self.log.grow(len))?;
         }
         Ok(())
+    }
+
+    #[cold]
+    fn ask(&mut self) -> bool {
+        self.allocated = self.log.len_bytes();
+        let half = (self.allocated / 2).saturating_sub(RESERVE_BYTES);
+        let asks = self.position > half;
+        // Asked in vain, it is asked again before long.
+        self.ask_at = if asks { self.position + RESERVE_BYTES } else { half };
+        asks
+    }
+
+    /// The magic goes first and comes last: until then this is a log that was not begun, whatever the file held.
+    fn put_file_header(&mut self, header: &[u8]) {
+        let (magic, rest) = header.split_at(FILE_MAGIC_BYTES);
+        self.log.store(0, &[&ZEROS[..FILE_MAGIC_BYTES]]);
+        self.log.store(FILE_MAGIC_BYTES as u64, &[rest, &ZEROS[..END_MARK_BYTES]]);
+        self.log.store(0, &[magic]);
+        self.position = header.len() as u64;
     }
 
     /// The log's end mark moves first, and the head comes last, in the place of the old one: until then the log ends where it did.

@@ -70,6 +70,11 @@ impl Prepared {
         Ok(Self { segment, name })
     }
 
+    /// Whether it is written through mapped memory.
+    pub fn is_mapped(&self) -> bool {
+        self.segment.pushes_itself()
+    }
+
     /// Room to make up to `len_bytes` before the log begins; none if its backend makes its own.
     pub fn ahead(&self, len_bytes: u64) -> Option<Ahead> {
         let (room, _) = self.segment.room()?;
@@ -236,6 +241,12 @@ impl Writer {
         let len = room.len_bytes();
         let wanted = (2 * len).min(len_bytes_max);
         (used + RESERVE_BYTES > len / 2 && wanted > len).then(|| Ahead::new(room, len, wanted))
+    }
+
+    /// Whether this is a time to look at [`Writer::ahead`]: half of the room has been used since it was last said so. Costs next to nothing.
+    #[inline]
+    pub fn asks_for_room(&mut self) -> bool {
+        self.segment.asks_for_room()
     }
 
     /// Pushes, and ends the log: the group may now pass its end, and still owes it a sync. Returns the end, where the next log starts.

@@ -4,8 +4,8 @@ mod support;
 
 use esker_vfs::{Fault, FaultVfs, MemVfs, Operation, Rule, TraceVfs, Vfs};
 use esker_wal::{
-    Backend, EndCause, FILE_HEADER_BYTES, GroupSync, Lsn, Prepared, RECORD_HEADER_BYTES, RESERVE_BYTES, RecordKind, Reserve,
-    WalError, Writer,
+    Backend, EndCause, FILE_HEADER_BYTES, GroupSync, Lsn, Prepared, RECORD_HEADER_BYTES, RESERVE_BYTES, RecordKind,
+    Reserve, WalError, Writer,
 };
 use std::path::Path;
 use support::{append, bytes_of, create, header, path, read_all};
