@@ -138,7 +138,7 @@ mod linux {
     }
 
     fn is_mappable(file: &File) -> io::Result<bool> {
-        #[expect(clippy::unnecessary_cast, reason = "the type differs between targets")]
+        // Signed here and unsigned there, of 32 bits or 64.
         let kind = rustix::fs::fstatfs(file)?.f_type as u64;
         Ok([EXT4, XFS, TMPFS].contains(&(kind & 0xffff_ffff)))
     }
