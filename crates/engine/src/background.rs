@@ -133,6 +133,9 @@ impl Core {
             Err(error) if error.kind() == ErrorKind::Closed => return false,
             Err(error) => error,
         };
+        if error.kind() == ErrorKind::NoSpace {
+            self.give_up_kept_log();
+        }
         {
             let mut state = self.state.lock();
             retry(&mut state).failed(now, error.clone());
@@ -197,9 +200,10 @@ impl Core {
         self.vouch_when_idle(&mut commit)?;
         drop(commit);
         if wants_spare {
-            self.keep_spare(self.prepare_log()?);
+            self.keep_spare(self.prepare_roomy_log()?);
         }
-        Ok(sealed | wants_seqs | wants_spare)
+        let grown = self.make_room_ahead()?;
+        Ok(sealed | wants_seqs | wants_spare | grown)
     }
 
     /// Keeps a log's file for later, unless a log with a higher number has begun meanwhile: the line of logs ascends by number.

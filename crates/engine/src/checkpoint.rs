@@ -11,7 +11,7 @@ use crate::core::Core;
 use crate::error::{Error, Result};
 use crate::options_text;
 use crate::read::ReadState;
-use esker_format::{FileKind, FileNo};
+use esker_format::FileKind;
 use esker_manifest::{Version, VersionSet};
 use esker_vfs::Vfs;
 use std::io;
@@ -63,15 +63,16 @@ impl Core {
         // Nothing is installed and no log goes while the manifest is held.
         self.with_manifest(|manifest| {
             let version = Arc::clone(manifest.current());
-            let (logs, pinned): (Vec<FileNo>, Vec<_>) = {
+            let (logs, pinned): (Vec<_>, Vec<_>) = {
                 let state = self.state.lock();
-                let logs = state.logs.iter().map(|log| log.number).filter(|log| *log >= version.oldest_log);
+                let logs = state.logs.iter().copied().filter(|log| log.number >= version.oldest_log);
                 (logs.collect(), state.keyspaces.values().map(|keyspace| keyspace.read.load_full()).collect())
             };
             for log in logs {
-                let bytes = if log == active { Some(active_bytes) } else { None };
-                let log = FileKind::Wal(log);
-                copy(&*self.vfs, &log.path(&self.dir), &log.path(to), bytes)?;
+                // What lies behind is room, or what the file held in a former life.
+                let bytes = if log.number == active { active_bytes } else { log.bytes };
+                let log = FileKind::Wal(log.number);
+                copy(&*self.vfs, &log.path(&self.dir), &log.path(to), Some(bytes))?;
             }
             Ok((version, pinned))
         })

@@ -17,7 +17,7 @@ use crate::listener::Event;
 use crate::options::{Durability, WriteOptions};
 use crate::read::ReadState;
 use esker_format::batch::with_first_seq;
-use esker_format::{FileKind, FileNo, InternalKey, KeyspaceId, SeqNo};
+use esker_format::{FileNo, InternalKey, KeyspaceId, SeqNo};
 use esker_manifest::{ManifestError, VersionEdit, VersionSet};
 use esker_wal::{GroupSync, LogHeader, Lsn, Prepared, RecordKind, Reserve, WalError, Writer};
 use parking_lot::Mutex;
@@ -165,6 +165,9 @@ impl Core {
             commit.last_seq = last;
             return Err(self.stop_writing(Error::from(error).with_outcome_unknown()));
         }
+        if writer.asks_for_room() {
+            self.changed.notify_all();
+        }
         commit.vouched = durable;
         insert(commit, batch, first, last);
         commit.last_seq = last;
@@ -231,13 +234,6 @@ impl Core {
         }
         state.logs.push(LogFile { number, last_seq: None, bytes: 0, start });
         Ok(())
-    }
-
-    /// Makes the file of a log to come; its name is durable on return.
-    pub(crate) fn prepare_log(&self) -> Result<SpareLog> {
-        let number = self.new_file_no()?;
-        let prepared = Prepared::create(&*self.vfs, &FileKind::Wal(number).path(&self.dir))?;
-        Ok(SpareLog { number, prepared })
     }
 
     pub(crate) fn begin_log(&self, spare: SpareLog, start: Lsn, group: &Arc<GroupSync>) -> Result<Writer, WalError> {

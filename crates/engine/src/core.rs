@@ -13,6 +13,7 @@
 use crate::commit::{Commit, Health};
 use crate::error::{Error, ErrorKind, Result};
 use crate::listener::{Event, Listener};
+use crate::logs::LogFiles;
 use crate::memory::{CountedTable, MemoryUse};
 use crate::metrics::Counters;
 use crate::options::{KeyspaceOptions, MEMTABLE_BYTES_MAX, Options};
@@ -69,6 +70,7 @@ pub(crate) struct Core {
     pub(crate) left_out: OnceLock<Vec<String>>,
     pub(crate) tables: TableSet,
     pub(crate) removals: Arc<Removals>,
+    pub(crate) log_files: LogFiles,
     pub(crate) memory: Arc<MemoryUse>,
     /// `visible` when upkeep last looked after memory.
     pub(crate) visible_at_last_look: AtomicU64,

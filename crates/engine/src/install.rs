@@ -93,9 +93,7 @@ impl Core {
             // What the removed logs held is in tables that a synced manifest names.
             self.commit.lock().group.retire(needed_from);
         }
-        for log in obsolete {
-            self.removals.owe(FileKind::Wal(log.number));
-        }
+        obsolete.iter().for_each(|log| self.let_go_of_log(log));
         self.update_pressure(keyspace);
         self.changed.notify_all();
         Ok(true)

@@ -126,6 +126,7 @@ impl Core {
         self.show_written(written, &version)?;
         let old: Vec<LogFile> =
             std::mem::replace(&mut self.state.lock().logs, vec![LogFile { number, last_seq: None, bytes: 0, start }]);
+        self.give_up_kept_log();
         let old_spare = commit.spare.take().map(|spare| spare.number);
         for log in old.iter().map(|log| log.number).chain(old_spare) {
             self.removals.owe(FileKind::Wal(log));
@@ -254,6 +255,7 @@ impl Core {
             let mut commit = self.commit.lock();
             (commit.writer.take(), Arc::clone(&commit.group), commit.spare.take(), commit.last_seq)
         };
+        self.give_up_kept_log();
         if let Some(spare) = spare {
             self.removals.owe(FileKind::Wal(spare.number));
         }

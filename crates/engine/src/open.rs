@@ -14,6 +14,7 @@ use crate::core::{Core, KeyspaceCore, LogFile, State};
 use crate::engine::Builder;
 use crate::error::{Error, ErrorKind, Result};
 use crate::listener::Event;
+use crate::logs::LogFiles;
 use crate::memory::MemoryUse;
 use crate::metrics::Counters;
 use crate::options::Options;
@@ -185,6 +186,7 @@ fn new_core(
         left_out: OnceLock::new(),
         tables,
         removals,
+        log_files: LogFiles::default(),
         memory,
         visible_at_last_look: AtomicU64::new(0),
         counters,

@@ -34,6 +34,18 @@ pub enum RecoveryMode {
     Salvage,
 }
 
+/// How the log gets to the kernel. Either survives the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub enum LogBackend {
+    /// By storing into mapped memory, which costs no system call. Where the file system can't do that safely (it is not ext4, XFS or tmpfs on
+    /// Linux), as [`LogBackend::Write`].
+    #[default]
+    Mapped,
+    /// By `write(2)`.
+    Write,
+}
+
 /// Settings of an engine. All may change from one open to the next.
 ///
 /// ```
@@ -70,6 +82,8 @@ pub struct Options {
     pub background_threads: usize,
     /// The logs are kept below this by flushing whatever pins the oldest, in bytes. Default: 256 MiB.
     pub wal_bytes_max: u64,
+    /// How the log is written. Default: [`LogBackend::Mapped`].
+    pub log_backend: LogBackend,
     /// When a block's checksum is checked. Default: [`Verify::FirstUse`].
     pub verify: Verify,
     /// How tables are read. Default: [`ReadMode::Map`].
@@ -97,6 +111,7 @@ impl Default for Options {
             compaction: LeveledOptions::default(),
             background_threads: 1,
             wal_bytes_max: 256 << 20,
+            log_backend: LogBackend::Mapped,
             verify: Verify::FirstUse,
             read_mode: ReadMode::Map,
             recovery: RecoveryMode::PointInTime,

@@ -10,7 +10,7 @@
 
 use crate::core::Core;
 use crate::error::{Error, ErrorKind, Result};
-use crate::options::{Durability, KeyspaceOptions, Options, RecoveryMode};
+use crate::options::{Durability, KeyspaceOptions, LogBackend, Options, RecoveryMode};
 use esker_format::FileKind;
 use esker_manifest::{LEVELS, Level};
 use esker_sstable::{Codec, ReadMode, Verify};
@@ -63,6 +63,7 @@ macro_rules! text_by_name {
 
 text_by_name! {
     Durability { EngineDefault = "default", Memory = "memory", Os = "os", Sync = "sync" }
+    LogBackend { Mapped = "mapped", Write = "write" }
     RecoveryMode { PointInTime = "point-in-time", Salvage = "salvage" }
     Verify { FirstUse = "first-use", Always = "always" }
     ReadMode { Map = "map", Pread = "pread" }
@@ -151,6 +152,7 @@ fields! { show_options, set_option, Options,
     "compaction.debt_stop_bytes" => compaction.debt_stop_bytes;
     "background_threads" => background_threads;
     "wal_bytes_max" => wal_bytes_max;
+    "log_backend" => log_backend;
     "verify" => verify;
     "read_mode" => read_mode;
     "recovery" => recovery;
@@ -265,6 +267,7 @@ mod tests {
             memtable_age_max: Duration::from_millis(1234),
             compression,
             verify: Verify::Always,
+            log_backend: LogBackend::Write,
             read_mode: ReadMode::Pread,
             recovery: RecoveryMode::Salvage,
             flush_on_close: false,

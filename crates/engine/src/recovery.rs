@@ -95,6 +95,7 @@ pub(crate) fn replay(
         if broken.is_some() {
             // Only its word on what was durable counts now. Without a header it has none to give, and nothing to set aside.
             match esker_wal::vouched(open()?, &name) {
+                Ok(_) if is_not_begun(&Reader::open(open()?, &name)?, number, oldest) => {}
                 Ok(claimed) => {
                     vouched = vouched.max(claimed);
                     replayed.set_aside.push((number, "it follows a break in an earlier log".into()));
@@ -105,6 +106,13 @@ pub(crate) fn replay(
             continue;
         }
         let left = match Reader::open(open()?, &name) {
+            Ok(reader) if is_not_begun(&reader, number, oldest) => {
+                if number != oldest {
+                    continue;
+                }
+                let reason = format!("log {name} holds a former log, number {}", reader.header().number);
+                Left::Broken { at: durable, leftover: false, reason }
+            }
             Ok(mut reader) => {
                 let header = *reader.header();
                 check_header(&header, number, &name)?;
@@ -192,6 +200,12 @@ pub(crate) fn missing_log(number: FileNo) -> String {
     )
 }
 
+/// Whether the file is one that was to become log `number` and still holds what it was before: a log older than any that is needed.
+fn is_not_begun(reader: &Reader, number: FileNo, oldest: FileNo) -> bool {
+    let holds = reader.header().number;
+    holds < number && holds < oldest
+}
+
 /// Whether the log holds a whole record of writes.
 pub(crate) fn holds_writes(vfs: &dyn Vfs, dir: &Path, number: FileNo) -> Result<bool> {
     let name = FileKind::Wal(number).name();
@@ -201,6 +215,10 @@ pub(crate) fn holds_writes(vfs: &dyn Vfs, dir: &Path, number: FileNo) -> Result<
         Err(WalError::NoHeader { .. }) => return Ok(false),
         reader => reader?,
     };
+    // A file that was to be used again is not this log yet.
+    if reader.header().number < number {
+        return Ok(false);
+    }
     while let Some(record) = reader.next()? {
         if record.kind == RecordKind::Data {
             return Ok(true);

@@ -21,6 +21,13 @@ fn faulty() -> (Arc<MemVfs>, Arc<FaultVfs>, Arc<dyn Vfs>) {
     (memory, Arc::clone(&faults), faults as Arc<dyn Vfs>)
 }
 
+/// The same without maps: the log is written by `write(2)`, which can fail.
+fn faulty_by_write() -> (Arc<MemVfs>, Arc<FaultVfs>, Arc<dyn Vfs>) {
+    let memory = MemVfs::new().with_maps(false).with_clock(Arc::new(esker::vfs::SystemClock::new()));
+    let faults = FaultVfs::new(Arc::clone(&memory) as Arc<dyn Vfs>);
+    (memory, Arc::clone(&faults), faults as Arc<dyn Vfs>)
+}
+
 /// The result of `work`, which must come to an end.
 fn within<T: Send + 'static>(limit: Duration, work: impl FnOnce() -> T + Send + 'static) -> T {
     let (sender, receiver) = mpsc::channel();
@@ -151,7 +158,7 @@ fn listening(
 #[test]
 fn a_listener_may_call_the_engine_when_writing_stops() {
     within(LONG, || {
-        let (_, faults, vfs) = faulty();
+        let (_, faults, vfs) = faulty_by_write();
         let (engine, _handle) = listening(vfs, Background::Manual, |engine, event| {
             if let Event::WritingStopped(_) = event {
                 assert!(engine.metrics().writing_stopped.is_some());
@@ -355,7 +362,7 @@ fn writers_are_told_when_a_damaged_table_blocks_compaction() {
 /// After a write to the log had failed, `resume` gave its sequence numbers to the next batch, though the old log might hold them.
 #[test]
 fn the_numbers_of_a_failed_write_are_not_given_out_again() {
-    let (_, faults, vfs) = faulty();
+    let (_, faults, vfs) = faulty_by_write();
     let engine = open(&vfs, small(), Background::Manual);
     engine.put("a", "1").unwrap();
     let before = engine.metrics().last_seq;
@@ -376,8 +383,8 @@ fn a_resume_that_fails_leaves_no_tables_behind() {
     other.put("a", "1").unwrap();
     faults.add(Rule::new(Operation::Sync, Fault::EIO).path("*.wal").times(1));
     engine.sync().unwrap_err();
-    for (what, skipped) in [("*.sst.tmp", 1), ("*.wal", 0)] {
-        faults.add(Rule::new(Operation::CreateNew, Fault::ENOSPC).path(what).from_nth(skipped + 1));
+    for (operation, what, skipped) in [(Operation::CreateNew, "*.sst.tmp", 1), (Operation::CreateLog, "*.wal", 0)] {
+        faults.add(Rule::new(operation, Fault::ENOSPC).path(what).from_nth(skipped + 1));
         engine.resume().unwrap_err();
         faults.clear();
         let left: Vec<_> = vfs.list(Path::new("data")).unwrap();

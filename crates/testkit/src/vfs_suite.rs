@@ -8,14 +8,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use esker_vfs::{LockMode, Vfs, read_file, replace_file};
+use esker_vfs::{LockMode, LogMap, Vfs, read_file, replace_file};
 
 /// Runs the whole suite. `make` gives a file system and an empty directory in it, anew for each part.
 ///
 /// # Panics
 /// Where the file system does something else than it should.
 pub fn run(make: impl Fn() -> (Arc<dyn Vfs>, PathBuf)) {
-    let parts: [Part; 19] = [
+    let parts: [Part; 22] = [
         a_file_reads_as_it_was_appended,
         a_new_file_never_replaces_one,
         what_is_not_there_is_not_found,
@@ -33,6 +33,9 @@ pub fn run(make: impl Fn() -> (Arc<dyn Vfs>, PathBuf)) {
         a_sync_may_run_beside_appends,
         a_file_is_synced_by_its_name_too,
         a_map_is_the_whole_file,
+        a_log_reads_as_it_was_stored,
+        a_log_grows_beside_stores_and_is_trimmed,
+        a_log_may_live_twice,
         a_replaced_file_is_whole,
         time_space_and_chance,
     ];
@@ -368,6 +371,100 @@ fn a_map_is_the_whole_file(vfs: &dyn Vfs, directory: &Path) {
 
     write(vfs, &path, b"");
     assert_eq!(*vfs.open_read(&path).unwrap().map().unwrap(), []);
+}
+
+/// None where logs can't be mapped, and then the file is not there either.
+fn create_log(vfs: &dyn Vfs, path: &Path, len_bytes: u64) -> Option<Box<dyn LogMap>> {
+    match vfs.create_log(path, len_bytes) {
+        Err(error) if error.kind() == Unsupported => {
+            fails(vfs.metadata(path), NotFound);
+            None
+        }
+        log => Some(log.unwrap()),
+    }
+}
+
+fn a_log_reads_as_it_was_stored(vfs: &dyn Vfs, directory: &Path) {
+    let path = directory.join("log");
+    let Some(mut log) = create_log(vfs, &path, 100_000) else { return };
+    fails(vfs.create_log(&path, 1), AlreadyExists);
+    fails(vfs.create_log(&directory.join("none/log"), 1), NotFound);
+    let reader = vfs.open_read(&path).unwrap();
+    let mut model = vec![0; 100_000];
+    assert_eq!((log.len_bytes(), read(vfs, &path)), (100_000, model.clone()));
+    for (offset, len) in [(0, 64), (64, 1), (4090, 12), (512, 512), (99_999, 1), (50_000, 0), (8_000, 40_000)] {
+        let bytes: Vec<u8> = (0..len).map(|i| (i * 7 + offset) as u8).collect();
+        let (front, back) = bytes.split_at(len / 3);
+        log.store(offset as u64, &[front, &[], back]);
+        model[offset..offset + len].copy_from_slice(&bytes);
+        // Seen at once by those who have it open.
+        let mut buffer = vec![0; 100_000];
+        reader.read_exact_at(&mut buffer, 0).unwrap();
+        assert!(buffer == model);
+    }
+    log.syncer().sync().unwrap();
+    drop(log);
+    assert_eq!(read(vfs, &path), model);
+
+    // Larger than any medium: refused, and not there.
+    let huge = directory.join("huge");
+    assert!(vfs.create_log(&huge, 1 << 60).is_err());
+    fails(vfs.metadata(&huge), NotFound);
+}
+
+fn a_log_grows_beside_stores_and_is_trimmed(vfs: &dyn Vfs, directory: &Path) {
+    let path = directory.join("log");
+    let Some(mut log) = create_log(vfs, &path, 4096) else { return };
+    let room = log.room();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for step in 2..40 {
+                if step % 2 == 0 {
+                    room.grow(step * 5000).unwrap()
+                } else {
+                    room.grow_written(step * 5000).unwrap()
+                }
+                room.populate(step * 4000, step * 6000);
+            }
+        });
+        let mut at = 0;
+        while at < 39 * 5000 {
+            let now = log.len_bytes();
+            log.store(at, &[&vec![at as u8 | 1; (now - at) as usize]]);
+            at = now;
+        }
+    });
+    assert_eq!((log.len_bytes(), room.len_bytes()), (195_000, 195_000));
+    assert!(read(vfs, &path).iter().all(|byte| *byte != 0), "what was stored is not written over");
+
+    log.grow(10).unwrap();
+    log.grow(200_000).unwrap();
+    assert_eq!(log.len_bytes(), 200_000);
+    log.store(199_990, &[b"0123456789"]);
+    assert!(log.grow(1 << 60).is_err());
+    assert_eq!((log.len_bytes(), read(vfs, &path).len()), (200_000, 200_000));
+    log.trim(5).unwrap();
+    assert_eq!((log.len_bytes(), read(vfs, &path).len()), (5, 5));
+    room.grow(10_000).unwrap();
+    let bytes = read(vfs, &path);
+    assert!(bytes.len() == 10_000 && bytes[..5] != [0; 5] && bytes[5..].iter().all(|byte| *byte == 0));
+    let beyond = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| log.store(9_999, &[b"ab"])));
+    assert!(beyond.is_err(), "a store beyond the end");
+}
+
+fn a_log_may_live_twice(vfs: &dyn Vfs, directory: &Path) {
+    let (old, new) = (directory.join("old"), directory.join("new"));
+    fails(vfs.open_log(&old).map(drop), if create_log(vfs, &new, 1).is_some() { NotFound } else { Unsupported });
+    let Some(mut log) = create_log(vfs, &old, 10_000) else { return };
+    log.store(0, &[b"first life"]);
+    drop(log);
+    vfs.rename(&old, &new).unwrap();
+    vfs.sync_dir(directory).unwrap();
+    let mut log = vfs.open_log(&new).unwrap();
+    assert_eq!(log.len_bytes(), 10_000);
+    log.store(0, &[b"again"]);
+    log.syncer().sync().unwrap();
+    assert_eq!(&read(vfs, &new)[..11], b"again life\0");
 }
 
 fn a_replaced_file_is_whole(vfs: &dyn Vfs, directory: &Path) {

@@ -10,7 +10,7 @@ use rustix::io::Errno;
 
 use crate::mem::mix;
 use crate::operation::{Operation, matches};
-use crate::{Clock, FileLock, FileSync, LockMode, Map, Metadata, ReadableFile, Vfs, WritableFile};
+use crate::{Clock, FileLock, FileSync, LockMode, LogMap, LogRoom, Map, Metadata, ReadableFile, Vfs, WritableFile};
 
 /// What goes wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -266,6 +266,16 @@ impl Vfs for FaultVfs {
         Ok(Box::new(FaultWriter { inner, path: path.to_owned(), shared: Arc::clone(&self.0) }))
     }
 
+    fn create_log(&self, path: &Path, len_bytes: u64) -> io::Result<Box<dyn LogMap>> {
+        let inner = self.0.run(Operation::CreateLog, &[path], || self.0.inner.create_log(path, len_bytes))?;
+        Ok(Box::new(FaultLog { inner, path: path.to_owned(), shared: Arc::clone(&self.0) }))
+    }
+
+    fn open_log(&self, path: &Path) -> io::Result<Box<dyn LogMap>> {
+        let inner = self.0.run(Operation::OpenLog, &[path], || self.0.inner.open_log(path))?;
+        Ok(Box::new(FaultLog { inner, path: path.to_owned(), shared: Arc::clone(&self.0) }))
+    }
+
     fn open_read(&self, path: &Path) -> io::Result<Arc<dyn ReadableFile>> {
         let inner = self.0.run(Operation::OpenRead, &[path], || self.0.inner.open_read(path))?;
         Ok(Arc::new(FaultReader { inner, path: path.to_owned(), shared: Arc::clone(&self.0) }))
@@ -366,6 +376,74 @@ impl WritableFile for FaultWriter {
 
     fn append_torn(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.inner.append_torn(bytes)
+    }
+}
+
+#[derive(Debug)]
+struct FaultLog {
+    inner: Box<dyn LogMap>,
+    path: PathBuf,
+    shared: Arc<Shared>,
+}
+
+impl LogMap for FaultLog {
+    fn store(&mut self, offset: u64, parts: &[&[u8]]) {
+        // Counted, and delayed if a rule says so. No store fails.
+        self.shared.judge(Operation::Store, &[&self.path]);
+        self.inner.store(offset, parts);
+    }
+
+    fn len_bytes(&self) -> u64 {
+        self.inner.len_bytes()
+    }
+
+    fn grow(&mut self, len_bytes: u64) -> io::Result<()> {
+        if len_bytes <= self.inner.len_bytes() {
+            return Ok(());
+        }
+        self.shared.run(Operation::Grow, &[&self.path], || self.inner.grow(len_bytes))
+    }
+
+    fn trim(&mut self, len_bytes: u64) -> io::Result<()> {
+        self.shared.run(Operation::Trim, &[&self.path], || self.inner.trim(len_bytes))
+    }
+
+    fn room(&self) -> Arc<dyn LogRoom> {
+        let (inner, path) = (self.inner.room(), self.path.clone());
+        Arc::new(FaultRoom { inner, path, shared: Arc::clone(&self.shared) })
+    }
+
+    fn syncer(&self) -> Arc<dyn FileSync> {
+        let (inner, path) = (self.inner.syncer(), self.path.clone());
+        Arc::new(FaultSync { inner, path, shared: Arc::clone(&self.shared) })
+    }
+}
+
+#[derive(Debug)]
+struct FaultRoom {
+    inner: Arc<dyn LogRoom>,
+    path: PathBuf,
+    shared: Arc<Shared>,
+}
+
+impl LogRoom for FaultRoom {
+    fn len_bytes(&self) -> u64 {
+        self.inner.len_bytes()
+    }
+
+    fn grow(&self, len_bytes: u64) -> io::Result<()> {
+        if len_bytes <= self.inner.len_bytes() {
+            return Ok(());
+        }
+        self.shared.run(Operation::Grow, &[&self.path], || self.inner.grow(len_bytes))
+    }
+
+    fn grow_written(&self, len_bytes: u64) -> io::Result<()> {
+        self.shared.run(Operation::GrowWritten, &[&self.path], || self.inner.grow_written(len_bytes))
+    }
+
+    fn populate(&self, from: u64, to: u64) {
+        self.inner.populate(from, to);
     }
 }
 

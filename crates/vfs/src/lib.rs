@@ -37,15 +37,19 @@ compile_error!("Esker does not support Windows yet");
 mod clock;
 mod fault;
 mod lock;
+mod log;
 mod map;
 mod mem;
 mod operation;
 mod os;
 mod prefetch;
+#[cfg(target_os = "linux")]
+mod region;
 mod trace;
 
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use fault::{Fault, FaultVfs, Rule, RuleId};
+pub use log::{LogMap, LogRoom};
 pub use map::Map;
 pub use mem::{CrashPolicy, MemVfs};
 pub use operation::Operation;
@@ -67,6 +71,25 @@ pub trait Vfs: Debug + Send + Sync + 'static {
     /// # Errors
     /// `AlreadyExists` if there is a file of that name.
     fn create_new(&self, path: &Path) -> io::Result<Box<dyn WritableFile>>;
+
+    /// Makes a new file of `len_bytes` zeros, all of it allocated, for storing into. What can't be made whole is not there afterwards.
+    ///
+    /// # Errors
+    /// `AlreadyExists` if there is a file of that name; `StorageFull`; `Unsupported` where logs can't be mapped, or where a full disk would
+    /// show in the middle of a store: then append.
+    fn create_log(&self, path: &Path, len_bytes: u64) -> io::Result<Box<dyn LogMap>> {
+        let _ = (path, len_bytes);
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    /// Opens for storing a file that [`Vfs::create_log`] made, with the bytes that it has. Nobody else may have it open for that.
+    ///
+    /// # Errors
+    /// `NotFound`; `Unsupported` as there.
+    fn open_log(&self, path: &Path) -> io::Result<Box<dyn LogMap>> {
+        let _ = path;
+        Err(io::ErrorKind::Unsupported.into())
+    }
 
     /// Opens a file for reading. A file opened stays readable when its name is removed.
     fn open_read(&self, path: &Path) -> io::Result<Arc<dyn ReadableFile>>;

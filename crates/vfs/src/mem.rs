@@ -12,13 +12,13 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 pub use crash::CrashPolicy;
 pub(crate) use crash::{mix, split_mix};
-use handles::{Handle, MemLock, MemReader, MemSync, MemWriter};
+use handles::{Handle, MemLock, MemLog, MemReader, MemSync, MemWriter};
 use state::{Kind, NameChange, Op, ROOT, State};
 use world::{LEN_MAX_BYTES, World, lock};
 
 use crate::lock::hold;
 use crate::{
-    Clock, FileLock, FileSync, LockMode, ManualClock, Metadata, ReadableFile, Vfs, WritableFile, directory_of,
+    Clock, FileLock, FileSync, LockMode, LogMap, ManualClock, Metadata, ReadableFile, Vfs, WritableFile, directory_of,
 };
 
 /// A file system in memory, which knows what a power cut would leave of it.
@@ -67,7 +67,7 @@ impl MemVfs {
         Arc::new(Self { clock, ..self.clone() })
     }
 
-    /// The same files, with maps or without ([`ReadableFile::map`] fails as `Unsupported`).
+    /// The same files, with maps or without ([`ReadableFile::map`] and [`Vfs::create_log`] fail as `Unsupported`).
     pub fn with_maps(&self, maps: bool) -> Arc<Self> {
         Arc::new(Self { maps, ..self.clone() })
     }
@@ -152,6 +152,29 @@ impl Vfs for MemVfs {
         let world = &mut *self.world();
         let ino = world.make(path, Kind::File)?;
         Ok(Box::new(MemWriter { handle: Arc::new(Handle::open(&self.world, world, ino)), position: 0 }))
+    }
+
+    fn create_log(&self, path: &Path, len_bytes: u64) -> io::Result<Box<dyn LogMap>> {
+        if !self.maps {
+            return Err(ErrorKind::Unsupported.into());
+        }
+        let world = &mut *self.world();
+        let ino = world.make(path, Kind::File)?;
+        if let Err(error) = world.grow(ino, len_bytes) {
+            let (directory, name) = world.place(path)?;
+            world.change_names(vec![NameChange { directory, name, to: None }]);
+            return Err(error);
+        }
+        Ok(Box::new(MemLog { handle: Arc::new(Handle::open(&self.world, world, ino)) }))
+    }
+
+    fn open_log(&self, path: &Path) -> io::Result<Box<dyn LogMap>> {
+        if !self.maps {
+            return Err(ErrorKind::Unsupported.into());
+        }
+        let world = &mut *self.world();
+        let ino = world.file_at(path)?;
+        Ok(Box::new(MemLog { handle: Arc::new(Handle::open(&self.world, world, ino)) }))
     }
 
     fn open_read(&self, path: &Path) -> io::Result<Arc<dyn ReadableFile>> {

@@ -7,6 +7,10 @@ use std::path::Path;
 #[expect(missing_docs, reason = "each is the method of that name")]
 pub enum Operation {
     CreateNew,
+    /// [`Vfs::create_log`](crate::Vfs::create_log).
+    CreateLog,
+    /// [`Vfs::open_log`](crate::Vfs::open_log).
+    OpenLog,
     OpenRead,
     Rename,
     HardLink,
@@ -19,6 +23,12 @@ pub enum Operation {
     Lock,
     FreeSpace,
     Append,
+    /// [`LogMap::store`](crate::LogMap::store).
+    Store,
+    /// [`LogMap::grow`](crate::LogMap::grow) and [`LogRoom::grow`](crate::LogRoom::grow), when it is not that long yet.
+    Grow,
+    /// [`LogRoom::grow_written`](crate::LogRoom::grow_written).
+    GrowWritten,
     Preallocate,
     Trim,
     Sync,
@@ -31,8 +41,10 @@ pub enum Operation {
 
 impl Operation {
     /// All of them.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 24] = [
         Self::CreateNew,
+        Self::CreateLog,
+        Self::OpenLog,
         Self::OpenRead,
         Self::Rename,
         Self::HardLink,
@@ -45,6 +57,9 @@ impl Operation {
         Self::Lock,
         Self::FreeSpace,
         Self::Append,
+        Self::Store,
+        Self::Grow,
+        Self::GrowWritten,
         Self::Preallocate,
         Self::Trim,
         Self::Sync,

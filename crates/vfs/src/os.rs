@@ -11,6 +11,8 @@ use std::sync::{Arc, LazyLock};
 use rustix::fs::FallocateFlags;
 use rustix::io::Errno;
 
+#[cfg(target_os = "linux")]
+use crate::LogMap;
 use crate::lock::OsLock;
 use crate::{Clock, FileLock, FileSync, LockMode, Map, Metadata, ReadableFile, SystemClock, Vfs, WritableFile};
 use crate::{directory_of, or_here};
@@ -27,6 +29,16 @@ impl Vfs for OsVfs {
     fn create_new(&self, path: &Path) -> io::Result<Box<dyn WritableFile>> {
         let file = Arc::new(OpenOptions::new().write(true).create_new(true).open(path)?);
         Ok(Box::new(OsWriter { file, position: 0, len: 0 }))
+    }
+
+    #[cfg(target_os = "linux")]
+    fn create_log(&self, path: &Path, len_bytes: u64) -> io::Result<Box<dyn LogMap>> {
+        crate::log::create(path, len_bytes)
+    }
+
+    #[cfg(target_os = "linux")]
+    fn open_log(&self, path: &Path) -> io::Result<Box<dyn LogMap>> {
+        crate::log::open(path)
     }
 
     fn open_read(&self, path: &Path) -> io::Result<Arc<dyn ReadableFile>> {

@@ -7,7 +7,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::operation::{Operation, matches};
-use crate::{Clock, FileLock, FileSync, LockMode, Metadata, ReadableFile, Vfs, WritableFile, directory_of, or_here};
+use crate::{Clock, FileLock, FileSync, LockMode, LogMap, LogRoom, Metadata, ReadableFile, Vfs, WritableFile};
+use crate::{directory_of, or_here};
 
 /// An operation that changed or synced something, and succeeded.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,9 +19,9 @@ pub struct Event {
     pub path: PathBuf,
     /// The other path of a rename or link.
     pub to: Option<PathBuf>,
-    /// Where bytes were appended.
+    /// Where bytes were appended or stored.
     pub offset: u64,
-    /// How many bytes were appended, or preallocated in all, or left by a trim.
+    /// How many bytes were appended or stored, or preallocated in all, or left by a trim.
     pub len_bytes: u64,
     /// How many events there were when it began: a sync covers those alone.
     pub began: usize,
@@ -154,10 +155,18 @@ struct Name {
 impl Known {
     fn take_in(&mut self, nth: usize, event: &Event) {
         match (event.operation, &event.to) {
-            (Operation::CreateNew, _) => {
+            (Operation::CreateNew | Operation::CreateLog, _) => {
                 self.names.insert(event.path.clone(), Name { file: event.file, given: nth, synced: false });
             }
-            (Operation::Append | Operation::Trim, _) => self.files.entry(event.file).or_default().written = Some(nth),
+            // The file has another number from now on; its name is as durable as it was.
+            (Operation::OpenLog, _) => {
+                if let Some(name) = self.names.get_mut(&event.path) {
+                    name.file = event.file;
+                }
+            }
+            (Operation::Append | Operation::Store | Operation::Trim, _) => {
+                self.files.entry(event.file).or_default().written = Some(nth)
+            }
             (Operation::Sync, _) => {
                 let file = self.files.entry(event.file).or_default();
                 file.synced = file.synced.max(event.began);
@@ -226,6 +235,15 @@ impl Shared {
     }
 }
 
+impl TraceVfs {
+    fn log(&self, event: Event, work: impl FnOnce() -> io::Result<Box<dyn LogMap>>) -> io::Result<Box<dyn LogMap>> {
+        let file = self.0.file_next.fetch_add(1, Ordering::SeqCst);
+        let path = event.path.clone();
+        let inner = self.0.run(Event { file, ..event }, work)?;
+        Ok(Box::new(TraceLog { inner, of: OpenFile { path, file, shared: Arc::clone(&self.0) } }))
+    }
+}
+
 fn event(operation: Operation, path: &Path) -> Event {
     Event { operation, path: path.to_owned(), to: None, offset: 0, len_bytes: 0, began: 0, file: BEFORE }
 }
@@ -236,6 +254,14 @@ impl Vfs for TraceVfs {
         let created = Event { file, ..event(Operation::CreateNew, path) };
         let inner = self.0.run(created, || self.0.inner.create_new(path))?;
         Ok(Box::new(TraceWriter { inner, of: OpenFile { path: path.to_owned(), file, shared: Arc::clone(&self.0) } }))
+    }
+
+    fn create_log(&self, path: &Path, len_bytes: u64) -> io::Result<Box<dyn LogMap>> {
+        self.log(Event { len_bytes, ..event(Operation::CreateLog, path) }, || self.0.inner.create_log(path, len_bytes))
+    }
+
+    fn open_log(&self, path: &Path) -> io::Result<Box<dyn LogMap>> {
+        self.log(event(Operation::OpenLog, path), || self.0.inner.open_log(path))
     }
 
     fn open_read(&self, path: &Path) -> io::Result<Arc<dyn ReadableFile>> {
@@ -347,6 +373,74 @@ impl WritableFile for TraceWriter {
 
     fn append_torn(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.inner.append_torn(bytes)
+    }
+}
+
+#[derive(Debug)]
+struct TraceLog {
+    inner: Box<dyn LogMap>,
+    of: OpenFile,
+}
+
+impl LogMap for TraceLog {
+    fn store(&mut self, offset: u64, parts: &[&[u8]]) {
+        let range = (offset, parts.iter().map(|part| part.len() as u64).sum());
+        let inner = &mut self.inner;
+        let stored = self.of.run(Operation::Store, range, || {
+            inner.store(offset, parts);
+            Ok(())
+        });
+        debug_assert!(stored.is_ok());
+    }
+
+    fn len_bytes(&self) -> u64 {
+        self.inner.len_bytes()
+    }
+
+    fn grow(&mut self, len_bytes: u64) -> io::Result<()> {
+        if len_bytes <= self.inner.len_bytes() {
+            return Ok(());
+        }
+        self.of.run(Operation::Grow, (0, len_bytes), || self.inner.grow(len_bytes))
+    }
+
+    fn trim(&mut self, len_bytes: u64) -> io::Result<()> {
+        self.of.run(Operation::Trim, (0, len_bytes), || self.inner.trim(len_bytes))
+    }
+
+    fn room(&self) -> Arc<dyn LogRoom> {
+        Arc::new(TraceRoom { inner: self.inner.room(), of: self.of.clone() })
+    }
+
+    fn syncer(&self) -> Arc<dyn FileSync> {
+        Arc::new(TraceSync { inner: self.inner.syncer(), of: self.of.clone() })
+    }
+}
+
+#[derive(Debug)]
+struct TraceRoom {
+    inner: Arc<dyn LogRoom>,
+    of: OpenFile,
+}
+
+impl LogRoom for TraceRoom {
+    fn len_bytes(&self) -> u64 {
+        self.inner.len_bytes()
+    }
+
+    fn grow(&self, len_bytes: u64) -> io::Result<()> {
+        if len_bytes <= self.inner.len_bytes() {
+            return Ok(());
+        }
+        self.of.run(Operation::Grow, (0, len_bytes), || self.inner.grow(len_bytes))
+    }
+
+    fn grow_written(&self, len_bytes: u64) -> io::Result<()> {
+        self.of.run(Operation::GrowWritten, (0, len_bytes), || self.inner.grow_written(len_bytes))
+    }
+
+    fn populate(&self, from: u64, to: u64) {
+        self.inner.populate(from, to);
     }
 }
 

@@ -3,9 +3,9 @@
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use esker_format::{FileId, FileNo};
 use esker_vfs::{OsVfs, Vfs};
-use esker_wal::{GroupSync, LogHeader, Lsn, Reader, RecordKind, Reserve, Writer};
+use esker_wal::{Backend, Fill, GroupSync, LogHeader, Lsn, Prepared, Reader, RecordKind, Reserve, Writer};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use tempfile::TempDir;
 
 const RECORDS: usize = 10_000;
@@ -25,12 +25,59 @@ fn fill(log: &mut Writer, payload: &[u8], push_each: bool) {
     log.push().unwrap();
 }
 
+/// As in an engine that is under way: in the file of a log that is not needed any more, whose pages are there.
+fn create_mapped(path: &Path) -> Writer {
+    let prepared = Prepared::create(&OsVfs, path, Backend::Mapped).unwrap();
+    prepared.ahead(64 << 20).unwrap().make(Fill::Populated, OsVfs.clock()).unwrap();
+    let header = LogHeader { file_id: FileId(1), number: FileNo(1), start: Lsn::ZERO, durable: Lsn::ZERO };
+    prepared.begin(header, &GroupSync::new(Lsn::ZERO)).unwrap()
+}
+
+/// Every append waits until it is on stable storage; threads share syncs.
+fn synced(c: &mut Criterion) {
+    const EACH: u64 = 500;
+    let mut group = c.benchmark_group("synced");
+    group.sample_size(10);
+    for backend in [Backend::Mapped, Backend::Write] {
+        for threads in [1, 4, 16] {
+            group.throughput(Throughput::Elements(EACH * threads));
+            let dir = TempDir::new().unwrap();
+            let sync = GroupSync::new(Lsn::ZERO);
+            let prepared = Prepared::create(&OsVfs, &dir.path().join("000001.wal"), backend).unwrap();
+            if let Some(ahead) = prepared.ahead(64 << 20) {
+                ahead.make(Fill::Written, OsVfs.clock()).unwrap();
+                prepared.sync().unwrap();
+            }
+            let header = LogHeader { file_id: FileId(1), number: FileNo(1), start: Lsn::ZERO, durable: Lsn::ZERO };
+            let log = Mutex::new(prepared.begin(header, &sync).unwrap());
+            let one = || {
+                let mut log = log.lock().unwrap();
+                let end = log.append(RecordKind::Data, &[&[b'x'; 132]], Reserve::Keep).unwrap();
+                log.push().unwrap();
+                drop(log);
+                sync.sync_to(end).unwrap();
+            };
+            group.bench_function(format!("{backend:?}, {threads} threads"), |b| {
+                b.iter(|| {
+                    std::thread::scope(|scope| {
+                        (0..threads).for_each(|_| drop(scope.spawn(|| (0..EACH).for_each(|_| one()))));
+                    });
+                });
+            });
+        }
+    }
+    group.finish();
+}
+
 fn append(c: &mut Criterion) {
     let mut group = c.benchmark_group("append");
-    for payload_bytes in [128, 4096] {
+    for payload_bytes in [132, 4096] {
         let payload = vec![b'x'; payload_bytes];
         group.throughput(Throughput::Elements(RECORDS as u64));
-        for (name, push_each) in [("push each", true), ("buffered", false)] {
+        let written = create as fn(&Path) -> Writer;
+        for (name, push_each, create) in
+            [("push each", true, written), ("buffered", false, written), ("mapped", true, create_mapped)]
+        {
             group.bench_function(format!("{name}, {payload_bytes} B"), |b| {
                 b.iter_batched(
                     || {
@@ -73,5 +120,5 @@ fn read(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, append, read);
+criterion_group!(benches, append, synced, read);
 criterion_main!(benches);

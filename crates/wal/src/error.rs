@@ -112,6 +112,7 @@ impl WalError {
     }
 }
 
-pub(crate) fn is_no_space(error: &io::Error) -> bool {
+/// Whether the file system is full, or a quota is used up.
+pub fn is_no_space(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }

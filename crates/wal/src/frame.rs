@@ -16,6 +16,9 @@ use std::sync::Arc;
 const MAGIC: [u8; 8] = *b"ESKERLOG";
 const VERSION: u32 = 1;
 
+/// Length of what a file's header begins with, and what is written of it last.
+pub(crate) const FILE_MAGIC_BYTES: usize = MAGIC.len();
+
 /// Length of a file's header.
 pub const FILE_HEADER_BYTES: usize = 64;
 /// Length of a record's header.
@@ -112,6 +115,12 @@ impl LogHeader {
         header.check(name)?;
         Ok(header)
     }
+}
+
+/// Whether the file was not begun: of its magic, which is taken away first and written last, something is missing.
+pub(crate) fn is_not_begun(bytes: &[u8; FILE_HEADER_BYTES]) -> bool {
+    let magic = &bytes[..MAGIC.len()];
+    magic.contains(&0) && magic.iter().zip(MAGIC).all(|(found, wanted)| [0, wanted].contains(found))
 }
 
 /// The checksum that a file header holds, and the one that it should.

@@ -5,6 +5,8 @@
 //!
 //! - [`Writer`] appends; [`GroupSync`] puts what was appended on stable storage, over a series of logs that share one line of positions
 //!   ([`Lsn`]).
+//! - [`Backend`] says how bytes get to the operating system: by copying into a mapped file, which may have been another log's before, or by
+//!   `write(2)`.
 //! - [`Reader`] returns whole records, then [`LogEnd`]: where and why they end. It reports and never decides.
 //!
 //! Deliberately absent: the order of logs, their removal, and what records mean; that is the caller's.
@@ -38,6 +40,7 @@
 #[doc = include_str!("../README.md")]
 struct Readme;
 
+mod ahead;
 mod error;
 mod frame;
 mod group;
@@ -46,9 +49,10 @@ mod segment;
 mod window;
 mod writer;
 
-pub use error::WalError;
+pub use ahead::{Ahead, Fill};
+pub use error::{WalError, is_no_space};
 pub use frame::{FILE_HEADER_BYTES, LogHeader, Lsn, RECORD_HEADER_BYTES, RecordKind};
 pub use group::GroupSync;
 pub use reader::{EndCause, LogEnd, Reader, Record, vouched};
-pub use segment::{RESERVE_BYTES, Reserve};
+pub use segment::{Backend, RESERVE_BYTES, Reserve};
 pub use writer::{Prepared, Writer};

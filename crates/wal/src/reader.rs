@@ -5,7 +5,7 @@
 //!                                     ^ position    ^ vouches for what lay below its `durable`
 //! ```
 //! Behind the last whole record the reader looks on, at each multiple of 8, for record headers that pass: time linear in the file's length,
-//! memory one buffer. A header that says more was durable than was read tells damage from a torn tail; see [`LogEnd`].
+//! memory one buffer. In a recycled file the log ends in zeros too, and behind them lies what the file held before, which never passes. A header that says more was durable than was read tells damage from a torn tail; see [`LogEnd`].
 
 use crate::error::WalError;
 use crate::frame::{self, FILE_HEADER_BYTES, LogHeader, Lsn, RECORD_HEADER_BYTES, RecordHead, RecordKind};
@@ -13,6 +13,9 @@ use crate::window::Window;
 use esker_vfs::ReadableFile;
 use std::fmt;
 use std::sync::Arc;
+
+/// A kind is one byte, and three zeros behind it; which of them are known does not matter to who vouches.
+const KIND_MAX: u32 = 255;
 
 /// Reads one log file, once, from front to back.
 ///
@@ -54,7 +57,8 @@ pub struct LogEnd {
     pub cause: EndCause,
     /// The largest durable position that a header in this file claims, be it read or found behind the break.
     pub vouched: Lsn,
-    /// Whether bytes other than zero lie behind `position`.
+    /// Whether something of this log lies behind `position`: a record that is not whole, or a header that passes. Other bytes are of the file's
+    /// former life, or none that was ever promised.
     pub leftover: bool,
 }
 
@@ -223,26 +227,20 @@ impl Reader {
         let mut offset = from;
         while file_len.saturating_sub(offset) >= RECORD_HEADER_BYTES as u64 {
             let bytes = self.window.at(offset, RECORD_HEADER_BYTES)?;
-            let (words, _) = bytes.as_chunks::<8>();
-            let zeros = words.iter().position(|word| *word != [0; 8]).unwrap_or(words.len());
-            if zeros > 2 {
-                // The kind is in a header's third word and never 0.
-                offset += 8 * (zeros as u64 - 2);
-                continue;
-            }
-            let bytes = first_chunk(bytes);
-            tail.leftover |= !is_zero(bytes);
-            offset += match vouching_head(bytes, &self.header, offset) {
-                Some(head) => {
-                    tail.vouched = tail.vouched.max(head.durable);
-                    head.record_bytes()
+            match plausible_head(bytes, &self.header, offset) {
+                Ok(at) => {
+                    offset += at as u64;
+                    offset += match vouching_head(first_chunk(&bytes[at..]), &self.header, offset) {
+                        Some(head) => {
+                            tail.vouched = tail.vouched.max(head.durable);
+                            tail.leftover = true;
+                            head.record_bytes()
+                        }
+                        None => 8,
+                    };
                 }
-                None => 8,
-            };
-        }
-        if offset < file_len {
-            let rest = self.window.exactly(offset, (file_len - offset) as usize)?;
-            tail.leftover |= !is_zero(rest);
+                Err(searched) => offset += searched as u64,
+            }
         }
         Ok(tail)
     }
@@ -271,6 +269,9 @@ fn read_header(window: &mut Window) -> Result<Result<[u8; FILE_HEADER_BYTES], En
         return Ok(Err(EndCause::ShortRecord { offset: 0, need: FILE_HEADER_BYTES as u64, have }));
     }
     let bytes = first_chunk(bytes);
+    if frame::is_not_begun(bytes) {
+        return Ok(Err(EndCause::Zeros));
+    }
     let (expected, found) = frame::file_crcs(bytes);
     if expected != found {
         return Ok(Err(EndCause::Torn { expected, found, offset: 0 }));
@@ -278,16 +279,29 @@ fn read_header(window: &mut Window) -> Result<Result<[u8; FILE_HEADER_BYTES], En
     Ok(Ok(*bytes))
 }
 
-/// The record header at `offset`, of whatever kind, if it passes and claims nothing impossible.
-fn vouching_head(bytes: &[u8; RECORD_HEADER_BYTES], header: &LogHeader, offset: u64) -> Option<RecordHead> {
-    let head = RecordHead::decode(bytes);
-    let position = header.start + offset;
-    // The cheap test first: it fails for zeros' neighbours and most other bytes.
-    if head.durable > position || head.kind() == Err(0) {
-        return None;
+/// Where in `bytes`, which stand at `offset`, the first record header may begin; if nowhere, how many bytes need not be looked at again.
+///
+/// The cheap test before the checksum, made for each multiple of 8: what is no header has a number there that is no kind, or one that is no
+/// durable position of this file. A recycled file is full of what once were headers; their checksums alone tell.
+fn plausible_head(bytes: &[u8], header: &LogHeader, offset: u64) -> Result<usize, usize> {
+    let (words, _) = bytes.as_chunks::<8>();
+    let first = header.start.0 + offset;
+    for (n, head) in words.windows(RECORD_HEADER_BYTES / 8).enumerate() {
+        let kind = u64::from_le_bytes(head[2]) as u32;
+        if kind.wrapping_sub(1) < KIND_MAX {
+            let durable = u64::from_le_bytes(head[1]);
+            if durable >= header.durable.0 && durable <= first + 8 * n as u64 {
+                return Ok(8 * n);
+            }
+        }
     }
-    let (expected, found) = RecordHead::crcs(bytes, header.file_id, position);
-    (expected == found).then_some(head)
+    Err(8 * (words.len() - RECORD_HEADER_BYTES / 8 + 1))
+}
+
+/// The record header at `offset`, of whatever kind, if it passes.
+fn vouching_head(bytes: &[u8; RECORD_HEADER_BYTES], header: &LogHeader, offset: u64) -> Option<RecordHead> {
+    let (expected, found) = RecordHead::crcs(bytes, header.file_id, header.start + offset);
+    (expected == found).then(|| RecordHead::decode(bytes))
 }
 
 fn is_zero(bytes: &[u8]) -> bool {

@@ -1,20 +1,24 @@
 //! Writing a log: frames records and hands them to a segment.
 
+use crate::ahead::Ahead;
 use crate::error::{WalError, is_no_space};
 use crate::frame::{self, FILE_HEADER_BYTES, LogHeader, Lsn, RecordHead, RecordKind};
 use crate::group::{GroupSync, Log};
-use crate::segment::{FileSegment, Reserve, Segment};
+use crate::segment::{Backend, FileSegment, MappedSegment, RESERVE_BYTES, Reserve, Segment};
 use esker_format::FileNo;
 use esker_vfs::Vfs;
-use std::io;
+use std::io::{self, ErrorKind};
 use std::path::Path;
 use std::sync::Arc;
+
+/// How long a mapped log is at first: room for the headers and for what is kept in reserve.
+const MAPPED_BYTES_MIN: u64 = RESERVE_BYTES + (16 << 10);
 
 /// A log file that exists, with its first extent, but does not yet have a place in a series: made ahead, so that a change of logs need
 /// not wait for the file system.
 #[derive(Debug)]
 pub struct Prepared {
-    segment: Box<dyn Segment>,
+    segment: Segment,
     name: Arc<str>,
 }
 
@@ -23,11 +27,20 @@ impl Prepared {
     ///
     /// # Errors
     /// [`WalError::Io`]; a file that was made is removed again if that can be.
-    pub fn create(vfs: &dyn Vfs, path: &Path) -> Result<Self, WalError> {
-        let name: Arc<str> = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into();
+    pub fn create(vfs: &dyn Vfs, path: &Path, backend: Backend) -> Result<Self, WalError> {
+        let name = file_name(path);
         let failed = |operation, error| WalError::from_io(&name, operation, 0, error);
-        let file = vfs.create_new(path).map_err(|error| failed("create", error))?;
-        let mut segment = Box::new(FileSegment::new(file));
+        let mapped = match backend {
+            Backend::Mapped => match vfs.create_log(path, MAPPED_BYTES_MIN) {
+                Err(error) if error.kind() == ErrorKind::Unsupported => None,
+                log => Some(log.map_err(|error| failed("create", error))?),
+            },
+            Backend::Write => None,
+        };
+        let mut segment = match mapped {
+            Some(log) => Segment::Mapped(MappedSegment::new(log)),
+            None => Segment::File(FileSegment::new(vfs.create_new(path).map_err(|error| failed("create", error))?)),
+        };
         let made = segment
             .make_room(FILE_HEADER_BYTES as u64, Reserve::Keep)
             .map_err(|error| failed("allocate", error))
@@ -39,6 +52,42 @@ impl Prepared {
             return Err(error);
         }
         Ok(Self { segment, name })
+    }
+
+    /// Gives the file of a mapped log that nobody needs any more, `from`, a second life as `path`, and syncs the directory. What it holds is
+    /// written over as the new log grows; its space is neither given back nor asked for again.
+    ///
+    /// # Errors
+    /// [`WalError::Io`]; the file may then have either name.
+    pub fn reuse(vfs: &dyn Vfs, from: &Path, path: &Path) -> Result<Self, WalError> {
+        let name = file_name(path);
+        let failed = |operation, error| WalError::from_io(&name, operation, 0, error);
+        vfs.rename(from, path).map_err(|error| failed("rename", error))?;
+        vfs.sync_dir(directory(path)).map_err(|error| failed("sync the directory", error))?;
+        let log = vfs.open_log(path).map_err(|error| failed("open", error))?;
+        let mut segment = Segment::Mapped(MappedSegment::new(log));
+        segment.make_room(FILE_HEADER_BYTES as u64, Reserve::Keep).map_err(|error| failed("allocate", error))?;
+        Ok(Self { segment, name })
+    }
+
+    /// Whether it is written through mapped memory.
+    pub fn is_mapped(&self) -> bool {
+        self.segment.pushes_itself()
+    }
+
+    /// Room to make up to `len_bytes` before the log begins; none if its backend makes its own.
+    pub fn ahead(&self, len_bytes: u64) -> Option<Ahead> {
+        let (room, _) = self.segment.room()?;
+        let to = len_bytes.max(room.len_bytes());
+        Some(Ahead::new(room, 0, to))
+    }
+
+    /// Puts on stable storage what was written ahead, so that the first sync of the log need not.
+    ///
+    /// # Errors
+    /// [`WalError::Io`]; the file must not be used then.
+    pub fn sync(&self) -> Result<(), WalError> {
+        self.segment.syncer().sync().map_err(|error| WalError::from_io(&self.name, "sync", 0, error))
     }
 
     /// Puts the log at the end of the group's series. The header stays in this process until the first push.
@@ -53,7 +102,7 @@ impl Prepared {
 
     fn put_header(&mut self, header: &LogHeader) -> Result<(), WalError> {
         header.check(&self.name)?;
-        self.segment.put(&header.encode()).map_err(|error| WalError::from_io(&self.name, "write", 0, error))
+        self.segment.put_header(&header.encode()).map_err(|error| WalError::from_io(&self.name, "write", 0, error))
     }
 
     fn push(&mut self) -> Result<(), WalError> {
@@ -68,6 +117,10 @@ impl Prepared {
     }
 }
 
+fn file_name(path: &Path) -> Arc<str> {
+    path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into()
+}
+
 fn directory(path: &Path) -> &Path {
     path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
@@ -78,11 +131,12 @@ fn directory(path: &Path) -> &Path {
 /// not pushed, and leaves its log the last one of the group's series.
 ///
 /// # Durability
-/// A record is in this process until [`Writer::push`] (or until the buffer overflows), then with the operating system, where it survives the
+/// A record is in this process until [`Writer::push`] (or until the buffer overflows; with [`Backend::Mapped`] not even until [`Writer::append`]
+/// returns), then with the operating system, where it survives the
 /// death of the process, and on stable storage once [`GroupSync::durable`] has reached its end.
 #[derive(Debug)]
 pub struct Writer {
-    segment: Box<dyn Segment>,
+    segment: Segment,
     name: Arc<str>,
     header: LogHeader,
     group: Arc<GroupSync>,
@@ -92,12 +146,13 @@ pub struct Writer {
 }
 
 impl Writer {
-    /// Makes the file, allocates its first extent, syncs the directory, and hands the header to the operating system.
+    /// Makes the file, allocates its first extent, syncs the directory, and hands the header to the operating system. Written by
+    /// [`Backend::Write`].
     ///
     /// # Errors
     /// Those of [`Prepared::create`] and [`Prepared::begin`]; a file that was made is removed again if that can be, and the group is as before.
     pub fn create(vfs: &dyn Vfs, path: &Path, header: LogHeader, group: &Arc<GroupSync>) -> Result<Self, WalError> {
-        let mut prepared = Prepared::create(vfs, path)?;
+        let mut prepared = Prepared::create(vfs, path, Backend::Write)?;
         let written = prepared.put_header(&header).and_then(|()| prepared.push());
         match written.and_then(|()| prepared.join(header, group)) {
             Ok(writer) => {
@@ -155,20 +210,15 @@ impl Writer {
         let (file_id, position) = (self.header.file_id, self.end);
         let crc = frame::payload_crc(file_id, position, kind, len, parts);
         let head = RecordHead::new(kind, len, crc, self.group.durable().min(position)).encode(file_id, position);
-        if let Err(error) = self.put_record(&head, parts, len) {
+        let padding = record_bytes as usize - head.len() - len as usize;
+        if let Err(error) = self.segment.put_record(&head, parts, padding) {
             return self.fail("write", error);
         }
         self.end = position + record_bytes;
-        Ok(self.end)
-    }
-
-    fn put_record(&mut self, head: &[u8], parts: &[&[u8]], len: u32) -> io::Result<()> {
-        self.segment.put(head)?;
-        for part in parts {
-            self.segment.put(part)?;
+        if self.segment.pushes_itself() {
+            self.log.set_pushed(self.end);
         }
-        let padding = u64::from(len).next_multiple_of(8) - u64::from(len);
-        self.segment.put(&[0; 8][..padding as usize])
+        Ok(self.end)
     }
 
     /// Hands everything appended to the operating system: from now on it survives the death of this process.
@@ -182,6 +232,21 @@ impl Writer {
         }
         self.log.set_pushed(self.end);
         Ok(())
+    }
+
+    /// Room that should be made before the writer needs it: when half of what there is has been used, as much again, up to `len_bytes_max` in
+    /// all. None if there is enough, or the backend makes its own.
+    pub fn ahead(&self, len_bytes_max: u64) -> Option<Ahead> {
+        let (room, used) = self.segment.room()?;
+        let len = room.len_bytes();
+        let wanted = (2 * len).min(len_bytes_max);
+        (used + RESERVE_BYTES > len / 2 && wanted > len).then(|| Ahead::new(room, len, wanted))
+    }
+
+    /// Whether this is a time to look at [`Writer::ahead`]: half of the room has been used since it was last said so. Costs next to nothing.
+    #[inline]
+    pub fn asks_for_room(&mut self) -> bool {
+        self.segment.asks_for_room()
     }
 
     /// Pushes, and ends the log: the group may now pass its end, and still owes it a sync. Returns the end, where the next log starts.

@@ -4,10 +4,10 @@
 mod support;
 
 use esker_vfs::{CrashPolicy, MemVfs, Vfs};
-use esker_wal::{FILE_HEADER_BYTES, GroupSync, Lsn, RecordKind, Reserve, WalError, Writer, vouched};
+use esker_wal::{Backend, FILE_HEADER_BYTES, GroupSync, Lsn, RecordKind, Reserve, WalError, Writer, vouched};
 use proptest::prelude::*;
 use std::sync::Arc;
-use support::{Owned, create, header, path, read_all};
+use support::{Owned, create_by, header, path, read_all};
 
 #[derive(Debug, Clone)]
 enum Step {
@@ -29,6 +29,10 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     prop::collection::vec(step, 1..40)
 }
 
+fn backend() -> impl Strategy<Value = Backend> {
+    prop_oneof![Just(Backend::Mapped), Just(Backend::Write)]
+}
+
 /// A run of the steps: what was appended, and what was durable after how many operations of the file system.
 struct Run {
     vfs: Arc<MemVfs>,
@@ -37,10 +41,10 @@ struct Run {
     synced: Vec<(usize, Lsn)>,
 }
 
-fn run(steps: &[Step]) -> Run {
+fn run(steps: &[Step], backend: Backend) -> Run {
     let vfs = MemVfs::new();
     let group = GroupSync::new(Lsn::ZERO);
-    let mut log = create(&*vfs, 1, Lsn::ZERO, &group);
+    let mut log = create_by(backend, &*vfs, 1, Lsn::ZERO, &group);
     let mut logs = 1;
     let (mut appended, mut synced) = (Vec::new(), Vec::new());
     for (n, step) in steps.iter().enumerate() {
@@ -62,7 +66,7 @@ fn run(steps: &[Step]) -> Run {
             Step::Rotate => {
                 logs += 1;
                 let end = log.seal().unwrap();
-                log = create(&*vfs, logs, end, &group);
+                log = create_by(backend, &*vfs, logs, end, &group);
             }
         }
     }
@@ -102,8 +106,8 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
 
     #[test]
-    fn after_a_power_cut_synced_records_are_there_and_the_rest_is_a_prefix(steps in steps(), seed: u64) {
-        let run = run(&steps);
+    fn after_a_power_cut_synced_records_are_there_and_the_rest_is_a_prefix(steps in steps(), seed: u64, backend in backend()) {
+        let run = run(&steps, backend);
         for operations in 0..=run.vfs.operations() {
             let safe = run.synced.iter().take_while(|(done, _)| *done <= operations).last().map_or(Lsn::ZERO, |(_, lsn)| *lsn);
             let policies = [
@@ -127,9 +131,9 @@ proptest! {
     }
 
     #[test]
-    fn what_was_vouched_for_is_missed_when_it_is_gone(steps in steps(), at: prop::sample::Index) {
+    fn what_was_vouched_for_is_missed_when_it_is_gone(steps in steps(), at: prop::sample::Index, backend in backend()) {
         // After the run, a sync and a marker behind it. Then some byte of what was synced goes bad.
-        let run = run(&steps);
+        let run = run(&steps, backend);
         let (records, end, _) = recover(&*run.vfs, run.logs);
         let group = GroupSync::new(end);
         let mut log = Writer::create(&*run.vfs, &path(run.logs + 1), header(run.logs + 1, end, end), &group).unwrap();

@@ -115,7 +115,9 @@ fn any_flipped_byte_gives_an_error_or_a_prefix_and_is_vouched_against() {
             }
             let Some(hit) = log.records.iter().position(|record| at < log.end_offset(record)) else {
                 let end = log.expect_prefix(&bytes, 6);
-                assert!(end.leftover, "byte {at} lies behind the end");
+                // In the place of the next header it is torn; behind that it is no byte of this log.
+                assert_eq!(end.leftover, matches!(end.cause, EndCause::Torn { .. }), "byte {at} lies behind the end");
+                assert_eq!(end.leftover, at < log.end_offset(&log.records[5]) + RECORD_HEADER_BYTES);
                 continue;
             };
             let record = &log.records[hit];

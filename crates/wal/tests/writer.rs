@@ -4,8 +4,8 @@ mod support;
 
 use esker_vfs::{Fault, FaultVfs, MemVfs, Operation, Rule, TraceVfs, Vfs};
 use esker_wal::{
-    EndCause, FILE_HEADER_BYTES, GroupSync, Lsn, Prepared, RECORD_HEADER_BYTES, RESERVE_BYTES, RecordKind, Reserve,
-    WalError, Writer,
+    Backend, EndCause, FILE_HEADER_BYTES, GroupSync, Lsn, Prepared, RECORD_HEADER_BYTES, RESERVE_BYTES, RecordKind,
+    Reserve, WalError, Writer,
 };
 use std::path::Path;
 use support::{append, bytes_of, create, header, path, read_all};
@@ -230,24 +230,26 @@ fn the_directory_is_synced_before_a_record_can_be() {
 
 #[test]
 fn a_prepared_log_takes_its_place_without_touching_the_file_system() {
-    let vfs = FaultVfs::new(MemVfs::new());
-    let group = GroupSync::new(Lsn::ZERO);
-    let mut old = create(&*vfs, 1, Lsn::ZERO, &group);
-    let next = Prepared::create(&*vfs, &path(2)).unwrap();
-    append(&mut old, b"grows on");
-    old.push().unwrap();
-    let rule = vfs.add(Rule::any(Fault::EIO));
-    let end = old.seal().unwrap();
-    let mut new = next.begin(header(2, end, group.durable()), &group).unwrap();
-    append(&mut new, b"x");
-    vfs.remove(rule);
-    new.sync().unwrap();
-    assert_eq!(new.end(), end + (FILE_HEADER_BYTES + RECORD_HEADER_BYTES + 8) as u64);
-    assert_eq!(read_all(vfs.open_read(&path(2)).unwrap()).unwrap().0.len(), 1);
-    // One that was never begun is all zeros.
-    Prepared::create(&*vfs, &path(3)).unwrap();
-    let error = read_all(vfs.open_read(&path(3)).unwrap()).unwrap_err();
-    assert!(matches!(error, WalError::NoHeader { cause: EndCause::Zeros, .. }), "{error}");
+    for backend in [Backend::Mapped, Backend::Write] {
+        let vfs = FaultVfs::new(MemVfs::new());
+        let group = GroupSync::new(Lsn::ZERO);
+        let mut old = create(&*vfs, 1, Lsn::ZERO, &group);
+        let next = Prepared::create(&*vfs, &path(2), backend).unwrap();
+        append(&mut old, b"grows on");
+        old.push().unwrap();
+        let rule = vfs.add(Rule::any(Fault::EIO));
+        let end = old.seal().unwrap();
+        let mut new = next.begin(header(2, end, group.durable()), &group).unwrap();
+        append(&mut new, b"x");
+        vfs.remove(rule);
+        new.sync().unwrap();
+        assert_eq!(new.end(), end + (FILE_HEADER_BYTES + RECORD_HEADER_BYTES + 8) as u64);
+        assert_eq!(read_all(vfs.open_read(&path(2)).unwrap()).unwrap().0.len(), 1);
+        // One that was never begun is all zeros.
+        Prepared::create(&*vfs, &path(3), backend).unwrap();
+        let error = read_all(vfs.open_read(&path(3)).unwrap()).unwrap_err();
+        assert!(matches!(error, WalError::NoHeader { cause: EndCause::Zeros, .. }), "{error}");
+    }
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Settings under which small runs reach every part of the engine.
 
-use esker::{Codec, LEVELS, LeveledOptions, Options, ReadMode, Verify};
+use esker::{Codec, LEVELS, LeveledOptions, LogBackend, Options, ReadMode, Verify};
 
 /// Memtables, blocks, tables and levels so small that a few writes fill them.
 pub(crate) fn tiny() -> Options {
@@ -29,13 +29,20 @@ pub(crate) fn sets() -> Vec<Options> {
     let tiny = tiny();
     vec![
         Options { read_mode: ReadMode::Pread, verify: Verify::Always, ..tiny.clone() },
-        Options { memtable_bytes: Some(6 << 10), filter_bits_per_key: 0, flush_on_close: false, ..tiny.clone() },
+        Options {
+            log_backend: LogBackend::Write,
+            memtable_bytes: Some(6 << 10),
+            filter_bits_per_key: 0,
+            flush_on_close: false,
+            ..tiny.clone()
+        },
         Options { compression: [Codec::Lz4; LEVELS], block_size_bytes: 64, block_cache_bytes: Some(0), ..tiny.clone() },
         Options {
             read_mode: ReadMode::Pread,
             compression: [Codec::None; LEVELS],
             block_cache_bytes: Some(2 << 10),
             memtable_bytes: Some(24 << 10),
+            log_backend: LogBackend::Write,
             ..tiny.clone()
         },
         Options {

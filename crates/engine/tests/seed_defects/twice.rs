@@ -40,6 +40,8 @@ fn d19_each_memtable_is_flushed_once() {
             .collect();
         flushes.into_iter().for_each(|flush| flush.join().unwrap());
     }
+    // What a flush tells comes after those who waited for it have gone on.
+    engine.close().unwrap();
     let entries: u64 = flushed.lock().unwrap().iter().map(|(_, entries)| entries).sum();
     assert_eq!(entries, 20 * 400, "every entry went into one table of L0, once");
 }

@@ -4,9 +4,9 @@ use std::io::{self, ErrorKind};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use super::state::{Ino, Op};
-use super::world::{LEN_MAX_BYTES, World, lock};
+use super::world::{World, lock};
 use crate::lock::release;
-use crate::{FileLock, FileSync, Map, ReadableFile, WritableFile};
+use crate::{FileLock, FileSync, LogMap, LogRoom, Map, ReadableFile, WritableFile};
 
 /// An open file: it stays as long as this does.
 #[derive(Debug)]
@@ -51,19 +51,7 @@ impl WritableFile for MemWriter {
     }
 
     fn preallocate(&mut self, len_bytes: u64) -> io::Result<()> {
-        let mut world = self.handle.world();
-        let more = len_bytes.saturating_sub(world.file(self.handle.ino).live.len());
-        if more == 0 {
-            return Ok(());
-        }
-        if len_bytes > LEN_MAX_BYTES {
-            return Err(ErrorKind::FileTooLarge.into());
-        }
-        if world.space_for(more) < more {
-            return Err(ErrorKind::StorageFull.into());
-        }
-        world.apply(Op::SetLen { ino: self.handle.ino, len: len_bytes });
-        Ok(())
+        self.handle.world().grow(self.handle.ino, len_bytes)
     }
 
     fn trim(&mut self) -> io::Result<()> {
@@ -81,6 +69,69 @@ impl WritableFile for MemWriter {
     fn append_torn(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.handle.world().write(self.handle.ino, self.position, bytes)
     }
+}
+
+#[derive(Debug)]
+pub(super) struct MemLog {
+    pub(super) handle: Arc<Handle>,
+}
+
+impl LogMap for MemLog {
+    fn store(&mut self, offset: u64, parts: &[&[u8]]) {
+        let bytes: Arc<[u8]> = parts.concat().into();
+        let mut world = self.handle.world();
+        let (end, len) = (offset + bytes.len() as u64, world.file(self.handle.ino).live.len());
+        assert!(end <= len, "a store up to {end} in a log of {len} bytes");
+        if !bytes.is_empty() {
+            world.apply(Op::Write { ino: self.handle.ino, offset, bytes });
+        }
+    }
+
+    fn len_bytes(&self) -> u64 {
+        self.handle.world().file(self.handle.ino).live.len()
+    }
+
+    fn grow(&mut self, len_bytes: u64) -> io::Result<()> {
+        self.handle.world().grow(self.handle.ino, len_bytes)
+    }
+
+    fn trim(&mut self, len_bytes: u64) -> io::Result<()> {
+        let mut world = self.handle.world();
+        if world.file(self.handle.ino).live.len() > len_bytes {
+            world.apply(Op::SetLen { ino: self.handle.ino, len: len_bytes });
+        }
+        Ok(())
+    }
+
+    fn room(&self) -> Arc<dyn LogRoom> {
+        Arc::new(MemRoom { handle: Arc::clone(&self.handle) })
+    }
+
+    fn syncer(&self) -> Arc<dyn FileSync> {
+        Arc::new(MemSync { handle: Arc::clone(&self.handle) })
+    }
+}
+
+#[derive(Debug)]
+struct MemRoom {
+    handle: Arc<Handle>,
+}
+
+impl LogRoom for MemRoom {
+    fn len_bytes(&self) -> u64 {
+        self.handle.world().file(self.handle.ino).live.len()
+    }
+
+    fn grow(&self, len_bytes: u64) -> io::Result<()> {
+        self.handle.world().grow(self.handle.ino, len_bytes)
+    }
+
+    fn grow_written(&self, len_bytes: u64) -> io::Result<()> {
+        // What is added reads as zeros here, and costs the same, whether it was written or not.
+        self.grow(len_bytes)
+    }
+
+    fn populate(&self, _: u64, _: u64) {}
 }
 
 #[derive(Debug)]

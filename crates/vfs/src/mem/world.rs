@@ -186,6 +186,22 @@ impl World {
         self.space_bytes.map_or(bytes, |space| space.saturating_sub(self.state.used_bytes()).min(bytes))
     }
 
+    /// Makes a file longer by zeros, unless it is that long.
+    pub(super) fn grow(&mut self, ino: Ino, len: u64) -> io::Result<()> {
+        let more = len.saturating_sub(self.file(ino).live.len());
+        if more == 0 {
+            return Ok(());
+        }
+        if len > LEN_MAX_BYTES {
+            return Err(ErrorKind::FileTooLarge.into());
+        }
+        if self.space_for(more) < more {
+            return Err(ErrorKind::StorageFull.into());
+        }
+        self.apply(Op::SetLen { ino, len });
+        Ok(())
+    }
+
     /// Writes as much as there is space for, then fails if that was not all.
     pub(super) fn write(&mut self, ino: Ino, offset: u64, bytes: &[u8]) -> io::Result<()> {
         let end = offset + bytes.len() as u64;

@@ -3,7 +3,7 @@
 
 use esker_format::{FileId, FileKind, FileNo};
 use esker_vfs::{Map, ReadableFile, Vfs};
-use esker_wal::{GroupSync, LogEnd, LogHeader, Lsn, Reader, RecordKind, Reserve, WalError, Writer};
+use esker_wal::{Backend, GroupSync, LogEnd, LogHeader, Lsn, Prepared, Reader, RecordKind, Reserve, WalError, Writer};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -49,6 +49,24 @@ pub fn header(number: u64, start: Lsn, durable: Lsn) -> LogHeader {
 /// Log `number`, which starts where it is told to.
 pub fn create(vfs: &dyn Vfs, number: u64, start: Lsn, group: &Arc<GroupSync>) -> Writer {
     Writer::create(vfs, &path(number), header(number, start, group.durable()), group).unwrap()
+}
+
+/// As [`create`], by either backend.
+pub fn create_by(backend: Backend, vfs: &dyn Vfs, number: u64, start: Lsn, group: &Arc<GroupSync>) -> Writer {
+    let prepared = Prepared::create(vfs, &path(number), backend).unwrap();
+    begin(prepared, number, start, group)
+}
+
+/// Log `number` in the file of log `old`, which nobody needs any more.
+pub fn recycle(vfs: &dyn Vfs, old: u64, number: u64, start: Lsn, group: &Arc<GroupSync>) -> Writer {
+    let prepared = Prepared::reuse(vfs, &path(old), &path(number)).unwrap();
+    begin(prepared, number, start, group)
+}
+
+fn begin(prepared: Prepared, number: u64, start: Lsn, group: &Arc<GroupSync>) -> Writer {
+    let mut log = prepared.begin(header(number, start, group.durable()), group).unwrap();
+    log.push().unwrap();
+    log
 }
 
 pub fn append(log: &mut Writer, payload: &[u8]) -> Lsn {

@@ -1,0 +1,127 @@
+//! The logs' files: made ahead, grown ahead, used again.
+//!
+//! ```text
+//! begun ─> sealed ─> in tables, kept ─(rename, sync of the directory)─> spare ─> begun
+//!                        └─ one is kept already, or it is too long ─> unlinked
+//! ```
+//! A log's file is small at first and grows as it is written. One that no recovery needs any more becomes the next: to unlink a long file holds up
+//! others who sync, and one that was written before is quicker to write and to sync than a new one. At most one waits, beside the spare.
+//!
+//! Room is made by background work, before the writer comes to it; see [`Fill`] for how. The writer that is faster makes its own.
+
+use crate::commit::SpareLog;
+use crate::core::{Core, LogFile};
+use crate::error::{Error, Result};
+use crate::options::{Durability, LogBackend};
+use esker_format::{FileKind, FileNo};
+use esker_wal::{Ahead, Backend, Fill, GroupSync, Prepared};
+use parking_lot::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+/// What is known of the logs' files beside those that are needed.
+#[derive(Debug, Default)]
+pub(crate) struct LogFiles {
+    /// A log that is not needed any more and will be used again. Below the manifest's oldest log, so a crash leaves it to the sweep.
+    kept: Mutex<Option<FileNo>>,
+    /// Whether logs are mapped, and so may live twice.
+    mapped: AtomicBool,
+    /// How many syncs there had been when room was last made.
+    syncs_seen: AtomicU64,
+}
+
+impl Core {
+    /// Makes the file of a log to come; its name is durable on return.
+    pub(crate) fn prepare_log(&self) -> Result<SpareLog> {
+        if let Some(old) = self.log_files.kept.lock().take() {
+            let number = self.new_file_no()?;
+            let (from, to) = (FileKind::Wal(old), FileKind::Wal(number));
+            match Prepared::reuse(&*self.vfs, &from.path(&self.dir), &to.path(&self.dir)) {
+                Ok(prepared) => return Ok(SpareLog { number, prepared }),
+                // A new one may be had all the same. It has one of these names.
+                Err(_) => [from, to].into_iter().for_each(|file| self.removals.owe(file)),
+            }
+        }
+        let number = self.new_file_no()?;
+        let backend = match self.options.log_backend {
+            LogBackend::Mapped => Backend::Mapped,
+            LogBackend::Write => Backend::Write,
+        };
+        let prepared = Prepared::create(&*self.vfs, &FileKind::Wal(number).path(&self.dir), backend)?;
+        // Relaxed: a log retired meanwhile is unlinked instead of kept.
+        self.log_files.mapped.store(prepared.is_mapped(), Ordering::Relaxed);
+        Ok(SpareLog { number, prepared })
+    }
+
+    /// As [`Core::prepare_log`], with room for what a memtable takes: by background work.
+    pub(crate) fn prepare_roomy_log(&self) -> Result<SpareLog> {
+        let spare = self.prepare_log()?;
+        let Some(ahead) = spare.prepared.ahead(self.log_bytes_ahead()) else { return Ok(spare) };
+        let group = std::sync::Arc::clone(&self.commit.lock().group);
+        let fill = self.fill(&group);
+        // Another log is begun on it as it is, however little room it has.
+        let made = self.make_ahead(&ahead, fill).and_then(|()| match fill {
+            Fill::Written => Ok(spare.prepared.sync()?),
+            Fill::Populated => Ok(()),
+        });
+        match made {
+            Ok(()) => Ok(spare),
+            Err(error) => {
+                self.removals.owe(FileKind::Wal(spare.number));
+                Err(error)
+            }
+        }
+    }
+
+    /// Makes room in the log being written, if it is time.
+    pub(crate) fn make_room_ahead(&self) -> Result<bool> {
+        let (ahead, group) = {
+            let commit = self.commit.lock();
+            let ahead = commit.writer.as_ref().and_then(|writer| writer.ahead(self.log_bytes_ahead()));
+            (ahead, std::sync::Arc::clone(&commit.group))
+        };
+        let Some(ahead) = ahead else { return Ok(false) };
+        self.make_ahead(&ahead, self.fill(&group))?;
+        Ok(true)
+    }
+
+    /// How long a log is made ahead: about what a memtable's writes take.
+    fn log_bytes_ahead(&self) -> u64 {
+        (self.options.memtable_bytes() / 4 * 3) as u64
+    }
+
+    fn fill(&self, group: &GroupSync) -> Fill {
+        let syncs = group.syncs();
+        let before = self.log_files.syncs_seen.swap(syncs, Ordering::Relaxed);
+        if self.options.durability == Durability::Sync || syncs != before { Fill::Written } else { Fill::Populated }
+    }
+
+    fn make_ahead(&self, ahead: &Ahead, fill: Fill) -> Result<()> {
+        match ahead.make(fill, self.vfs.clock()) {
+            Ok(written) => {
+                self.counters.log_bytes.add(written);
+                Ok(())
+            }
+            // The writer finds out when it needs the space, if it is still missing then.
+            Err(error) if esker_wal::is_no_space(&error) => Ok(()),
+            Err(error) => Err(Error::io("make room for a log in", &self.dir, error)),
+        }
+    }
+
+    /// A log is not needed any more: keeps its file for another, or has it unlinked.
+    pub(crate) fn let_go_of_log(&self, log: &LogFile) {
+        let fits = log.bytes <= 2 * self.options.memtable_bytes() as u64;
+        let mut kept = self.log_files.kept.lock();
+        if self.log_files.mapped.load(Ordering::Relaxed) && fits && kept.is_none() {
+            *kept = Some(log.number);
+        } else {
+            self.removals.owe(FileKind::Wal(log.number));
+        }
+    }
+
+    /// Has the file that is kept unlinked: the engine closes, or the disk is full.
+    pub(crate) fn give_up_kept_log(&self) {
+        if let Some(log) = self.log_files.kept.lock().take() {
+            self.removals.owe(FileKind::Wal(log));
+        }
+    }
+}
