@@ -57,7 +57,11 @@ fn what_fits_in_memory_stays_there_and_is_replayed_again_after_the_next_crash() 
     assert!(files(&*vfs, ".wal").len() > logs, "the logs of all lives are still needed");
     engine.flush().unwrap();
     while engine.step().unwrap() {}
-    assert_eq!((files(&*vfs, ".sst").len(), files(&*vfs, ".wal").len()), (1, 1), "and gone once they are in a table");
+    assert_eq!(files(&*vfs, ".sst").len(), 1);
+    assert!(
+        files(&*vfs, ".wal").len() <= 2,
+        "gone once they are in a table, but for one that is kept to be used again"
+    );
     holds(&engine, 500);
     engine.close().unwrap();
     holds(&open(killed(&vfs)), 500);

@@ -3,7 +3,7 @@
 use crate::skiplist::{self, Index};
 use crate::tree::Place;
 use crate::{Body, MemTable};
-use esker_format::InternalKey;
+use esker_format::{InternalKey, Trailer};
 use esker_iterator::InternalIterator;
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -113,5 +113,43 @@ impl InternalIterator for MemTableIter {
     #[inline]
     fn value(&self) -> &[u8] {
         here!(self, tree, place => tree.record(place), list, index => list.record(index)).value()
+    }
+
+    #[inline]
+    fn try_next_key(&mut self) -> Option<Trailer> {
+        let (Some(Body::Tree(tree)), At::Tree(place)) = (self.table.body(), self.at) else { return None };
+        let next = tree.next(place);
+        let differs = next.is_somewhere() && !tree.is_same_key(place, next);
+        differs.then(|| {
+            self.at = At::Tree(next);
+            tree.record(next).trailer()
+        })
+    }
+
+    #[inline]
+    fn try_prev_key(&mut self) -> Option<Trailer> {
+        let (Some(Body::Tree(tree)), At::Tree(place)) = (self.table.body(), self.at) else { return None };
+        let prev = tree.prev(place);
+        let before = if prev.is_somewhere() { tree.prev(prev) } else { prev };
+        // A newer version that comes in between from now on is one that no reader of the present sees.
+        let is_newest = before.is_somewhere() && !tree.is_same_key(before, prev);
+        is_newest.then(|| {
+            self.at = At::Tree(prev);
+            tree.record(prev).trailer()
+        })
+    }
+
+    #[inline]
+    fn next_is_other_key(&mut self) -> bool {
+        let (Some(Body::Tree(tree)), At::Tree(place)) = (self.table.body(), self.at) else { return false };
+        let next = tree.next(place);
+        next.is_somewhere() && !tree.is_same_key(place, next)
+    }
+
+    #[inline]
+    fn prev_is_other_key(&mut self) -> bool {
+        let (Some(Body::Tree(tree)), At::Tree(place)) = (self.table.body(), self.at) else { return false };
+        let prev = tree.prev(place);
+        prev.is_somewhere() && !tree.is_same_key(prev, place)
     }
 }

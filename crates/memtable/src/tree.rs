@@ -147,6 +147,12 @@ impl<const N: usize> Tree<N> {
         self.records.get(place.record)
     }
 
+    /// Whether the entries at both places are versions of one key.
+    #[inline]
+    pub(crate) fn is_same_key(&self, a: Place, b: Place) -> bool {
+        same(self.record(a).user_key(), self.record(b).user_key())
+    }
+
     /// The leaf where `target` belongs, or (unless `including`) the last one that begins before it.
     #[inline]
     fn leaf_of(&self, target: InternalKey<'_>, including: bool) -> u32 {

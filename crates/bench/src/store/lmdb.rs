@@ -8,14 +8,14 @@ use super::{Entry, Store};
 use crate::args::{DurabilityLevel, Settings};
 use crate::{Result, process};
 use heed::types::Bytes;
-use heed::{Database, Env, EnvFlags, EnvOpenOptions, RoTxn, WithTls};
+use heed::{CommitOrAbort, Database, Env, EnvFlags, EnvOpenOptions, RoTxn, WithTls};
 use std::ops::Bound;
 use std::path::Path;
 
 /// An LMDB environment with its unnamed database.
 pub struct Lmdb {
     environment: Env<WithTls>,
-    entries: Database<Bytes, Bytes>,
+    entries: Database<'static, Bytes, Bytes>,
 }
 
 /// Room in the map for each entry's pages: a leaf split in half, and as much again for pages that readers still hold.
@@ -40,9 +40,11 @@ impl Store for Lmdb {
         // SAFETY: the directory is this measurement's alone, so nobody else changes the file, and no flag turns LMDB's own locks off. Without syncs a power
         // loss may leave a file that must not be opened again: the directory is temporary, and nothing opens it after that.
         let environment = unsafe { options.flags(flags).open(dir)? };
-        let mut transaction = environment.write_txn()?;
-        let entries = environment.create_database(&mut transaction, None)?;
-        transaction.commit()?;
+        let entries = environment
+            .create_databases_and_commit(environment.write_txn()?, |opener, transaction| {
+                opener.create_database(transaction, None).map(CommitOrAbort::<_, ()>::Commit)
+            })?
+            .unwrap_commit();
         Ok(Self { environment, entries })
     }
 
@@ -67,20 +69,20 @@ impl Store for Lmdb {
     }
 
     fn get<T>(&self, key: &[u8], look: impl FnOnce(&[u8]) -> T) -> Result<Option<T>> {
-        Ok(self.entries.get(&self.read()?, key)?.map(look))
+        Ok(self.entries.get(&*self.read()?, key)?.map(look))
     }
 
     fn scan_from(&self, key: &[u8], limit: u64, look: impl FnMut(&[u8], &[u8]) -> Result<()>) -> Result<()> {
         let from_key = (Bound::Included(key), Bound::Unbounded);
-        show(self.entries.range(&self.read()?, &from_key)?.take(limit as usize), look)
+        show(self.entries.range(&*self.read()?, &from_key)?.take(limit as usize), look)
     }
 
     fn scan(&self, look: impl FnMut(&[u8], &[u8]) -> Result<()>) -> Result<()> {
-        show(self.entries.iter(&self.read()?)?, look)
+        show(self.entries.iter(&*self.read()?)?, look)
     }
 
     fn scan_reverse(&self, look: impl FnMut(&[u8], &[u8]) -> Result<()>) -> Result<()> {
-        show(self.entries.rev_iter(&self.read()?)?, look)
+        show(self.entries.rev_iter(&*self.read()?)?, look)
     }
 
     fn flush(&self) -> Result<()> {

@@ -111,7 +111,8 @@ fn d23_old_logs_are_removed() {
         // What a crash left stays in its logs until it is flushed.
         engine.flush().unwrap();
         work(&engine);
-        assert!(names(&memory, ".wal").len() <= 1, "after opening: {:?}", names(&memory, ".wal"));
+        // The one being written, and one that is kept to be used again.
+        assert!(names(&memory, ".wal").len() <= 2, "after opening: {:?}", names(&memory, ".wal"));
         for _ in 0..4 {
             seal_one(&engine, "k");
         }
