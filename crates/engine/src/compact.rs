@@ -2,12 +2,11 @@
 
 use crate::core::{Core, KeyspaceCore};
 use crate::error::{Error, Result};
-use crate::install::Change;
+use crate::install::{Change, Outputs};
 use crate::listener::Event;
 use esker_compaction::{Plan, PlanKind};
 use esker_format::SeqNo;
 use esker_iterator::Bounds;
-use esker_manifest::TableMeta;
 use std::ops::Bound;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -44,7 +43,13 @@ impl Core {
             let plan = self.picker.pick(&read.view.version, &state.busy)?;
             Some(CompactJob { keyspace: Arc::clone(keyspace), plan })
         });
-        let job = pressing.or_else(|| {
+        let garbage = || {
+            keyspaces.iter().find_map(|(keyspace, read)| {
+                let plan = self.picker.pick_garbage(&read.view.version, &state.busy)?;
+                Some(CompactJob { keyspace: Arc::clone(keyspace), plan })
+            })
+        };
+        let job = pressing.or_else(garbage).or_else(|| {
             keyspaces.iter().find_map(|(keyspace, read)| {
                 let plan = self.picker.pick_idle(&read.view.version, &state.busy, droppable)?;
                 Some(CompactJob { keyspace: Arc::clone(keyspace), plan })
@@ -69,13 +74,14 @@ impl Core {
     fn run_compaction(&self, job: &CompactJob) -> Result<()> {
         let begin = self.vfs.clock().now();
         let (outputs, read_bytes, written_bytes) = match job.plan.kind {
-            PlanKind::Move => (job.plan.tables().map(|(_, table)| TableMeta::clone(table)).collect(), 0, 0),
+            PlanKind::Move => (Outputs::of_move(&job.plan), 0, 0),
             PlanKind::Merge => self.merge(job)?,
         };
         let merged = job.plan.kind == PlanKind::Merge;
-        let open = if merged { self.publish_tables(&outputs) } else { Ok(Vec::new()) };
+        let open = if merged { self.publish_tables(&outputs).map(Some) } else { Ok(None) };
         let result = open.and_then(|_open| {
-            let edit = job.plan.edit(&outputs);
+            let mut edit = job.plan.edit(&outputs.tables);
+            edit.add_blobs = outputs.blobs.iter().map(|blob| (job.keyspace.id, blob.clone())).collect();
             self.install(Change { keyspace: &job.keyspace, edit, flushed: &[] })
         });
         if merged && !matches!(result, Ok(true)) {
@@ -95,16 +101,20 @@ impl Core {
     }
 
     /// Writes the outputs under their temporary names: outputs, bytes read, bytes written.
-    fn merge(&self, job: &CompactJob) -> Result<(Vec<TableMeta>, u64, u64)> {
+    fn merge(&self, job: &CompactJob) -> Result<(Outputs, u64, u64)> {
+        // Keeps the blob files that the inputs refer to.
+        let read = job.keyspace.read.load_full();
+        let collect = self.picker.collectable(&read.view.version, &self.state.lock().busy);
         // Taken after the inputs were picked, all of whose entries are visible: so the horizon lies above them.
         let view = self.snapshots.view(self);
         let should_stop = || self.closing() || job.keyspace.dropped.load(Ordering::Relaxed);
-        let config = self.job_config(&job.keyspace, job.plan.output_level, &view, &should_stop);
+        let config = self.job_config(&job.keyspace, job.plan.output_level, &view, &collect, &should_stop);
         match esker_compaction::run(&job.plan, self, &config) {
             Ok(outcome) => {
                 self.counters.compaction_read_bytes.add(outcome.read_bytes);
                 self.counters.compaction_written_bytes.add(outcome.written_bytes);
-                Ok((outcome.outputs, outcome.read_bytes, outcome.written_bytes))
+                let outputs = Outputs { tables: outcome.outputs, blobs: outcome.blobs };
+                Ok((outputs, outcome.read_bytes, outcome.written_bytes))
             }
             Err(error) => {
                 let (stopped, damaged) = (error.is_stopped(), error.damaged_input());

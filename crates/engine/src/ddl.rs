@@ -70,7 +70,10 @@ impl Core {
             state.keyspaces.remove(&keyspace.id);
         }
         drop(commit);
-        keyspace.read.load().view.tables().for_each(|open| open.retire());
+        let read = keyspace.read.load();
+        read.view.tables().for_each(|open| open.retire());
+        read.view.blobs.iter().for_each(|open| open.retire());
+        drop(read);
         self.changed.notify_all();
         Ok(())
     }
@@ -86,6 +89,7 @@ fn check_options(options: &KeyspaceOptions) -> Result<()> {
         memtable_bytes: options.memtable_bytes,
         block_size_bytes: options.block_size_bytes.unwrap_or(engine.block_size_bytes),
         filter_bits_per_key: options.filter_bits_per_key.unwrap_or(engine.filter_bits_per_key),
+        blob_bytes_min: options.blob_bytes_min.unwrap_or(engine.blob_bytes_min),
         compression: options.compression.map_or(engine.compression, |codec| [codec; esker_manifest::LEVELS]),
         ..engine
     };
@@ -100,5 +104,6 @@ fn override_options(keyspace: &KeyspaceCore, given: KeyspaceOptions) {
         block_size_bytes: given.block_size_bytes.or(options.block_size_bytes),
         compression: given.compression.or(options.compression),
         filter_bits_per_key: given.filter_bits_per_key.or(options.filter_bits_per_key),
+        blob_bytes_min: given.blob_bytes_min.or(options.blob_bytes_min),
     };
 }

@@ -9,11 +9,13 @@
 //! A read takes the state and a sequence number that belong together ([`read_at`]) and then needs no lock: whatever is
 //! sealed, flushed or compacted meanwhile makes a new state and leaves this one alone.
 
+use crate::blobs::{self, OpenBlob};
 use crate::error::Result;
 use crate::memory::CountedTable;
 use crate::source::{LevelRun, Source};
 use crate::tables::{OpenTable, TableSet};
 use arc_swap::ArcSwap;
+use esker_blob::BlobRef;
 use esker_format::{SeqNo, Slice, Trailer, ValueKind};
 use esker_iterator::{Bounds, ConcatIterator, MergingIterator, VisibleIterator};
 use esker_manifest::KeyspaceVersion;
@@ -28,6 +30,8 @@ pub(crate) struct LevelView {
     /// What the manifest says; `levels` holds the same tables in the same places.
     pub(crate) version: Arc<KeyspaceVersion>,
     pub(crate) levels: Vec<Vec<Arc<OpenTable>>>,
+    /// The blob files that the tables refer to, by number.
+    pub(crate) blobs: Vec<Arc<OpenBlob>>,
 }
 
 impl LevelView {
@@ -35,11 +39,25 @@ impl LevelView {
     pub(crate) fn open(version: &Arc<KeyspaceVersion>, tables: &TableSet) -> Result<Arc<Self>> {
         let open_level = |level: &Vec<_>| level.iter().map(|meta| tables.get(meta)).collect();
         let levels = version.levels.iter().map(open_level).collect::<Result<_>>()?;
-        Ok(Arc::new(Self { version: Arc::clone(version), levels }))
+        let blobs = version.blobs.values().map(|blob| tables.blobs.get(blob)).collect::<Result<_>>()?;
+        Ok(Arc::new(Self { version: Arc::clone(version), levels, blobs }))
     }
 
     pub(crate) fn tables(&self) -> impl Iterator<Item = &Arc<OpenTable>> {
         self.levels.iter().flatten()
+    }
+
+    /// The value of an entry, of which `stored` is what stands in the table.
+    #[inline]
+    pub(crate) fn resolve(&self, trailer: Trailer, stored: Slice) -> Result<Slice> {
+        if trailer.kind() == ValueKind::Blob { self.blob_value(&stored) } else { Ok(stored) }
+    }
+
+    /// The value that a reference leads to.
+    #[inline(never)]
+    pub(crate) fn blob_value(&self, reference: &[u8]) -> Result<Slice> {
+        let reference = BlobRef::decode(reference)?;
+        Ok(blobs::find(&self.blobs, reference.file)?.get(reference)?)
     }
 
     /// The newest version at or below `seq` in any table.
@@ -88,8 +106,10 @@ impl ReadState {
                 return Ok((trailer.kind() == ValueKind::Put).then(|| Slice::from(value)));
             }
         }
-        let found = self.view.get(user_key, seq)?;
-        Ok(found.and_then(|(trailer, value)| (trailer.kind() == ValueKind::Put).then_some(value)))
+        match self.view.get(user_key, seq)? {
+            Some((trailer, stored)) if trailer.kind().is_value() => self.view.resolve(trailer, stored).map(Some),
+            _ => Ok(None),
+        }
     }
 
     /// What a user sees of this state at `seq`, within `bounds`, in both directions.

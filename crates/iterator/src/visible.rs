@@ -72,7 +72,7 @@ impl<I: InternalIterator> VisibleIterator<I> {
         }
     }
 
-    /// The value.
+    /// The value; of kind [`ValueKind::Blob`], which [`Self::trailer`] tells, the reference to it.
     ///
     /// # Panics
     /// If the iterator is not valid.
@@ -246,7 +246,7 @@ impl<I: InternalIterator> VisibleIterator<I> {
                 continue;
             }
             match trailer.kind() {
-                ValueKind::Put => {
+                ValueKind::Put | ValueKind::Blob => {
                     self.place = Place::Inner;
                     return Ok(());
                 }
@@ -315,10 +315,10 @@ impl<I: InternalIterator> VisibleIterator<I> {
         self.trailer = trailer;
         self.value.clear();
         match trailer.kind() {
-            ValueKind::Put => self.value.extend_from_slice(self.inner.value()),
+            ValueKind::Put | ValueKind::Blob => self.value.extend_from_slice(self.inner.value()),
             ValueKind::Delete => {}
         }
-        trailer.kind() == ValueKind::Put
+        trailer.kind().is_value()
     }
 
     #[inline]

@@ -38,6 +38,7 @@ fn any_table() -> impl Strategy<Value = TableMeta> {
             entries: n[2],
             deletions: n[3],
             created_unix_ms: n[4],
+            blobs: Vec::new(),
         },
     )
 }
