@@ -41,7 +41,8 @@ impl Waste {
             waste.garbage_bytes = waste.garbage_bytes.saturating_add(blob.garbage_bytes());
         }
         if waste.record_bytes > 0 {
-            waste.shadowed_bytes = above_last_run(version).map(|(_, table)| blob_bytes(table)).fold(0, u64::saturating_add);
+            waste.shadowed_bytes =
+                above_last_run(version).map(|(_, table)| blob_bytes(table)).fold(0, u64::saturating_add);
         }
         waste
     }

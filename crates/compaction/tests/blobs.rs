@@ -153,7 +153,10 @@ fn values_go_where_they_belong_and_are_moved_only_out_of_what_is_collected() {
     let flushed = folder.flush(entries, &job).unwrap();
     let table = flushed.outputs[0].clone();
     // a and b are short; a file ends when it has become 350 bytes long.
-    assert_eq!(flushed.blobs.iter().map(|blob| (blob.number.0, blob.records)).collect::<Vec<_>>(), [(100, 3), (101, 1)]);
+    assert_eq!(
+        flushed.blobs.iter().map(|blob| (blob.number.0, blob.records)).collect::<Vec<_>>(),
+        [(100, 3), (101, 1)]
+    );
     let uses: Vec<_> = table.blobs.iter().map(|used| (used.file.0, used.records, used.bytes)).collect();
     assert_eq!(uses, [(100, 3, 112 * 3), (101, 1, 112)]);
     assert_eq!(flushed.written_bytes, table.file_bytes + flushed.blobs.iter().map(|blob| blob.file_bytes).sum::<u64>());
@@ -191,7 +194,9 @@ fn values_go_where_they_belong_and_are_moved_only_out_of_what_is_collected() {
     let inline = BlobConfig { value_bytes_min: usize::MAX, ..collect };
     let inline = run(&plan, &folder, &JobConfig { blobs: Some(inline), ..job }).unwrap();
     assert!(inline.blobs.is_empty());
-    assert!(folder.entries(&inline.outputs[0]).iter().any(|(key, value)| *key.user_key == *b"e" && *value == values[4]));
+    assert!(
+        folder.entries(&inline.outputs[0]).iter().any(|(key, value)| *key.user_key == *b"e" && *value == values[4])
+    );
 
     // A file that is damaged is named, so that it can be left out the next time.
     blobs.vfs.edit(&Blobs::path(FileNo(100)), |bytes| bytes[300] ^= 1).unwrap();

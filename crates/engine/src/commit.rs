@@ -21,7 +21,7 @@ use esker_format::{FileKind, FileNo, InternalKey, KeyspaceId, SeqNo};
 use esker_manifest::{ManifestError, VersionEdit, VersionSet};
 use esker_wal::{GroupSync, LogHeader, Lsn, Prepared, RecordKind, Reserve, WalError, Writer};
 use parking_lot::Mutex;
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -40,7 +40,7 @@ pub(crate) struct Commit {
     /// How far they are reserved.
     pub(crate) reserved: SeqNo,
     /// Those that exist.
-    pub(crate) keyspaces: HashMap<KeyspaceId, Arc<KeyspaceCore>>,
+    pub(crate) keyspaces: BTreeMap<KeyspaceId, Arc<KeyspaceCore>>,
     /// The largest durable position that some record in the log tells of.
     pub(crate) vouched: Lsn,
     /// `last_seq` when upkeep last looked.
@@ -108,9 +108,9 @@ impl Core {
         // Asked first: that writing has stopped says more than what failed in the background on the way there.
         self.health.check()?;
         self.wait_for_room(batch, options.no_stall)?;
-        let result = self.commit_batch(batch, durability).and_then(|(group, end)| {
-            self.counters.writes.add(1);
-            if durability == Durability::Sync { self.sync_log(&group, end) } else { Ok(()) }
+        let result = self.commit_batch(batch, durability).and_then(|owed| match owed {
+            Some((group, end)) => self.sync_log(&group, end),
+            None => Ok(()),
         });
         if result.is_err() {
             self.deliver();
@@ -118,8 +118,8 @@ impl Core {
         result
     }
 
-    /// Logs, inserts and publishes `batch`. Returns how far the log must be synced to make it durable.
-    fn commit_batch(&self, batch: &WriteBatch, durability: Durability) -> Result<(Arc<GroupSync>, Lsn)> {
+    /// Logs, inserts and publishes `batch`. Returns the sync that is still owed to make it as durable as asked, if any.
+    fn commit_batch(&self, batch: &WriteBatch, durability: Durability) -> Result<Option<(Arc<GroupSync>, Lsn)>> {
         let mut commit = self.commit.lock();
         let commit = &mut *commit;
         self.health.check()?;
@@ -131,9 +131,9 @@ impl Core {
             let Some(keyspace) = commit.keyspaces.get(id) else {
                 return Err(Error::new(ErrorKind::NotFound, format!("the keyspace with id {id} was dropped")));
             };
-            let keyspace = Arc::clone(keyspace);
             let used = keyspace.read.load().active.table.memory_bytes();
-            if used >= keyspace.memtable_bytes(&self.options) {
+            if used >= keyspace.memtable_bytes() {
+                let keyspace = Arc::clone(keyspace);
                 self.seal(commit, &keyspace)?;
             }
         }
@@ -170,7 +170,8 @@ impl Core {
         commit.last_seq = last;
         // Release: pairs with the Acquire of readers, who then find the entries above.
         self.visible.store(last.0, Ordering::Release);
-        Ok((Arc::clone(&commit.group), end))
+        self.counters.writes.add(1);
+        Ok((durability == Durability::Sync).then(|| (Arc::clone(&commit.group), end)))
     }
 
     /// Puts the active memtable of `keyspace` among the sealed ones and, if the log has grown enough, begins a new log. The latter may fail; the
@@ -341,17 +342,18 @@ impl Core {
 
 /// Inserts a batch into the memtables; its operations are numbered from `first` to `last`.
 fn insert(commit: &Commit, batch: &WriteBatch, first: SeqNo, last: SeqNo) {
+    // A read state is loaded once for a run of operations on one keyspace: for most batches, once.
     let mut here: Option<(KeyspaceId, arc_swap::Guard<Arc<ReadState>>)> = None;
     for (i, op) in batch.encoded().ops().enumerate() {
-        if here.as_ref().is_none_or(|(id, _)| *id != op.keyspace) {
-            let keyspace = &commit.keyspaces[&op.keyspace];
-            here = Some((op.keyspace, keyspace.read.load()));
-        }
-        let Some((_, state)) = &here else { unreachable!("set above") };
+        let state = match &here {
+            Some((id, state)) if *id == op.keyspace => state,
+            _ => &here.insert((op.keyspace, commit.keyspaces[&op.keyspace].read.load())).1,
+        };
         let key = InternalKey::new(op.key, SeqNo(first.0 + i as u64), op.kind);
         state.active.table.insert(key, op.value);
     }
-    for id in batch.keyspaces() {
-        commit.keyspaces[id].read.load().active.count(last);
+    match (batch.keyspaces(), &here) {
+        ([_], Some((_, state))) => state.active.count(last),
+        (several, _) => several.iter().for_each(|id| commit.keyspaces[id].read.load().active.count(last)),
     }
 }

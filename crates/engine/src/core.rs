@@ -17,6 +17,7 @@ use crate::memory::{CountedTable, MemoryUse};
 use crate::metrics::Counters;
 use crate::options::{KeyspaceOptions, Options};
 use crate::read::{LevelView, ReadState};
+use crate::recovery::ReplayedLog;
 use crate::snapshot::SnapshotList;
 use crate::stall::Pressure;
 use crate::tables::{Removals, TableSet};
@@ -31,7 +32,7 @@ use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -72,6 +73,8 @@ pub(crate) struct Core {
     pub(crate) memory: Arc<MemoryUse>,
     pub(crate) picker: Picker,
     pub(crate) counters: Counters,
+    /// How many keyspaces slow or stop their writers: while none does, a write looks no further.
+    pub(crate) strained: AtomicUsize,
     /// Set once, at the beginning of close.
     pub(crate) closing: AtomicBool,
     /// Held while the engine is open.
@@ -91,15 +94,19 @@ pub(crate) struct KeyspaceCore {
     pub(crate) read: ArcSwap<ReadState>,
     pub(crate) dropped: AtomicBool,
     pub(crate) pressure: Pressure,
+    /// Size at which the active memtable is sealed: from `options`, for writers, who don't take their lock.
+    memtable_bytes: AtomicUsize,
 }
 
 impl KeyspaceCore {
     pub(crate) fn new(
         version: &KeyspaceVersion,
         options: KeyspaceOptions,
+        engine: &Options,
         active: Arc<CountedTable>,
         view: Arc<LevelView>,
     ) -> Arc<Self> {
+        let memtable_bytes = options.memtable_bytes.unwrap_or(engine.memtable_bytes());
         Arc::new(Self {
             id: version.id,
             name: Arc::clone(&version.name),
@@ -107,6 +114,7 @@ impl KeyspaceCore {
             read: ArcSwap::from_pointee(ReadState { active, sealed: Vec::new(), view }),
             dropped: AtomicBool::new(false),
             pressure: Pressure::default(),
+            memtable_bytes: AtomicUsize::new(memtable_bytes),
         })
     }
 
@@ -126,8 +134,24 @@ impl KeyspaceCore {
         self.read.store(Arc::new(change(&now)));
     }
 
-    pub(crate) fn memtable_bytes(&self, options: &Options) -> usize {
-        self.options.lock().memtable_bytes.unwrap_or(options.memtable_bytes())
+    pub(crate) fn memtable_bytes(&self) -> usize {
+        // Relaxed: a writer that sees the older figure seals by it once more.
+        self.memtable_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Replaces what `given` sets, until the engine is closed.
+    pub(crate) fn override_options(&self, given: KeyspaceOptions) {
+        let mut options = self.options.lock();
+        if let Some(bytes) = given.memtable_bytes {
+            self.memtable_bytes.store(bytes, Ordering::Relaxed);
+        }
+        *options = KeyspaceOptions {
+            memtable_bytes: given.memtable_bytes.or(options.memtable_bytes),
+            block_size_bytes: given.block_size_bytes.or(options.block_size_bytes),
+            compression: given.compression.or(options.compression),
+            filter_bits_per_key: given.filter_bits_per_key.or(options.filter_bits_per_key),
+            blob_bytes_min: given.blob_bytes_min.or(options.blob_bytes_min),
+        };
     }
 }
 
@@ -162,6 +186,12 @@ pub(crate) struct LogFile {
     pub(crate) bytes: u64,
     /// Where it starts on the line of positions.
     pub(crate) start: Lsn,
+}
+
+impl From<&ReplayedLog> for LogFile {
+    fn from(log: &ReplayedLog) -> Self {
+        Self { number: log.number, last_seq: Some(log.last_seq), bytes: log.end.0 - log.start.0, start: log.start }
+    }
 }
 
 /// Failed background work, and when it may be tried again: later after each failure in a row.

@@ -23,7 +23,7 @@ impl Core {
         }
         check_options(&options)?;
         if let Some(keyspace) = self.keyspace_named(name) {
-            override_options(&keyspace, options);
+            keyspace.override_options(options);
             return Ok(keyspace);
         }
         if self.read_only {
@@ -33,7 +33,7 @@ impl Core {
         let _ddl = self.ddl.lock();
         // Another thread may have been faster.
         if let Some(keyspace) = self.keyspace_named(name) {
-            override_options(&keyspace, options);
+            keyspace.override_options(options);
             return Ok(keyspace);
         }
         self.health.check()?;
@@ -74,6 +74,7 @@ impl Core {
         read.view.tables().for_each(|open| open.retire());
         read.view.blobs.iter().for_each(|open| open.retire());
         drop(read);
+        self.no_longer_strained(&keyspace);
         self.changed.notify_all();
         Ok(())
     }
@@ -94,16 +95,4 @@ fn check_options(options: &KeyspaceOptions) -> Result<()> {
         ..engine
     };
     as_engine.check()
-}
-
-/// What is given replaces what was stored, until the engine is closed.
-fn override_options(keyspace: &KeyspaceCore, given: KeyspaceOptions) {
-    let mut options = keyspace.options.lock();
-    *options = KeyspaceOptions {
-        memtable_bytes: given.memtable_bytes.or(options.memtable_bytes),
-        block_size_bytes: given.block_size_bytes.or(options.block_size_bytes),
-        compression: given.compression.or(options.compression),
-        filter_bits_per_key: given.filter_bits_per_key.or(options.filter_bits_per_key),
-        blob_bytes_min: given.blob_bytes_min.or(options.blob_bytes_min),
-    };
 }

@@ -99,11 +99,7 @@ impl Core {
     }
 
     /// Writes memtables (newest first) into one table, and their large values into blob files. What no snapshot can see is left out.
-    pub(crate) fn write_memtables(
-        &self,
-        keyspace: &KeyspaceCore,
-        memtables: &[Arc<CountedTable>],
-    ) -> Result<Outputs> {
+    pub(crate) fn write_memtables(&self, keyspace: &KeyspaceCore, memtables: &[Arc<CountedTable>]) -> Result<Outputs> {
         let view = self.snapshots.view(self);
         debug_assert!(last_seq(memtables) <= view.horizon);
         let iter = MergingIterator::new(memtables.iter().map(|memtable| memtable.iter()).collect());

@@ -3,8 +3,8 @@
 //! The order, everywhere: write under a temporary name, sync, rename, sync the directory, open, commit the edit, swap the read state, retire.
 //! A crash in between leaves files that no version names, and the next open sweeps them.
 
-use crate::core::{Core, KeyspaceCore, LogFile};
 use crate::blobs::OpenBlob;
+use crate::core::{Core, KeyspaceCore, LogFile};
 use crate::error::{Error, Result};
 use crate::memory::CountedTable;
 use crate::read::{LevelView, ReadState};

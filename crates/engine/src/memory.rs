@@ -53,8 +53,12 @@ impl CountedTable {
         self.batch_end.store(batch_end.0, Ordering::Relaxed);
         let now = self.table.memory_bytes();
         self.filled.get_or_init(|| self.clock.clock().now());
-        let before = self.counted.swap(now, Ordering::Relaxed);
-        self.sum.0.fetch_add(now.wrapping_sub(before), Ordering::Relaxed);
+        let before = self.counted.load(Ordering::Relaxed);
+        // Memory comes in chunks, so most batches change nothing.
+        if now != before {
+            self.counted.store(now, Ordering::Relaxed);
+            self.sum.0.fetch_add(now.wrapping_sub(before), Ordering::Relaxed);
+        }
     }
 
     pub(crate) fn get(&self, user_key: &[u8], seq: SeqNo) -> Option<(Trailer, &[u8])> {

@@ -1,9 +1,11 @@
 //! Opening: lock, manifest, tables, logs, sweep.
 //!
 //! ```text
-//! lock ─> CURRENT, manifest ─> open tables ─> replay logs into memtables ─> write them as tables ─> new log
-//!      ─> one edit: tables, reserved numbers, "older logs are not needed" ─> remove what no version names
+//! lock ─> CURRENT, manifest ─> open tables ─> replay logs into memtables ─┬─> new log that continues their line ─> one edit: reserved numbers
+//!                                                                         └─> write them as tables ─> new log ─> one edit: tables, reserved numbers,
+//!                                                                             "older logs are not needed" ─> remove what no version names
 //! ```
+//! Mostly the logs end without a break and fit in memory: then what was replayed stays in the memtables and the logs stay in use. Else it becomes tables at once.
 //! Until that one edit nothing that is needed is touched, so a crash anywhere in recovery finds the same state again. An engine opened for reading only stops after
 //! the replay: it changes no file.
 
@@ -18,7 +20,7 @@ use crate::metrics::Counters;
 use crate::options::Options;
 use crate::options_text;
 use crate::read::{LevelView, ReadState};
-use crate::recovery::{self, Replayed};
+use crate::recovery::{self, Numbered, Replayed};
 use crate::snapshot::SnapshotList;
 use crate::tables::{Removals, TableSet};
 use crate::{background, flush};
@@ -28,10 +30,10 @@ use esker_manifest::{Found, ManifestError, Version, VersionEdit, VersionSet, pro
 use esker_vfs::{FileLock, LockMode, Vfs};
 use esker_wal::{GroupSync, Lsn};
 use parking_lot::{Condvar, Mutex};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -63,16 +65,15 @@ pub(crate) fn open(builder: Builder) -> Result<Arc<Core>> {
     let left_out = |(log, why): &(FileNo, String)| format!("{}: {why}", FileKind::Wal(*log).name());
     core.left_out.set(replayed.set_aside.iter().map(left_out).collect()).ok();
     if core.read_only {
-        let log = |(number, bytes): &(FileNo, u64)| LogFile {
-            number: *number,
-            last_seq: None,
-            bytes: *bytes,
-            start: Lsn::ZERO,
-        };
-        core.state.lock().logs = replayed.logs.iter().map(log).collect();
+        core.state.lock().logs = replayed.logs.iter().map(LogFile::from).collect();
         return Ok(core);
     }
-    core.begin_writing(&version, &replayed, last_seq, pending)?;
+    match replayed.unbroken_end {
+        Some(end) if pending.is_empty() && core.memory.bytes() > 0 => {
+            core.continue_writing(&version, &replayed, last_seq, end)?;
+        }
+        _ => core.begin_writing(&version, &replayed, last_seq, pending)?,
+    }
     core.sweep(&replayed)?;
     core.deliver();
     if mode == background::Background::Threads {
@@ -157,7 +158,7 @@ fn new_core(
         group: GroupSync::new(Lsn(0)),
         last_seq: SeqNo::ZERO,
         reserved: SeqNo::ZERO,
-        keyspaces: HashMap::new(),
+        keyspaces: BTreeMap::new(),
         vouched: Lsn(0),
         seq_at_last_look: SeqNo::ZERO,
     };
@@ -186,6 +187,7 @@ fn new_core(
         removals,
         memory: Arc::new(MemoryUse::default()),
         counters,
+        strained: AtomicUsize::new(0),
         closing: AtomicBool::new(false),
         lock: Mutex::new(Some(lock)),
         workers: Mutex::new(Vec::new()),
@@ -205,7 +207,7 @@ impl Core {
     pub(crate) fn add_keyspace(&self, version: Arc<esker_manifest::KeyspaceVersion>) -> Result<Arc<KeyspaceCore>> {
         let options = options_text::parse_keyspace(&version.options)?;
         let view = LevelView::open(&version, &self.tables)?;
-        let keyspace = KeyspaceCore::new(&version, options, self.new_memtable(), view);
+        let keyspace = KeyspaceCore::new(&version, options, &self.options, self.new_memtable(), view);
         self.update_pressure(&keyspace);
         self.commit.lock().keyspaces.insert(keyspace.id, Arc::clone(&keyspace));
         let mut state = self.state.lock();
@@ -267,10 +269,10 @@ impl Core {
         Ok(None)
     }
 
-    /// Replays the logs into the memtables; what does not fit is written as tables, which are added to `pending`.
+    /// Replays the logs into the memtables; what does not fit in memory is written as tables, which are added to `pending`.
     fn replay(&self, version: &Version, logs: &[FileNo], pending: &mut Vec<Pending>) -> Result<Replayed> {
         let keyspaces = self.commit.lock().keyspaces.clone();
-        let limit = self.options.memtables_bytes_max() / 2;
+        let limit = self.options.memtables_bytes_max() / 4 * 3;
         recovery::replay(
             &*self.vfs,
             &self.dir,
@@ -278,7 +280,7 @@ impl Core {
             version.oldest_log,
             version.log_durable,
             self.options.recovery,
-            |seq, op| {
+            |Numbered { op, seq, batch_end }| {
                 let Some(keyspace) = keyspaces.get(&op.keyspace) else {
                     if op.keyspace < version.next_keyspace {
                         // Dropped since: its number is never used again.
@@ -291,34 +293,76 @@ impl Core {
                 }
                 let active = Arc::clone(&keyspace.read.load().active);
                 active.table.insert(InternalKey::new(op.key, seq, op.kind), op.value);
-                active.count(seq);
-                let full = active.table.memory_bytes() >= keyspace.memtable_bytes(&self.options);
+                active.count(batch_end);
+                let full = active.table.memory_bytes() >= keyspace.memtable_bytes();
                 // The numbers replayed so far are what a flush may look at.
                 self.visible.store(seq.0, Ordering::Release);
-                if self.read_only || !(full || self.memory.bytes() >= limit) {
+                if self.read_only {
                     return Ok(());
                 }
-                let largest = keyspaces
-                    .values()
-                    .max_by_key(|keyspace| keyspace.read.load().active.table.memory_bytes())
-                    .expect("one was just written to");
+                if full {
+                    self.seal_memtable(keyspace);
+                }
+                if self.memory.bytes() < limit {
+                    return Ok(());
+                }
+                let held = |keyspace: &&Arc<KeyspaceCore>| -> usize {
+                    keyspace.read.load().memtables().map(|memtable| memtable.table.memory_bytes()).sum()
+                };
+                let largest = keyspaces.values().max_by_key(held).expect("one was just written to");
                 self.write_recovered(largest, pending)
             },
         )
     }
 
-    /// Writes the active memtable of a keyspace as a table, and empties it.
+    /// Writes the memtables of a keyspace as a table, and empties them.
     fn write_recovered(&self, keyspace: &Arc<KeyspaceCore>, pending: &mut Vec<Pending>) -> Result<()> {
-        let memtable = Arc::clone(&keyspace.read.load().active);
-        if memtable.table.is_empty() {
+        let memtables: Vec<_> =
+            keyspace.read.load().memtables().filter(|memtable| !memtable.table.is_empty()).map(Arc::clone).collect();
+        if memtables.is_empty() {
             return Ok(());
         }
-        let outputs = self.write_memtables(keyspace, std::slice::from_ref(&memtable))?;
+        let outputs = self.write_memtables(keyspace, &memtables)?;
+        drop(memtables);
         pending.push(Pending { keyspace: Arc::clone(keyspace), outputs });
         let active = self.new_memtable();
         let _state = self.state.lock();
         keyspace.swap(|now| ReadState { active, sealed: Vec::new(), view: Arc::clone(&now.view) });
         Ok(())
+    }
+
+    /// Leaves what was replayed in the memtables, and the logs it came from in use: a new log continues their line. The next flush writes it as ever, and until then the
+    /// next open replays it again.
+    fn continue_writing(&self, version: &Version, replayed: &Replayed, last_seq: SeqNo, end: Lsn) -> Result<()> {
+        let group = GroupSync::new(replayed.durable.min(end));
+        for log in &replayed.logs {
+            // What another process left with the operating system is not yet on stable storage: whoever syncs behind it syncs it too.
+            let path = FileKind::Wal(log.number).path(&self.dir);
+            let syncer = self.vfs.open_sync(&path).map_err(|error| Error::io("open", &path, error))?;
+            group.adopt(&FileKind::Wal(log.number).name(), log.start, log.end, syncer)?;
+        }
+        let spare = self.prepare_log()?;
+        let number = spare.number;
+        let writer = self.begin_log(spare, end, &group)?;
+
+        let mut commit = self.commit.lock();
+        commit.writer = Some(writer);
+        commit.vouched = group.durable();
+        commit.group = group;
+        commit.last_seq = last_seq;
+        commit.reserved = self.seqs_to_reserve(last_seq, 0)?;
+        self.commit_edit(VersionEdit {
+            reserve_seq: Some(commit.reserved),
+            clock_ms: Some(self.vfs.clock().unix_ms().max(version.clock_ms)),
+            written_bytes: Some(self.counters.written_bytes()),
+            ..VersionEdit::default()
+        })?;
+        drop(commit);
+        let mut state = self.state.lock();
+        state.logs = replayed.logs.iter().map(LogFile::from).collect();
+        state.logs.push(LogFile { number, last_seq: None, bytes: 0, start: end });
+        drop(state);
+        options_text::write(self)
     }
 
     /// Writes what was replayed as tables, makes a new log, and commits the edit that takes both into use.
@@ -396,6 +440,7 @@ impl Core {
         let blobs: std::collections::HashSet<FileNo> = version.blobs().map(|(_, blob)| blob.meta.number).collect();
         let aside: BTreeMap<FileNo, &String> = replayed.set_aside.iter().map(|(log, why)| (*log, why)).collect();
         let names = self.vfs.list(&self.dir).map_err(|error| Error::io("list", &self.dir, error))?;
+        let logs: std::collections::HashSet<FileNo> = self.state.lock().logs.iter().map(|log| log.number).collect();
         let kinds = || names.iter().filter_map(|name| Some((FileKind::parse(name)?, name)));
         let options = |kind| if let FileKind::Options(number) = kind { Some(number) } else { None };
         let newest_options = kinds().filter_map(|(kind, _)| options(kind)).max();
@@ -407,7 +452,8 @@ impl Core {
                 FileKind::Blob(number) => !blobs.contains(&number),
                 FileKind::Manifest(number) => number < manifest,
                 FileKind::Options(number) => Some(number) < newest_options,
-                FileKind::Wal(number) if number < version.oldest_log => match aside.get(&number) {
+                // One that was made ahead and never begun would stand in the line behind those that are in use.
+                FileKind::Wal(number) if !logs.contains(&number) => match aside.get(&number) {
                     Some(why) => {
                         let to = FileKind::WalAside(number).path(&self.dir);
                         self.vfs.rename(&path, &to).map_err(|error| Error::io("set aside", &path, error))?;

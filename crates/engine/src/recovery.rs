@@ -29,10 +29,23 @@ pub(crate) struct Replayed {
     pub(crate) next_position: Lsn,
     /// How far the line is known to have been on stable storage.
     pub(crate) durable: Lsn,
-    /// The logs replayed, each with the length of its whole records and its header, in bytes.
-    pub(crate) logs: Vec<(FileNo, u64)>,
+    /// The logs replayed, oldest first.
+    pub(crate) logs: Vec<ReplayedLog>,
+    /// Where the line ends, if it does without a break: a log that begins right there continues it.
+    pub(crate) unbroken_end: Option<Lsn>,
     /// Logs of which something was not replayed, and why. Those that hold nothing are not among them.
     pub(crate) set_aside: Vec<(FileNo, String)>,
+}
+
+/// A log that was replayed, up to its first record that is not whole.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ReplayedLog {
+    pub(crate) number: FileNo,
+    pub(crate) start: Lsn,
+    /// Behind its last whole record.
+    pub(crate) end: Lsn,
+    /// The last sequence number in it, or in a log before it.
+    pub(crate) last_seq: SeqNo,
 }
 
 /// How a log was left.
@@ -43,7 +56,15 @@ enum Left {
     Broken { at: Lsn, leftover: bool, reason: String },
 }
 
-/// Replays `logs` (ascending) in order, giving each operation to `apply` with its sequence number.
+/// An operation as it was committed.
+pub(crate) struct Numbered<'a> {
+    pub(crate) op: BatchOp<'a>,
+    pub(crate) seq: SeqNo,
+    /// The last number of the batch that it came in.
+    pub(crate) batch_end: SeqNo,
+}
+
+/// Replays `logs` (ascending) in order, giving each operation to `apply`.
 ///
 /// `oldest` is the first log that the manifest still needs, `durable` how far it knows the line to have been on stable storage.
 pub(crate) fn replay(
@@ -53,10 +74,16 @@ pub(crate) fn replay(
     oldest: FileNo,
     durable: Lsn,
     mode: RecoveryMode,
-    mut apply: impl FnMut(SeqNo, BatchOp<'_>) -> Result<()>,
+    mut apply: impl FnMut(Numbered<'_>) -> Result<()>,
 ) -> Result<Replayed> {
-    let mut replayed =
-        Replayed { last_seq: SeqNo::ZERO, next_position: durable, durable, logs: Vec::new(), set_aside: Vec::new() };
+    let mut replayed = Replayed {
+        last_seq: SeqNo::ZERO,
+        next_position: durable,
+        durable,
+        logs: Vec::new(),
+        unbroken_end: None,
+        set_aside: Vec::new(),
+    };
     let mut expected: Option<Lsn> = None;
     let mut broken: Option<(Lsn, FileNo, String)> = None;
     let mut vouched = durable;
@@ -100,7 +127,8 @@ pub(crate) fn replay(
                     _ => {
                         let left = replay_log(&mut reader, &name, &mut replayed, &mut vouched, &mut apply)?;
                         let (Left::Whole(end) | Left::Broken { at: end, .. }) = &left;
-                        replayed.logs.push((number, end.0 - header.start.0));
+                        let last_seq = replayed.last_seq;
+                        replayed.logs.push(ReplayedLog { number, start: header.start, end: *end, last_seq });
                         joined_by_next(vfs, dir, logs, number, left)?
                     }
                 }
@@ -134,6 +162,7 @@ pub(crate) fn replay(
     }
 
     let end = expected.unwrap_or(durable);
+    replayed.unbroken_end = expected.filter(|end| broken.is_none() && vouched <= *end);
     replayed.next_position = replayed.next_position.max(end).max(vouched);
     replayed.durable = vouched;
     let missing = match &broken {
@@ -212,7 +241,7 @@ fn replay_log(
     name: &str,
     replayed: &mut Replayed,
     vouched: &mut Lsn,
-    apply: &mut impl FnMut(SeqNo, BatchOp<'_>) -> Result<()>,
+    apply: &mut impl FnMut(Numbered<'_>) -> Result<()>,
 ) -> Result<Left> {
     while let Some(record) = reader.next()? {
         if record.kind != RecordKind::Data {
@@ -227,8 +256,10 @@ fn replay_log(
             )));
         }
         let mut seq = first;
+        let batch_end = SeqNo((first.0 + u64::from(ops.count_left())).saturating_sub(1));
         for op in ops {
-            apply(seq, op.map_err(|error| bad_record(name, record.position, error))?)?;
+            let op = op.map_err(|error| bad_record(name, record.position, error))?;
+            apply(Numbered { op, seq, batch_end })?;
             replayed.last_seq = seq;
             seq = SeqNo(seq.0 + 1);
         }

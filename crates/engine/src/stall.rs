@@ -30,6 +30,8 @@ pub(crate) struct Pressure {
     /// Bytes a second to let through; 0: as many as come.
     rate: AtomicU64,
     stop: AtomicBool,
+    /// Whether it is counted in `Core::strained`.
+    strained: AtomicBool,
 }
 
 impl Core {
@@ -49,6 +51,19 @@ impl Core {
         keyspace.pressure.rate.store(rate as u64, Ordering::Relaxed);
         let stop = l0_tables >= knobs.l0_stop || debt >= knobs.debt_stop_bytes;
         keyspace.pressure.stop.store(stop, Ordering::Relaxed);
+        let strained = stop || rate > 0.0;
+        match (keyspace.pressure.strained.swap(strained, Ordering::Relaxed), strained) {
+            (false, true) => self.strained.fetch_add(1, Ordering::Relaxed),
+            (true, false) => self.strained.fetch_sub(1, Ordering::Relaxed),
+            _ => 0,
+        };
+    }
+
+    /// A keyspace that was dropped slows nobody.
+    pub(crate) fn no_longer_strained(&self, keyspace: &KeyspaceCore) {
+        if keyspace.pressure.strained.swap(false, Ordering::Relaxed) {
+            self.strained.fetch_sub(1, Ordering::Relaxed);
+        }
     }
 
     /// Waits until there is room for `batch`.
@@ -58,6 +73,11 @@ impl Core {
     /// what keeps the room from becoming free.
     pub(crate) fn wait_for_room(&self, batch: &WriteBatch, no_stall: bool) -> Result<()> {
         self.show_background_error(batch.only_deletes())?;
+        // Nearly every write ends here: two loads.
+        let strained = self.strained.load(Ordering::Relaxed) > 0;
+        if !strained && self.memory.bytes() < self.options.memtables_bytes_max() {
+            return Ok(());
+        }
         let mut rate = 0;
         for id in batch.keyspaces() {
             let Some(keyspace) = self.keyspace_by_id(*id) else { continue };
@@ -184,8 +204,8 @@ impl Core {
 
     /// Shows a writer, once, what failed in the background since the last write. Deletions are let through on a full disk: they make room.
     fn show_background_error(&self, only_deletes: bool) -> Result<()> {
-        // Relaxed: the flag only saves the lock; the error itself is behind it.
-        if !self.unseen.swap(false, Ordering::Relaxed) {
+        // Relaxed: the flag only saves the lock; the error itself is behind it. Looked at before it is swapped, which takes the line from other writers.
+        if !self.unseen.load(Ordering::Relaxed) || !self.unseen.swap(false, Ordering::Relaxed) {
             return Ok(());
         }
         match self.state.lock().unseen_error.take() {

@@ -188,6 +188,11 @@ pub struct BatchOps<'a> {
 }
 
 impl<'a> BatchOps<'a> {
+    /// How many operations are still to come, if all of them decode.
+    pub fn count_left(&self) -> u32 {
+        self.left
+    }
+
     fn decode_next(&mut self) -> Result<Option<BatchOp<'a>>, DecodeError> {
         let decoder = &mut self.decoder;
         if self.left == 0 {
@@ -201,11 +206,7 @@ impl<'a> BatchOps<'a> {
         let byte = decoder.u8("operation kind")?;
         // A reference to a blob file is made by a flush: nobody puts one.
         let known = ValueKind::from_byte(byte).filter(|kind| *kind != ValueKind::Blob);
-        let kind = known.ok_or(DecodeError::Unsupported {
-            what: "operation kind",
-            offset,
-            found: u64::from(byte),
-        })?;
+        let kind = known.ok_or(DecodeError::Unsupported { what: "operation kind", offset, found: u64::from(byte) })?;
         let keyspace = KeyspaceId(decoder.varint32("keyspace id")?);
         let offset = decoder.offset();
         let key = decoder.prefixed("key")?;

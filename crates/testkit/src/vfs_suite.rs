@@ -15,7 +15,7 @@ use esker_vfs::{LockMode, Vfs, read_file, replace_file};
 /// # Panics
 /// Where the file system does something else than it should.
 pub fn run(make: impl Fn() -> (Arc<dyn Vfs>, PathBuf)) {
-    let parts: [Part; 18] = [
+    let parts: [Part; 19] = [
         a_file_reads_as_it_was_appended,
         a_new_file_never_replaces_one,
         what_is_not_there_is_not_found,
@@ -31,6 +31,7 @@ pub fn run(make: impl Fn() -> (Arc<dyn Vfs>, PathBuf)) {
         preallocated_bytes_read_as_zeros_until_trimmed,
         a_torn_append_is_written_over,
         a_sync_may_run_beside_appends,
+        a_file_is_synced_by_its_name_too,
         a_map_is_the_whole_file,
         a_replaced_file_is_whole,
         time_space_and_chance,
@@ -340,6 +341,16 @@ fn a_sync_may_run_beside_appends(vfs: &dyn Vfs, directory: &Path) {
     let bytes = read(vfs, &path);
     assert_eq!(bytes.len(), 10_000);
     assert!(bytes.chunks(100).enumerate().all(|(i, chunk)| chunk == [i as u8; 100]));
+}
+
+fn a_file_is_synced_by_its_name_too(vfs: &dyn Vfs, directory: &Path) {
+    let path = directory.join("file");
+    fails(vfs.open_sync(&path), NotFound);
+    write(vfs, &path, b"written and closed");
+    let sync = vfs.open_sync(&path).unwrap();
+    sync.sync().unwrap();
+    vfs.remove_file(&path).unwrap();
+    sync.sync().unwrap();
 }
 
 fn a_map_is_the_whole_file(vfs: &dyn Vfs, directory: &Path) {

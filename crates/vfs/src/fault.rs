@@ -271,6 +271,11 @@ impl Vfs for FaultVfs {
         Ok(Arc::new(FaultReader { inner, path: path.to_owned(), shared: Arc::clone(&self.0) }))
     }
 
+    fn open_sync(&self, path: &Path) -> io::Result<Arc<dyn FileSync>> {
+        let inner = self.0.run(Operation::OpenRead, &[path], || self.0.inner.open_sync(path))?;
+        Ok(Arc::new(FaultSync { inner, path: path.to_owned(), shared: Arc::clone(&self.0) }))
+    }
+
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         self.0.run(Operation::Rename, &[from, to], || self.0.inner.rename(from, to))
     }

@@ -69,6 +69,9 @@ pub trait Vfs: Debug + Send + Sync + 'static {
     /// Opens a file for reading. A file opened stays readable when its name is removed.
     fn open_read(&self, path: &Path) -> io::Result<Arc<dyn ReadableFile>>;
 
+    /// A handle to put on stable storage what a file holds already, whoever wrote it.
+    fn open_sync(&self, path: &Path) -> io::Result<Arc<dyn FileSync>>;
+
     /// Gives a file another name, replacing what had that name. Atomic.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
 

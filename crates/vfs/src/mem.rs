@@ -12,12 +12,14 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 pub use crash::CrashPolicy;
 pub(crate) use crash::{mix, split_mix};
-use handles::{Handle, MemLock, MemReader, MemWriter};
+use handles::{Handle, MemLock, MemReader, MemSync, MemWriter};
 use state::{Kind, NameChange, Op, ROOT, State};
 use world::{LEN_MAX_BYTES, World, lock};
 
 use crate::lock::hold;
-use crate::{Clock, FileLock, LockMode, ManualClock, Metadata, ReadableFile, Vfs, WritableFile, directory_of};
+use crate::{
+    Clock, FileLock, FileSync, LockMode, ManualClock, Metadata, ReadableFile, Vfs, WritableFile, directory_of,
+};
 
 /// A file system in memory, which knows what a power cut would leave of it.
 ///
@@ -156,6 +158,12 @@ impl Vfs for MemVfs {
         let world = &mut *self.world();
         let ino = world.file_at(path)?;
         Ok(Arc::new(MemReader { handle: Handle::open(&self.world, world, ino), maps: self.maps }))
+    }
+
+    fn open_sync(&self, path: &Path) -> io::Result<Arc<dyn FileSync>> {
+        let world = &mut *self.world();
+        let ino = world.file_at(path)?;
+        Ok(Arc::new(MemSync { handle: Arc::new(Handle::open(&self.world, world, ino)) }))
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {

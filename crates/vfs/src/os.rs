@@ -37,6 +37,10 @@ impl Vfs for OsVfs {
         Ok(Arc::new(OsReader { file }))
     }
 
+    fn open_sync(&self, path: &Path) -> io::Result<Arc<dyn FileSync>> {
+        Ok(Arc::new(OsSync { file: Arc::new(File::open(path)?) }))
+    }
+
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         std::fs::rename(from, to)
     }

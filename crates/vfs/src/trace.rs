@@ -242,6 +242,11 @@ impl Vfs for TraceVfs {
         self.0.inner.open_read(path)
     }
 
+    fn open_sync(&self, path: &Path) -> io::Result<Arc<dyn FileSync>> {
+        let of = OpenFile { path: path.to_owned(), file: BEFORE, shared: Arc::clone(&self.0) };
+        Ok(Arc::new(TraceSync { inner: self.0.inner.open_sync(path)?, of }))
+    }
+
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         let event = Event { to: Some(to.to_owned()), ..event(Operation::Rename, from) };
         self.0.run(event, || self.0.inner.rename(from, to))

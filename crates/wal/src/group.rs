@@ -159,6 +159,25 @@ impl GroupSync {
         wake(woken);
     }
 
+    /// Adds a log that an earlier process wrote, from `start` to `end`, before the first of our own: it is with the operating system, and synced by the next round
+    /// that passes it. Logs are adopted in their order; one that ends at or below [`GroupSync::durable`] needs no sync and is left out.
+    ///
+    /// # Errors
+    /// [`WalError::OutOfLine`] if a log is being written, or the one before it ends behind `start`.
+    pub fn adopt(&self, name: &str, start: Lsn, end: Lsn, syncer: Arc<dyn FileSync>) -> Result<(), WalError> {
+        let mut state = self.lock();
+        let before = state.logs.back().map_or(Lsn::ZERO, |log| log.pushed());
+        if state.open || start < before || end < start {
+            return Err(WalError::OutOfLine { name: name.into(), start, end: (!state.open).then_some(before) });
+        }
+        if end > self.durable() {
+            let log = Log { name: name.into(), start, syncer, pushed: AtomicU64::new(end.0) };
+            state.logs.push_back(Arc::new(log));
+            state.end = end;
+        }
+        Ok(())
+    }
+
     /// Adds a log that starts at `start`, of which nothing is pushed yet.
     pub(crate) fn add(&self, name: &Arc<str>, start: Lsn, syncer: Arc<dyn FileSync>) -> Result<Arc<Log>, WalError> {
         let mut state = self.lock();

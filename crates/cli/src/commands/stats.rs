@@ -188,7 +188,10 @@ fn print(out: &mut Output, stats: &Stats) -> Result {
     out.line(format!("bytes written since it was made:     {}", HumanBytes(stats.written_bytes)))?;
     out.line(format!("logs:                                {} in {}", HumanBytes(stats.log_bytes), stats.logs))?;
     if !stats.quarantined_tables.is_empty() {
-        out.line(format!("tables and blob files in quarantine: {:?}; 'esker verify' says why", stats.quarantined_tables))?;
+        out.line(format!(
+            "tables and blob files in quarantine: {:?}; 'esker verify' says why",
+            stats.quarantined_tables
+        ))?;
     }
     for left_out in &stats.left_out_of_recovery {
         out.line(note(left_out))?;

@@ -221,7 +221,10 @@ fn dump_prints_a_blob_file_up_to_its_damage_and_what_refers_to_it() {
         (0..5).map(|n| format!("{{\"key\":\"{n}\",\"value\":\"{}\"}}\n", n.to_string().repeat(5000))).collect();
     place.esker_fed(["import", "DB", "-"], records.as_bytes()).text();
     let stats = place.esker(["stats", "DB", "--json"]).json();
-    assert_eq!((&stats["keyspaces"][0]["blob_files"], &stats["keyspaces"][0]["blob_garbage_bytes"]), (&1.into(), &0.into()));
+    assert_eq!(
+        (&stats["keyspaces"][0]["blob_files"], &stats["keyspaces"][0]["blob_garbage_bytes"]),
+        (&1.into(), &0.into())
+    );
     assert!(place.esker(["stats", "DB"]).text().contains("in 1 blob file: "));
     assert!(place.esker(["verify", "DB"]).text().contains("1 blob file of 5 values"));
 

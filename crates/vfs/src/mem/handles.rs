@@ -84,8 +84,8 @@ impl WritableFile for MemWriter {
 }
 
 #[derive(Debug)]
-struct MemSync {
-    handle: Arc<Handle>,
+pub(super) struct MemSync {
+    pub(super) handle: Arc<Handle>,
 }
 
 impl FileSync for MemSync {

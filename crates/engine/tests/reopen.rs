@@ -1,0 +1,132 @@
+//! What reopening after a crash costs, and that nothing is lost by what it leaves for later: it replays the logs into memory, goes on behind them, and writes no
+//! table before it must.
+
+use esker::vfs::{CrashPolicy, MemVfs, Operation, TraceVfs, Vfs};
+use esker::{Background, Engine, KeyspaceOptions, Options, WriteBatch, WriteOptions};
+use std::path::Path;
+use std::sync::Arc;
+
+const DIR: &str = "/data";
+
+fn small() -> Options {
+    Options { memtable_bytes: Some(64 << 10), memory_budget_bytes: 1 << 20, ..Options::default() }
+}
+
+fn open(vfs: Arc<dyn Vfs>) -> Engine {
+    Engine::builder(DIR).vfs(vfs).options(small()).background(Background::Manual).open().unwrap()
+}
+
+fn put(engine: &Engine, keys: std::ops::Range<u32>) {
+    keys.for_each(|i| engine.put(i.to_be_bytes(), [i as u8; 100]).unwrap());
+}
+
+#[track_caller]
+fn holds(engine: &Engine, keys: u32) {
+    let found: Vec<_> = engine.iter().keys().map(|key| key.unwrap().to_vec()).collect();
+    assert_eq!(found, (0..keys).map(|i| i.to_be_bytes().to_vec()).collect::<Vec<_>>());
+}
+
+fn files(vfs: &dyn Vfs, ending: &str) -> Vec<String> {
+    let names = vfs.list(Path::new(DIR)).unwrap();
+    names.into_iter().filter(|name| name.ends_with(ending)).collect()
+}
+
+/// What `kill -9` leaves: all that the kernel had.
+fn killed(vfs: &MemVfs) -> Arc<MemVfs> {
+    Arc::new(vfs.crash_now(CrashPolicy::All))
+}
+
+#[test]
+fn what_fits_in_memory_stays_there_and_is_replayed_again_after_the_next_crash() {
+    let mut vfs = MemVfs::new();
+    let engine = open(vfs.clone());
+    put(&engine, 0..100);
+    engine_left_behind(engine);
+    for round in 1..=4 {
+        vfs = killed(&vfs);
+        let engine = open(vfs.clone());
+        assert!(files(&*vfs, ".sst").is_empty(), "nothing is written before open returns");
+        holds(&engine, round * 100);
+        put(&engine, round * 100..(round + 1) * 100);
+        holds(&engine, (round + 1) * 100);
+        engine_left_behind(engine);
+    }
+    let logs = files(&*vfs, ".wal").len();
+    vfs = killed(&vfs);
+    let engine = open(vfs.clone());
+    assert!(files(&*vfs, ".wal").len() > logs, "the logs of all lives are still needed");
+    engine.flush().unwrap();
+    while engine.step().unwrap() {}
+    assert_eq!((files(&*vfs, ".sst").len(), files(&*vfs, ".wal").len()), (1, 1), "and gone once they are in a table");
+    holds(&engine, 500);
+    engine.close().unwrap();
+    holds(&open(killed(&vfs)), 500);
+}
+
+/// Leaves an engine as a dying process does: never closed, its files as they are.
+fn engine_left_behind(engine: Engine) {
+    std::mem::forget(engine);
+}
+
+#[test]
+fn more_than_fits_in_memory_becomes_tables_at_once() {
+    let vfs = MemVfs::new();
+    // Written under a larger budget than it is opened with.
+    let large = Options { memtable_bytes: Some(4 << 20), memory_budget_bytes: 64 << 20, ..Options::default() };
+    let builder = Engine::builder(DIR).vfs(vfs.clone()).options(large).background(Background::Manual);
+    let engine = builder.open().unwrap();
+    put(&engine, 0..20_000);
+    engine_left_behind(engine);
+    let vfs = killed(&vfs);
+    let engine = open(vfs.clone());
+    assert!(!files(&*vfs, ".sst").is_empty());
+    let metrics = engine.metrics();
+    assert!(metrics.memtable_bytes < 1 << 20, "{}", metrics.memtable_bytes);
+    holds(&engine, 20_000);
+    let vfs = killed(&vfs);
+    holds(&open(vfs), 20_000);
+}
+
+/// The kernel has what was replayed, the device perhaps not: whoever is promised that a write behind it survives power loss is promised all before it too.
+#[test]
+fn a_synced_write_after_reopening_syncs_the_logs_of_the_life_before() {
+    let vfs = MemVfs::new();
+    let engine = open(vfs.clone());
+    put(&engine, 0..10);
+    engine_left_behind(engine);
+    let vfs = killed(&vfs);
+    let log = format!("*/{}", files(&*vfs, ".wal")[0]);
+    let trace = TraceVfs::new(vfs.clone());
+    let engine = open(trace.clone());
+    let before = trace.count();
+    assert_eq!(trace.syncs(&log), 0, "open does not wait for the device");
+    engine.put_with("k", "v", &WriteOptions::sync()).unwrap();
+    assert_eq!(trace.syncs(&log), 1);
+    let synced: Vec<_> =
+        trace.events().into_iter().skip(before).filter(|event| event.operation == Operation::Sync).collect();
+    assert!(synced[0].path.ends_with(&log[2..]), "the older log first: {synced:?}");
+    engine.put_with("l", "v", &WriteOptions::sync()).unwrap();
+    assert_eq!(trace.syncs(&log), 1, "once is enough");
+}
+
+/// A batch over two keyspaces is replayed; then one of them is flushed alone. Before its table is named, the log must be on the device up to the end of the batch, or
+/// power loss could leave half of it. Recovery once counted operations one by one and forgot where their batch ends.
+#[test]
+fn half_of_a_replayed_batch_is_not_flushed_before_the_other_half_is_durable() {
+    let vfs = MemVfs::new();
+    let engine = open(vfs.clone());
+    let other = engine.keyspace("other", KeyspaceOptions::default()).unwrap();
+    let mut batch = WriteBatch::new();
+    batch.put("a", "1").put_in(&other, "b", "1");
+    engine.write(&batch).unwrap();
+    engine_left_behind(engine);
+    let vfs = killed(&vfs);
+    let log = format!("*/{}", files(&*vfs, ".wal")[0]);
+    let trace = TraceVfs::new(vfs.clone());
+    let engine = open(trace.clone());
+    assert_eq!(trace.syncs(&log), 0);
+    // One keyspace after the other, `default` first.
+    engine.flush().unwrap();
+    assert_eq!(files(&*vfs, ".sst").len(), 2);
+    assert_eq!(trace.syncs(&log), 1);
+}
