@@ -19,7 +19,7 @@ fn options() -> Options {
     }
 }
 
-/// What every such directory holds: `default` with tables in two levels, `users` in the log alone, and a dropped keyspace.
+/// What every such directory holds: `default` with tables in two levels, `users`, a dropped keyspace, and since there are blob files `large`. (In `format-1`, `users` is in the log alone.)
 fn fill(dir: &Path) {
     let engine = Engine::builder(dir).options(options()).background(Background::Manual).open().unwrap();
     for i in 0..400u32 {
