@@ -92,8 +92,8 @@ fn references_that_may_hide_others_are_brought_down() {
     assert_eq!(show(percent(30).pick_garbage(&version, &busy).as_ref()), "none", "400 of 1,400");
     assert_eq!(show(percent(20).pick_garbage(&version, &busy).as_ref()), "L0[9 8] L6[1] -> L6 merge");
     // Where more would be rewritten than freed, they are left to compaction.
-    let tree = "L0: 9:a-f@10 8:a-f@10\n L6: 1:a-f@5000";
-    let (version, busy) = with_blobs(tree, "20:1000 21:200 22:200", "1>20:1000 8>21:200 9>22:200");
+    let tree = "L0: 9:a-f@10 8:a-f@10\n L6: 1:a-f@60";
+    let (version, busy) = with_blobs(tree, "20:100 21:20 22:20", "1>20:100 8>21:20 9>22:20");
     assert_eq!(show(percent(20).pick_garbage(&version, &busy).as_ref()), "none");
     // In level 0 alone, all but the oldest may hide something.
     let (version, busy) = with_blobs("L0: 9:a-f@10 8:a-f@10", "21:200 22:200", "8>21:200 9>22:200");

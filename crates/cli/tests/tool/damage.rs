@@ -205,13 +205,13 @@ fn dump_prints_a_manifest_edit_by_edit() {
 fn dump_of_what_is_no_such_file() {
     let place = Place::new();
     let text = place.file("text", "nothing of ours, but long enough for a header of any kind\n".repeat(9).as_bytes());
-    for kind in ["wal", "sst", "manifest"] {
+    for kind in ["wal", "sst", "blob", "manifest"] {
         let message = dump(kind, &text, false).fails(1);
         assert!(message.contains("text"), "{message}");
         assert!(dump(kind, &place.path("none"), false).fails(2).contains("No such file"));
         assert!(dump(kind, place.dir.path(), false).fails(2).contains("is a folder"));
     }
-    assert!(dump("tar", &text, false).fails(2).contains("wal, sst, manifest"));
+    assert!(dump("tar", &text, false).fails(2).contains("wal, sst, blob, manifest"));
 }
 
 #[test]
