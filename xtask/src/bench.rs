@@ -3,8 +3,9 @@
 use crate::{cargo, run as run_command};
 use std::path::Path;
 
-/// Options that name an engine which is only built with the feature `rivals` of `esker-bench`.
-const RIVALS: [&str; 1] = ["--fjall"];
+/// Stores that are only built with a feature of `esker-bench`.
+const RIVALS: [&str; 4] = ["fjall", "redb", "sled", "surrealkv"];
+const NATIVE: [&str; 2] = ["rocksdb", "lmdb"];
 
 /// Runs `bench micro FILTER..` or `bench WORKLOAD.. OPTIONS..`.
 pub(crate) fn run(root: &Path, args: &[String]) -> Result<(), String> {
@@ -14,11 +15,18 @@ pub(crate) fn run(root: &Path, args: &[String]) -> Result<(), String> {
     }
 }
 
-/// The arguments of cargo that run the workloads, with the feature that `args` ask for.
+/// The arguments of cargo that run the workloads, with the features that `args` ask for.
 fn workload_args(args: &[String]) -> Vec<String> {
     let mut words: Vec<String> = ["run", "--release", "-p", "esker-bench"].map(String::from).into();
-    if args.iter().any(|arg| RIVALS.contains(&arg.split('=').next().unwrap_or(arg))) {
-        words.extend(["--features".into(), "rivals".into()]);
+    // `--store a,b`, `--store=a,b`, `--fjall`, `--native`: whatever names a store, in whatever way.
+    let named: Vec<&str> = args.iter().flat_map(|arg| arg.split(['=', ','])).collect();
+    let names_one_of = |stores: &[&str]| stores.iter().any(|store| named.contains(store));
+    let rivals = names_one_of(&RIVALS) || names_one_of(&["--fjall", "--compare"]);
+    let native = names_one_of(&NATIVE) || names_one_of(&["--native"]);
+    let features = [(rivals, "rivals"), (native, "native")];
+    let features: Vec<_> = features.into_iter().filter_map(|(asked, feature)| asked.then_some(feature)).collect();
+    if !features.is_empty() {
+        words.extend(["--features".into(), features.join(",")]);
     }
     words.push("--".into());
     words.extend_from_slice(args);
@@ -66,6 +74,13 @@ mod tests {
     fn a_rival_turns_its_feature_on_and_all_arguments_are_handed_on() {
         assert_eq!(words("fillseq --num 10"), "run --release -p esker-bench -- fillseq --num 10");
         assert_eq!(words("--fjall fillseq"), "run --release -p esker-bench --features rivals -- --fjall fillseq");
-        assert_eq!(words("--fjall=x"), "run --release -p esker-bench --features rivals -- --fjall=x");
+        for (args, features) in [
+            ("--compare", "rivals"),
+            ("--compare --native", "rivals,native"),
+            ("--store=esker,redb", "rivals"),
+            ("--store lmdb", "native"),
+        ] {
+            assert_eq!(words(args), format!("run --release -p esker-bench --features {features} -- {args}"));
+        }
     }
 }

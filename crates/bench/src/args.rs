@@ -16,27 +16,49 @@ pub struct Args {
     /// The same, as an option.
     #[arg(long, value_name = "A,B,C", value_delimiter = ',')]
     workloads: Vec<Workload>,
-    /// Which stores to measure; their repetitions take turns.
+    /// Which stores to measure; their repetitions take turns. `cargo xtask bench` builds in what is named here.
     #[arg(long, value_name = "A,B,C", value_delimiter = ',')]
     store: Vec<StoreName>,
-    /// Short for `--store esker,fjall`; `cargo xtask bench --fjall` builds it in.
+    /// Short for `--store esker,fjall`.
     #[arg(long)]
     fjall: bool,
+    /// Esker beside all stores that are built in, row by row with goals, as Markdown, JSON and an HTML page with charts; also with other codecs and durability levels. Sizes,
+    /// codec and durability asked for hold for the first section. Loads are flushed, and a measurement ends after `--seconds`, 30 if not given.
+    #[arg(long)]
+    pub compare: bool,
+    /// With RocksDB and LMDB; `cargo xtask bench` builds them, which needs clang, libclang and cmake.
+    #[arg(long)]
+    native: bool,
+    /// A hundred thousand keys, at most 5 seconds each, one repetition: to see that all of it works.
+    #[arg(long, conflicts_with_all = ["num", "seconds", "repeat"])]
+    quick: bool,
     /// What and how.
     #[command(flatten)]
-    pub settings: Settings,
-    /// How often to measure each; the table shows medians.
-    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
-    pub repeat: u32,
+    settings: Settings,
+    /// How often to measure each; the table shows medians. 3 for `--compare`, else 1, if not given.
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
+    repeat: Option<u32>,
     /// Where to make the directories; the system's folder for temporary files if not given.
     #[arg(long)]
     pub dir: Option<PathBuf>,
     /// Write all samples as JSON to this file; `-` is the standard output, in place of the table.
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
+    /// Write the rows as Markdown to this file.
+    #[arg(long, value_name = "FILE")]
+    pub markdown: Option<PathBuf>,
+    /// Write one self-contained page with charts to this file.
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
+    /// Where `--compare` writes `report.md`, `report.json` and `report.html`; docs/bench/<date>-<commit> if not given.
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
     /// One measurement, in a child process.
     #[arg(long, hide = true)]
     pub job: Option<String>,
+    /// Fills a store and waits to be killed.
+    #[arg(long, hide = true)]
+    pub fill: Option<String>,
 }
 
 /// What all measurements of a run have in common.
@@ -54,7 +76,7 @@ pub struct Settings {
     /// Codec of the levels below the first two, which no store here compresses.
     #[arg(long, value_enum, default_value_t = Compression::Lz4)]
     pub compression: Compression,
-    /// What writes survive: nothing, `kill -9`, or power loss. `fillsync` always syncs.
+    /// What writes survive: a clean close, `kill -9`, or power loss. `fillsync` always syncs.
     #[arg(long, value_enum, default_value_t = DurabilityLevel::Os)]
     pub durability: DurabilityLevel,
     /// Size at which a memtable is flushed.
@@ -66,6 +88,9 @@ pub struct Settings {
     /// Flush what the load left in memory, so that reads find all of it in tables. How much is left otherwise is up to how a store counts a memtable's bytes.
     #[arg(long)]
     pub flush_after_load: bool,
+    /// End a measurement after this time, with what has been done by then; walks go to their end.
+    #[arg(long)]
+    pub seconds: Option<u64>,
     /// Writes in a second, at most, beside the reads of `readwhilewriting`.
     #[arg(long, default_value_t = 50_000, value_parser = clap::value_parser!(u64).range(1..))]
     pub write_rate: u64,
@@ -87,19 +112,65 @@ fn parse_within(text: &str, min: usize, max: usize) -> Result<usize, String> {
 /// A store that can be measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
+#[value(rename_all = "lower")]
 pub enum StoreName {
     /// The engine of this workspace.
     Esker,
-    /// fjall 3, with the feature `rivals`.
+    /// RocksDB, with the feature `native`.
+    RocksDb,
+    /// LMDB, with the feature `native`.
+    Lmdb,
+    /// fjall 3, with the feature `rivals`; so are all that follow.
     Fjall,
+    /// redb 4.
+    Redb,
+    /// sled 0.34.
+    Sled,
+    /// surrealkv 1.
+    SurrealKv,
+}
+
+impl StoreName {
+    /// Whether this program can measure it.
+    pub fn is_built_in(self) -> bool {
+        match self {
+            Self::Esker => true,
+            Self::RocksDb | Self::Lmdb => cfg!(feature = "native"),
+            Self::Fjall | Self::Redb | Self::Sled | Self::SurrealKv => cfg!(feature = "rivals"),
+        }
+    }
+
+    /// Whether what it has acknowledged outlives `kill -9`.
+    pub fn keeps_at_kill(self, durability: DurabilityLevel) -> bool {
+        match self {
+            Self::Redb | Self::Sled => durability == DurabilityLevel::Sync,
+            _ => durability != DurabilityLevel::Memory,
+        }
+    }
+
+    /// Whether its `sync` waits until the device has all of it. sled calls `sync_file_range`, which leaves out the device's cache and the file's length.
+    pub fn syncs_fully(self) -> bool {
+        self != Self::Sled
+    }
+
+    /// Packages of `Cargo.lock` whose versions are the store's.
+    pub fn packages(self) -> &'static [&'static str] {
+        match self {
+            Self::Esker => &["esker"],
+            Self::RocksDb => &["rocksdb", "librocksdb-sys"],
+            Self::Lmdb => &["heed", "lmdb-master-sys"],
+            Self::Fjall => &["fjall"],
+            Self::Redb => &["redb"],
+            Self::Sled => &["sled"],
+            Self::SurrealKv => &["surrealkv"],
+        }
+    }
 }
 
 impl fmt::Display for StoreName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Self::Esker => "esker",
-            Self::Fjall => "fjall",
-        })
+        let value = self.to_possible_value();
+        f.pad(value.as_ref().map_or("", |value| value.get_name()))
     }
 }
 
@@ -136,11 +207,43 @@ impl Args {
         each_once(asked)
     }
 
+    /// Whether workloads were named at all.
+    pub fn names_workloads(&self) -> bool {
+        !(self.named.is_empty() && self.workloads.is_empty())
+    }
+
     /// The stores asked for, each once.
     pub fn stores(&self) -> Vec<StoreName> {
-        let mut asked = if self.store.is_empty() { vec![StoreName::Esker] } else { self.store.clone() };
+        let mut asked = match &self.store[..] {
+            [] if self.compare => {
+                StoreName::value_variants().iter().copied().filter(|store| store.is_built_in()).collect()
+            }
+            [] => vec![StoreName::Esker],
+            named => named.to_vec(),
+        };
         asked.extend(self.fjall.then_some(StoreName::Fjall));
+        if self.native {
+            asked.extend([StoreName::RocksDb, StoreName::Lmdb]);
+        }
         each_once(asked)
+    }
+
+    /// How often each is measured.
+    pub fn repeat(&self) -> u32 {
+        self.repeat.unwrap_or(if self.compare && !self.quick { 3 } else { 1 })
+    }
+
+    /// The settings, with what `--quick` and `--compare` say of them.
+    pub fn settings(&self) -> Settings {
+        let mut settings = self.settings.clone();
+        if self.quick {
+            (settings.num, settings.seconds) = (100_000, Some(5));
+        }
+        if self.compare {
+            settings.flush_after_load = true;
+            settings.seconds = settings.seconds.or(Some(30));
+        }
+        settings
     }
 }
 
@@ -166,14 +269,33 @@ mod tests {
         let args = parse("fillseq readseq,fillseq --workloads readrandom --fjall --store fjall");
         assert_eq!(args.workloads(), [Workload::FillSeq, Workload::ReadSeq, Workload::ReadRandom]);
         assert_eq!(args.stores(), [StoreName::Fjall]);
-        assert_eq!(parse("").workloads().len(), 12);
+        assert_eq!(parse("").workloads().len(), Workload::value_variants().len());
         assert_eq!(parse("").stores(), [StoreName::Esker]);
         assert_eq!(parse("--fjall").stores(), [StoreName::Esker, StoreName::Fjall]);
+        assert_eq!(parse("--native").stores(), [StoreName::Esker, StoreName::RocksDb, StoreName::Lmdb]);
+        assert!(parse("--compare").stores().iter().all(|store| store.is_built_in()));
+    }
+
+    #[test]
+    fn quick_and_compare_choose_sizes() {
+        let (quick, compare) = (parse("--compare --quick"), parse("--compare --num 5 --seconds 7"));
+        assert_eq!((quick.repeat(), quick.settings().num, quick.settings().seconds), (1, 100_000, Some(5)));
+        assert_eq!((compare.repeat(), compare.settings().num, compare.settings().seconds), (3, 5, Some(7)));
+        assert!(compare.settings().flush_after_load && !parse("").settings().flush_after_load);
+        assert_eq!((parse("").repeat(), parse("").settings().seconds), (1, None));
     }
 
     #[test]
     fn what_cannot_work_is_refused() {
-        for line in ["--num 0", "--value-bytes 8", "--threads 0", "--repeat 0", "fillnothing", "--store oracle"] {
+        for line in [
+            "--num 0",
+            "--value-bytes 8",
+            "--threads 0",
+            "--repeat 0",
+            "fillnothing",
+            "--store oracle",
+            "--quick --num 7",
+        ] {
             let words = std::iter::once("esker-bench").chain(line.split_whitespace());
             assert!(Args::try_parse_from(words).is_err(), "{line}");
         }

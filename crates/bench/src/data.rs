@@ -24,23 +24,42 @@ pub fn missing_key(index: u64) -> Key {
     digits(2 * index + 1)
 }
 
-fn digits(mut number: u64) -> Key {
-    let mut key = [b'0'; KEY_BYTES];
-    for byte in key.iter_mut().rev() {
-        *byte += (number % 10) as u8;
-        number /= 10;
-    }
+fn digits(number: u64) -> Key {
+    let mut key = [0; KEY_BYTES];
+    let (high, low) = (number / 100_000_000 % 100_000_000, number % 100_000_000);
+    key[..8].copy_from_slice(&eight_digits(high).to_le_bytes());
+    key[8..].copy_from_slice(&eight_digits(low).to_le_bytes());
     key
 }
 
+/// Eight decimal digits, the first in the lowest byte. Two lanes of four digits, then four of two, then eight of one: no loop and no table, since a
+/// key is made for each call that is measured.
+fn eight_digits(number: u64) -> u64 {
+    let fours = (number / 10_000) | ((number % 10_000) << 32);
+    let hundreds = ((fours * 10_486) >> 20) & 0x7f_0000_007f;
+    let twos = hundreds | (fours - 100 * hundreds) << 16;
+    let tens = ((twos * 103) >> 10) & 0x000f_000f_000f_000f;
+    (tens | (twos - 10 * tens) << 8) + 0x3030_3030_3030_3030
+}
+
 /// The entry whose key this is.
+#[inline]
 pub fn index(key: &[u8]) -> Option<u64> {
-    if key.len() != KEY_BYTES {
-        return None;
-    }
-    let digit = |byte: &u8| byte.is_ascii_digit().then(|| u64::from(byte - b'0'));
-    let number = key.iter().try_fold(0, |sum, byte| Some(sum * 10 + digit(byte)?))?;
-    (number % 2 == 0).then_some(number / 2)
+    let (high, low) = key.split_first_chunk::<8>()?;
+    let number = number_of(*high)? * 100_000_000 + number_of(low.try_into().ok()?)?;
+    number.is_multiple_of(2).then_some(number / 2)
+}
+
+/// The reverse of [`eight_digits`]; `None` if there is anything but digits.
+fn number_of(digits: [u8; 8]) -> Option<u64> {
+    let bytes = u64::from_le_bytes(digits);
+    let high_halves = 0xf0f0_f0f0_f0f0_f0f0;
+    let all_digits = bytes & high_halves == 0x3030_3030_3030_3030
+        && bytes.wrapping_add(0x0606_0606_0606_0606) & high_halves == 0x3030_3030_3030_3030;
+    let ones = bytes & 0x0f0f_0f0f_0f0f_0f0f;
+    let twos = (ones * 10 + (ones >> 8)) & 0x00ff_00ff_00ff_00ff;
+    let fours = (twos * 100 + (twos >> 16)) & 0x0000_ffff_0000_ffff;
+    all_digits.then_some((fours & 0xffff) * 10_000 + (fours >> 32))
 }
 
 /// One step of SplitMix64: a bijection that leaves no pattern.
@@ -51,27 +70,48 @@ pub fn mix(number: u64) -> u64 {
     z ^ (z >> 31)
 }
 
-/// Writes the value of entry `index` over `value`.
-pub fn fill_value(index: u64, value: &mut [u8]) {
-    let half = value.len().div_ceil(2);
-    let (first, second) = value.split_at_mut(half);
-    for (word, bytes) in first.chunks_mut(8).enumerate() {
-        let random = mix(mix(index).wrapping_add(word as u64)).to_le_bytes();
-        bytes.copy_from_slice(&random[..bytes.len()]);
+/// The pseudo-random words of a value. Cheap, as one is needed for every eight bytes that are put or checked: a multiplication each.
+#[derive(Clone, Copy)]
+struct Words {
+    seed: u64,
+}
+
+impl Words {
+    #[inline]
+    fn of(index: u64) -> Self {
+        Self { seed: mix(index) }
     }
+
+    #[inline]
+    fn at(self, word: usize) -> [u8; 8] {
+        let x = self.seed.wrapping_add((word as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        (x ^ (x >> 32)).wrapping_mul(0xd6e8_feb8_6659_fd93).to_le_bytes()
+    }
+}
+
+/// Writes the value of entry `index` over `value`.
+#[inline]
+pub fn fill_value(index: u64, value: &mut [u8]) {
+    let words = Words::of(index);
+    let (first, second) = value.split_at_mut(value.len().div_ceil(2));
+    let (whole, rest) = first.as_chunks_mut::<8>();
+    for (word, bytes) in whole.iter_mut().enumerate() {
+        *bytes = words.at(word);
+    }
+    rest.copy_from_slice(&words.at(whole.len())[..rest.len()]);
     second.copy_from_slice(&first[..second.len()]);
 }
 
-/// Compares values with what they must be. Keeps a buffer; one for each thread.
-#[derive(Debug)]
+/// Compares values with what they must be.
+#[derive(Debug, Clone, Copy)]
 pub struct Checker {
-    expected: Vec<u8>,
+    value_bytes: usize,
 }
 
 impl Checker {
     /// Checks values of `value_bytes`, at least 16.
     pub fn new(value_bytes: usize) -> Self {
-        Self { expected: vec![0; value_bytes] }
+        Self { value_bytes }
     }
 
     /// Every byte of the value of entry `index`.
@@ -79,9 +119,14 @@ impl Checker {
     /// # Errors
     /// The value is another.
     #[inline]
-    pub fn check(&mut self, index: u64, value: &[u8]) -> Result<()> {
-        fill_value(index, &mut self.expected);
-        if value == self.expected { Ok(()) } else { Err(wrong(index, value)) }
+    pub fn check(&self, index: u64, value: &[u8]) -> Result<()> {
+        let words = Words::of(index);
+        let (first, second) = value.split_at(value.len().div_ceil(2));
+        let (whole, rest) = first.as_chunks::<8>();
+        let first_fits = whole.iter().enumerate().all(|(word, bytes)| *bytes == words.at(word))
+            && *rest == words.at(whole.len())[..rest.len()];
+        let fits = value.len() == self.value_bytes && first_fits && *second == first[..second.len()];
+        if fits { Ok(()) } else { Err(wrong(index, value)) }
     }
 
     /// The key's length and last digit, the value's length and first eight bytes: what a walk can afford of an entry that costs it tens of nanoseconds.
@@ -91,7 +136,7 @@ impl Checker {
     #[inline]
     pub fn check_in_passing(&self, index: u64, key: &[u8], value: &[u8]) -> Result<()> {
         let key_fits = key.len() == KEY_BYTES && key[KEY_BYTES - 1] == b'0' + (2 * index % 10) as u8;
-        let value_fits = value.len() == self.expected.len() && value[..8] == mix(mix(index)).to_le_bytes();
+        let value_fits = value.len() == self.value_bytes && value[..8] == Words::of(index).at(0);
         if key_fits && value_fits { Ok(()) } else { Err(wrong(index, value)) }
     }
 }
@@ -114,6 +159,12 @@ impl Order {
     /// The permutation number `seed` of `0..num`.
     pub fn new(num: u64, seed: u64) -> Self {
         Self { num, bits: 64 - num.saturating_sub(1).leading_zeros(), seed: mix(seed) }
+    }
+
+    /// How many numbers there are.
+    #[expect(clippy::len_without_is_empty, reason = "it has no use for that")]
+    pub fn len(&self) -> u64 {
+        self.num
     }
 
     /// Which number stands at place `i`, which is below `num`.
@@ -160,9 +211,21 @@ impl Random {
     /// The next one.
     #[inline]
     pub fn draw(&mut self) -> u64 {
+        self.below(self.num)
+    }
+
+    /// A number below `bound`.
+    #[inline]
+    pub fn below(&mut self, bound: u64) -> u64 {
+        // The upper half of the product: spread over 0..bound without a division.
+        ((u128::from(self.bits()) * u128::from(bound)) >> 64) as u64
+    }
+
+    /// 64 random bits.
+    #[inline]
+    pub fn bits(&mut self) -> u64 {
         self.state = self.state.wrapping_add(1);
-        // The upper half of the product: spread over 0..num without a division.
-        ((u128::from(mix(self.state)) * u128::from(self.num)) >> 64) as u64
+        mix(self.state)
     }
 }
 
@@ -178,7 +241,10 @@ mod tests {
             assert!(key(i) < missing_key(i) && missing_key(i) < key(i + 1));
         }
         assert_eq!(&key(21), b"0000000000000042");
-        assert_eq!([index(b"42"), index(b"00000000000000x2")], [None, None]);
+        assert_eq!(&key(617_283_945_061_728), b"1234567890123456");
+        for wrong in [&b"42"[..], b"00000000000000x2", b"000000000000004:", b"/000000000000042", b"00000000000000042"] {
+            assert_eq!(index(wrong), None, "{}", wrong.escape_ascii());
+        }
     }
 
     #[test]
@@ -188,7 +254,7 @@ mod tests {
             fill_value(7, &mut value);
             fill_value(8, &mut other);
             assert_eq!(value[bytes.div_ceil(2)..], value[..bytes / 2], "the second half repeats the first");
-            let mut checker = Checker::new(bytes);
+            let checker = Checker::new(bytes);
             checker.check(7, &value).unwrap();
             checker.check_in_passing(7, &key(7), &value).unwrap();
             assert!(checker.check(7, &other).is_err());

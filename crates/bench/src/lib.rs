@@ -7,17 +7,24 @@
 //!
 //! Each measurement is made in a process and a directory of its own, so that peak memory, caches and files are that workload's alone. Whatever is read is checked:
 //! a value follows from its key ([`data`]), and walks are counted.
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 pub mod args;
+pub mod compare;
 pub mod data;
 pub mod driver;
 pub mod job;
+pub mod machine;
 pub mod meter;
+pub mod page;
+pub mod plan;
 pub mod process;
+pub mod reopen;
 pub mod report;
 pub mod store;
+pub mod work;
 pub mod workload;
+pub mod ycsb;
 
 /// The error of everything here: shown to a person, never matched on.
 pub type Error = Box<dyn std::error::Error + Send + Sync>;

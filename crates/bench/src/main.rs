@@ -6,9 +6,10 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     let args = Args::parse();
-    let result = match &args.job {
-        Some(job) => job::run_child(job),
-        None => driver::run(&args),
+    let result = match (&args.job, &args.fill) {
+        (Some(job), _) => job::run_child(job),
+        (None, Some(job)) => job::fill(job),
+        (None, None) => driver::run(&args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,53 +1,90 @@
-//! Clocks and counters of a measurement: one [`Meter`] for each thread, one [`Progress`] for all.
+//! Clocks and counters of a measurement: one [`Meter`] for each thread.
+//!
+//! A look at the clock costs as much as a cheap read, so of the calls that take less than a few microseconds only every 17th is timed by itself: the number is
+//! prime, so as not to fall in step with a period of the store's own. What the whole took is measured at its two ends.
 
 use crate::Result;
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
-use std::io::{IsTerminal, Write};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-/// Measures the operations of one thread. An operation ends where the next begins, so each costs one look at the clock.
-#[derive(Debug)]
-pub struct Meter<'a> {
-    latencies: Histogram<u64>,
-    last: Instant,
-    operations: u64,
-    progress: &'a Progress,
+/// Of how many calls one is timed, where calls are short.
+pub const SHORT_CALLS: u32 = 17;
+
+/// How a measurement goes about it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Pace {
+    /// Threads that share the operations.
+    pub threads: usize,
+    /// Of how many calls one is timed: 1 or [`SHORT_CALLS`].
+    pub timed_every: u32,
+    /// Threads stop at the first timed call that ends later than this after they began.
+    pub time_max: Duration,
 }
 
-/// Operations between two reports of a thread's progress.
-const REPORT_EVERY: u64 = 1 << 10;
+/// Measures the operations of one thread.
+#[derive(Debug)]
+pub struct Meter {
+    latencies: Histogram<u64>,
+    timed_every: u32,
+    /// Calls until one is timed.
+    calls_left: u32,
+    operations: u64,
+    end: Instant,
+    is_over: bool,
+}
 
-impl<'a> Meter<'a> {
-    fn new(progress: &'a Progress) -> Self {
-        // From 1 ns to 100 s, three digits: 200 KiB.
-        let latencies = Histogram::new_with_bounds(1, 100_000_000_000, 3).expect("bounds and digits are valid");
-        Self { latencies, last: Instant::now(), operations: 0, progress }
+impl Meter {
+    fn new(pace: &Pace) -> Self {
+        Self {
+            latencies: histogram(),
+            timed_every: pace.timed_every,
+            calls_left: 1,
+            operations: 0,
+            end: Instant::now() + pace.time_max,
+            is_over: false,
+        }
     }
 
-    /// One call has ended that did `operations`.
+    /// Makes a call that does `operations`.
     #[inline]
-    pub fn lap(&mut self, operations: u64) {
+    pub fn call<T>(&mut self, operations: u64, work: impl FnOnce() -> T) -> T {
+        self.operations += operations;
+        self.calls_left -= 1;
+        let start = (self.calls_left == 0).then(Instant::now);
+        let result = work();
+        if let Some(start) = start {
+            self.record(start);
+        }
+        result
+    }
+
+    fn record(&mut self, start: Instant) {
+        self.calls_left = self.timed_every;
         let now = Instant::now();
-        self.latencies.saturating_record((now - self.last).as_nanos() as u64);
-        self.last = now;
-        self.count(operations);
+        self.latencies.saturating_record((now - start).as_nanos() as u64);
+        self.is_over = now >= self.end;
     }
 
     /// Operations that nobody takes the time of.
     #[inline]
     pub fn count(&mut self, operations: u64) {
-        let before = self.operations;
         self.operations += operations;
-        if before / REPORT_EVERY != self.operations / REPORT_EVERY {
-            // Relaxed: for a display.
-            self.progress.done.fetch_add(REPORT_EVERY, Ordering::Relaxed);
-        }
+    }
+
+    /// Whether the time is up: looked at between calls.
+    #[inline]
+    pub fn is_over(&self) -> bool {
+        self.is_over
     }
 }
 
-/// Latency of one operation, or of one batch, in microseconds.
+/// From 1 ns to 100 s, three digits: 200 KiB.
+fn histogram() -> Histogram<u64> {
+    Histogram::new_with_bounds(1, 100_000_000_000, 3).expect("bounds and digits are valid")
+}
+
+/// Latency of one call, in microseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Latency {
     /// Half took at most this long.
@@ -56,7 +93,7 @@ pub struct Latency {
     pub p99_us: f64,
     /// All but one in a thousand.
     pub p999_us: f64,
-    /// The longest.
+    /// The longest of those that were timed.
     pub max_us: f64,
 }
 
@@ -69,38 +106,36 @@ pub struct Measured {
     pub time: Duration,
     /// `None` if no single one was timed.
     pub latency: Option<Latency>,
+    /// Whether a thread stopped because the time was up.
+    pub is_cut_short: bool,
 }
 
-/// Runs `work` in `threads` threads at once, each with its number and a meter, and adds up.
+/// Runs `work` in `pace.threads` threads at once, each with its number and a meter, and adds up.
 ///
 /// # Errors
 /// The first that a thread returned.
 ///
 /// # Panics
 /// If a thread does.
-pub fn measure(
-    threads: usize,
-    progress: &Progress,
-    work: impl Fn(usize, &mut Meter<'_>) -> Result<()> + Sync,
-) -> Result<Measured> {
-    let barrier = std::sync::Barrier::new(threads);
+pub fn measure(pace: &Pace, work: impl Fn(usize, &mut Meter) -> Result<()> + Sync) -> Result<Measured> {
+    let barrier = std::sync::Barrier::new(pace.threads);
     let run = |thread: usize| {
-        let mut meter = Meter::new(progress);
+        let mut meter = Meter::new(pace);
         barrier.wait();
         let start = Instant::now();
-        meter.last = start;
+        meter.end = start + pace.time_max;
         work(thread, &mut meter)?;
         Ok((meter, start, Instant::now()))
     };
     let results: Vec<Result<_>> = std::thread::scope(|scope| {
         let run = &run;
-        let handles: Vec<_> = (0..threads).map(|thread| scope.spawn(move || run(thread))).collect();
+        let handles: Vec<_> = (0..pace.threads).map(|thread| scope.spawn(move || run(thread))).collect();
         handles.into_iter().map(|handle| handle.join().expect("the thread did not panic")).collect()
     });
     let results = results.into_iter().collect::<Result<Vec<_>>>()?;
     let first = results.iter().map(|(_, start, _)| *start).min().expect("there is a thread");
     let last = results.iter().map(|(_, _, end)| *end).max().expect("there is a thread");
-    let mut latencies = Histogram::new_with_bounds(1, 100_000_000_000, 3)?;
+    let mut latencies = histogram();
     for (meter, ..) in &results {
         latencies.add(&meter.latencies)?;
     }
@@ -111,74 +146,51 @@ pub fn measure(
         operations: results.iter().map(|(meter, ..)| meter.operations).sum(),
         time: last - first,
         latency: (!latencies.is_empty()).then_some(latency),
+        is_cut_short: results.iter().any(|(meter, ..)| meter.is_over),
     })
-}
-
-/// How far a measurement is; shown in one line of a terminal.
-#[derive(Debug, Default)]
-pub struct Progress {
-    done: AtomicU64,
-    ended: AtomicBool,
-}
-
-impl Progress {
-    /// Does `work`, and meanwhile shows `label` and how much of `total` is done, if the standard error is a terminal.
-    pub fn shown<T>(label: &str, total: u64, work: impl FnOnce(&Self) -> T) -> T {
-        let progress = Self::default();
-        if !std::io::stderr().is_terminal() {
-            return work(&progress);
-        }
-        std::thread::scope(|scope| {
-            let display = scope.spawn(|| progress.display(label, total));
-            let result = work(&progress);
-            progress.ended.store(true, Ordering::Relaxed);
-            display.thread().unpark();
-            result
-        })
-    }
-
-    fn display(&self, label: &str, total: u64) {
-        let start = Instant::now();
-        let mut err = std::io::stderr();
-        while !self.ended.load(Ordering::Relaxed) {
-            let done = self.done.load(Ordering::Relaxed);
-            let per_second = done as f64 / start.elapsed().as_secs_f64().max(1e-9);
-            let percent = 100 * done / total.max(1);
-            let _ = write!(err, "\r\x1b[K{label}  {percent} %  {per_second:.0}/s");
-            std::thread::park_timeout(Duration::from_millis(200));
-        }
-        let _ = write!(err, "\r\x1b[K");
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    const PACE: Pace = Pace { threads: 3, timed_every: 5, time_max: Duration::from_secs(100) };
+
     #[test]
-    fn threads_add_up_and_laps_show_as_latency() {
-        let progress = Progress::default();
-        let measured = measure(3, &progress, |thread, meter| {
-            for _ in 0..1100 {
-                meter.count(1);
-            }
-            std::thread::sleep(Duration::from_millis(20));
-            if thread == 1 {
-                meter.lap(5);
+    fn threads_add_up_and_calls_show_as_latency() {
+        let measured = measure(&PACE, |thread, meter| {
+            meter.count(1100);
+            // Of each five calls the first is timed.
+            for call in 0..6 {
+                let time = if call % 5 == 0 && thread == 1 { 20 } else { 0 };
+                meter.call(2, || std::thread::sleep(Duration::from_millis(time)));
             }
             Ok(())
         })
         .unwrap();
-        assert_eq!(measured.operations, 3 * 1100 + 5);
-        assert_eq!(progress.done.load(Ordering::Relaxed), 3 * REPORT_EVERY);
+        assert_eq!(measured.operations, 3 * (1100 + 12));
+        assert!(!measured.is_cut_short);
         let latency = measured.latency.unwrap();
-        assert!(measured.time >= Duration::from_millis(20));
-        assert!(latency.p50_us >= 20_000.0 && latency.p50_us <= latency.max_us * 1.001);
+        assert!(measured.time >= Duration::from_millis(40));
+        assert!(latency.max_us >= 20_000.0 && latency.p50_us <= 20_000.0, "{latency:?}");
+    }
+
+    #[test]
+    fn a_thread_learns_that_its_time_is_up() {
+        let pace = Pace { threads: 1, timed_every: 1, time_max: Duration::from_millis(1) };
+        let measured = measure(&pace, |_, meter| {
+            while !meter.is_over() {
+                meter.call(1, || std::thread::sleep(Duration::from_micros(300)));
+            }
+            Ok(())
+        })
+        .unwrap();
+        assert!(measured.is_cut_short && (1..=10).contains(&measured.operations));
     }
 
     #[test]
     fn what_a_thread_finds_wrong_comes_out() {
-        let work = |thread, _: &mut Meter<'_>| if thread == 1 { Err("wrong".into()) } else { Ok(()) };
-        assert_eq!(measure(2, &Progress::default(), work).unwrap_err().to_string(), "wrong");
+        let work = |thread, _: &mut Meter| if thread == 1 { Err("wrong".into()) } else { Ok(()) };
+        assert_eq!(measure(&PACE, work).unwrap_err().to_string(), "wrong");
     }
 }

@@ -27,8 +27,18 @@ pub fn reset_peak_memory() {
 
 /// Bytes that this process has handed to `write` and the like. Stores into mapped files are not in it.
 pub fn written_bytes() -> Option<u64> {
+    io("wchar: ")
+}
+
+/// Bytes of pages that this process has made dirty, by `write` or by stores into mapped files: what goes to the device, in whole pages. A page that is changed again before
+/// it has been written out counts once.
+pub fn dirtied_bytes() -> Option<u64> {
+    io("write_bytes: ")
+}
+
+fn io(name: &str) -> Option<u64> {
     let text = fs::read_to_string("/proc/self/io").ok()?;
-    text.lines().find_map(|line| line.strip_prefix("wchar: "))?.trim().parse().ok()
+    text.lines().find_map(|line| line.strip_prefix(name))?.trim().parse().ok()
 }
 
 /// Processor time that all threads of this process have used, in seconds.

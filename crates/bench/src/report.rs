@@ -2,7 +2,8 @@
 
 use crate::args::{Settings, StoreName};
 use crate::job::Sample;
-use crate::process;
+use crate::machine::Machine;
+use crate::plan::Case;
 use crate::workload::Workload;
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 use serde::{Deserialize, Serialize};
@@ -15,71 +16,124 @@ pub struct Report {
     pub format: u32,
     /// Version of Esker.
     pub esker_version: String,
+    /// Versions of all stores that were measured, by their packages.
+    pub versions: Vec<Version>,
     /// Where it ran.
     pub machine: Machine,
     /// What was asked for.
     pub settings: Settings,
     /// Every measurement, in the order in which they were made.
     pub samples: Vec<Sample>,
+    /// Measurements of rivals that came to no end.
+    pub failures: Vec<Failure>,
 }
 
-/// What of the machine explains figures.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct Machine {
-    /// Threads that can run at a time.
-    pub cores: usize,
-    /// Load average of the last minute before the run: what else went on.
-    pub load_before: Option<f64>,
-    /// The same after it, with the run itself.
-    pub load_after: Option<f64>,
+/// Which version of a package a store is.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Version {
+    /// The store.
+    pub store: StoreName,
+    /// The package, as in `Cargo.lock`.
+    pub package: String,
+    /// Its version.
+    pub version: String,
 }
 
-impl Machine {
-    /// Before the first measurement.
-    pub fn at_start() -> Self {
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        Self { cores, load_before: process::load_average(), load_after: None }
-    }
-
-    /// After the last one.
-    #[must_use]
-    pub fn at_end(self) -> Self {
-        Self { load_after: process::load_average(), ..self }
-    }
+/// A measurement of a rival that failed.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Failure {
+    /// Which rival.
+    pub store: StoreName,
+    /// What was measured.
+    pub workload: Workload,
+    /// Which time.
+    pub repetition: u32,
+    /// How it ended.
+    pub error: String,
 }
 
 impl Report {
     /// A report of the current format.
-    pub fn new(settings: Settings, machine: Machine, samples: Vec<Sample>) -> Self {
-        Self { format: 1, esker_version: env!("CARGO_PKG_VERSION").into(), machine, settings, samples }
+    pub fn new(settings: Settings, machine: Machine, samples: Vec<Sample>, failures: Vec<Failure>) -> Self {
+        let esker_version = env!("CARGO_PKG_VERSION").into();
+        let mut report = Self { format: 1, esker_version, versions: Vec::new(), machine, settings, samples, failures };
+        report.versions = report.stores().into_iter().flat_map(versions).collect();
+        report
     }
 
-    /// Workloads and stores, in order of first appearance.
-    fn rows(&self) -> Vec<(Workload, StoreName)> {
-        let mut rows: Vec<(Workload, StoreName)> = Vec::new();
+    /// The stores that were measured, in the order of [`StoreName`].
+    pub fn stores(&self) -> Vec<StoreName> {
+        let mut stores: Vec<_> = self.samples.iter().map(|sample| sample.store).collect();
+        stores.sort_unstable();
+        stores.dedup();
+        stores
+    }
+
+    /// Cases in order of first appearance.
+    pub fn cases(&self) -> Vec<Case> {
+        let mut cases = Vec::new();
         for sample in &self.samples {
-            let row = (sample.workload, sample.store);
-            if !rows.contains(&row) {
-                // Behind the last of the same workload, so that stores stand below each other.
-                let at = rows.iter().rposition(|(workload, _)| *workload == row.0).map_or(rows.len(), |at| at + 1);
-                rows.insert(at, row);
+            let case = Case::of(sample);
+            if !cases.contains(&case) {
+                cases.push(case);
             }
         }
-        rows
+        cases
     }
 
-    fn cells(&self, (workload, store): (Workload, StoreName)) -> Vec<String> {
-        let samples: Vec<_> = self.samples.iter().filter(|s| (s.workload, s.store) == (workload, store)).collect();
+    /// Cases that differ in nothing but workload and threads belong together.
+    pub fn groups(&self) -> Vec<Vec<Case>> {
+        let mut groups: Vec<Vec<Case>> = Vec::new();
+        for case in self.cases() {
+            let belongs = |other: &Case| (other.compression, other.durability) == (case.compression, case.durability);
+            match groups.iter_mut().find(|group| belongs(&group[0])) {
+                Some(group) => group.push(case),
+                None => groups.push(vec![case]),
+            }
+        }
+        groups
+    }
+
+    /// All samples of a case on a store.
+    pub fn samples(&self, case: Case, store: StoreName) -> Vec<&Sample> {
+        self.samples.iter().filter(|sample| sample.store == store && Case::of(sample) == case).collect()
+    }
+
+    /// The settings, in words.
+    pub fn settings_line(&self) -> String {
+        let Settings { num, value_bytes, threads, memtable_mib, cache_mib, flush_after_load, .. } = self.settings;
+        let mut line = format!(
+            "{num} keys of 16 B with values of {value_bytes} B, {threads} threads, memtable {memtable_mib} MiB, cache {cache_mib} MiB"
+        );
+        if flush_after_load {
+            line += ", loads flushed";
+        }
+        if let Some(seconds) = self.settings.seconds {
+            line += &format!(", at most {seconds} s each");
+        }
+        line
+    }
+
+    fn cells(&self, case: Case, store: StoreName) -> Vec<String> {
+        let samples = self.samples(case, store);
         let median_of =
             |field: &dyn Fn(&Sample) -> Option<f64>| median(samples.iter().filter_map(|s| field(s)).collect());
         let cell = |field: &dyn Fn(&Sample) -> Option<f64>, show: fn(f64) -> String| {
             median_of(field).map_or_else(|| "-".into(), show)
         };
+        let operations = |ops: f64| if ops < 100.0 { short(ops) } else { thousands(ops as u64) };
+        let cut_short = samples.iter().any(|sample| sample.is_cut_short);
+        let lost = samples.iter().filter_map(|sample| sample.lost_entries).max().filter(|lost| *lost > 0);
+        let notes = [
+            case.workload.note().map(String::from),
+            cut_short.then(|| "cut short".into()),
+            lost.map(|lost| format!("{} acknowledged entries lost", thousands(lost))),
+        ];
         vec![
-            workload.to_string(),
+            case.to_string(),
             store.to_string(),
-            cell(&|s| Some(s.ops_per_second), |ops| thousands(ops as u64)),
-            spread(samples.iter().map(|s| s.ops_per_second).collect()).unwrap_or_else(|| "-".into()),
+            cell(&|s| Some(s.ops_per_second), operations),
+            spread(samples.iter().map(|s| s.ops_per_second).collect()).map_or_else(|| "-".into(), percent),
             cell(&|s| Some(s.latency?.p50_us), short),
             cell(&|s| Some(s.latency?.p99_us), short),
             cell(&|s| Some(s.latency?.p999_us), short),
@@ -88,9 +142,48 @@ impl Report {
             cell(&|s| Some(s.peak_memory_bytes? as f64), mib),
             cell(&|s| Some(s.heap_bytes? as f64), mib),
             cell(&|s| s.cpu_seconds, short),
-            workload.note().unwrap_or("").into(),
+            notes.into_iter().flatten().collect::<Vec<_>>().join("; "),
         ]
     }
+
+    /// Every figure of a group of cases, stores below each other.
+    pub fn table(&self, group: &[Case]) -> String {
+        let mut table = Table::new();
+        table.load_preset(presets::ASCII_MARKDOWN).set_content_arrangement(ContentArrangement::Disabled);
+        table.set_header(HEADER);
+        for &case in group {
+            for store in self.stores() {
+                if !self.samples(case, store).is_empty() {
+                    table.add_row(self.cells(case, store));
+                }
+            }
+        }
+        for column in 2..HEADER.len() - 1 {
+            if let Some(column) = table.column_mut(column) {
+                column.set_cell_alignment(CellAlignment::Right);
+            }
+        }
+        table.to_string()
+    }
+}
+
+/// What codec and durability a group of cases has.
+pub fn group_name(group: &[Case]) -> String {
+    let Case { compression, durability, .. } = group[0];
+    format!("codec {compression:?}, durability {durability:?}").to_lowercase()
+}
+
+/// Versions as they were built, from the lock file.
+fn versions(store: StoreName) -> Vec<Version> {
+    let lock = include_str!("../../../Cargo.lock");
+    let version_of = |package: &str| {
+        let after = lock.split_once(&format!("name = \"{package}\"\nversion = \""))?.1;
+        Some(after.split_once('"')?.0.to_owned())
+    };
+    let packages = store.packages().iter();
+    packages
+        .filter_map(|package| Some(Version { store, package: (*package).into(), version: version_of(package)? }))
+        .collect()
 }
 
 const HEADER: [&str; 13] = [
@@ -111,26 +204,10 @@ const HEADER: [&str; 13] = [
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut table = Table::new();
-        table.load_preset(presets::ASCII_MARKDOWN).set_content_arrangement(ContentArrangement::Disabled);
-        table.set_header(HEADER);
-        for row in self.rows() {
-            table.add_row(self.cells(row));
+        for group in self.groups() {
+            writeln!(f, "{}\n\n{}\n", self.table(&group), group_name(&group))?;
         }
-        for column in 2..HEADER.len() - 1 {
-            if let Some(column) = table.column_mut(column) {
-                column.set_cell_alignment(CellAlignment::Right);
-            }
-        }
-        let Settings { num, value_bytes, threads, .. } = self.settings;
-        let Settings { compression, durability, memtable_mib, cache_mib, .. } = self.settings;
-        writeln!(f, "{table}\n")?;
-        write!(
-            f,
-            "{num} keys of 16 B with values of {value_bytes} B, {threads} threads, codec {compression:?}, durability {durability:?}, memtable {memtable_mib} MiB, \
-             cache {cache_mib} MiB; {} cores",
-            self.machine.cores
-        )?;
+        write!(f, "{}; {} cores", self.settings_line(), self.machine.cores)?;
         match (self.machine.load_before, self.machine.load_after) {
             (Some(before), Some(after)) => write!(f, ", load {before:.1} before, {after:.1} after"),
             _ => Ok(()),
@@ -138,26 +215,31 @@ impl fmt::Display for Report {
     }
 }
 
-fn median(mut values: Vec<f64>) -> Option<f64> {
+/// The middle one, or half way between the two in the middle.
+pub(crate) fn median(mut values: Vec<f64>) -> Option<f64> {
     values.sort_by(f64::total_cmp);
     let (lower, upper) = (values.get(values.len().checked_sub(1)? / 2)?, values.get(values.len() / 2)?);
     Some((lower + upper) / 2.0)
 }
 
 /// How far the extremes lie apart, as a part of the median; `None` for a single value.
-fn spread(values: Vec<f64>) -> Option<String> {
+pub(crate) fn spread(values: Vec<f64>) -> Option<f64> {
     let (min, max) = (values.iter().copied().reduce(f64::min)?, values.iter().copied().reduce(f64::max)?);
     let count = values.len();
     let median = median(values)?;
-    (count > 1 && median > 0.0).then(|| format!("{:.0} %", 100.0 * (max - min) / median))
+    (count > 1 && median > 0.0).then(|| (max - min) / median)
 }
 
-fn mib(bytes: f64) -> String {
+pub(crate) fn percent(part: f64) -> String {
+    format!("{:.0} %", 100.0 * part)
+}
+
+pub(crate) fn mib(bytes: f64) -> String {
     format!("{:.0}", bytes / f64::from(1 << 20))
 }
 
 /// Three digits that matter.
-fn short(value: f64) -> String {
+pub(crate) fn short(value: f64) -> String {
     match value {
         v if v < 10.0 => format!("{v:.2}"),
         v if v < 100.0 => format!("{v:.1}"),
@@ -166,7 +248,7 @@ fn short(value: f64) -> String {
 }
 
 /// With a space before every three digits.
-fn thousands(number: u64) -> String {
+pub(crate) fn thousands(number: u64) -> String {
     let digits = number.to_string();
     let mut grouped = String::new();
     for (i, digit) in digits.chars().enumerate() {
@@ -189,7 +271,16 @@ mod tests {
         assert_eq!(median(vec![]), None);
         assert_eq!(median(vec![3.0, 1.0, 2.0]), Some(2.0));
         assert_eq!(median(vec![4.0, 1.0]), Some(2.5));
-        assert_eq!(spread(vec![90.0, 100.0, 110.0]).as_deref(), Some("20 %"));
+        assert_eq!(spread(vec![90.0, 100.0, 110.0]).map(percent).as_deref(), Some("20 %"));
         assert_eq!(spread(vec![90.0]), None);
+    }
+
+    #[test]
+    fn versions_are_those_of_the_lock_file() {
+        let all: Vec<_> =
+            [StoreName::Esker, StoreName::RocksDb, StoreName::Lmdb].into_iter().flat_map(versions).collect();
+        assert_eq!(all.len(), 5, "{all:?}");
+        assert_eq!(all[0].version, env!("CARGO_PKG_VERSION"));
+        assert!(all[2].version.contains('+'), "the version of RocksDB itself: {}", all[2].version);
     }
 }

@@ -5,10 +5,22 @@
 mod esker;
 #[cfg(feature = "rivals")]
 mod fjall;
+#[cfg(feature = "native")]
+mod lmdb;
+#[cfg(feature = "rivals")]
+mod redb;
+#[cfg(feature = "native")]
+mod rocksdb;
+#[cfg(feature = "rivals")]
+mod sled;
+#[cfg(feature = "rivals")]
+mod surrealkv;
 
 pub use esker::Esker;
 #[cfg(feature = "rivals")]
-pub use fjall::Fjall;
+pub use {fjall::Fjall, redb::Redb, sled::Sled, surrealkv::SurrealKv};
+#[cfg(feature = "native")]
+pub use {lmdb::Lmdb, rocksdb::RocksDb};
 
 use crate::Result;
 use crate::args::Settings;
@@ -29,7 +41,7 @@ pub struct Entry {
 ///
 /// Implementations take memtable and cache sizes, codec and durability from the settings and leave everything else at the store's defaults.
 pub trait Store: Sized + Send + Sync {
-    /// Opens a new store in an empty directory.
+    /// Opens the store in `dir`; a new one if that is empty.
     ///
     /// # Errors
     /// The store's; so for all that follow.
@@ -37,9 +49,6 @@ pub trait Store: Sized + Send + Sync {
 
     /// Puts one entry, as durable as the settings say.
     fn put(&self, key: &[u8], value: &[u8]) -> Result<()>;
-
-    /// Puts one entry, durable against power loss.
-    fn put_sync(&self, key: &[u8], value: &[u8]) -> Result<()>;
 
     /// Puts entries in one atomic batch.
     fn put_batch(&self, entries: &[Entry]) -> Result<()>;
@@ -74,8 +83,41 @@ pub trait Store: Sized + Send + Sync {
     fn close(self) -> Result<()>;
 }
 
+/// Memtables that may be in memory at a time: the active one and those that wait to be flushed.
+const MEMTABLES_MAX: usize = 4;
+
+/// Tells background work of a store that doesn't say: it is busy while the process uses more than a tenth of a core.
+#[cfg(feature = "rivals")]
+#[derive(Debug)]
+struct Quiet {
+    last: std::sync::Mutex<(Instant, f64)>,
+}
+
+#[cfg(feature = "rivals")]
+impl Default for Quiet {
+    fn default() -> Self {
+        Self { last: std::sync::Mutex::new((Instant::now(), 0.0)) }
+    }
+}
+
+#[cfg(feature = "rivals")]
+impl Quiet {
+    /// Processor time is told in hundredths of a second, so it is looked at over a tenth or more; in between nothing is known, which counts as busy.
+    fn is_busy(&self) -> bool {
+        let Some(cpu_seconds) = crate::process::cpu_seconds() else { return false };
+        let mut last = self.last.lock().expect("no look panicked");
+        let seconds = last.0.elapsed().as_secs_f64();
+        if seconds < 0.1 {
+            return cpu_seconds - last.1 > 0.01;
+        }
+        let busy = cpu_seconds - last.1 > 0.1 * seconds;
+        *last = (Instant::now(), cpu_seconds);
+        busy
+    }
+}
+
 /// A store counts as settled when it was not busy this often in a row.
-const IDLE_LOOKS: u32 = 10;
+const IDLE_LOOKS: u32 = 12;
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 const SETTLE_TIME_MAX: Duration = Duration::from_secs(300);
 

@@ -1,5 +1,7 @@
 //! The program as a user runs it: every workload on a small store, its table and its JSON.
 
+use clap::ValueEnum;
+use esker_bench::args::StoreName;
 use esker_bench::report::Report;
 use esker_bench::workload::Workload;
 use std::collections::BTreeSet;
@@ -30,10 +32,12 @@ fn report(args: &str) -> Report {
 fn every_workload_runs_checks_what_it_reads_and_is_reported() {
     let report = report(&format!("--num {NUM}"));
     assert_eq!((report.format, report.settings.num), (1, NUM));
-    assert_eq!(report.samples.len(), 12);
+    assert_eq!(report.samples.len(), Workload::value_variants().len());
     for sample in &report.samples {
         let workload = sample.workload;
         assert_eq!(sample.operations, workload.operations(NUM, 1), "{workload}");
+        assert!(!sample.is_cut_short, "{workload}");
+        assert_eq!(sample.lost_entries, (workload == Workload::OpenKill).then_some(0), "{workload}");
         assert!(sample.seconds > 0.0 && sample.ops_per_second > 0.0, "{workload}");
         assert_eq!(sample.latency.is_none(), workload.walks(), "{workload}");
         assert_eq!(sample.space_amplification.is_none(), workload == Workload::DeleteRandom, "{workload}");
@@ -50,7 +54,7 @@ fn every_workload_runs_checks_what_it_reads_and_is_reported() {
 #[test]
 fn small_memtables_several_threads_and_every_setting_read_the_same() {
     let writes = "fillseq,fillrandom,fillbatch,overwrite,deleterandom";
-    let reads = "readrandom,readmissing,seekrandom,readseq,readreverse,readwhilewriting";
+    let reads = "readrandom,readmissing,seekrandom,readseq,readreverse,readwhilewriting,ycsba,ycsbd,ycsbe,ycsbf,open";
     let settings = "--num 20000 --threads 3 --memtable-mib 1 --cache-mib 1 --compression none --durability memory --flush-after-load";
     let report = report(&format!("{writes} --workloads {reads} {settings}"));
     let walked: Vec<_> = report.samples.iter().filter(|s| s.workload.walks()).map(|s| s.operations).collect();
@@ -82,10 +86,12 @@ fn the_json_has_the_names_that_scripts_read() {
     let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     let names = |value: &serde_json::Value| value.as_object().unwrap().keys().cloned().collect::<BTreeSet<_>>();
     let set = |text: &str| text.split_whitespace().map(String::from).collect::<BTreeSet<_>>();
-    assert_eq!(names(&json), set("format esker_version machine settings samples"));
-    assert_eq!(names(&json["machine"]), set("cores load_before load_after"));
-    let sample = "workload store repetition operations seconds ops_per_second latency user_bytes written_bytes write_amplification \
-                  live_bytes disk_bytes space_amplification peak_memory_bytes heap_bytes cpu_seconds settle_seconds";
+    assert_eq!(names(&json), set("format esker_version versions machine settings samples failures"));
+    let machine = "date commit rustc cpu cores memory_bytes kernel file_system load_before load_after";
+    assert_eq!(names(&json["machine"]), set(machine));
+    let sample = "workload store repetition threads compression durability operations seconds ops_per_second latency user_bytes written_bytes write_amplification \
+                  live_bytes disk_bytes space_amplification peak_memory_bytes heap_bytes cpu_seconds settle_seconds \
+                  is_cut_short lost_entries";
     assert_eq!(names(&json["samples"][0]), set(sample));
     assert_eq!(names(&json["samples"][0]["latency"]), set("p50_us p99_us p999_us max_us"));
     assert_eq!(
@@ -94,20 +100,52 @@ fn the_json_has_the_names_that_scripts_read() {
     );
 }
 
-#[cfg(not(feature = "rivals"))]
 #[test]
-fn a_store_that_is_not_built_in_is_refused_with_what_to_do() {
-    let output = bench("fillseq --num 100 --fjall");
-    assert!(!output.status.success());
-    let message = String::from_utf8(output.stderr).unwrap();
-    assert!(message.contains("cargo xtask bench --fjall"), "{message}");
+fn values_larger_than_a_block_and_a_limit_of_time_read_the_same() {
+    let report = report("fillrandom readrandom seek100 readreverse ycsbe openkill --num 500 --value-bytes 8192");
+    assert_eq!(report.samples.len(), 6);
+    let limited = self::report("fillsync fillrandom fillbatch --num 100000000 --seconds 1");
+    assert!(limited.samples.iter().all(|sample| sample.is_cut_short && sample.seconds < 10.0));
 }
 
-#[cfg(feature = "rivals")]
 #[test]
-fn rivals_run_every_workload_too_in_turns() {
-    let report = report(&format!("--num {NUM} --fjall"));
-    let stores: Vec<_> = report.samples.iter().map(|s| s.store.to_string()).collect();
-    assert!(stores.chunks(2).all(|pair| pair == ["esker", "fjall"]));
-    assert_eq!(stores.len(), 24);
+fn a_comparison_leaves_three_files_behind() {
+    let dir = tempfile::tempdir().unwrap();
+    let (out, store) = (dir.path().join("run"), "--store esker");
+    let output =
+        bench(&format!("--compare {store} fillrandom,open,readrandom --num 2000 --repeat 2 --out {}", out.display()));
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let read = |name: &str| std::fs::read_to_string(out.join(name)).unwrap();
+    let report: Report = serde_json::from_str(&read("report.json")).unwrap();
+    assert_eq!(report.samples.len(), 6);
+    assert!(report.settings.flush_after_load);
+    let markdown = read("report.md");
+    assert!(markdown.contains("\n| fillrandom | ") && markdown.contains("## Rows we lose"), "{markdown}");
+    assert_eq!(String::from_utf8(output.stdout).unwrap().trim_end(), markdown.trim_end());
+    let page = read("report.html");
+    assert!(page.contains("<svg ") && !page.contains("http") && !page.contains("<script"), "{page}");
+}
+
+#[test]
+fn a_store_that_is_not_built_in_is_refused_with_what_to_do() {
+    let all = ["fjall", "redb", "sled", "surrealkv", "rocksdb", "lmdb"];
+    for store in all.into_iter().filter(|store| !StoreName::from_str(store, false).unwrap().is_built_in()) {
+        let output = bench(&format!("fillseq --num 100 --store {store}"));
+        assert!(!output.status.success());
+        let message = String::from_utf8(output.stderr).unwrap();
+        assert!(message.contains(&format!("cargo xtask bench --store {store}")), "{message}");
+    }
+}
+
+/// With the features `rivals` and `native`: as they are built, each store runs everything, and keeps at `kill -9` what it is said to keep.
+#[test]
+fn every_store_that_is_built_in_runs_every_workload() {
+    for &store in StoreName::value_variants().iter().filter(|store| store.is_built_in()) {
+        for settings in
+            ["", "--durability sync --compression none", "--durability memory --threads 2 --value-bytes 5000"]
+        {
+            let report = report(&format!("--store {store} --num 300 {settings}"));
+            assert_eq!(report.samples.len(), Workload::value_variants().len(), "{store}");
+        }
+    }
 }

@@ -120,11 +120,13 @@ fn flush(c: &mut Criterion) {
     let mut group = c.benchmark_group("flush");
     group.throughput(Throughput::Elements(KEYS)).sample_size(10);
     let source = VecIterator::new(entries(KEYS, 1));
-    for (name, codec) in [("none", Codec::None), ("lz4", Codec::Lz4)] {
+    for (name, codec, filter_bits_per_key) in
+        [("none", Codec::None, 12), ("unfiltered", Codec::None, 0), ("lz4", Codec::Lz4, 12)]
+    {
         group.bench_function(name, |b| {
             let folder = Folder::new(MemVfs::new());
             let mut source = source.clone();
-            let config = JobConfig { codec, horizon: SeqNo(KEYS), ..config() };
+            let config = JobConfig { codec, filter_bits_per_key, horizon: SeqNo(KEYS), ..config() };
             b.iter(|| {
                 let iter = CompactionIter::new(&mut source, &[], SeqNo(KEYS), |_| true);
                 write_tables(iter, &[], &Nowhere(&folder), &config).unwrap().written_bytes

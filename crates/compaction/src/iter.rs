@@ -45,6 +45,8 @@ pub struct CompactionIter<I, K> {
     /// Where stripes end, ascending; the last one is the horizon.
     stripes: Vec<SeqNo>,
     user_key: Vec<u8>,
+    /// The last bytes of `user_key`, which nearly always say that the next one is another.
+    tail: u64,
     /// Whether `user_key` is one.
     has_key: bool,
     /// The stripe of the key's version that came last, if it was at or below the horizon.
@@ -77,6 +79,7 @@ impl<I: InternalIterator, K: FnMut(&[u8]) -> bool> CompactionIter<I, K> {
             keep_tombstone,
             stripes: below.chain([horizon]).collect(),
             user_key: Vec::new(),
+            tail: 0,
             has_key: false,
             stripe: None,
             starts_user_key: false,
@@ -183,9 +186,11 @@ impl<I: InternalIterator, K: FnMut(&[u8]) -> bool> CompactionIter<I, K> {
     fn is_needed(&mut self) -> bool {
         let key = self.inner.key();
         self.counts.entries_in += 1;
-        if !self.has_key || self.user_key != key.user_key {
+        let tail = tail_of(key.user_key);
+        if !self.has_key || self.tail != tail || self.user_key != key.user_key {
             self.user_key.clear();
             self.user_key.extend_from_slice(key.user_key);
+            self.tail = tail;
             self.has_key = true;
             self.stripe = None;
             self.starts_user_key = true;
@@ -211,4 +216,10 @@ impl<I: InternalIterator, K: FnMut(&[u8]) -> bool> CompactionIter<I, K> {
         let at = self.stripes.partition_point(|&end| end < seq);
         self.stripes.get(at).copied()
     }
+}
+
+/// The last eight bytes of a key, 0 for shorter ones: where keys ascend, neighbours differ at the end.
+#[inline]
+fn tail_of(user_key: &[u8]) -> u64 {
+    user_key.last_chunk().map_or(0, |tail| u64::from_le_bytes(*tail))
 }

@@ -7,13 +7,13 @@ use crate::plan::{Plan, PlanKind};
 use esker_format::{FileNo, InternalKey};
 use esker_iterator::{ConcatIterator, InternalIterator, MergingIterator, Run};
 use esker_manifest::{Level, TableMeta};
-use esker_sstable::TableIter;
+use esker_sstable::{Codec, TableIter};
 use std::sync::Arc;
 
 /// Carries out `plan` and returns what to install: see [`Plan::edit`]. Takes no lock and changes no version.
 ///
 /// Snapshots and horizon of `config` must have been taken after the plan was picked or at the same time. A move returns its inputs as
-/// its outputs, and reads and writes nothing.
+/// its outputs, and reads and writes nothing; whether a [`PlanKind::Recode`] was one is told by [`Outcome::moved`].
 ///
 /// # Errors
 /// A damaged input is named ([`CompactionError::damaged_input`]). The tables made so far are named in [`CompactionError::created`]; they are not
@@ -22,8 +22,14 @@ use std::sync::Arc;
 /// # Durability
 /// The files of the outputs are synced; the directory that holds them is the caller's to sync, before the edit is committed.
 pub fn run(plan: &Plan, tables: &dyn Tables, config: &JobConfig<'_>) -> Result<Outcome, CompactionError> {
-    if plan.kind == PlanKind::Move {
+    let moves = match plan.kind {
+        PlanKind::Move => true,
+        PlanKind::Recode => is_stored_in(config.codec, plan, tables)?,
+        PlanKind::Merge => false,
+    };
+    if moves {
         return Ok(Outcome {
+            moved: true,
             outputs: plan.tables().map(|(_, table)| TableMeta::clone(table)).collect(),
             read_bytes: 0,
             written_bytes: 0,
@@ -49,6 +55,17 @@ pub fn run(plan: &Plan, tables: &dyn Tables, config: &JobConfig<'_>) -> Result<O
     }
     outcome.read_bytes += plan.input_bytes();
     Ok(outcome)
+}
+
+/// Whether all inputs are in this codec.
+fn is_stored_in(codec: Codec, plan: &Plan, tables: &dyn Tables) -> Result<bool, CompactionError> {
+    for (_, input) in plan.tables() {
+        let table = tables.open(input).map_err(CompactionError::input(input.number))?;
+        if table.properties().codec != codec {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// The inputs as one: each table of level 0 for itself, every other level as one series.

@@ -18,7 +18,8 @@ pub struct LeveledOptions {
     pub l0_slowdown: usize,
     /// At so many tables in level 0, writers wait.
     pub l0_stop: usize,
-    /// How large the topmost level in use below level 0 may grow, in bytes.
+    /// How large the topmost level in use below level 0 may grow, in bytes: when it is larger, one more level is used. Some eight memtables' worth
+    /// write the least, whatever the load.
     pub level_base_bytes: u64,
     /// How many times larger each level is than the one above. At least 2.
     pub level_ratio: u32,
@@ -26,8 +27,8 @@ pub struct LeveledOptions {
     pub table_bytes: u64,
     /// A table overlaps at most so many times `table_bytes` in the level below its own, so that its next compaction stays small.
     pub grandparent_factor: u32,
-    /// The first level whose tables are stored in another codec than those above. A table is rewritten when it crosses, never just moved.
-    /// `None`: any table may be moved.
+    /// The first level whose tables are stored in another codec than those above. A table that crosses is moved only if it is stored in the codec
+    /// of its new level already, and rewritten else. `None`: any table may be moved.
     pub codec_changes_at: Option<Level>,
     /// From so many bytes of compaction debt on, writers are slowed down.
     pub debt_slowdown_bytes: u64,
@@ -39,13 +40,13 @@ pub struct LeveledOptions {
 }
 
 impl Default for LeveledOptions {
-    /// 4, 12 and 20 tables in level 0; 64 MiB in the base level; ratio 10; tables of 32 MiB; debts of 16 and 64 GiB; 30 percent of blob files.
+    /// 4, 12 and 20 tables in level 0; 512 MiB in the base level; ratio 10; tables of 32 MiB; debts of 16 and 64 GiB; 30 percent of blob files.
     fn default() -> Self {
         Self {
             l0_trigger: 4,
             l0_slowdown: 12,
             l0_stop: 20,
-            level_base_bytes: 64 << 20,
+            level_base_bytes: 512 << 20,
             level_ratio: 10,
             table_bytes: 32 << 20,
             grandparent_factor: 10,

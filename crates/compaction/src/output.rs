@@ -83,6 +83,8 @@ pub struct Progress {
 pub struct Outcome {
     /// The new tables, in key order; their files are synced, their directory entries are not. None if nothing was left to keep.
     pub outputs: Vec<TableMeta>,
+    /// Whether the outputs are the inputs: nothing was read or written, and no file is new.
+    pub moved: bool,
     /// The new blob files, to which some of the tables refer; as far on stable storage as these.
     pub blobs: Vec<BlobMeta>,
     /// Length of all inputs, and of the values that were moved from other blob files; none of a flush.
@@ -113,6 +115,7 @@ where
     let mut writer = Writer::new(grandparents, tables, config);
     match writer.write_all(&mut iter) {
         Ok(()) => Ok(Outcome {
+            moved: false,
             read_bytes: writer.values.read_bytes(),
             written_bytes: writer.written_bytes + writer.values.written_bytes(),
             blobs: writer.values.into_outputs(),

@@ -395,7 +395,8 @@ impl<'a> Choice<'a> {
         let crosses = self.options.codec_changes_at.is_some_and(|at| level < at && at <= output);
         let drops = deeper.is_empty() && tables.iter().any(|table| tombstones.many(table));
         let fits = bytes_of(grandparents) <= self.options.grandparent_bytes_max().saturating_mul(tables.len() as u64);
-        let kind = match met.is_empty() && alone && !crosses && !drops && fits {
+        let kind = match met.is_empty() && alone && !drops && fits {
+            true if crosses => PlanKind::Recode,
             true => PlanKind::Move,
             false => PlanKind::Merge,
         };

@@ -12,6 +12,8 @@ use std::sync::Arc;
 pub enum PlanKind {
     /// The inputs change their level and no byte is read: only the manifest says so.
     Move,
+    /// One table that meets nothing goes where another codec is used: moved if it is stored in that one already, else rewritten.
+    Recode,
     /// The inputs are merged into new tables.
     Merge,
 }
@@ -27,7 +29,7 @@ pub struct Plan {
     pub inputs: Vec<(Level, Vec<Arc<TableMeta>>)>,
     /// Where the outputs go.
     pub output_level: Level,
-    /// Move or merge.
+    /// Move, recode or merge.
     pub kind: PlanKind,
     /// The tables one level below the output that overlap it, by key. Outputs are cut so that none overlaps too many.
     pub grandparents: Vec<Arc<TableMeta>>,
@@ -75,6 +77,7 @@ impl fmt::Display for Plan {
         }
         let kind = match self.kind {
             PlanKind::Move => "move",
+            PlanKind::Recode => "recode",
             PlanKind::Merge => "merge",
         };
         write!(f, "-> {} {kind}", self.output_level)

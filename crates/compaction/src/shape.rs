@@ -4,13 +4,13 @@
 //!        actual    target
 //! L0     4 tables  4 tables       base size 64, ratio 10
 //! L1-3   -         -
-//! L4     70        64             the base level: level 0 is compacted into it
+//! L4     50        40             the base level: level 0 is compacted into it
 //! L5     300       400            a tenth of the bottom
 //! L6     4,000     -              the bottom is as large as the data
 //! ```
 //! Targets are derived upward from the largest level, as if it lay at the bottom, until one fits the base size. So the bottom always holds some nine tenths
-//! of the data, and space for stale versions stays near a tenth, whatever the size. No level in use aims below the base size, however
-//! the division comes out.
+//! of the data, and space for stale versions stays near a tenth, whatever the size. However the division comes out, no level in use aims below a quarter of the
+//! base size: a smaller one would hold back next to nothing of what level 0 brings, and all would be written once more for it.
 //!
 //! Levels above the base level, left by data that was once larger or by other options, are drained downward.
 
@@ -18,6 +18,9 @@ use crate::garbage::Waste;
 use crate::options::LeveledOptions;
 use crate::span::bytes_of;
 use esker_manifest::{KeyspaceVersion, LEVELS, Level};
+
+/// No level in use aims below this part of the base size.
+const BASE_PART: u64 = 4;
 
 pub(crate) struct Shape {
     /// Where tables of level 0 go: not below any level that holds something.
@@ -40,7 +43,7 @@ impl Shape {
         }
         let mut targets = [0; LEVELS];
         for target in &mut targets[base..] {
-            *target = size.max(options.level_base_bytes);
+            *target = size.max(options.level_base_bytes / BASE_PART);
             size = size.saturating_mul(ratio);
         }
         targets[LEVELS - 1] = u64::MAX;

@@ -2,9 +2,12 @@
 
 mod folder;
 
-use esker_compaction::{Busy, Cause, JobConfig, LeveledOptions, Outcome, Picker, Plan, PlanKind, Progress, run};
+use esker_compaction::{
+    Busy, Cause, JobConfig, LeveledOptions, Outcome, Picker, Plan, PlanKind, Progress, Tables, run,
+};
 use esker_format::{FileNo, KeyspaceId, SeqNo};
 use esker_manifest::{Level, TableMeta, Version};
+use esker_sstable::Codec;
 use esker_vfs::{Fault, FaultVfs, MemVfs, Operation, Rule};
 use folder::{Entries, Folder, config, delete, keys, put};
 use std::cell::{Cell, RefCell};
@@ -158,6 +161,26 @@ fn a_move_reads_and_writes_nothing() {
     folder.vfs.remove_file(&Folder::path(table.number)).unwrap();
     let outcome = run(&plan, &folder, &config()).unwrap();
     assert_eq!((outcome.outputs, outcome.read_bytes, outcome.written_bytes), (vec![TableMeta::clone(&table)], 0, 0));
+}
+
+#[test]
+fn a_recoded_table_is_moved_if_it_is_stored_so_already() {
+    let folder = folder();
+    let table = folder.table(many(10, 1));
+    let plan = Plan { kind: PlanKind::Recode, ..merge((4, vec![Arc::clone(&table)]), vec![], 5) };
+    let same = run(&plan, &folder, &config()).unwrap();
+    assert_eq!((same.outputs, same.moved, same.written_bytes), (vec![TableMeta::clone(&table)], true, 0));
+    let lz4 = JobConfig { codec: Codec::Lz4, horizon: SeqNo(100), ..config() };
+    let other = run(&plan, &folder, &lz4).unwrap();
+    assert!(!other.moved && other.written_bytes > 0 && other.outputs[0].number != table.number);
+    assert_eq!(folder.entries(&other.outputs[0]), folder.entries(&table));
+    assert_eq!(folder.open(&other.outputs[0]).unwrap().properties().codec, Codec::Lz4);
+    // What was rewritten can move from then on.
+    let again = Plan { kind: PlanKind::Recode, ..merge((5, vec![Arc::new(other.outputs[0].clone())]), vec![], 6) };
+    assert!(run(&again, &folder, &lz4).unwrap().moved);
+
+    folder.vfs.remove_file(&Folder::path(table.number)).unwrap();
+    assert!(run(&plan, &folder, &config()).is_err(), "a table that can't be opened");
 }
 
 #[test]

@@ -72,13 +72,14 @@ fn tombstones_with_nothing_below_are_dropped_rather_than_moved() {
 }
 
 #[test]
-fn a_table_is_rewritten_where_the_codec_changes() {
+fn a_table_is_rewritten_where_the_codec_changes_unless_it_is_stored_in_the_new_one() {
     let tree = "L0: 14:m-p@9 13:i-l@9 12:e-h@9 11:a-d@9";
     let at = |level| LeveledOptions { codec_changes_at: Some(esker_manifest::Level(level)), ..options() };
-    picks_with(at(6), tree, "L0[11] -> L6 merge");
-    picks_with(at(4), tree, "L0[11] -> L6 merge");
+    picks_with(at(6), tree, "L0[11] -> L6 recode");
+    picks_with(at(4), tree, "L0[11] -> L6 recode");
+    picks_with(at(6), "L0: 14:m-p@9 13:i-l@9 12:e-h@9 11:a-d@9!6", "L0[11] -> L6 merge");
     let deep = "L4: 2:a-b@9 3:d-e@90\nL5: 4:a-a@20\nL6: 1:s-z@6400";
-    picks_with(at(5), deep, "L4[3] -> L5 merge");
+    picks_with(at(5), deep, "L4[3] -> L5 recode");
     picks_with(at(4), deep, "L4[3] -> L5 move");
 }
 
@@ -288,8 +289,8 @@ fn debt_and_brake() {
     assert_eq!(debt("L0: 3:a-b@10 2:a-b@10 1:a-b@10"), 0);
     // 40 come down and merge with the 60 that are there.
     assert_eq!(debt("L0: 5:a-b@10 4:a-b@10 3:a-b@10 2:a-b@10\nL6: 1:a-z@60"), 100);
-    // 36 too many in L5; each byte of them merges with 6 in L6.
-    assert_eq!(debt("L5: 2:a-b@100\nL6: 1:a-z@600"), 36 * 7);
+    // 40 too many in L5; each byte of them merges with 6 in L6.
+    assert_eq!(debt("L5: 2:a-b@100\nL6: 1:a-z@600"), 40 * 7);
     // 100 too many in L4, each with 4 in L5; then 116 are too many there.
     assert_eq!(debt("L4: 3:a-b@164\nL5: 2:a-b@656\nL6: 1:a-z@6400"), 100 * 5 + 116 + 116 * 6400 / 756);
 
@@ -309,8 +310,10 @@ fn targets_follow_from_the_bottom() {
     let picker = Picker::new(options());
     let targets = |tree| picker.targets(&define(tree).0).map(|target| target.unwrap_or(0));
     assert_eq!(targets(""), [0, 0, 0, 0, 0, 0, 0]);
-    assert_eq!(targets("L6: 1:a-z@600"), [0, 0, 0, 0, 0, 64, 0]);
-    assert_eq!(targets("L6: 1:a-z@650"), [0, 0, 0, 0, 64, 64, 0]);
-    assert_eq!(targets("L6: 1:a-z@30000"), [0, 0, 0, 64, 300, 3000, 0]);
-    assert_eq!(targets("L4: 1:a-z@30000"), [0, 0, 0, 64, 300, 3000, 0]);
+    assert_eq!(targets("L6: 1:a-z@600"), [0, 0, 0, 0, 0, 60, 0]);
+    // No less than a quarter of the base size.
+    assert_eq!(targets("L6: 1:a-z@70"), [0, 0, 0, 0, 0, 16, 0]);
+    assert_eq!(targets("L6: 1:a-z@650"), [0, 0, 0, 0, 16, 60, 0]);
+    assert_eq!(targets("L6: 1:a-z@30000"), [0, 0, 0, 30, 300, 3000, 0]);
+    assert_eq!(targets("L4: 1:a-z@30000"), [0, 0, 0, 30, 300, 3000, 0]);
 }

@@ -146,7 +146,7 @@ impl Tree {
         self.busy.add(&plan);
         let outputs = match plan.kind {
             PlanKind::Move => plan.tables().map(|(_, table)| TableMeta::clone(table)).collect(),
-            PlanKind::Merge => self.merge(&plan),
+            PlanKind::Recode | PlanKind::Merge => self.merge(&plan),
         };
         self.running.push((plan, outputs));
     }

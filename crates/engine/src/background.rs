@@ -160,9 +160,28 @@ impl Core {
         if self.state.lock().flush_retry.not_before > now {
             return removed | resumed;
         }
+        self.prepare_memory();
         match self.upkeep_of_logs() {
             Ok(did) => removed | resumed | did,
             Err(error) => self.finish_background(|state| &mut state.flush_retry, Err(error)),
+        }
+    }
+
+    /// Has memory ready for the rest of the memtable that grows, so that its writer doesn't wait for the operating system to clear pages; lets some go when
+    /// nothing is written. Not work that anyone waits for.
+    fn prepare_memory(&self) {
+        let visible = self.visible().0;
+        // Relaxed: only this thread, or whoever steps in its place, asks.
+        if self.visible_at_last_look.swap(visible, Ordering::Relaxed) == visible {
+            return self.memory.release_some();
+        }
+        let growing = |keyspace: &Arc<KeyspaceCore>| {
+            let (now, full) = (keyspace.read.load().active.table.memory_bytes(), keyspace.memtable_bytes());
+            // Small ones may never become large.
+            (now > full / 16).then(|| full.saturating_sub(now))
+        };
+        if let Some(rest) = self.keyspaces().iter().filter_map(growing).max() {
+            self.memory.prepare(rest);
         }
     }
 

@@ -2,9 +2,9 @@
 
 use crate::core::{Core, KeyspaceCore};
 use crate::error::{Error, Result};
-use crate::install::{Change, Outputs};
+use crate::install::{Change, Opened, Outputs};
 use crate::listener::Event;
-use esker_compaction::{Plan, PlanKind};
+use esker_compaction::{Outcome, Plan};
 use esker_format::SeqNo;
 use esker_iterator::Bounds;
 use std::ops::Bound;
@@ -73,18 +73,15 @@ impl Core {
 
     fn run_compaction(&self, job: &CompactJob) -> Result<()> {
         let begin = self.vfs.clock().now();
-        let (outputs, read_bytes, written_bytes) = match job.plan.kind {
-            PlanKind::Move => (Outputs::of_move(&job.plan), 0, 0),
-            PlanKind::Merge => self.merge(job)?,
-        };
-        let merged = job.plan.kind == PlanKind::Merge;
-        let open = if merged { self.publish_tables(&outputs).map(Some) } else { Ok(None) };
+        let Outcome { outputs, blobs, moved, read_bytes, written_bytes, .. } = self.run_plan(job)?;
+        let outputs = Outputs { tables: outputs, blobs };
+        let open = if moved { Ok(Opened::default()) } else { self.publish_tables(&outputs) };
         let result = open.and_then(|_open| {
             let mut edit = job.plan.edit(&outputs.tables);
             edit.add_blobs = outputs.blobs.iter().map(|blob| (job.keyspace.id, blob.clone())).collect();
             self.install(Change { keyspace: &job.keyspace, edit, flushed: &[] })
         });
-        if merged && !matches!(result, Ok(true)) {
+        if !moved && !matches!(result, Ok(true)) {
             self.discard_unless_named(&outputs);
         }
         if result? {
@@ -100,8 +97,8 @@ impl Core {
         Ok(())
     }
 
-    /// Writes the outputs under their temporary names: outputs, bytes read, bytes written.
-    fn merge(&self, job: &CompactJob) -> Result<(Outputs, u64, u64)> {
+    /// Writes the outputs under their temporary names, unless the inputs just move.
+    fn run_plan(&self, job: &CompactJob) -> Result<Outcome> {
         // Keeps the blob files that the inputs refer to.
         let read = job.keyspace.read.load_full();
         let collect = self.picker.collectable(&read.view.version, &self.state.lock().busy);
@@ -113,8 +110,7 @@ impl Core {
             Ok(outcome) => {
                 self.counters.compaction_read_bytes.add(outcome.read_bytes);
                 self.counters.compaction_written_bytes.add(outcome.written_bytes);
-                let outputs = Outputs { tables: outcome.outputs, blobs: outcome.blobs };
-                Ok((outputs, outcome.read_bytes, outcome.written_bytes))
+                Ok(outcome)
             }
             Err(error) => {
                 let (stopped, damaged) = (error.is_stopped(), error.damaged_input());

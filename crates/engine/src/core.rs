@@ -15,13 +15,12 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::listener::{Event, Listener};
 use crate::memory::{CountedTable, MemoryUse};
 use crate::metrics::Counters;
-use crate::options::{KeyspaceOptions, Options};
-use crate::read::{LevelView, ReadState};
+use crate::options::{KeyspaceOptions, MEMTABLE_BYTES_MAX, Options};
+use crate::read::{Current, LevelView, ReadState};
 use crate::recovery::ReplayedLog;
 use crate::snapshot::SnapshotList;
 use crate::stall::Pressure;
 use crate::tables::{Removals, TableSet};
-use arc_swap::ArcSwap;
 use esker_compaction::{Busy, Picker};
 use esker_format::{FileId, FileNo, KeyspaceId, SeqNo};
 use esker_manifest::{KeyspaceVersion, VersionSet};
@@ -71,6 +70,8 @@ pub(crate) struct Core {
     pub(crate) tables: TableSet,
     pub(crate) removals: Arc<Removals>,
     pub(crate) memory: Arc<MemoryUse>,
+    /// `visible` when upkeep last looked after memory.
+    pub(crate) visible_at_last_look: AtomicU64,
     pub(crate) picker: Picker,
     pub(crate) counters: Counters,
     /// How many keyspaces slow or stop their writers: while none does, a write looks no further.
@@ -91,7 +92,7 @@ pub(crate) struct KeyspaceCore {
     pub(crate) id: KeyspaceId,
     pub(crate) name: Arc<str>,
     pub(crate) options: Mutex<KeyspaceOptions>,
-    pub(crate) read: ArcSwap<ReadState>,
+    pub(crate) read: Current,
     pub(crate) dropped: AtomicBool,
     pub(crate) pressure: Pressure,
     /// Size at which the active memtable is sealed: from `options`, for writers, who don't take their lock.
@@ -106,12 +107,12 @@ impl KeyspaceCore {
         active: Arc<CountedTable>,
         view: Arc<LevelView>,
     ) -> Arc<Self> {
-        let memtable_bytes = options.memtable_bytes.unwrap_or(engine.memtable_bytes());
+        let memtable_bytes = options.memtable_bytes.map_or(engine.memtable_bytes(), |own| own.min(MEMTABLE_BYTES_MAX));
         Arc::new(Self {
             id: version.id,
             name: Arc::clone(&version.name),
             options: Mutex::new(options),
-            read: ArcSwap::from_pointee(ReadState { active, sealed: Vec::new(), view }),
+            read: Current::new(ReadState { active, sealed: Vec::new(), view }),
             dropped: AtomicBool::new(false),
             pressure: Pressure::default(),
             memtable_bytes: AtomicUsize::new(memtable_bytes),
@@ -120,6 +121,7 @@ impl KeyspaceCore {
 
     /// # Errors
     /// `NotFound` if it was dropped.
+    #[inline]
     pub(crate) fn check(&self) -> Result<()> {
         // Acquire: pairs with the Release in `drop_keyspace`.
         if self.dropped.load(Ordering::Acquire) {
@@ -143,7 +145,7 @@ impl KeyspaceCore {
     pub(crate) fn override_options(&self, given: KeyspaceOptions) {
         let mut options = self.options.lock();
         if let Some(bytes) = given.memtable_bytes {
-            self.memtable_bytes.store(bytes, Ordering::Relaxed);
+            self.memtable_bytes.store(bytes.min(MEMTABLE_BYTES_MAX), Ordering::Relaxed);
         }
         *options = KeyspaceOptions {
             memtable_bytes: given.memtable_bytes.or(options.memtable_bytes),
@@ -247,10 +249,12 @@ impl Core {
         }
     }
 
+    #[inline]
     pub(crate) fn check_open(&self) -> Result<()> {
         if self.closing() { Err(Error::closed()) } else { Ok(()) }
     }
 
+    #[inline]
     pub(crate) fn closing(&self) -> bool {
         // Acquire: pairs with the Release in `close`.
         self.closing.load(Ordering::Acquire)

@@ -93,6 +93,7 @@ impl Cursor {
     }
 
     /// Whether the cursor stands on an entry.
+    #[inline]
     pub fn valid(&self) -> bool {
         self.inner.as_ref().is_ok_and(|inner| inner.iter.valid())
     }

@@ -13,7 +13,7 @@ use crate::memory::CountedTable;
 use crate::snapshot::SnapshotView;
 use esker_compaction::{BlobConfig, CompactionError, CompactionIter, JobConfig, write_tables};
 use esker_format::{FileNo, SeqNo};
-use esker_iterator::MergingIterator;
+use esker_iterator::{InternalIterator, MergingIterator};
 use esker_manifest::{Level, VersionEdit};
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -102,14 +102,32 @@ impl Core {
     pub(crate) fn write_memtables(&self, keyspace: &KeyspaceCore, memtables: &[Arc<CountedTable>]) -> Result<Outputs> {
         let view = self.snapshots.view(self);
         debug_assert!(last_seq(memtables) <= view.horizon);
-        let iter = MergingIterator::new(memtables.iter().map(|memtable| memtable.iter()).collect());
+        let mut iter = MergingIterator::new(memtables.iter().map(|memtable| memtable.iter()).collect());
+        let level = if self.will_move(keyspace, &mut iter) { Level::BOTTOM } else { Level::ZERO };
         let iter = CompactionIter::new(iter, &view.snapshots, view.horizon, |_: &[u8]| true);
         let none = BTreeSet::new();
-        let config = self.job_config(keyspace, Level(0), &view, &none, &|| false);
+        let config = self.job_config(keyspace, level, &view, &none, &|| false);
         let config = JobConfig { table_bytes: u64::MAX, ..config };
         let outcome = write_tables(iter, &[], self, &config).map_err(|error| self.failed_job(error))?;
         self.counters.flush_bytes.add(outcome.written_bytes);
         Ok(Outputs { tables: outcome.outputs, blobs: outcome.blobs })
+    }
+
+    /// Whether compaction will move what `entries` are flushed into rather than merge it: a load in ascending order, say, of which nothing overlaps anything.
+    /// Then it is stored as the bottom stores, so that no byte of it is written again. The first table of all has nothing to tell by, and is taken for one of a load in no order.
+    fn will_move<I: InternalIterator>(&self, keyspace: &KeyspaceCore, entries: &mut MergingIterator<I>) -> bool {
+        let read = keyspace.read.load();
+        let mut tables = read.view.version.tables().map(|(_, table)| table).peekable();
+        // A memtable's iterator does not fail; if one did, the flush itself would say so.
+        if tables.peek().is_none() || entries.seek_to_first().is_err() || !entries.valid() {
+            return false;
+        }
+        let smallest = entries.key().user_key.to_vec();
+        if entries.seek_to_last().is_err() || !entries.valid() {
+            return false;
+        }
+        let largest = entries.key().user_key;
+        tables.all(|table| *table.largest.user_key < *smallest || *largest < *table.smallest.user_key)
     }
 
     /// Removes what a failed job left behind.

@@ -10,7 +10,7 @@ use crate::memory::CountedTable;
 use crate::read::{LevelView, ReadState};
 use crate::tables::OpenTable;
 use esker_blob::{BlobError, BlobRef};
-use esker_compaction::{BlobFiles, CompactionError, Plan};
+use esker_compaction::{BlobFiles, CompactionError};
 use esker_format::files::temp_path;
 use esker_format::{FileId, FileKind, FileNo, KeyspaceId, SeqNo, Slice};
 use esker_manifest::{BlobMeta, TableMeta, VersionEdit};
@@ -35,11 +35,6 @@ pub(crate) struct Outputs {
 }
 
 impl Outputs {
-    /// What a plan that moves its tables leads to.
-    pub(crate) fn of_move(plan: &Plan) -> Self {
-        Self { tables: plan.tables().map(|(_, table)| TableMeta::clone(table)).collect(), blobs: Vec::new() }
-    }
-
     pub(crate) fn numbers(&self) -> impl Iterator<Item = FileNo> {
         self.tables.iter().map(|table| table.number).chain(self.blobs.iter().map(|blob| blob.number))
     }

@@ -96,12 +96,7 @@ impl Open {
 }
 
 fn pair(end: &End, read: &ReadState) -> Result<(Slice, Slice)> {
-    let stored = match end.inner_at_entry().and_then(MergingIterator::current) {
-        Some(source) => source.value_slice(),
-        // Walking backwards may have gone past the entry, and then holds a copy of it.
-        None => Slice::from(end.value()),
-    };
-    Ok((Slice::from(end.key()), read.view.resolve(end.trailer(), stored)?))
+    Ok((Slice::from(end.key()), read.view.resolve(end.trailer(), end.value_slice())?))
 }
 
 impl Iterator for Iter {

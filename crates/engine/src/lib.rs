@@ -59,6 +59,7 @@ mod iter;
 mod keyspace;
 mod lifecycle;
 mod listener;
+mod locate;
 mod memory;
 mod metrics;
 mod open;

@@ -1,20 +1,56 @@
 //! Memtables with their memory counted, for as long as anyone, an old iterator too, holds them.
 
-use esker_format::{SeqNo, Trailer};
-use esker_memtable::{MemTable, MemTableIter};
+use esker_format::{KeyHash, SeqNo, Trailer};
+use esker_memtable::{ArenaPool, MemTable, MemTableIter};
 use esker_vfs::Vfs;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-/// The sum over all memtables that are alive, in bytes.
-#[derive(Debug, Default)]
-pub(crate) struct MemoryUse(AtomicUsize);
+/// The sum over all memtables that are alive, in bytes, and the pool that goes from one to the next, which counts as well.
+#[derive(Debug)]
+pub(crate) struct MemoryUse {
+    tables: AtomicUsize,
+    pool: ArenaPool,
+    /// With the tables, the pool stays below this: it gives way to them long before a writer has to wait.
+    shared_max: usize,
+}
 
 impl MemoryUse {
-    // Relaxed throughout: a figure to compare with a limit; it publishes nothing.
+    /// For memtables of `table_bytes` each, and `bytes_max` of all together.
+    pub(crate) fn new(table_bytes: usize, bytes_max: usize) -> Self {
+        let shared_max = bytes_max / 4 * 3;
+        Self { tables: AtomicUsize::new(0), pool: ArenaPool::new(table_bytes.min(shared_max)), shared_max }
+    }
+
+    /// All of it.
     pub(crate) fn bytes(&self) -> usize {
-        self.0.load(Ordering::Relaxed)
+        self.tables_bytes() + self.pool_bytes()
+    }
+
+    /// What the tables hold.
+    pub(crate) fn tables_bytes(&self) -> usize {
+        // Relaxed throughout: a figure to compare with a limit; it publishes nothing.
+        self.tables.load(Ordering::Relaxed)
+    }
+
+    /// What lies in the pool.
+    pub(crate) fn pool_bytes(&self) -> usize {
+        self.pool.bytes()
+    }
+
+    /// Has memory ready for what a table that fills up will take yet.
+    pub(crate) fn prepare(&self, bytes: usize) {
+        self.pool.prepare(bytes.min(self.room_for_pool()));
+    }
+
+    /// Lets go of half of the pool: nothing is written.
+    pub(crate) fn release_some(&self) {
+        self.pool.shrink_to(self.pool.bytes() / 2);
+    }
+
+    fn room_for_pool(&self) -> usize {
+        self.shared_max.saturating_sub(self.tables_bytes())
     }
 }
 
@@ -33,7 +69,7 @@ pub(crate) struct CountedTable {
 impl CountedTable {
     pub(crate) fn new(sum: &Arc<MemoryUse>, vfs: &Arc<dyn Vfs>) -> Arc<Self> {
         Arc::new(Self {
-            table: Arc::new(MemTable::new()),
+            table: Arc::new(MemTable::with_pool(sum.pool.clone())),
             clock: Arc::clone(vfs),
             filled: OnceLock::new(),
             counted: AtomicUsize::new(0),
@@ -57,12 +93,16 @@ impl CountedTable {
         // Memory comes in chunks, so most batches change nothing.
         if now != before {
             self.counted.store(now, Ordering::Relaxed);
-            self.sum.0.fetch_add(now.wrapping_sub(before), Ordering::Relaxed);
+            self.sum.tables.fetch_add(now.wrapping_sub(before), Ordering::Relaxed);
+            let room = self.sum.room_for_pool();
+            if self.sum.pool.bytes() > room {
+                self.sum.pool.shrink_to(room);
+            }
         }
     }
 
-    pub(crate) fn get(&self, user_key: &[u8], seq: SeqNo) -> Option<(Trailer, &[u8])> {
-        self.table.get(user_key, seq)
+    pub(crate) fn get(&self, user_key: &[u8], hash: KeyHash, seq: SeqNo) -> Option<(Trailer, &[u8])> {
+        self.table.get_hashed(user_key, hash, seq)
     }
 
     pub(crate) fn iter(&self) -> MemTableIter {
@@ -85,6 +125,6 @@ impl CountedTable {
 
 impl Drop for CountedTable {
     fn drop(&mut self) {
-        self.sum.0.fetch_sub(*self.counted.get_mut(), Ordering::Relaxed);
+        self.sum.tables.fetch_sub(*self.counted.get_mut(), Ordering::Relaxed);
     }
 }

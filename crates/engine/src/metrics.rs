@@ -74,6 +74,8 @@ pub struct Metrics {
     pub memtable_bytes: usize,
     /// The part of `memtable_bytes` that is flushed already and that only iterators and cursors hold.
     pub pinned_memtable_bytes: usize,
+    /// Heap that flushed memtables left to the next ones, in bytes: it counts towards their limit, gives way to them, and goes when nothing is written.
+    pub memtable_pool_bytes: usize,
     /// Size of the tables and blob files that are replaced already and that only iterators, cursors and handles of dropped keyspaces hold, in bytes. Their space comes back with them.
     pub pinned_table_bytes: u64,
     /// Heap held by the block cache, in bytes.
@@ -175,7 +177,7 @@ impl Core {
         let counters = &self.counters;
         let (snapshots, since) = self.snapshots.oldest();
         let tables = self.tables.held();
-        let memtable_bytes = self.memory.bytes();
+        let memtable_bytes = self.memory.tables_bytes();
         let in_use: usize = self
             .keyspaces()
             .iter()
@@ -200,6 +202,7 @@ impl Core {
             stall_time: Duration::from_micros(counters.stall_us.get()),
             memtable_bytes,
             pinned_memtable_bytes: memtable_bytes.saturating_sub(in_use),
+            memtable_pool_bytes: self.memory.pool_bytes(),
             pinned_table_bytes: tables.retired_bytes,
             block_cache_bytes: self.tables.cache.usage_bytes(),
             block_cache_hits: self.tables.cache.hits(),

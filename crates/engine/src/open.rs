@@ -162,6 +162,7 @@ fn new_core(
         vouched: Lsn(0),
         seq_at_last_look: SeqNo::ZERO,
     };
+    let memory = Arc::new(MemoryUse::new(options.memtable_bytes(), options.memtables_bytes_max()));
     Ok(Arc::new(Core {
         number: NEXT_ENGINE.fetch_add(1, Ordering::Relaxed),
         picker: Picker::new(options.compaction_knobs()),
@@ -185,7 +186,8 @@ fn new_core(
         left_out: OnceLock::new(),
         tables,
         removals,
-        memory: Arc::new(MemoryUse::default()),
+        memory,
+        visible_at_last_look: AtomicU64::new(0),
         counters,
         strained: AtomicUsize::new(0),
         closing: AtomicBool::new(false),

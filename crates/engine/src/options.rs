@@ -53,7 +53,8 @@ pub struct Options {
     /// Bound on the heap held by memtables, block cache and table metadata, in bytes. Default: 256 MiB. Batches in flight come on top; mapped
     /// files are not heap.
     pub memory_budget_bytes: usize,
-    /// A memtable is sealed and flushed when it holds this much, in bytes. Default: a quarter of the budget, at most 64 MiB.
+    /// A memtable is sealed and flushed when it holds this much, in bytes. Default: a quarter of the budget, at most 64 MiB. More than
+    /// 2 GiB is taken as that.
     pub memtable_bytes: Option<usize>,
     /// A memtable is flushed when its oldest entry is this old, so that an idle keyspace holds no memory. Default: 600 s.
     pub memtable_age_max: Duration,
@@ -61,7 +62,8 @@ pub struct Options {
     pub block_cache_bytes: Option<usize>,
     /// Size at which a table's data block is cut, in bytes before compression. Default: 4 KiB.
     pub block_size_bytes: usize,
-    /// How the tables of each level are compressed. Default: L0 and L1 not at all, all below with LZ4.
+    /// How the tables of each level are compressed. A flush that overlaps no other table, and so will be moved and never merged, is stored as the bottom is. Default: L0 and
+    /// L1 not at all, all below with LZ4.
     pub compression: [Codec; LEVELS],
     /// Size of the filter, in bits per key; 0 for none. Default: 12, which gives about one false positive in 200.
     pub filter_bits_per_key: u32,
@@ -110,6 +112,9 @@ impl Default for Options {
     }
 }
 
+/// With a last batch of 4 GiB on top, a memtable of this size still has names for all its records.
+pub(crate) const MEMTABLE_BYTES_MAX: usize = 2 << 30;
+
 impl Options {
     /// Refuses what can't work, by name.
     pub(crate) fn check(&self) -> Result<()> {
@@ -152,7 +157,7 @@ impl Options {
 
     /// `memtable_bytes`, or what follows from the budget.
     pub(crate) fn memtable_bytes(&self) -> usize {
-        self.memtable_bytes.unwrap_or((self.memory_budget_bytes / 4).min(64 << 20))
+        self.memtable_bytes.unwrap_or((self.memory_budget_bytes / 4).min(64 << 20)).min(MEMTABLE_BYTES_MAX)
     }
 
     /// `block_cache_bytes`, or what follows from the budget.

@@ -6,7 +6,8 @@ use crate::iter::Iter;
 use crate::keyspace::Keyspace;
 use crate::options::ReadOptions;
 use crate::range::{KeyRange, to_bounds};
-use crate::read::{ReadState, read_at};
+use crate::read::{ReadState, TOGETHER_MAX};
+use arc_swap::Guard;
 use esker_format::{SeqNo, Slice};
 use esker_iterator::Bounds;
 use std::sync::Arc;
@@ -21,7 +22,7 @@ macro_rules! read_methods {
 
         /// As [`crate::Engine::contains_key`].
         pub fn contains_key(&self, key: impl AsRef<[u8]>) -> $crate::Result<bool> {
-            Ok(self.get(key)?.is_some())
+            self.reads()?.contains_key(key.as_ref())
         }
 
         /// As [`crate::Engine::multi_get`].
@@ -69,15 +70,16 @@ pub(crate) struct Reads<'a> {
 
 impl Reads<'_> {
     /// The state to read and the sequence number to read it at.
-    fn state(&self) -> Result<(Arc<ReadState>, SeqNo)> {
+    #[inline]
+    fn state(&self) -> Result<(Guard<Arc<ReadState>>, SeqNo)> {
         let core = &self.keyspace.handle.core;
         core.check_open()?;
         match self.at {
             // What a held snapshot sees is in every later state, also in the last one of a dropped keyspace.
-            Some(seq) => Ok((self.keyspace.core.read.load_full(), seq)),
+            Some(seq) => Ok((self.keyspace.core.read.load(), seq)),
             None => {
                 self.keyspace.check()?;
-                Ok(read_at(&self.keyspace.core.read, &core.visible))
+                Ok(self.keyspace.core.read.load_at(&core.visible))
             }
         }
     }
@@ -87,9 +89,28 @@ impl Reads<'_> {
         self.seen(state.get(key, seq))
     }
 
+    pub(crate) fn contains_key(&self, key: &[u8]) -> Result<bool> {
+        let (state, seq) = self.state()?;
+        self.seen(state.contains(key, seq))
+    }
+
     pub(crate) fn multi_get<K: AsRef<[u8]>>(&self, keys: impl IntoIterator<Item = K>) -> Result<Vec<Option<Slice>>> {
         let (state, seq) = self.state()?;
-        self.seen(keys.into_iter().map(|key| state.get(key.as_ref(), seq)).collect())
+        // The caller's iterator may do anything meanwhile, so no guard is held: a thread has but a few.
+        let state = Guard::into_inner(state);
+        let mut keys = keys.into_iter();
+        let mut values = Vec::with_capacity(keys.size_hint().0);
+        let mut some = Vec::with_capacity(TOGETHER_MAX);
+        loop {
+            some.clear();
+            some.extend(keys.by_ref().take(TOGETHER_MAX));
+            if some.is_empty() {
+                return Ok(values);
+            }
+            let first = values.len();
+            values.resize_with(first + some.len(), || None);
+            self.seen(state.get_together(&some, seq, &mut values[first..]))?;
+        }
     }
 
     pub(crate) fn range(&self, range: impl KeyRange) -> Iter {
@@ -101,7 +122,7 @@ impl Reads<'_> {
     }
 
     fn iter(&self, bounds: Bounds) -> Iter {
-        self.state().map_or_else(Iter::failed, |(state, seq)| Iter::new(state, seq, bounds))
+        self.state().map_or_else(Iter::failed, |(state, seq)| Iter::new(Guard::into_inner(state), seq, bounds))
     }
 
     pub(crate) fn cursor(&self, options: ReadOptions) -> Cursor {
@@ -109,7 +130,7 @@ impl Reads<'_> {
             Bounds { lower: options.lower.map(Vec::into_boxed_slice), upper: options.upper.map(Vec::into_boxed_slice) };
         let newest = self.at.is_none();
         match self.state() {
-            Ok((state, seq)) => Cursor::new(self.keyspace, newest, state, seq, bounds),
+            Ok((state, seq)) => Cursor::new(self.keyspace, newest, Guard::into_inner(state), seq, bounds),
             Err(error) => Cursor::failed(error),
         }
     }

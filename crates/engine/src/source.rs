@@ -3,7 +3,7 @@
 use crate::error::Error;
 use crate::read::LevelView;
 use crate::tables::OpenTable;
-use esker_format::{InternalKey, Slice};
+use esker_format::{InternalKey, Slice, Trailer};
 use esker_iterator::{ConcatIterator, InternalIterator, Run};
 use esker_memtable::MemTableIter;
 use esker_sstable::TableIter;
@@ -21,12 +21,23 @@ impl Source {
         Self::Table(TableSource::new(open))
     }
 
-    /// The value, pinning the block or map it lies in if it is long; what comes from a memtable is copied.
-    pub(crate) fn value_slice(&self) -> Slice {
+    /// The table it stands in.
+    #[inline]
+    fn current(&self) -> &TableIter {
         match self {
-            Self::Memory(iter) => Slice::from(iter.value()),
-            Self::Table(table) => table.open().value_slice(),
-            Self::Level(level) => level.current().expect("a valid level stands in a table").open().value_slice(),
+            Self::Table(table) => table.open(),
+            Self::Level(level) => level.current().expect("a valid level stands in a table").open(),
+            Self::Memory(_) => unreachable!("asked of tables only"),
+        }
+    }
+
+    /// As [`Self::current`], if it stands in one.
+    #[inline]
+    fn current_mut(&mut self) -> Option<&mut TableIter> {
+        match self {
+            Self::Memory(_) => None,
+            Self::Table(table) => table.open_mut(),
+            Self::Level(level) => level.current_mut()?.open_mut(),
         }
     }
 }
@@ -106,8 +117,7 @@ impl InternalIterator for Source {
     fn key(&self) -> InternalKey<'_> {
         match self {
             Self::Memory(iter) => iter.key(),
-            Self::Table(iter) => iter.key(),
-            Self::Level(iter) => iter.key(),
+            _ => self.current().key(),
         }
     }
 
@@ -115,9 +125,61 @@ impl InternalIterator for Source {
     fn value(&self) -> &[u8] {
         match self {
             Self::Memory(iter) => iter.value(),
-            Self::Table(iter) => iter.value(),
-            Self::Level(iter) => iter.value(),
+            _ => self.current().value(),
         }
+    }
+
+    /// Pins the block or map it lies in if it is long; what comes from a memtable is copied.
+    fn value_slice(&self) -> Slice {
+        match self {
+            Self::Memory(iter) => iter.value_slice(),
+            Self::Table(iter) => iter.value_slice(),
+            Self::Level(iter) => iter.value_slice(),
+        }
+    }
+
+    #[inline]
+    fn next_is_other_key(&mut self) -> bool {
+        match self {
+            Self::Memory(iter) => iter.next_is_other_key(),
+            _ => self.current_mut().is_some_and(TableIter::next_is_other_key),
+        }
+    }
+
+    #[inline]
+    fn prev_is_other_key(&mut self) -> bool {
+        match self {
+            Self::Memory(iter) => iter.prev_is_other_key(),
+            _ => self.current_mut().is_some_and(TableIter::prev_is_other_key),
+        }
+    }
+
+    #[inline]
+    fn try_next_key(&mut self) -> Option<Trailer> {
+        match self {
+            Self::Memory(iter) => iter.try_next_key(),
+            _ => self.current_mut()?.try_next_key(),
+        }
+    }
+
+    #[inline]
+    fn try_prev_key(&mut self) -> Option<Trailer> {
+        match self {
+            Self::Memory(iter) => iter.try_prev_key(),
+            _ => self.current_mut()?.try_prev_key(),
+        }
+    }
+
+    fn prepare_seek(&mut self, target: InternalKey<'_>) {
+        match self {
+            Self::Memory(iter) => iter.prepare_seek(target),
+            Self::Table(iter) => iter.prepare_seek(target),
+            Self::Level(iter) => iter.prepare_seek(target),
+        }
+    }
+
+    fn seek_prepared(&mut self, target: InternalKey<'_>) -> Result<(), Error> {
+        forward!(self, iter => iter.seek_prepared(target))
     }
 }
 
@@ -132,6 +194,15 @@ impl TableSource {
         }
     }
 
+    #[inline]
+    fn open_mut(&mut self) -> Option<&mut TableIter> {
+        match self {
+            Self::Open(iter) => Some(iter),
+            Self::Failed(_) => None,
+        }
+    }
+
+    #[inline]
     fn open(&self) -> &TableIter {
         match self {
             Self::Open(iter) => iter,
@@ -182,6 +253,40 @@ impl InternalIterator for TableSource {
     #[inline]
     fn value(&self) -> &[u8] {
         self.open().value()
+    }
+
+    fn value_slice(&self) -> Slice {
+        self.open().value_slice()
+    }
+
+    #[inline]
+    fn next_is_other_key(&mut self) -> bool {
+        self.open_mut().is_some_and(TableIter::next_is_other_key)
+    }
+
+    #[inline]
+    fn prev_is_other_key(&mut self) -> bool {
+        self.open_mut().is_some_and(TableIter::prev_is_other_key)
+    }
+
+    #[inline]
+    fn try_next_key(&mut self) -> Option<Trailer> {
+        self.open_mut()?.try_next_key()
+    }
+
+    #[inline]
+    fn try_prev_key(&mut self) -> Option<Trailer> {
+        self.open_mut()?.try_prev_key()
+    }
+
+    fn prepare_seek(&mut self, target: InternalKey<'_>) {
+        if let Self::Open(iter) = self {
+            iter.prepare_seek(target);
+        }
+    }
+
+    fn seek_prepared(&mut self, target: InternalKey<'_>) -> Result<(), Error> {
+        self.moved(|iter| iter.seek_prepared(target))
     }
 }
 

@@ -32,8 +32,15 @@ pub(crate) struct OpenTable {
 
 impl OpenTable {
     /// The table, or why it is in quarantine.
+    #[inline]
     pub(crate) fn table(&self) -> Result<&Arc<Table>> {
         self.table.as_ref().map_err(Error::clone)
+    }
+
+    /// The table, unless it is in quarantine.
+    #[inline]
+    pub(crate) fn healthy(&self) -> Option<&Arc<Table>> {
+        self.table.as_ref().ok()
     }
 
     /// Marks the file for removal once nobody reads it.
@@ -249,4 +256,33 @@ pub(crate) struct HeldByTables {
     pub(crate) mapped_bytes: u64,
     /// In files that no version names any more, and that readers keep.
     pub(crate) retired_bytes: u64,
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use esker_format::{FileId, InternalKey, SeqNo, ValueKind};
+
+    /// A table in quarantine: for those who look only at what its range is.
+    pub(crate) fn open_table(number: u64, smallest: &[u8], largest: &[u8]) -> Arc<OpenTable> {
+        let end = |user_key| InternalKey::new(user_key, SeqNo(1), ValueKind::Put).to_buf();
+        let meta = TableMeta {
+            number: FileNo(number),
+            file_id: FileId(number),
+            file_bytes: 1,
+            smallest: end(smallest),
+            largest: end(largest),
+            smallest_seq: SeqNo(1),
+            largest_seq: SeqNo(1),
+            entries: 2,
+            deletions: 0,
+            created_unix_ms: 0,
+        };
+        Arc::new(OpenTable {
+            meta: Arc::new(meta),
+            table: Err(Error::corruption("a table without a file")),
+            retired: AtomicBool::new(false),
+            removals: Removals::new(),
+        })
+    }
 }

@@ -10,6 +10,10 @@ use std::sync::Arc;
 /// Bytes up to this length are held inside the [`Slice`] itself.
 pub const INLINE_BYTES_MAX: usize = 64;
 
+/// Bytes up to this length are copied rather than pinned. Pinning counts in memory that all readers of a table share, which costs more than copying a
+/// few cache lines as soon as there are two of them.
+pub const COPIED_BYTES_MAX: usize = 256;
+
 /// What a [`Slice`] may pin: a decompressed block, or a mapped file.
 pub trait Pinned: AsRef<[u8]> + Send + Sync + 'static {}
 
@@ -17,8 +21,8 @@ impl<T: AsRef<[u8]> + Send + Sync + 'static> Pinned for T {}
 
 /// Owned bytes, cheap to clone, `Send + Sync + 'static`.
 ///
-/// Up to [`INLINE_BYTES_MAX`] bytes are copied into the slice; longer ones live on the heap or *pin* the block or mapping that they
-/// point into, which then stays alive as long as the slice does. [`Slice::detach`] copies and lets go.
+/// Up to [`INLINE_BYTES_MAX`] bytes are copied into the slice. Longer ones live on the heap or, if there are more than [`COPIED_BYTES_MAX`], may *pin* the
+/// block or mapping that they point into, which then stays alive as long as the slice does. [`Slice::detach`] copies and lets go.
 ///
 /// ```
 /// use esker_format::Slice;
@@ -49,7 +53,7 @@ impl Slice {
     #[inline]
     pub fn pinned(owner: &Arc<impl Pinned>, range: Range<usize>) -> Self {
         let bytes = &owner.as_ref().as_ref()[range.clone()];
-        if bytes.len() <= INLINE_BYTES_MAX {
+        if bytes.len() <= COPIED_BYTES_MAX {
             return Self::from(bytes);
         }
         Self(Repr::Pinned { owner: Arc::clone(owner) as Arc<dyn Pinned>, start: range.start, len: range.len() })
@@ -68,6 +72,7 @@ impl Slice {
 }
 
 impl From<&[u8]> for Slice {
+    #[inline]
     fn from(bytes: &[u8]) -> Self {
         if bytes.len() > INLINE_BYTES_MAX {
             return Self(Repr::Heap(bytes.into()));
@@ -153,16 +158,19 @@ mod tests {
 
     #[test]
     fn long_bytes_pin_their_owner_until_detached() {
-        let owner = Arc::new(vec![7u8; 200]);
-        let short = Slice::pinned(&owner, 10..10 + INLINE_BYTES_MAX);
-        assert_eq!((short.is_pinned(), Arc::strong_count(&owner)), (false, 1));
-        let long = Slice::pinned(&owner, 100..200);
+        let owner = Arc::new(vec![7u8; 600]);
+        for len in [0, INLINE_BYTES_MAX, INLINE_BYTES_MAX + 1, COPIED_BYTES_MAX] {
+            let short = Slice::pinned(&owner, 10..10 + len);
+            assert_eq!((short.is_pinned(), Arc::strong_count(&owner)), (false, 1));
+            assert_eq!(short, vec![7; len]);
+        }
+        let long = Slice::pinned(&owner, 100..101 + COPIED_BYTES_MAX);
         let copy = long.clone();
         assert_eq!((long.is_pinned(), Arc::strong_count(&owner)), (true, 3));
         let free = long.detach();
         drop((long, copy));
         assert_eq!((free.is_pinned(), Arc::strong_count(&owner)), (false, 1));
-        assert_eq!(free, vec![7; 100]);
+        assert_eq!(free, vec![7; COPIED_BYTES_MAX + 1]);
     }
 
     #[test]

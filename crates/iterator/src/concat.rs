@@ -1,7 +1,7 @@
 //! A sorted series of sources as one, of which only one is open at a time.
 
 use crate::InternalIterator;
-use esker_format::InternalKey;
+use esker_format::{InternalKey, Slice, Trailer};
 use std::fmt;
 
 /// A sorted, non-overlapping series of sources, opened as it is walked: the tables of one level.
@@ -38,6 +38,8 @@ pub struct ConcatIterator<R: Run> {
     run: R,
     /// The open source, with its number. A seek that lands on it again does not open it anew.
     open: Option<(usize, R::Iter)>,
+    /// Between [`InternalIterator::prepare_seek`] and the seek: the source to seek in.
+    prepared: Option<usize>,
     failed: Option<<R::Iter as InternalIterator>::Error>,
 }
 
@@ -54,7 +56,7 @@ where
 {
     /// Walks `run`. Nothing is opened, and it is not valid, until a seek.
     pub fn new(run: R) -> Self {
-        Self { run, open: None, failed: None }
+        Self { run, open: None, prepared: None, failed: None }
     }
 
     /// The series.
@@ -66,6 +68,15 @@ where
     #[inline]
     pub fn current(&self) -> Option<&R::Iter> {
         match &self.open {
+            Some((_, source)) if source.valid() && self.failed.is_none() => Some(source),
+            _ => None,
+        }
+    }
+
+    /// As [`Self::current`], to move in it; the caller stays within it.
+    #[inline]
+    pub fn current_mut(&mut self) -> Option<&mut R::Iter> {
+        match &mut self.open {
             Some((_, source)) if source.valid() && self.failed.is_none() => Some(source),
             _ => None,
         }
@@ -88,6 +99,11 @@ where
             sought
         });
         self.check(sought)
+    }
+
+    /// The first source that may hold an entry at or behind `target`.
+    fn find(&self, target: InternalKey<'_>) -> usize {
+        partition_point(self.run.len(), |i| self.run.largest(i) < target)
     }
 
     /// Stands nowhere.
@@ -168,13 +184,36 @@ where
     }
 
     fn seek(&mut self, target: InternalKey<'_>) -> Result<(), Self::Error> {
-        let i = partition_point(self.run.len(), |i| self.run.largest(i) < target);
+        let i = self.find(target);
         if i == self.run.len() {
             self.leave();
             return Ok(());
         }
         self.enter(i, |source| source.seek(target))?;
         self.skip_forward()
+    }
+
+    /// Opens the source. If that fails, the second half tries again, and keeps the error.
+    fn prepare_seek(&mut self, target: InternalKey<'_>) {
+        let i = self.find(target);
+        self.prepared = None;
+        let prepare = |source: &mut R::Iter| {
+            source.prepare_seek(target);
+            Ok(())
+        };
+        if i < self.run.len() && self.enter(i, prepare).is_ok() {
+            self.prepared = Some(i);
+        }
+    }
+
+    fn seek_prepared(&mut self, target: InternalKey<'_>) -> Result<(), Self::Error> {
+        match self.prepared.take() {
+            Some(i) => {
+                self.enter(i, |source| source.seek_prepared(target))?;
+                self.skip_forward()
+            }
+            None => self.seek(target),
+        }
     }
 
     fn seek_for_prev(&mut self, target: InternalKey<'_>) -> Result<(), Self::Error> {
@@ -209,6 +248,32 @@ where
     #[inline]
     fn value(&self) -> &[u8] {
         self.current().expect("value() of an iterator that stands nowhere").value()
+    }
+
+    fn value_slice(&self) -> Slice {
+        self.current().expect("value_slice() of an iterator that stands nowhere").value_slice()
+    }
+
+    /// At the last entry of a source it is not known: two sources may share a user key.
+    #[inline]
+    fn next_is_other_key(&mut self) -> bool {
+        self.current_mut().is_some_and(InternalIterator::next_is_other_key)
+    }
+
+    #[inline]
+    fn prev_is_other_key(&mut self) -> bool {
+        self.current_mut().is_some_and(InternalIterator::prev_is_other_key)
+    }
+
+    #[inline]
+    fn try_next_key(&mut self) -> Option<Trailer> {
+        self.current_mut()?.try_next_key()
+    }
+
+    /// To the first entry of a source but the first it does not go: two sources may share a user key.
+    #[inline]
+    fn try_prev_key(&mut self) -> Option<Trailer> {
+        self.current_mut()?.try_prev_key()
     }
 }
 

@@ -24,8 +24,9 @@ pub(crate) struct Heads {
 }
 
 impl Heads {
-    pub(crate) fn new(children: usize) -> Self {
-        Self { prefix: Vec::new(), heads: vec![u64::MAX; children], flip: 0, ties: 0 }
+    /// Of no children yet: [`Heads::set_all`] makes room for them.
+    pub(crate) fn new() -> Self {
+        Self { prefix: Vec::new(), heads: Vec::new(), flip: 0, ties: 0 }
     }
 
     /// Takes the keys of all children; `None` is one at its end.
@@ -38,9 +39,9 @@ impl Heads {
         self.prefix.extend_from_slice(&first[..shared]);
         self.flip = if backward { u64::MAX } else { 0 };
         self.ties = 0;
-        for (head, key) in self.heads.iter_mut().zip(keys) {
-            *head = key.map_or(u64::MAX, |key| word(&key[shared..]) ^ self.flip);
-        }
+        self.heads.clear();
+        let flip = self.flip;
+        self.heads.extend(keys.map(|key| key.map_or(u64::MAX, |key| word(&key[shared..]) ^ flip)));
     }
 
     /// Takes the new key of one child. Returns false if all must be taken anew.
@@ -50,7 +51,7 @@ impl Heads {
             self.heads[child] = u64::MAX;
             return true;
         };
-        match key.strip_prefix(&self.prefix[..]) {
+        match strip_prefix(key, &self.prefix) {
             Some(rest) if self.ties < TIES => {
                 self.heads[child] = word(rest) ^ self.flip;
                 true
@@ -70,6 +71,17 @@ impl Heads {
     pub(crate) fn tie(&mut self) {
         self.ties += 1;
     }
+}
+
+/// The rest of `key` behind `prefix`; short prefixes are compared without a call.
+#[inline]
+fn strip_prefix<'a>(key: &'a [u8], prefix: &[u8]) -> Option<&'a [u8]> {
+    let (front, rest) = key.split_at_checked(prefix.len())?;
+    let is_same = match (front.first_chunk::<8>(), front.last_chunk::<8>(), prefix.first_chunk(), prefix.last_chunk()) {
+        (Some(a0), Some(a1), Some(b0), Some(b1)) => a0 == b0 && a1 == b1 && (front.len() <= 16 || front == prefix),
+        _ => front.iter().zip(prefix).all(|(a, b)| a == b),
+    };
+    is_same.then_some(rest)
 }
 
 /// The first eight bytes as a number that sorts as they do.
@@ -93,8 +105,22 @@ mod tests {
     }
 
     #[test]
+    fn prefixes_of_every_length() {
+        let key: Vec<u8> = (0..40).collect();
+        for len in 0..=40 {
+            assert_eq!(strip_prefix(&key, &key[..len]), Some(&key[len..]));
+            for i in 0..len {
+                let mut prefix = key[..len].to_vec();
+                prefix[i] ^= 0x80;
+                assert_eq!(strip_prefix(&key, &prefix), None, "byte {i} of {len}");
+            }
+        }
+        assert_eq!(strip_prefix(b"ab", b"abc"), None);
+    }
+
+    #[test]
     fn a_key_without_the_prefix_and_too_many_ties_ask_for_all_keys() {
-        let mut heads = Heads::new(3);
+        let mut heads = Heads::new();
         heads.set_all(false, [Some(&b"user:1"[..]), None, Some(b"user:2")].into_iter());
         assert_eq!(heads.leads(0, 2), Some(true));
         assert_eq!(heads.leads(1, 2), Some(false), "one at its end comes last");

@@ -46,7 +46,7 @@ pub use merging::MergingIterator;
 pub use vec::VecIterator;
 pub use visible::VisibleIterator;
 
-use esker_format::InternalKey;
+use esker_format::{InternalKey, Slice, Trailer};
 
 /// A cursor over versions, in internal-key order: user key ascending, of one key the newest version first.
 ///
@@ -99,6 +99,66 @@ pub trait InternalIterator {
     /// # Panics
     /// If the iterator is not valid.
     fn value(&self) -> &[u8];
+
+    /// The entry's value, owned. Sources whose bytes stay where they are pin long ones and copy none.
+    ///
+    /// # Panics
+    /// If the iterator is not valid.
+    fn value_slice(&self) -> Slice {
+        Slice::from(self.value())
+    }
+
+    /// Whether it is known, at next to no cost, that there is an entry behind this one and that it has another user key. `false`
+    /// promises nothing: a caller then moves and compares.
+    ///
+    /// # Panics
+    /// If the iterator is not valid.
+    fn next_is_other_key(&mut self) -> bool {
+        false
+    }
+
+    /// Whether it is known, at next to no cost, that there is an entry before this one and that it has another user key. `false`
+    /// promises nothing.
+    ///
+    /// # Panics
+    /// If the iterator is not valid.
+    fn prev_is_other_key(&mut self) -> bool {
+        false
+    }
+
+    /// Moves to the entry behind this one, if at next to no cost it is known that there is one and that it has another user key: its
+    /// trailer. `None` if it did not move; then that has to be found out by steps.
+    ///
+    /// # Panics
+    /// If the iterator is not valid.
+    fn try_next_key(&mut self) -> Option<Trailer> {
+        None
+    }
+
+    /// Moves to the entry before this one, if at next to no cost it is known that there is one, and another before it, of another user key: so
+    /// that it is the newest version. Returns its trailer. `None` if it did not move; then that has to be found out by steps.
+    ///
+    /// # Panics
+    /// If the iterator is not valid.
+    fn try_prev_key(&mut self) -> Option<Trailer> {
+        None
+    }
+
+    /// The first half of a seek: finds out where `target` lies and sends for the bytes there, without waiting for them. One who
+    /// seeks in several sources lets all of them do this first, so that they wait for memory at the same time.
+    ///
+    /// Leaves the iterator where [`Self::seek_prepared`] with the same target, or any seek, must come next.
+    fn prepare_seek(&mut self, target: InternalKey<'_>) {
+        let _ = target;
+    }
+
+    /// The second half: as [`Self::seek`], right after [`Self::prepare_seek`] with the same target.
+    ///
+    /// # Errors
+    /// As a seek.
+    fn seek_prepared(&mut self, target: InternalKey<'_>) -> Result<(), Self::Error> {
+        self.seek(target)
+    }
 }
 
 /// Passes every method on to what the pointer points to.
@@ -145,6 +205,38 @@ macro_rules! pass_on {
         #[inline]
         fn value(&self) -> &[u8] {
             (**self).value()
+        }
+
+        fn value_slice(&self) -> Slice {
+            (**self).value_slice()
+        }
+
+        #[inline]
+        fn next_is_other_key(&mut self) -> bool {
+            (**self).next_is_other_key()
+        }
+
+        #[inline]
+        fn prev_is_other_key(&mut self) -> bool {
+            (**self).prev_is_other_key()
+        }
+
+        #[inline]
+        fn try_next_key(&mut self) -> Option<Trailer> {
+            (**self).try_next_key()
+        }
+
+        #[inline]
+        fn try_prev_key(&mut self) -> Option<Trailer> {
+            (**self).try_prev_key()
+        }
+
+        fn prepare_seek(&mut self, target: InternalKey<'_>) {
+            (**self).prepare_seek(target);
+        }
+
+        fn seek_prepared(&mut self, target: InternalKey<'_>) -> Result<(), I::Error> {
+            (**self).seek_prepared(target)
         }
     };
 }

@@ -15,14 +15,15 @@
 //! ```
 //! When a child wins twice in a row it is likely to win again (runs of one source: old data under new, sorted loads). Then the
 //! runner-up, the best of those that lost to it, is looked up once, and each further step costs one comparison until the
-//! runner-up takes over.
+//! runner-up takes over. If the runner-up is at its end, so are all others, and nothing is compared any more until the next seek or turn:
+//! one live child costs what it costs alone.
 //!
 //! Invariant: going forward, each child but the winner stands on its first entry behind the winner's; going backward, on its
 //! last one before it. A turn restores that by seeks, which also hold when entries have come into a child meanwhile.
 
 use crate::InternalIterator;
 use crate::heads::Heads;
-use esker_format::InternalKey;
+use esker_format::{InternalKey, Slice, Trailer};
 
 /// No child.
 const NONE: usize = usize::MAX;
@@ -40,13 +41,15 @@ enum Direction {
 #[derive(Debug)]
 pub struct MergingIterator<I> {
     children: Vec<I>,
-    /// `losers[i]` is the child that lost at node `i`; `losers[0]` is not used.
+    /// `losers[i]` is the child that lost at node `i`; `losers[0]` is not used. Made by the first match.
     losers: Vec<usize>,
     heads: Heads,
     /// The child whose entry is shown. `NONE` before the first seek, at the end, and after an error.
     winner: usize,
     /// The best child after the winner, if it has been looked up.
     runner_up: usize,
+    /// Whether all other children are at their ends.
+    alone: bool,
     direction: Direction,
     /// The child that returned an error, and will return it again.
     failed: usize,
@@ -55,8 +58,16 @@ pub struct MergingIterator<I> {
 impl<I: InternalIterator> MergingIterator<I> {
     /// Merges `children`, the newest first. It is not valid until a seek.
     pub fn new(children: Vec<I>) -> Self {
-        let (losers, heads) = (vec![NONE; children.len()], Heads::new(children.len()));
-        Self { children, losers, heads, winner: NONE, runner_up: NONE, direction: Direction::Forward, failed: NONE }
+        Self {
+            alone: children.len() == 1,
+            children,
+            losers: Vec::new(),
+            heads: Heads::new(),
+            winner: NONE,
+            runner_up: NONE,
+            direction: Direction::Forward,
+            failed: NONE,
+        }
     }
 
     /// The source of the entry it stands on.
@@ -99,10 +110,16 @@ impl<I: InternalIterator> MergingIterator<I> {
     /// Plays every match anew.
     fn play_all(&mut self) {
         self.runner_up = NONE;
-        self.take_all_heads();
-        if !self.children.is_empty() {
-            let winner = self.play(1);
-            self.show(winner);
+        self.alone = self.children.len() == 1;
+        match self.children.len() {
+            0 => {}
+            1 => self.show(0),
+            children => {
+                self.losers.resize(children, NONE);
+                self.take_all_heads();
+                let winner = self.play(1);
+                self.show(winner);
+            }
         }
     }
 
@@ -128,7 +145,7 @@ impl<I: InternalIterator> MergingIterator<I> {
     #[inline]
     fn play_winner(&mut self) {
         let winner = self.winner;
-        if self.children.len() == 1 {
+        if self.alone {
             self.show(winner);
             return;
         }
@@ -153,8 +170,17 @@ impl<I: InternalIterator> MergingIterator<I> {
             }
             node /= 2;
         }
-        self.runner_up = if winner == moved { self.find_runner_up(winner) } else { NONE };
+        self.runner_up = NONE;
+        if winner == moved {
+            self.look_up_runner_up(winner);
+        }
         self.show(winner);
+    }
+
+    /// Remembers the second best.
+    fn look_up_runner_up(&mut self, winner: usize) {
+        self.runner_up = self.find_runner_up(winner);
+        self.alone = !self.children[self.runner_up].valid();
     }
 
     /// The second best lost to the winner itself, so it stands on the winner's way to the root.
@@ -169,6 +195,31 @@ impl<I: InternalIterator> MergingIterator<I> {
             node /= 2;
         }
         best
+    }
+
+    /// Whether the other children stand on that side of the winner; a single child has none.
+    #[inline]
+    fn travels(&self, direction: Direction) -> bool {
+        self.direction == direction || self.children.len() == 1
+    }
+
+    /// Whether no other child has an entry of the winner's user key in the direction of travel.
+    #[inline]
+    fn is_only_one_of_its_key(&mut self) -> bool {
+        if self.alone {
+            return true;
+        }
+        if self.runner_up == NONE {
+            self.look_up_runner_up(self.winner);
+        }
+        // All others stand at or behind the runner-up.
+        self.heads.leads(self.winner, self.runner_up).is_some() || self.is_before_by_key()
+    }
+
+    #[cold]
+    fn is_before_by_key(&self) -> bool {
+        let (winner, other) = (&self.children[self.winner], &self.children[self.runner_up]);
+        !other.valid() || winner.key().user_key != other.key().user_key
     }
 
     /// Seeks every child, then plays.
@@ -263,7 +314,19 @@ impl<I: InternalIterator> InternalIterator for MergingIterator<I> {
     }
 
     fn seek(&mut self, target: InternalKey<'_>) -> Result<(), I::Error> {
-        self.seek_all(Direction::Forward, |child| child.seek(target))
+        if self.children.len() == 1 {
+            return self.seek_all(Direction::Forward, |child| child.seek(target));
+        }
+        self.prepare_seek(target);
+        self.seek_prepared(target)
+    }
+
+    fn prepare_seek(&mut self, target: InternalKey<'_>) {
+        self.children.iter_mut().for_each(|child| child.prepare_seek(target));
+    }
+
+    fn seek_prepared(&mut self, target: InternalKey<'_>) -> Result<(), I::Error> {
+        self.seek_all(Direction::Forward, |child| child.seek_prepared(target))
     }
 
     fn seek_for_prev(&mut self, target: InternalKey<'_>) -> Result<(), I::Error> {
@@ -288,5 +351,44 @@ impl<I: InternalIterator> InternalIterator for MergingIterator<I> {
     #[inline]
     fn value(&self) -> &[u8] {
         self.children[self.winner].value()
+    }
+
+    fn value_slice(&self) -> Slice {
+        self.children[self.winner].value_slice()
+    }
+
+    /// Known only in the direction of travel: there the other children stand right behind the winner.
+    #[inline]
+    fn next_is_other_key(&mut self) -> bool {
+        self.children[self.winner].next_is_other_key()
+            && (self.travels(Direction::Forward) && self.is_only_one_of_its_key())
+    }
+
+    #[inline]
+    fn prev_is_other_key(&mut self) -> bool {
+        self.children[self.winner].prev_is_other_key()
+            && (self.travels(Direction::Backward) && self.is_only_one_of_its_key())
+    }
+
+    #[inline]
+    fn try_next_key(&mut self) -> Option<Trailer> {
+        if self.alone && self.travels(Direction::Forward) {
+            return self.children[self.winner].try_next_key();
+        }
+        if self.direction != Direction::Forward || !self.is_only_one_of_its_key() {
+            return None;
+        }
+        self.children[self.winner].try_next_key()?;
+        self.play_winner();
+        Some(self.key().trailer)
+    }
+
+    /// With several live children it does not go: another may stand on a version of the key before.
+    #[inline]
+    fn try_prev_key(&mut self) -> Option<Trailer> {
+        if self.alone && self.travels(Direction::Backward) {
+            return self.children[self.winner].try_prev_key();
+        }
+        None
     }
 }

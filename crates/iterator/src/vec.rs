@@ -1,7 +1,7 @@
 //! A sorted vector as a source: for tests, examples, and small sorted sets.
 
 use crate::InternalIterator;
-use esker_format::{InternalKey, InternalKeyBuf};
+use esker_format::{InternalKey, InternalKeyBuf, Trailer};
 use std::convert::Infallible;
 
 /// No position.
@@ -77,5 +77,36 @@ impl InternalIterator for VecIterator {
     #[inline]
     fn value(&self) -> &[u8] {
         &self.entries[self.at].1
+    }
+
+    #[inline]
+    fn next_is_other_key(&mut self) -> bool {
+        let this = &self.entries[self.at].0;
+        self.entries.get(self.at + 1).is_some_and(|(next, _)| next.user_key != this.user_key)
+    }
+
+    #[inline]
+    fn prev_is_other_key(&mut self) -> bool {
+        let this = &self.entries[self.at].0;
+        self.at > 0 && self.entries[self.at - 1].0.user_key != this.user_key
+    }
+
+    #[inline]
+    fn try_next_key(&mut self) -> Option<Trailer> {
+        if !self.next_is_other_key() {
+            return None;
+        }
+        self.at += 1;
+        Some(self.key().trailer)
+    }
+
+    #[inline]
+    fn try_prev_key(&mut self) -> Option<Trailer> {
+        let before = self.at.checked_sub(1)?;
+        if before == 0 || self.entries[before - 1].0.user_key == self.entries[before].0.user_key {
+            return None;
+        }
+        self.at = before;
+        Some(self.key().trailer)
     }
 }

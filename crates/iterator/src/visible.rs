@@ -4,19 +4,23 @@
 //!   inner:   a#9,PUT  a#4,PUT  b#7,DEL  b#3,PUT  c#8,PUT  c#5,PUT  c#2,PUT
 //!   at 7:             a=..     hidden                     c=..
 //! ```
-//! Forward, the first version at or below the sequence number decides a key, and is shown where it lies; the older ones
-//! behind it are skipped by comparing with a copy of the key. Backward, the versions come oldest first, so each that can be
-//! seen is copied as the candidate until the key changes: `inner` is then one key further, and never turns for a step.
+//! Most keys have one version, and `inner` mostly knows it ([`InternalIterator::next_is_other_key`]): such an entry is shown where
+//! it lies, either way, and nothing is copied. Else, forward, the first version at or below the sequence number decides a key, and
+//! is shown where it lies; the older ones behind it are skipped by comparing with a copy of the key. Backward, the versions come
+//! oldest first, so each that can be seen is held as the candidate until the key changes: `inner` is then one key further, and never
+//! turns for a step.
 //!
 //! A key with many versions is left by a seek after [`SKIPS_BEFORE_SEEK`] of them, so a key overwritten a million times costs
 //! a bounded walk.
 
 use crate::{Bounds, InternalIterator};
-use esker_format::{InternalKey, SeqNo, Trailer, ValueKind};
+use esker_format::{InternalKey, SeqNo, Slice, Trailer, ValueKind};
 use std::ops::Bound;
 
 /// Versions of one key passed singly; a seek costs about as much as some tens of steps.
 const SKIPS_BEFORE_SEEK: usize = 32;
+/// Candidates longer than this are held as slices, which may pin them; shorter ones are copied into a buffer that is kept.
+const COPIED_BYTES_MAX: usize = 1024;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Place {
@@ -24,8 +28,10 @@ enum Place {
     Nowhere,
     /// `inner` stands on the entry shown.
     Inner,
-    /// The entry shown is the copy; `inner` is before all versions of its key.
-    Copy,
+    /// As `Inner`, and `inner` came here backward: no version of the key before it can be seen.
+    InnerFromBehind,
+    /// The entry shown is the candidate; `inner` is before all versions of its key.
+    Held,
 }
 
 /// User keys and values as seen at one sequence number: the newest version at or below it, tombstones hidden, within
@@ -40,17 +46,28 @@ pub struct VisibleIterator<I> {
     bounds: Bounds,
     place: Place,
     failed: bool,
-    /// The user key shown (`Place::Copy`), or to be skipped.
+    /// The user key shown (`Place::Held`), or to be skipped.
     key: Vec<u8>,
-    value: Vec<u8>,
+    /// The candidate's value: here if it is long, else in `short`.
+    long: Option<Slice>,
+    short: Vec<u8>,
     trailer: Trailer,
 }
 
 impl<I: InternalIterator> VisibleIterator<I> {
     /// The view of `inner` at `seq` within `bounds`. It is not valid until a seek.
     pub fn new(inner: I, seq: SeqNo, bounds: Bounds) -> Self {
-        let (key, value) = (Vec::new(), Vec::new());
-        Self { inner, seq, bounds, place: Place::Nowhere, failed: false, key, value, trailer: Trailer::MIN }
+        Self {
+            inner,
+            seq,
+            bounds,
+            place: Place::Nowhere,
+            failed: false,
+            key: Vec::new(),
+            long: None,
+            short: Vec::new(),
+            trailer: Trailer::MIN,
+        }
     }
 
     /// Whether it stands on an entry.
@@ -66,8 +83,8 @@ impl<I: InternalIterator> VisibleIterator<I> {
     #[inline]
     pub fn key(&self) -> &[u8] {
         match self.place {
-            Place::Inner => self.inner.key().user_key,
-            Place::Copy => &self.key,
+            Place::Inner | Place::InnerFromBehind => self.inner.key().user_key,
+            Place::Held => &self.key,
             Place::Nowhere => panic!("key() of an iterator that stands nowhere"),
         }
     }
@@ -79,8 +96,8 @@ impl<I: InternalIterator> VisibleIterator<I> {
     #[inline]
     pub fn value(&self) -> &[u8] {
         match self.place {
-            Place::Inner => self.inner.value(),
-            Place::Copy => &self.value,
+            Place::Inner | Place::InnerFromBehind => self.inner.value(),
+            Place::Held => self.long.as_deref().unwrap_or(&self.short),
             Place::Nowhere => panic!("value() of an iterator that stands nowhere"),
         }
     }
@@ -92,17 +109,23 @@ impl<I: InternalIterator> VisibleIterator<I> {
     #[inline]
     pub fn trailer(&self) -> Trailer {
         match self.place {
-            Place::Inner => self.inner.key().trailer,
-            Place::Copy => self.trailer,
+            Place::Inner | Place::InnerFromBehind => self.inner.key().trailer,
+            Place::Held => self.trailer,
             Place::Nowhere => panic!("trailer() of an iterator that stands nowhere"),
         }
     }
 
-    /// The inner iterator, if it stands on the very entry that is shown: so after a seek or step forward. A caller who can
-    /// take a value without a copy does it there.
+    /// The value, owned: pinned where it lies if it is long and its source can do that.
+    ///
+    /// # Panics
+    /// If the iterator is not valid.
     #[inline]
-    pub fn inner_at_entry(&self) -> Option<&I> {
-        (self.place == Place::Inner).then_some(&self.inner)
+    pub fn value_slice(&self) -> Slice {
+        match self.place {
+            Place::Inner | Place::InnerFromBehind => self.inner.value_slice(),
+            Place::Held => self.long.clone().unwrap_or_else(|| Slice::from(&self.short[..])),
+            Place::Nowhere => panic!("value_slice() of an iterator that stands nowhere"),
+        }
     }
 
     /// The sequence number it sees.
@@ -183,12 +206,28 @@ impl<I: InternalIterator> VisibleIterator<I> {
     #[inline]
     #[expect(clippy::should_implement_trait, reason = "the cursor's word; it lends, so it is no `Iterator`")]
     pub fn next(&mut self) -> Result<(), I::Error> {
+        if matches!(self.place, Place::Inner | Place::InnerFromBehind)
+            && let Some(trailer) = self.inner.try_next_key()
+        {
+            if self.is_shown(trailer) && self.bounds.reaches_up_to(self.inner.key().user_key) {
+                self.place = Place::Inner;
+                return Ok(());
+            }
+            self.place = Place::Nowhere;
+            let found = self.find_forward();
+            return self.check(found);
+        }
+        self.next_by_steps()
+    }
+
+    #[inline(never)]
+    fn next_by_steps(&mut self) -> Result<(), I::Error> {
         let left = match self.place {
-            Place::Inner => {
+            Place::Inner | Place::InnerFromBehind => {
                 self.place = Place::Nowhere;
                 self.skip_key_forward()
             }
-            Place::Copy => {
+            Place::Held => {
                 self.place = Place::Nowhere;
                 self.inner.seek(InternalKey::behind_all(&self.key))
             }
@@ -207,13 +246,37 @@ impl<I: InternalIterator> VisibleIterator<I> {
     /// If the iterator is not valid and has no error to return.
     #[inline]
     pub fn prev(&mut self) -> Result<(), I::Error> {
+        if self.place == Place::InnerFromBehind
+            && let Some(trailer) = self.inner.try_prev_key()
+        {
+            if self.is_shown(trailer) && self.bounds.reaches_down_to(self.inner.key().user_key) {
+                return Ok(());
+            }
+            // Hidden, and the newest of its key; or out of bounds, as all that come are.
+            self.place = Place::Nowhere;
+            let found = self.find_backward();
+            return self.check(found);
+        }
+        self.prev_by_steps()
+    }
+
+    #[inline(never)]
+    fn prev_by_steps(&mut self) -> Result<(), I::Error> {
         let left = match self.place {
+            Place::InnerFromBehind => {
+                self.place = Place::Nowhere;
+                self.inner.prev()
+            }
             Place::Inner => {
                 self.place = Place::Nowhere;
-                self.copy_key();
-                self.inner.seek_for_prev(InternalKey::before_all(&self.key))
+                if self.inner.prev_is_other_key() {
+                    self.inner.prev()
+                } else {
+                    self.copy_key();
+                    self.inner.seek_for_prev(InternalKey::before_all(&self.key))
+                }
             }
-            Place::Copy => {
+            Place::Held => {
                 self.place = Place::Nowhere;
                 Ok(())
             }
@@ -221,6 +284,12 @@ impl<I: InternalIterator> VisibleIterator<I> {
         };
         let found = left.and_then(|()| self.find_backward());
         self.check(found)
+    }
+
+    /// Whether a key is shown whose newest version has this trailer.
+    #[inline]
+    fn is_shown(&self, trailer: Trailer) -> bool {
+        trailer.seq() <= self.seq && trailer.kind().is_value()
     }
 
     /// From any entry, goes forward to the first that is to be shown; `place` says whether there was one.
@@ -259,6 +328,11 @@ impl<I: InternalIterator> VisibleIterator<I> {
     /// Goes behind the versions of the key that `inner` stands on.
     #[inline]
     fn skip_key_forward(&mut self) -> Result<(), I::Error> {
+        if self.inner.next_is_other_key() { self.inner.next() } else { self.skip_versions_forward() }
+    }
+
+    #[inline(never)]
+    fn skip_versions_forward(&mut self) -> Result<(), I::Error> {
         self.copy_key();
         for _ in 0..SKIPS_BEFORE_SEEK {
             self.inner.next()?;
@@ -269,31 +343,40 @@ impl<I: InternalIterator> VisibleIterator<I> {
         self.inner.seek(InternalKey::behind_all(&self.key))
     }
 
-    /// From any entry, goes backward to the first key that is to be shown, and copies it; `place` says whether there was one.
+    /// From any entry, goes backward to the first key that is to be shown; `place` says whether there was one.
     #[inline]
     fn find_backward(&mut self) -> Result<(), I::Error> {
         while self.inner.valid() {
-            if !self.bounds.reaches_down_to(self.inner.key().user_key) {
+            let InternalKey { user_key, trailer } = self.inner.key();
+            if !self.bounds.reaches_down_to(user_key) {
                 return Ok(());
             }
-            self.copy_key();
-            if self.copy_newest()? {
-                self.place = Place::Copy;
+            if !self.inner.prev_is_other_key() {
+                if self.hold_newest()? {
+                    self.place = Place::Held;
+                    return Ok(());
+                }
+            } else if self.is_shown(trailer) {
+                self.place = Place::InnerFromBehind;
                 return Ok(());
+            } else {
+                self.inner.prev()?;
             }
         }
         Ok(())
     }
 
-    /// From the oldest version of `self.key`, goes before all of them, and copies the newest that can be seen. Returns
-    /// whether that one is a value.
-    #[inline]
-    fn copy_newest(&mut self) -> Result<bool, I::Error> {
+    /// From the oldest version of a key, goes before all of them, and holds the newest that can be seen. Returns whether that
+    /// one is a value.
+    #[inline(never)]
+    fn hold_newest(&mut self) -> Result<bool, I::Error> {
+        self.copy_key();
+        let oldest = self.inner.key().trailer;
         let mut is_put = false;
         for _ in 0..SKIPS_BEFORE_SEEK {
             let trailer = self.inner.key().trailer;
             if trailer.seq() <= self.seq {
-                is_put = self.copy_version(trailer);
+                is_put = self.hold_version(trailer);
             }
             self.inner.prev()?;
             if !self.inner.valid() || self.inner.key().user_key != self.key {
@@ -302,20 +385,29 @@ impl<I: InternalIterator> VisibleIterator<I> {
         }
         // Many versions: go straight to the one that counts, which may lie further on or have been passed.
         self.inner.seek(InternalKey::seek(&self.key, self.seq))?;
-        if self.inner.valid() && self.inner.key().user_key == self.key {
-            is_put = self.copy_version(self.inner.key().trailer);
+        // An older one than the walk began with belongs to an entry that was shown already: newer versions came in beside it.
+        if self.inner.valid() && self.inner.key().user_key == self.key && self.inner.key().trailer >= oldest {
+            is_put = self.hold_version(self.inner.key().trailer);
         }
         self.inner.seek_for_prev(InternalKey::before_all(&self.key))?;
         Ok(is_put)
     }
 
-    /// Copies the version that `inner` stands on. Returns whether it is a value.
+    /// Takes the version that `inner` stands on for the candidate. Returns whether it is a value.
     #[inline]
-    fn copy_version(&mut self, trailer: Trailer) -> bool {
+    fn hold_version(&mut self, trailer: Trailer) -> bool {
         self.trailer = trailer;
-        self.value.clear();
+        self.long = None;
+        self.short.clear();
         match trailer.kind() {
-            ValueKind::Put | ValueKind::Blob => self.value.extend_from_slice(self.inner.value()),
+            ValueKind::Put | ValueKind::Blob => {
+                let value = self.inner.value();
+                if value.len() > COPIED_BYTES_MAX {
+                    self.long = Some(self.inner.value_slice());
+                } else {
+                    self.short.extend_from_slice(value);
+                }
+            }
             ValueKind::Delete => {}
         }
         trailer.kind().is_value()

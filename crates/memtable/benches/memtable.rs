@@ -5,7 +5,7 @@
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use esker_format::{InternalKey, SeqNo, ValueKind};
 use esker_iterator::InternalIterator;
-use esker_memtable::MemTable;
+use esker_memtable::{ArenaPool, Form, MemTable};
 use std::hint::black_box;
 use std::sync::Arc;
 
@@ -18,6 +18,10 @@ fn scramble(i: u64) -> u64 {
     x = (x ^ x >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     x = (x ^ x >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
     x ^ x >> 31
+}
+
+fn sequential(i: u64) -> [u8; 16] {
+    (u128::from(i) << 64).to_be_bytes()
 }
 
 fn random(i: u64) -> [u8; 16] {
@@ -42,22 +46,43 @@ fn put(key: &[u8], seq: u64) -> InternalKey<'_> {
     InternalKey::new(key, SeqNo(seq), ValueKind::Put)
 }
 
-fn filled(keys: Keys, entries: u64) -> Arc<MemTable> {
-    let table = Arc::new(MemTable::new());
-    (0..entries).for_each(|i| table.insert(put(&keys(i), i + 1), &[7; 100]));
+/// An empty table; one of the tree form draws from a pool, as the engine's do.
+fn empty(form: Form, pool: &ArenaPool) -> Arc<MemTable> {
+    Arc::new(match form {
+        Form::Tree => MemTable::with_pool(pool.clone()),
+        form => MemTable::with_form(form),
+    })
+}
+
+fn fill(table: Arc<MemTable>, keys: Keys) -> Arc<MemTable> {
+    (0..ENTRIES).for_each(|i| table.insert(put(&keys(i), i + 1), &[7; 100]));
     table
 }
 
 fn memtable(c: &mut Criterion) {
-    for (name, keys) in KEYS {
+    for (form, form_name) in [(Form::Tree, "tree"), (Form::SkipList, "skip list")] {
+        for (keys_name, keys) in KEYS {
+            of(c, form, &format!("{form_name}, {keys_name}"), keys);
+        }
+    }
+}
+
+fn of(c: &mut Criterion, form: Form, name: &str, keys: Keys) {
+    let pool = ArenaPool::new(400 << 20);
+    {
         let mut group = c.benchmark_group(name);
         group.sample_size(10).throughput(Throughput::Elements(ENTRIES));
-        // The batch's output is dropped outside the measured time.
+        // The batch's output is dropped outside the measured time; so its memory is in the pool when the next one begins.
         group.bench_function("insert a million", |b| {
-            b.iter_batched(|| (), |()| filled(keys, ENTRIES), BatchSize::PerIteration);
+            b.iter_batched(|| empty(form, &pool), |table| fill(table, keys), BatchSize::PerIteration);
         });
+        if std::ptr::fn_addr_eq(keys, KEYS[0].1) {
+            group.bench_function("insert a million in order", |b| {
+                b.iter_batched(|| empty(form, &pool), |table| fill(table, sequential), BatchSize::PerIteration);
+            });
+        }
 
-        let table = filled(keys, ENTRIES);
+        let table = fill(empty(form, &pool), keys);
         let mut next = 0;
         let mut some = || {
             next = (next + 7919 * LOOK_UPS) % ENTRIES;
@@ -71,6 +96,19 @@ fn memtable(c: &mut Criterion) {
                     let key = keys(scramble(from + i) % ENTRIES);
                     assert!(black_box(table.get(&key, SeqNo::MAX)).is_some());
                 }
+            });
+        });
+        // Which key comes next is known when the one before has been found.
+        group.bench_function("get hit, each after the other", |b| {
+            b.iter(|| {
+                let from = some();
+                let mut last = 0;
+                for i in 0..LOOK_UPS {
+                    let key = keys(scramble(from + i + last) % ENTRIES);
+                    let (trailer, value) = table.get(&key, SeqNo::MAX).expect("all are there");
+                    last = u64::from(value[0]) + trailer.seq().0 - trailer.seq().0;
+                }
+                black_box(last)
             });
         });
         group.bench_function("get miss", |b| {

@@ -1,7 +1,8 @@
 //! Walking a memtable.
 
-use crate::MemTable;
-use crate::skiplist::{Index, NONE, SkipList};
+use crate::skiplist::{self, Index};
+use crate::tree::Place;
+use crate::{Body, MemTable};
 use esker_format::InternalKey;
 use esker_iterator::InternalIterator;
 use std::convert::Infallible;
@@ -14,20 +15,58 @@ use std::sync::Arc;
 #[derive(Debug, Clone)]
 pub struct MemTableIter {
     table: Arc<MemTable>,
-    at: Index,
+    at: At,
+}
+
+/// Where it stands.
+#[derive(Debug, Clone, Copy)]
+enum At {
+    Nowhere,
+    Tree(Place),
+    List(Index),
+}
+
+impl From<Place> for At {
+    #[inline]
+    fn from(place: Place) -> Self {
+        if place.is_somewhere() { Self::Tree(place) } else { Self::Nowhere }
+    }
+}
+
+impl From<Index> for At {
+    #[inline]
+    fn from(index: Index) -> Self {
+        if index == skiplist::NONE { Self::Nowhere } else { Self::List(index) }
+    }
 }
 
 impl MemTableIter {
     pub(crate) fn new(table: Arc<MemTable>) -> Self {
-        Self { table, at: NONE }
+        Self { table, at: At::Nowhere }
     }
+}
 
-    /// What it stands in.
-    #[inline]
-    fn form(&self) -> &SkipList {
-        assert!(self.valid(), "an iterator that stands nowhere");
-        self.table.form.get().expect("an entry to stand on was inserted")
-    }
+/// Puts the iterator where the form says; nowhere in a table that has none yet.
+macro_rules! place {
+    ($self:ident, $tree:ident => $in_tree:expr, $list:ident => $in_list:expr) => {{
+        $self.at = match $self.table.body() {
+            None => At::Nowhere,
+            Some(Body::Tree($tree)) => $in_tree.into(),
+            Some(Body::List($list)) => $in_list.into(),
+        };
+        Ok(())
+    }};
+}
+
+/// As the form says of where the iterator stands.
+macro_rules! here {
+    ($self:ident, $tree:ident, $place:ident => $in_tree:expr, $list:ident, $index:ident => $in_list:expr) => {
+        match ($self.table.body(), $self.at) {
+            (Some(Body::Tree($tree)), At::Tree($place)) => $in_tree,
+            (Some(Body::List($list)), At::List($index)) => $in_list,
+            _ => panic!("an iterator that stands nowhere"),
+        }
+    };
 }
 
 impl InternalIterator for MemTableIter {
@@ -35,48 +74,44 @@ impl InternalIterator for MemTableIter {
 
     #[inline]
     fn valid(&self) -> bool {
-        self.at != NONE
+        !matches!(self.at, At::Nowhere)
     }
 
     fn seek_to_first(&mut self) -> Result<(), Infallible> {
-        self.at = self.table.form.get().map_or(NONE, |form| form.first());
-        Ok(())
+        place!(self, tree => tree.first(), list => list.first())
     }
 
     fn seek_to_last(&mut self) -> Result<(), Infallible> {
-        self.at = self.table.form.get().map_or(NONE, |form| form.last());
-        Ok(())
+        place!(self, tree => tree.last(), list => list.last())
     }
 
     fn seek(&mut self, target: InternalKey<'_>) -> Result<(), Infallible> {
-        self.at = self.table.form.get().map_or(NONE, |form| form.at_or_behind(target));
-        Ok(())
+        place!(self, tree => tree.forward(target, true), list => list.at_or_behind(target))
     }
 
     fn seek_for_prev(&mut self, target: InternalKey<'_>) -> Result<(), Infallible> {
-        self.at = self.table.form.get().map_or(NONE, |form| form.at_or_before(target));
-        Ok(())
+        place!(self, tree => tree.backward(target, true), list => list.at_or_before(target))
     }
 
     #[inline]
     fn next(&mut self) -> Result<(), Infallible> {
-        self.at = self.form().next(self.at);
+        self.at = here!(self, tree, place => tree.next(place).into(), list, index => list.next(index).into());
         Ok(())
     }
 
     #[inline]
     fn prev(&mut self) -> Result<(), Infallible> {
-        self.at = self.form().prev(self.at);
+        self.at = here!(self, tree, place => tree.prev(place).into(), list, index => list.prev(index).into());
         Ok(())
     }
 
     #[inline]
     fn key(&self) -> InternalKey<'_> {
-        self.form().record(self.at).key()
+        here!(self, tree, place => tree.record(place), list, index => list.record(index)).key()
     }
 
     #[inline]
     fn value(&self) -> &[u8] {
-        self.form().record(self.at).value()
+        here!(self, tree, place => tree.record(place), list, index => list.record(index)).value()
     }
 }

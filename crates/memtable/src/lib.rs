@@ -29,40 +29,118 @@ struct Readme;
 
 mod arena;
 mod iter;
+mod list;
+mod pool;
+mod prefetch;
 mod record;
 mod skiplist;
 mod slots;
+mod tree;
 
 pub use iter::MemTableIter;
+pub use pool::ArenaPool;
 
-use esker_format::{InternalKey, SeqNo, Trailer, ValueKind};
+use esker_format::{InternalKey, KeyHash, SeqNo, Trailer, ValueKind};
 use skiplist::SkipList;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
+use tree::Tree;
+
+/// Slots of a node of the tree.
+const SLOTS: usize = 128;
+
+/// What a table is made of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Form {
+    /// An append-only B+-tree with a hash index: the fast one.
+    #[default]
+    Tree,
+    /// A skip list: the plain one, against which the other is tested.
+    SkipList,
+}
+
+/// A form, made.
+enum Body {
+    Tree(Tree<SLOTS>),
+    List(SkipList),
+}
 
 /// A table in memory. See the crate's page for who may do what at the same time.
 pub struct MemTable {
     /// Made by the first insert, so that the many empty tables of idle keyspaces weigh next to nothing.
-    form: OnceLock<Box<SkipList>>,
-    // Counters, written by the one who inserts. A reader that was handed the table, or a sequence number, after an insert sees
-    // its count by that hand-over; `Relaxed` asks for nothing more.
+    body: OnceLock<Box<Body>>,
+    form: Form,
+    pool: Option<ArenaPool>,
+    counters: Counters,
+}
+
+/// What is counted of the entries.
+///
+/// Written by the one who inserts, under the form's lock. A reader that was handed the table, or a sequence number, after an
+/// insert sees its count by that hand-over; `Relaxed` asks for nothing more.
+struct Counters {
     len: AtomicUsize,
     deletions: AtomicUsize,
     smallest_seq: AtomicU64,
     largest_seq: AtomicU64,
 }
 
-impl MemTable {
-    /// An empty table. It owns nothing on the heap before the first insert.
-    pub fn new() -> Self {
+impl Default for Counters {
+    fn default() -> Self {
         Self {
-            form: OnceLock::new(),
             len: AtomicUsize::new(0),
             deletions: AtomicUsize::new(0),
             smallest_seq: AtomicU64::new(u64::MAX),
             largest_seq: AtomicU64::new(0),
         }
+    }
+}
+
+impl Counters {
+    /// Counts an entry. One thread at a time: these are stores, which cost less than additions that others could cross.
+    #[inline]
+    fn add(&self, trailer: Trailer) {
+        let seq = trailer.seq().0;
+        if seq < self.smallest_seq.load(Relaxed) {
+            self.smallest_seq.store(seq, Relaxed);
+        }
+        if seq > self.largest_seq.load(Relaxed) {
+            self.largest_seq.store(seq, Relaxed);
+        }
+        if trailer.kind() == ValueKind::Delete {
+            self.deletions.store(self.deletions.load(Relaxed) + 1, Relaxed);
+        }
+        self.len.store(self.len.load(Relaxed) + 1, Relaxed);
+    }
+}
+
+impl MemTable {
+    /// An empty table. It owns nothing on the heap before the first insert.
+    pub fn new() -> Self {
+        Self::with_form(Form::default())
+    }
+
+    /// An empty table of a form.
+    pub fn with_form(form: Form) -> Self {
+        Self { body: OnceLock::new(), form, pool: None, counters: Counters::default() }
+    }
+
+    /// An empty table that draws memory from `pool`, and leaves it what it held when it is dropped.
+    pub fn with_pool(pool: ArenaPool) -> Self {
+        Self { pool: Some(pool), ..Self::new() }
+    }
+
+    fn body(&self) -> Option<&Body> {
+        self.body.get().map(|body| &**body)
+    }
+
+    #[cold]
+    fn make_body(&self) -> Box<Body> {
+        Box::new(match self.form {
+            Form::Tree => Body::Tree(Tree::new(self.pool.as_ref().map(|pool| Arc::clone(&pool.0)))),
+            Form::SkipList => Body::List(SkipList::default()),
+        })
     }
 
     /// Adds a version. `value` is empty for a deletion. When this returns, every search and walk that begins afterwards finds it.
@@ -73,31 +151,51 @@ impl MemTable {
     /// If this very version (user key, sequence number and kind) is there already, or the user key is longer than
     /// [`KEY_BYTES_MAX`](esker_format::KEY_BYTES_MAX).
     pub fn insert(&self, key: InternalKey<'_>, value: &[u8]) {
-        self.form.get_or_init(Box::default).insert(key, value);
-        let seq = key.trailer.seq().0;
-        self.smallest_seq.fetch_min(seq, Relaxed);
-        self.largest_seq.fetch_max(seq, Relaxed);
-        if key.trailer.kind() == ValueKind::Delete {
-            self.deletions.fetch_add(1, Relaxed);
+        self.insert_hashed(key, KeyHash::of(key.user_key), value);
+    }
+
+    /// As [`insert`](Self::insert), for a caller who has the hash of the user key. A wrong one makes [`get`](Self::get) wrong.
+    ///
+    /// # Panics
+    /// As [`insert`](Self::insert).
+    #[inline]
+    pub fn insert_hashed(&self, key: InternalKey<'_>, hash: KeyHash, value: &[u8]) {
+        match &**self.body.get_or_init(|| self.make_body()) {
+            Body::Tree(tree) => tree.insert(key, hash, value, &self.counters),
+            Body::List(list) => list.insert(key, value, &self.counters),
         }
-        self.len.fetch_add(1, Relaxed);
     }
 
     /// The newest version of `user_key` at or below `seq`, with its value.
+    #[inline]
     pub fn get(&self, user_key: &[u8], seq: SeqNo) -> Option<(Trailer, &[u8])> {
-        let record = self.form.get()?.get(InternalKey::seek(user_key, seq))?;
-        let key = record.key();
-        (key.user_key == user_key).then(|| (key.trailer, record.value()))
+        self.get_hashed(user_key, KeyHash::of(user_key), seq)
     }
 
-    /// Bytes of memory it takes, the table itself included.
+    /// As [`get`](Self::get), for a caller who has the hash of the user key.
+    #[inline]
+    pub fn get_hashed(&self, user_key: &[u8], hash: KeyHash, seq: SeqNo) -> Option<(Trailer, &[u8])> {
+        let record = match self.body()? {
+            Body::Tree(tree) => tree.get(user_key, hash, seq)?,
+            Body::List(list) => list.get(InternalKey::seek(user_key, seq)).filter(|r| r.user_key() == user_key)?,
+        };
+        Some((record.trailer(), record.value()))
+    }
+
+    /// Bytes of memory it takes, the table itself included. What lies in its pool is not among them.
     pub fn memory_bytes(&self) -> usize {
-        size_of::<Self>() + self.form.get().map_or(0, |form| form.memory_bytes())
+        let body = match self.body() {
+            None => 0,
+            // The rest of the box is as large as the larger form.
+            Some(Body::Tree(tree)) => tree.memory_bytes() + size_of::<Body>() - size_of::<Tree<SLOTS>>(),
+            Some(Body::List(list)) => list.memory_bytes() + size_of::<Body>() - size_of::<SkipList>(),
+        };
+        size_of::<Self>() + body
     }
 
     /// How many versions there are, deletions included.
     pub fn len(&self) -> usize {
-        self.len.load(Relaxed)
+        self.counters.len.load(Relaxed)
     }
 
     /// Whether there are none.
@@ -107,12 +205,13 @@ impl MemTable {
 
     /// How many versions are deletions.
     pub fn deletions(&self) -> usize {
-        self.deletions.load(Relaxed)
+        self.counters.deletions.load(Relaxed)
     }
 
     /// The smallest and the largest sequence number in it; `None` if it is empty.
     pub fn seq_range(&self) -> Option<(SeqNo, SeqNo)> {
-        let range = (SeqNo(self.smallest_seq.load(Relaxed)), SeqNo(self.largest_seq.load(Relaxed)));
+        let counters = &self.counters;
+        let range = (SeqNo(counters.smallest_seq.load(Relaxed)), SeqNo(counters.largest_seq.load(Relaxed)));
         (!self.is_empty()).then_some(range)
     }
 
@@ -131,6 +230,7 @@ impl Default for MemTable {
 impl fmt::Debug for MemTable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("MemTable")
+            .field("form", &self.form)
             .field("len", &self.len())
             .field("seq_range", &self.seq_range())
             .field("memory_bytes", &self.memory_bytes())

@@ -18,7 +18,8 @@
 //! - The links of entries whose insert has returned are in key order.
 //! - One thread inserts at a time: the lock on [`Writer`] sees to that, and costs little where the caller does too.
 
-use crate::arena::{Chunk, ChunkWriter};
+use crate::Counters;
+use crate::arena::{Chunk, Right};
 use crate::record::{self, Record};
 use crate::slots::Slots;
 use crossbeam_skiplist::SkipMap;
@@ -68,8 +69,8 @@ pub(crate) struct SkipList {
 struct Writer {
     slots: usize,
     chunks: usize,
-    /// The chunk that takes what fits.
-    open: Option<ChunkWriter>,
+    /// The chunk that takes what fits, and its number.
+    open: Option<(Arc<Chunk>, Right, u32)>,
     next_chunk_bytes: usize,
 }
 
@@ -97,19 +98,19 @@ impl SkipList {
     ///
     /// # Panics
     /// If the key is there already, if key or value are longer than they may be, or at some 2.1 billion entries.
-    pub(crate) fn insert(&self, key: InternalKey<'_>, value: &[u8]) {
+    pub(crate) fn insert(&self, key: InternalKey<'_>, value: &[u8], counters: &Counters) {
         let mut writer = self.writer.lock().expect("no insert has panicked");
-        let (chunk, offset) = self.store(&mut writer, key, value);
+        let (chunk, number, offset) = self.store(&mut writer, key, value);
         let (slot, slot_bytes) = self.slots.get_or_make(writer.slots);
         let index = writer.slots as Index;
         writer.slots += 1;
-        slot.chunk.store(chunk.number(), Relaxed);
+        slot.chunk.store(number, Relaxed);
         slot.offset.store(offset, Relaxed);
         slot.prev.store(PENDING, Relaxed);
         slot.next.store(PENDING, Relaxed);
         self.allocated_bytes.fetch_add(slot_bytes + NODE_BYTES, Relaxed);
 
-        let entry = self.map.get_or_insert(Key { head: head(key.user_key), index, chunk, offset }, ());
+        let entry = self.map.get_or_insert(Key { head: head(key.user_key), index, number, offset, chunk }, ());
         assert!(entry.key().index == index, "{key:?} is there already");
 
         // From here on readers may stand on the entry. Its neighbour in the map is linked, as every entry but this one is.
@@ -122,33 +123,35 @@ impl SkipList {
         slot.next.store(next, Release);
         to_prev.store(index, Release);
         to_next.store(index, Release);
+        counters.add(key.trailer);
     }
 
-    /// Writes the record; returns where it begins.
-    fn store(&self, writer: &mut Writer, key: InternalKey<'_>, value: &[u8]) -> (Arc<Chunk>, u32) {
-        let header = record::header(key, value);
+    /// Writes the record; returns the chunk, its number, and where in it the record begins.
+    fn store(&self, writer: &mut Writer, key: InternalKey<'_>, value: &[u8]) -> (Arc<Chunk>, u32, u32) {
+        let header = record::header(key, value, 0);
         let parts = [&header, key.user_key, value];
-        if let Some(open) = &mut writer.open
-            && let Some(offset) = open.append(parts)
+        if let Some((open, right, number)) = &mut writer.open
+            && let Some(offset) = open.append(right, parts)
         {
-            return (Arc::clone(open.chunk()), offset as u32);
+            return (Arc::clone(open), *number, offset as u32);
         }
         let bytes: usize = parts.iter().map(|part| part.len()).sum();
         // A large record gets a chunk of its own, and the open one stays open: so no chunk is closed with much of it free.
         let is_large = bytes > LARGEST_CHUNK_BYTES / 4;
         let capacity = if is_large { bytes } else { writer.next_chunk_bytes.max(4 * bytes) };
-        let mut new = Chunk::with_capacity(writer.chunks as u32, capacity);
-        let offset = new.append(parts).expect("a new chunk has room");
-        let chunk = Arc::clone(new.chunk());
+        let (new, mut right) = Chunk::with_capacity(capacity);
+        let offset = new.append(&mut right, parts).expect("a new chunk has room");
+        let chunk = Arc::new(new);
+        let number = writer.chunks as u32;
         let (place, list_bytes) = self.chunks.get_or_make(writer.chunks);
         assert!(place.set(Arc::clone(&chunk)).is_ok(), "a chunk's number is given out once");
         writer.chunks += 1;
-        self.allocated_bytes.fetch_add(capacity + Chunk::OVERHEAD_BYTES + list_bytes, Relaxed);
+        self.allocated_bytes.fetch_add(capacity + CHUNK_OVERHEAD_BYTES + list_bytes, Relaxed);
         if !is_large {
             writer.next_chunk_bytes = LARGEST_CHUNK_BYTES.min(2 * capacity);
-            writer.open = Some(new);
+            writer.open = Some((Arc::clone(&chunk), right, number));
         }
-        (chunk, offset as u32)
+        (chunk, number, offset as u32)
     }
 
     #[inline]
@@ -183,7 +186,7 @@ impl SkipList {
     /// The first entry at or behind `target`.
     pub(crate) fn get(&self, target: InternalKey<'_>) -> Option<Record<'_>> {
         let entry = self.map.lower_bound(Bound::Included(&Target::new(target) as &dyn Probe))?;
-        Some(self.record_at(entry.key().chunk.number(), entry.key().offset))
+        Some(self.record_at(entry.key().number, entry.key().offset))
     }
 
     /// The index of the first entry at or behind `target`, or `NONE`.
@@ -241,6 +244,7 @@ fn head(user_key: &[u8]) -> Head {
 struct Key {
     head: Head,
     index: Index,
+    number: u32,
     offset: u32,
     chunk: Arc<Chunk>,
 }
@@ -257,6 +261,9 @@ impl<'a> Target<'a> {
         Self { head: head(key.user_key), key }
     }
 }
+
+/// What an allocation of a chunk takes, besides its bytes.
+const CHUNK_OVERHEAD_BYTES: usize = size_of::<Chunk>() + 2 * size_of::<usize>();
 
 /// Bytes of a node of the map: key, counter, and a tower of two links on average.
 const NODE_BYTES: usize = size_of::<Key>() + size_of::<usize>() + 2 * size_of::<usize>();
@@ -353,7 +360,8 @@ mod tests {
     use esker_format::{SeqNo, ValueKind};
 
     fn insert(list: &SkipList, key: &str, seq: u64) {
-        list.insert(InternalKey::new(key.as_bytes(), SeqNo(seq), ValueKind::Put), key.as_bytes());
+        let key = InternalKey::new(key.as_bytes(), SeqNo(seq), ValueKind::Put);
+        list.insert(key, key.user_key, &Counters::default());
     }
 
     /// What a reader meets who finds an entry in the map before it is linked.
@@ -397,7 +405,7 @@ mod tests {
         let list = SkipList::default();
         insert(&list, "a", 1);
         let large = vec![7; 3 << 20];
-        list.insert(InternalKey::new(b"b", SeqNo(2), ValueKind::Put), &large);
+        list.insert(InternalKey::new(b"b", SeqNo(2), ValueKind::Put), &large, &Counters::default());
         insert(&list, "c", 3);
         let chunk = |index| list.slot(index).chunk.load(Relaxed);
         assert_eq!([chunk(0), chunk(1), chunk(2)], [0, 1, 0]);
@@ -408,7 +416,10 @@ mod tests {
     #[test]
     fn records_of_half_a_chunk_waste_nothing() {
         let list = SkipList::default();
-        let insert = |seq: u64, value: &[u8]| list.insert(InternalKey::new(b"k", SeqNo(seq), ValueKind::Put), value);
+        let counters = Counters::default();
+        let insert = |seq: u64, value: &[u8]| {
+            list.insert(InternalKey::new(b"k", SeqNo(seq), ValueKind::Put), value, &counters);
+        };
         (1..=1000).for_each(|seq| insert(seq, &[7; 5000]));
         let before = list.memory_bytes();
         (1001..=1020).for_each(|seq| insert(seq, &[7; LARGEST_CHUNK_BYTES / 2]));
@@ -421,7 +432,8 @@ mod tests {
         for value_bytes in [0, 300, 5000, 100_000] {
             let list = SkipList::default();
             (1..=200).for_each(|seq| {
-                list.insert(InternalKey::new(b"k", SeqNo(seq), ValueKind::Put), &vec![7; value_bytes]);
+                let key = InternalKey::new(b"k", SeqNo(seq), ValueKind::Put);
+                list.insert(key, &vec![7; value_bytes], &Counters::default());
             });
             let chunks = list.writer.lock().unwrap().chunks;
             assert!(chunks <= 10 + 200 * value_bytes / LARGEST_CHUNK_BYTES * 5 / 4, "{value_bytes}: {chunks} chunks");

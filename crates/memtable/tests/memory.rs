@@ -2,7 +2,7 @@
 #![expect(unsafe_code, reason = "an allocator is unsafe to implement")]
 
 use esker_format::{InternalKey, SeqNo, ValueKind};
-use esker_memtable::MemTable;
+use esker_memtable::{Form, MemTable};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -30,11 +30,11 @@ unsafe impl GlobalAlloc for Counting {
 static ALLOCATOR: Counting = Counting;
 
 /// Fills a table; returns what it says it takes, and what was allocated.
-fn measure(entries: u64, key_bytes: usize, value_bytes: impl Fn(u64) -> usize) -> (usize, usize) {
+fn measure(form: Form, entries: u64, key_bytes: usize, value_bytes: impl Fn(u64) -> usize) -> (usize, usize) {
     let mut key = vec![b'k'; key_bytes];
     let value = vec![7; (0..entries).map(&value_bytes).max().unwrap_or(0)];
     let before = LIVE.load(Relaxed);
-    let table = Arc::new(MemTable::new());
+    let table = Arc::new(MemTable::with_form(form));
     for i in 0..entries {
         let name = i.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_be_bytes();
         let named = key_bytes.min(8);
@@ -46,24 +46,36 @@ fn measure(entries: u64, key_bytes: usize, value_bytes: impl Fn(u64) -> usize) -
 
 #[test]
 fn memory_bytes_is_within_a_tenth_of_what_is_allocated() {
+    for form in [Form::Tree, Form::SkipList] {
+        check(form);
+    }
+}
+
+fn check(form: Form) {
+    let measure =
+        |entries, key_bytes, value_bytes: &dyn Fn(u64) -> usize| measure(form, entries, key_bytes, value_bytes);
     // The first use of a skip list allocates what the whole process shares.
-    measure(1, 1, |_| 0);
-    let (claimed, allocated) = measure(0, 0, |_| 0);
+    measure(1, 1, &|_| 0);
+    let (claimed, allocated) = measure(0, 0, &|_| 0);
     assert!(allocated < 128 && claimed < 128, "an empty table takes {allocated} bytes and claims {claimed}");
 
     let sets: [(&str, (usize, usize)); 10] = [
-        ("one tiny entry", measure(1, 1, |_| 0)),
-        ("ten tiny entries", measure(10, 4, |_| 0)),
-        ("a hundred small ones", measure(100, 8, |_| 8)),
-        ("many without a value", measure(50_000, 8, |_| 0)),
-        ("sixteen and a hundred bytes", measure(100_000, 16, |_| 100)),
-        ("long keys", measure(300, 60_000, |_| 1)),
-        ("a few kilobytes", measure(3_000, 20, |_| 4_000)),
-        ("just over a quarter of a chunk", measure(20, 20, |_| 270_000)),
-        ("several megabytes", measure(5, 20, |_| 3_000_000)),
-        ("a mixture", measure(2_000, 20, |i| if i % 100 == 0 { 500_000 } else { 50 })),
+        ("one tiny entry", measure(1, 1, &|_| 0)),
+        ("ten tiny entries", measure(10, 4, &|_| 0)),
+        ("a hundred small ones", measure(100, 8, &|_| 8)),
+        ("many without a value", measure(50_000, 8, &|_| 0)),
+        ("sixteen and a hundred bytes", measure(100_000, 16, &|_| 100)),
+        ("long keys", measure(300, 60_000, &|_| 1)),
+        ("a few kilobytes", measure(3_000, 20, &|_| 4_000)),
+        ("just over a quarter of a chunk", measure(20, 20, &|_| 270_000)),
+        ("several megabytes", measure(5, 20, &|_| 3_000_000)),
+        ("a mixture", measure(2_000, 20, &|i| if i % 100 == 0 { 500_000 } else { 50 })),
     ];
     for (what, (claimed, allocated)) in sets {
-        assert!(claimed.abs_diff(allocated) * 10 <= allocated, "{what}: {claimed} claimed, {allocated} allocated");
+        println!("{form:?}, {what}: {claimed} claimed, {allocated} allocated");
+        assert!(
+            claimed.abs_diff(allocated) * 10 <= allocated,
+            "{what}, {form:?}: {claimed} claimed, {allocated} allocated"
+        );
     }
 }

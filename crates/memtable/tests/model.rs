@@ -2,7 +2,7 @@
 
 use esker_format::{InternalKey, SeqNo, Trailer, ValueKind};
 use esker_iterator::InternalIterator;
-use esker_memtable::MemTable;
+use esker_memtable::{Form, MemTable};
 use esker_testkit::iterator_suite::any_user_key;
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -32,8 +32,9 @@ proptest! {
         writes in vec(any_write(), 0..60),
         others in vec(any_user_key(), 0..10),
         first in 1..1000u64,
+        form in prop_oneof![Just(Form::Tree), Just(Form::SkipList)],
     ) {
-        let table = Arc::new(MemTable::new());
+        let table = Arc::new(MemTable::with_form(form));
         let mut state: BTreeMap<Vec<u8>, (Trailer, Vec<u8>)> = BTreeMap::new();
         let mut states = vec![(SeqNo(first - 1), state.clone())];
         for (write, seq) in writes.iter().zip(first..) {
@@ -84,7 +85,12 @@ fn an_iterator_keeps_the_table_and_goes_to_another_thread() {
 /// From one byte to eight megabytes, many times the size of a chunk.
 #[test]
 fn values_of_every_magnitude() {
-    let table = MemTable::new();
+    for form in [Form::Tree, Form::SkipList] {
+        values_of_every_magnitude_in(&MemTable::with_form(form));
+    }
+}
+
+fn values_of_every_magnitude_in(table: &MemTable) {
     let value = |seq: u64| vec![seq as u8; (1 << seq) - 1];
     for seq in 1..24 {
         table.insert(InternalKey::new(b"k", SeqNo(seq), ValueKind::Put), &value(seq));

@@ -20,12 +20,15 @@ pub(crate) use builder::{BlockBuilder, common_prefix};
 use crate::error::Fault;
 use crate::words::{head_of, is_same, load_be, load_le};
 use esker_format::{InternalKey, Trailer, ValueKind};
+use esker_vfs::{prefetch, prefetch_range};
 use std::cmp::Ordering;
 use std::ops::Range;
 
 pub(crate) const HEADER_BYTES: usize = 24;
 const FLAG_FINGERPRINTS: u8 = 1;
 const FLAG_ONE_KIND: u8 = 2;
+/// Of a value, so much is fetched ahead; of more the processor sees by itself that it is read in order.
+const AIM_VALUE_BYTES: usize = 256;
 
 /// Where the columns of a block are, all as offsets in its payload.
 #[derive(Debug, Clone, Copy)]
@@ -147,6 +150,12 @@ impl Layout {
         whole.then_some(Entry { rest, value })
     }
 
+    /// Whether entries `i` and `i + 1`, both below `count`, have different user keys.
+    #[inline(always)]
+    pub(crate) fn key_changes_behind(&self, payload: &[u8], i: usize) -> bool {
+        is_other(payload, &self.keys.span(payload, i), &self.keys.span(payload, i + 1))
+    }
+
     /// The trailer of entry `i`.
     #[inline(always)]
     pub(crate) fn trailer(&self, payload: &[u8], i: usize) -> Option<Trailer> {
@@ -236,6 +245,30 @@ impl Layout {
             i += 8;
         }
         Some(self.count)
+    }
+
+    /// Begins to fetch the first entry that [`Layout::find`] will compare: its key, its trailer, and where its value begins.
+    #[inline(always)]
+    pub(crate) fn aim(&self, payload: &[u8], fingerprint: u8) {
+        if !self.fingerprints {
+            return;
+        }
+        let wanted = u64::from_le_bytes([fingerprint; 8]);
+        let mut i = 0;
+        while i < self.count {
+            let hits = zero_bytes(load_le(payload, self.prefix_end + i) ^ wanted);
+            if hits != 0 {
+                let candidate = i + hits.trailing_zeros() as usize / 8;
+                if candidate < self.count {
+                    let (rest, value) = (self.keys.span(payload, candidate), self.values.span(payload, candidate));
+                    prefetch(payload, rest.start);
+                    prefetch(payload, self.trailers_at + candidate * self.trailer_width);
+                    prefetch_range(payload, value.start, value.len().min(AIM_VALUE_BYTES));
+                }
+                return;
+            }
+            i += 8;
+        }
     }
 
     /// The fingerprint of entry `i`, if the block has any.
@@ -333,6 +366,15 @@ fn search(count: usize, is_before: impl Fn(usize) -> Option<bool>) -> Option<usi
 pub(crate) fn strip_prefix<'a>(user_key: &'a [u8], prefix: &[u8]) -> Option<&'a [u8]> {
     let (front, rest) = user_key.split_at_checked(prefix.len())?;
     is_same(front, prefix).then_some(rest)
+}
+
+/// Whether two keys of a block are not the same; `false` where there are none.
+#[inline(always)]
+pub(crate) fn is_other(payload: &[u8], a: &Range<usize>, b: &Range<usize>) -> bool {
+    // Most keys that stand beside one another differ in their last bytes.
+    a.len() != b.len()
+        || (a.len() >= 8 && load_le(payload, a.end - 8) != load_le(payload, b.end - 8))
+        || matches!((payload.get(a.clone()), payload.get(b.clone())), (Some(a), Some(b)) if !is_same(a, b))
 }
 
 /// The high bit of each byte that is zero. (Above the lowest one there may be more; candidates are compared anyway.)

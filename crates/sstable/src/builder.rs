@@ -1,6 +1,6 @@
 //! [`Builder`]: writes a table, front to back.
 
-use crate::block::BlockBuilder;
+use crate::block::{BlockBuilder, common_prefix};
 use crate::error::{Fault, TableError};
 use crate::filter;
 use crate::footer::{Footer, Handle};
@@ -75,7 +75,8 @@ pub struct Builder {
     /// Written to the file when long enough; begins at `flushed_bytes` in the file.
     buffer: Vec<u8>,
     flushed_bytes: u64,
-    last_user_key: Vec<u8>,
+    /// The last user key of the blocks that have ended; that of the block at hand is in there.
+    ended_user_key: Vec<u8>,
     last_trailer: Trailer,
     properties: Properties,
     failed: Option<TableError>,
@@ -114,7 +115,7 @@ impl Builder {
             hashes: Vec::new(),
             buffer: Vec::new(),
             flushed_bytes: 0,
-            last_user_key: Vec::new(),
+            ended_user_key: Vec::new(),
             last_trailer: Trailer::MAX,
             properties,
             failed: None,
@@ -125,19 +126,21 @@ impl Builder {
     ///
     /// # Errors
     /// `OutOfOrder` or `TooLong`: the entry was not added, and the builder can go on. Else the file failed.
+    #[inline]
     pub fn add(&mut self, key: InternalKey<'_>, value: &[u8]) -> Result<(), TableError> {
         if let Some(error) = &self.failed {
             return Err(error.clone());
         }
         let kind = self.check(key, value)?;
-        let is_new_user_key = self.check_order(key)?;
-        let mut shape = self.block.shape_with(key, value.len());
-        if self.block.count() > 0 && shape.payload_bytes() + TRAILER_BYTES > self.options.block_size_bytes {
+        // One look at both keys says how they sort, whether they are the same, and what the block's prefix may be.
+        let shared = common_prefix(self.last_user_key(), key.user_key);
+        let is_new_user_key = self.check_order(key, shared)?;
+        let payload_bytes_max = self.options.block_size_bytes.saturating_sub(TRAILER_BYTES);
+        if self.block.count() > 0 && !self.block.has_room(key, value.len(), shared, payload_bytes_max) {
             self.end_block(Some(key))?;
-            shape = self.block.shape_with(key, value.len());
         }
         let hash = KeyHash::of(key.user_key);
-        self.block.add(key, hash, value, shape);
+        self.block.add(key, hash, value, shared);
         let properties = &mut self.properties;
         if properties.entries == 0 {
             properties.smallest = key.to_buf();
@@ -153,8 +156,6 @@ impl Builder {
             if self.options.filter_bits_per_key > 0 {
                 self.hashes.push(hash.to_bits());
             }
-            self.last_user_key.clear();
-            self.last_user_key.extend_from_slice(key.user_key);
         }
         self.last_trailer = key.trailer;
         Ok(())
@@ -216,6 +217,7 @@ impl Builder {
     }
 
     /// The kind of an entry that may be added.
+    #[inline]
     fn check(&self, key: InternalKey<'_>, value: &[u8]) -> Result<ValueKind, TableError> {
         let too_long = |what, bytes: usize, bytes_max: usize| TableError::TooLong {
             table: Arc::clone(&self.name),
@@ -241,9 +243,10 @@ impl Builder {
         Ok(kind)
     }
 
-    /// Whether the user key of an entry that may come next is another than the last one's.
-    fn check_order(&self, key: InternalKey<'_>) -> Result<bool, TableError> {
-        let order = self.last_user_key[..].cmp(key.user_key);
+    /// Whether the user key of an entry that may come next is another than the last one's, with which it shares its first `shared` bytes.
+    #[inline]
+    fn check_order(&self, key: InternalKey<'_>, shared: usize) -> Result<bool, TableError> {
+        let order = self.last_user_key().get(shared).cmp(&key.user_key.get(shared));
         match order {
             _ if self.properties.entries == 0 => Ok(true),
             Ordering::Less => Ok(true),
@@ -255,8 +258,13 @@ impl Builder {
         }
     }
 
+    #[inline]
+    fn last_user_key(&self) -> &[u8] {
+        if self.block.count() > 0 { self.block.last_user_key() } else { &self.ended_user_key }
+    }
+
     fn last(&self) -> InternalKey<'_> {
-        InternalKey { user_key: &self.last_user_key, trailer: self.last_trailer }
+        InternalKey { user_key: self.last_user_key(), trailer: self.last_trailer }
     }
 
     /// Where the next byte goes.
@@ -266,6 +274,8 @@ impl Builder {
 
     fn end_block(&mut self, next: Option<InternalKey<'_>>) -> Result<(), TableError> {
         let (start, offset) = (self.buffer.len(), self.offset());
+        self.ended_user_key.clear();
+        self.ended_user_key.extend_from_slice(self.block.last_user_key());
         let mut codec = Codec::None;
         if self.options.codec == Codec::None {
             self.block.finish_into(&mut self.buffer);
@@ -282,7 +292,7 @@ impl Builder {
         }
         seal(&mut self.buffer, start, self.options.file_id, offset, BlockKind::Data, codec);
         self.index.add_block(offset, codec != Codec::None);
-        let last = InternalKey { user_key: &self.last_user_key, trailer: self.last_trailer };
+        let last = InternalKey { user_key: &self.ended_user_key, trailer: self.last_trailer };
         self.index.add_fence(last, next);
         if self.buffer.len() >= BUFFER_BYTES { self.flush() } else { Ok(()) }
     }

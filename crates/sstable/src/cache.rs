@@ -1,10 +1,12 @@
 //! [`BlockCache`]: blocks that are not read from a map in place: decompressed ones, and those read into private copies.
 
+use esker_format::mix;
 use quick_cache::sync::Cache;
-use quick_cache::{DefaultHashBuilder, OptionsBuilder, Weighter};
+use quick_cache::{OptionsBuilder, Weighter};
 use std::fmt;
+use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 /// Bytes a cached block takes besides its payload: the cache's slot, the `Arc`.
 const OVERHEAD_BYTES: u64 = 128;
@@ -16,9 +18,55 @@ const TYPICAL_BLOCK_BYTES: u64 = 4096 + OVERHEAD_BYTES;
 /// Blocks of uncompressed tables that are read through a map never go in here. A block that is larger than a shard of the cache is
 /// read each time. Blocks of tables that are gone make room as others come.
 pub struct BlockCache {
-    blocks: Cache<BlockKey, Arc<CachedBlock>, ByBytes>,
+    blocks: Cache<BlockKey, Arc<CachedBlock>, ByBytes, BuildHasherDefault<BlockKeyHasher>>,
+    counts: [Counts; STRIPES],
+}
+
+/// Threads count look-ups apart, so that none waits for the line of another's counter.
+const STRIPES: usize = 16;
+
+/// How often a block was found and not found by some of the threads, on cache lines of their own: processors fetch lines in pairs.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+struct Counts {
     hits: AtomicU64,
     misses: AtomicU64,
+}
+
+/// Which of the counts this thread adds to.
+fn stripe() -> usize {
+    static THREADS: AtomicUsize = AtomicUsize::new(0);
+    thread_local! {
+        // Relaxed: only to tell threads apart.
+        static STRIPE: usize = THREADS.fetch_add(1, Ordering::Relaxed) % STRIPES;
+    }
+    // A thread that is ending may have lost its own.
+    STRIPE.try_with(|stripe| *stripe).unwrap_or(0)
+}
+
+/// Hashes a [`BlockKey`], two numbers that are given out in order and that nobody chooses, by one multiplication each.
+#[derive(Debug, Default)]
+struct BlockKeyHasher(u64);
+
+impl Hasher for BlockKeyHasher {
+    #[inline]
+    fn write_u64(&mut self, number: u64) {
+        self.0 = mix(self.0 ^ number, 0x9e37_79b9_7f4a_7c15);
+    }
+
+    #[inline]
+    fn write_u32(&mut self, number: u32) {
+        self.0 = mix(self.0 ^ u64::from(number).rotate_left(32), 0xd6e8_feb8_6659_fd93);
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|byte| self.write_u64(u64::from(*byte)));
+    }
+
+    #[inline]
+    fn finish(&self) -> u64 {
+        self.0
+    }
 }
 
 /// Which block: its table's process-unique number, and its own within the table.
@@ -67,8 +115,8 @@ impl BlockCache {
             .weight_capacity(capacity_bytes)
             .build()
             .expect("both capacities are set");
-        let blocks = Cache::with_options(options, ByBytes, DefaultHashBuilder::default(), Default::default());
-        Arc::new(Self { blocks, hits: AtomicU64::new(0), misses: AtomicU64::new(0) })
+        let blocks = Cache::with_options(options, ByBytes, BuildHasherDefault::default(), Default::default());
+        Arc::new(Self { blocks, counts: Default::default() })
     }
 
     /// Bytes held now, overhead counted.
@@ -88,19 +136,20 @@ impl BlockCache {
 
     /// How often a block was found here.
     pub fn hits(&self) -> u64 {
-        self.hits.load(Ordering::Relaxed)
+        self.counts.iter().map(|counts| counts.hits.load(Ordering::Relaxed)).sum()
     }
 
     /// How often a block was not found here and had to be loaded.
     pub fn misses(&self) -> u64 {
-        self.misses.load(Ordering::Relaxed)
+        self.counts.iter().map(|counts| counts.misses.load(Ordering::Relaxed)).sum()
     }
 
     #[inline]
     pub(crate) fn get(&self, key: BlockKey) -> Option<Arc<CachedBlock>> {
         let block = self.blocks.get(&key);
         // Plain counters that nothing else depends on.
-        let counter = if block.is_some() { &self.hits } else { &self.misses };
+        let counts = &self.counts[stripe()];
+        let counter = if block.is_some() { &counts.hits } else { &counts.misses };
         counter.fetch_add(1, Ordering::Relaxed);
         block
     }

@@ -3,6 +3,7 @@
 //! Putze, Sanders, Singler: Cache-, Hash- and Space-Efficient Bloom Filters (2007), in the form that Apache Parquet uses.
 
 use crate::hash::KeyHash;
+use esker_vfs::prefetch;
 
 pub(crate) const FILTER_BLOCK_BYTES: usize = 32;
 
@@ -38,6 +39,13 @@ pub(crate) fn may_contain(bytes: &[u8], hash: KeyHash) -> bool {
         missing |= !word & bit;
     }
     missing == 0
+}
+
+/// Begins to fetch what [`may_contain`] will look at.
+#[inline]
+pub(crate) fn prefetch_block(bytes: &[u8], hash: KeyHash) {
+    let blocks = (bytes.len() / FILTER_BLOCK_BYTES) as u64;
+    prefetch(bytes, block_of(hash.0, blocks) * FILTER_BLOCK_BYTES);
 }
 
 #[inline]

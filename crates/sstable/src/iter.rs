@@ -1,17 +1,24 @@
 //! [`TableIter`]: a cursor over all versions in a table.
 
-use crate::block::{Entry, HEADER_BYTES, Layout};
+use crate::block::{Entry, HEADER_BYTES, Layout, is_other};
 use crate::error::TableError;
 use crate::table::{Block, Fill, Table};
 use esker_format::{InternalKey, Slice, Trailer};
 use esker_iterator::InternalIterator;
-use esker_vfs::Map;
+use esker_vfs::{CACHE_LINE_BYTES, Map, prefetch};
 use std::fmt;
 use std::sync::Arc;
 
 /// Keys' rests up to this length are copied in whole words, without a call.
 const SHORT_BYTES: usize = 32;
 const WORD_BYTES: usize = 8;
+/// Lines at a block's start, where all but its values lie, that are sent for ahead of their use.
+const HEAD_LINES: usize = 8;
+/// Lines of values that are sent for where a seek has landed.
+const VALUE_LINES: usize = 6;
+/// Blocks entered one behind the other after which a walk is long, and leaves the cache to others: it would push out what they use,
+/// and filling memory that is not warm yet costs more than the walk.
+const LONG_WALK_BLOCKS: u32 = 64;
 
 /// A cursor over all versions in a [`Table`], by the contract of [`InternalIterator`]. Owns what it needs.
 ///
@@ -33,6 +40,10 @@ pub struct TableIter {
     prefix_len: usize,
     trailer: Trailer,
     entry: Entry,
+    /// Between [`InternalIterator::prepare_seek`] and the seek: the block to seek in.
+    prepared: Option<usize>,
+    /// Blocks that were entered by steps since the last seek.
+    walked: u32,
 }
 
 impl TableIter {
@@ -52,17 +63,9 @@ impl TableIter {
             prefix_len: 0,
             trailer: Trailer::MIN,
             entry: Entry::default(),
+            prepared: None,
+            walked: 0,
         }
-    }
-
-    /// The entry's value as a [`Slice`]: copied if short, else pinning the block or the map.
-    ///
-    /// # Panics
-    /// If the iterator is not valid.
-    pub fn value_slice(&self) -> Slice {
-        assert!(self.valid, "the iterator is not valid");
-        let block = self.block.as_ref().expect("a valid iterator is in a block");
-        self.table.slice(block, self.entry.value.clone())
     }
 
     /// Keeps an error, so that it sticks.
@@ -94,11 +97,35 @@ impl TableIter {
     fn reset(&mut self) {
         self.valid = false;
         self.error = None;
+        self.prepared = None;
+        self.walked = 0;
+    }
+
+    /// Sends for the lines of block `number` that are read first, if they come from a map as they are.
+    fn prefetch_head(&self, number: usize) {
+        if let (Some(map), Ok((index, payload))) = (&self.map, self.table.index())
+            && let Some(place) = index.block(payload, number)
+            && !place.compressed
+        {
+            let lines = (place.range.len() / CACHE_LINE_BYTES).min(HEAD_LINES);
+            (0..lines).for_each(|line| prefetch(map, place.range.start + line * CACHE_LINE_BYTES));
+        }
+    }
+
+    /// Sends for the values from that of entry `i` of the present block on.
+    fn prefetch_values(&self, i: usize) {
+        if let (Some(map), Some(Block::Mapped(range)), Some(layout)) = (&self.map, &self.block, &self.layout)
+            && let Some(entry) = layout.entry(payload(&self.map, &Block::Mapped(range.clone())), i)
+        {
+            let from = range.start + entry.value.start;
+            (0..VALUE_LINES).for_each(|line| prefetch(map, from + line * CACHE_LINE_BYTES));
+        }
     }
 
     /// Enters block `number`: how many entries it has.
     fn enter(&mut self, number: usize) -> Result<usize, TableError> {
-        let block = self.table.block(number, self.fill)?;
+        let fill = if self.walked < LONG_WALK_BLOCKS { self.fill } else { Fill::Nothing };
+        let block = self.table.block(number, fill)?;
         let payload = payload(&self.map, &block);
         let Some((layout, prefix)) = Layout::parse(payload).and_then(|layout| Some((layout, layout.prefix(payload)?)))
         else {
@@ -126,9 +153,18 @@ impl TableIter {
 
     #[inline(always)]
     fn try_stand(&mut self, i: usize) -> Option<()> {
+        self.try_stand_if(i, |_, _, _, _| true)
+    }
+
+    /// As [`Self::try_stand`], if `stands` says so of the layout, the payload, the present entry, and the new one.
+    #[inline(always)]
+    fn try_stand_if(&mut self, i: usize, stands: impl Fn(&Layout, &[u8], &Entry, &Entry) -> bool) -> Option<()> {
         let layout = self.layout.as_ref()?;
         let payload = payload(&self.map, self.block.as_ref()?);
         let entry = layout.entry(payload, i)?;
+        if !stands(layout, payload, &self.entry, &entry) {
+            return None;
+        }
         self.trailer = layout.trailer(payload, i)?;
         let (from, len) = (entry.rest.start, entry.rest.len());
         self.key_len = self.prefix_len + len;
@@ -167,15 +203,48 @@ impl TableIter {
         self.stand(count - 1)
     }
 
+    /// Steps into the block behind the present one, and sends for the one after it.
+    #[inline(never)]
+    fn walk_forward(&mut self) -> Result<(), TableError> {
+        self.walked = self.walked.saturating_add(1);
+        self.prefetch_head(self.number + 2);
+        let result = self.first_of(self.number + 1);
+        self.keep_error(result)
+    }
+
+    /// Steps into the block before the present one, and sends for the one before it.
+    #[inline(never)]
+    fn walk_backward(&mut self) -> Result<(), TableError> {
+        self.walked = self.walked.saturating_add(1);
+        if let Some(number) = self.number.checked_sub(2) {
+            self.prefetch_head(number);
+        }
+        let result = self.before(0);
+        self.keep_error(result)
+    }
+
+    #[cold]
+    fn fall_and_keep(&mut self) -> Result<(), TableError> {
+        let result = self.fall();
+        self.keep_error(result)
+    }
+
+    /// Whether the table goes on behind block `number`, below its last, with another user key: the fence between tells.
+    #[inline(never)]
+    fn key_changes_behind_block(&self, number: usize) -> bool {
+        let Ok((index, payload)) = self.table.index() else { return false };
+        // Only a fence within the versions of one key has a trailer.
+        number + 1 < index.count() && index.fence(payload, number).is_some_and(|(_, trailer)| trailer == Trailer::MIN)
+    }
+
     fn last(&mut self) -> Result<(), TableError> {
         let blocks = self.table.block_count()?;
         self.last_of(blocks - 1)
     }
 
-    /// Enters the block where `target` belongs: the number of the first entry at or behind it, and how many there are, which is the former
-    /// if the entry is the next block's first. `None` if the target is behind all blocks.
-    fn search(&mut self, target: InternalKey<'_>) -> Result<Option<(usize, usize)>, TableError> {
-        let number = self.table.find_block(target)?;
+    /// Enters block `number`, in which `target` belongs: the number of the first entry at or behind it, and how many there are, which is the
+    /// former if the entry is the next block's first. `None` if the target is behind all blocks.
+    fn search(&mut self, number: usize, target: InternalKey<'_>) -> Result<Option<(usize, usize)>, TableError> {
         if number >= self.table.block_count()? {
             return Ok(None);
         }
@@ -187,16 +256,22 @@ impl TableIter {
         }
     }
 
-    fn seek_in_table(&mut self, target: InternalKey<'_>) -> Result<(), TableError> {
-        match self.search(target)? {
+    /// Block `number` is where `target` belongs.
+    fn seek_in_block(&mut self, number: usize, target: InternalKey<'_>) -> Result<(), TableError> {
+        match self.search(number, target)? {
             None => Ok(()),
-            Some((i, count)) if i < count => self.stand(i),
+            Some((i, count)) if i < count => {
+                self.prefetch_values(i);
+                self.stand(i)
+            }
             Some(_) => self.first_of(self.number + 1),
         }
     }
 
     fn seek_for_prev_in_table(&mut self, target: InternalKey<'_>) -> Result<(), TableError> {
-        let Some((i, count)) = self.search(target)? else { return self.last() };
+        let number = self.table.find_block(target)?;
+        self.prefetch_head(number);
+        let Some((i, count)) = self.search(number, target)? else { return self.last() };
         if i < count {
             self.stand(i)?;
             if self.key() == target {
@@ -238,8 +313,23 @@ impl InternalIterator for TableIter {
     }
 
     fn seek(&mut self, target: InternalKey<'_>) -> Result<(), TableError> {
+        self.prepare_seek(target);
+        self.seek_prepared(target)
+    }
+
+    /// An index that can't be read is left to the second half to report.
+    fn prepare_seek(&mut self, target: InternalKey<'_>) {
         self.reset();
-        let result = self.seek_in_table(target);
+        self.prepared = self.table.find_block(target).ok();
+        if let Some(number) = self.prepared {
+            self.prefetch_head(number);
+        }
+    }
+
+    fn seek_prepared(&mut self, target: InternalKey<'_>) -> Result<(), TableError> {
+        let number = self.prepared.take().map_or_else(|| self.table.find_block(target), Ok);
+        self.reset();
+        let result = number.and_then(|number| self.seek_in_block(number, target));
         self.keep_error(result)
     }
 
@@ -255,12 +345,10 @@ impl InternalIterator for TableIter {
             return self.nowhere();
         }
         let i = self.i + 1;
-        let within = self.layout.as_ref().is_some_and(|layout| i < layout.count);
-        if within && self.try_stand(i).is_some() {
-            return Ok(());
+        if self.layout.as_ref().is_none_or(|layout| i >= layout.count) {
+            return self.walk_forward();
         }
-        let result = if within { self.fall() } else { self.first_of(self.number + 1) };
-        self.keep_error(result)
+        if self.try_stand(i).is_some() { Ok(()) } else { self.fall_and_keep() }
     }
 
     #[inline]
@@ -268,11 +356,10 @@ impl InternalIterator for TableIter {
         if !self.valid {
             return self.nowhere();
         }
-        if self.i > 0 && self.try_stand(self.i - 1).is_some() {
-            return Ok(());
+        if self.i == 0 {
+            return self.walk_backward();
         }
-        let result = if self.i > 0 { self.fall() } else { self.before(0) };
-        self.keep_error(result)
+        if self.try_stand(self.i - 1).is_some() { Ok(()) } else { self.fall_and_keep() }
     }
 
     #[inline]
@@ -286,6 +373,53 @@ impl InternalIterator for TableIter {
         assert!(self.valid, "the iterator is not valid");
         let block = self.block.as_ref().expect("a valid iterator is in a block");
         &payload(&self.map, block)[self.entry.value.clone()]
+    }
+
+    /// Copied if short, else pinning the block or the map.
+    fn value_slice(&self) -> Slice {
+        assert!(self.valid, "the iterator is not valid");
+        let block = self.block.as_ref().expect("a valid iterator is in a block");
+        self.table.slice(block, self.entry.value.clone())
+    }
+
+    #[inline]
+    fn next_is_other_key(&mut self) -> bool {
+        assert!(self.valid, "the iterator is not valid");
+        match (&self.block, &self.layout) {
+            (Some(block), Some(layout)) if self.i + 1 < layout.count => {
+                layout.key_changes_behind(payload(&self.map, block), self.i)
+            }
+            _ => self.key_changes_behind_block(self.number),
+        }
+    }
+
+    #[inline]
+    fn prev_is_other_key(&mut self) -> bool {
+        assert!(self.valid, "the iterator is not valid");
+        match (&self.block, &self.layout, self.i.checked_sub(1)) {
+            (Some(block), Some(layout), Some(before)) => layout.key_changes_behind(payload(&self.map, block), before),
+            _ => self.number.checked_sub(1).is_some_and(|number| self.key_changes_behind_block(number)),
+        }
+    }
+
+    #[inline]
+    fn try_next_key(&mut self) -> Option<Trailer> {
+        assert!(self.valid, "the iterator is not valid");
+        let next = self.i + 1;
+        if next >= self.layout.as_ref()?.count {
+            return None;
+        }
+        self.try_stand_if(next, |_, payload, this, next| is_other(payload, &this.rest, &next.rest))?;
+        Some(self.trailer)
+    }
+
+    #[inline]
+    fn try_prev_key(&mut self) -> Option<Trailer> {
+        assert!(self.valid, "the iterator is not valid");
+        // The first one of a block may have newer versions in the block before.
+        let before = self.i.checked_sub(1).filter(|before| *before > 0)?;
+        self.try_stand_if(before, |layout, payload, _, _| layout.key_changes_behind(payload, before - 1))?;
+        Some(self.trailer)
     }
 }
 

@@ -63,7 +63,7 @@ pub use frame::{BlockKind, Codec};
 pub use hash::KeyHash;
 pub use iter::TableIter;
 pub use properties::{COMPARATOR, Properties};
-pub use table::{Expect, ReadMode, Table, TableOptions, Verify};
+pub use table::{Expect, ReadMode, Spot, Table, TableOptions, Verify};
 pub use verify::VerifyReport;
 
 /// The README's program.

@@ -12,30 +12,32 @@ use std::sync::Arc;
 /// How an open table gets at its bytes.
 #[derive(Debug)]
 pub(crate) enum Bytes {
-    Map(Arc<Map>),
+    /// The same map twice: to read from, and, in an `Arc` of its own, for slices to hold.
+    Map(Map, Arc<Map>),
     File(Arc<dyn ReadableFile>),
 }
 
 /// Bytes in the map, or a copy of them.
 pub(crate) enum Region {
-    Map(Arc<Map>, Range<usize>),
+    Map(Map),
     Heap(Box<[u8]>),
 }
 
 impl Region {
-    #[inline]
     pub(crate) fn bytes(&self) -> &[u8] {
         match self {
-            Self::Map(map, range) => &map[range.clone()],
+            Self::Map(map) => map,
             Self::Heap(bytes) => bytes,
         }
     }
 
-    pub(crate) fn heap_bytes(&self) -> usize {
-        match self {
-            Self::Map(..) => 0,
-            Self::Heap(bytes) => bytes.len(),
-        }
+    /// The first `len` bytes, to be kept as long as the table is open: one step from whoever asks, whether they are mapped or not.
+    pub(crate) fn keep(self, len: usize) -> Map {
+        let map = match self {
+            Self::Map(map) => map,
+            Self::Heap(bytes) => Map::from_bytes(bytes),
+        };
+        map.part(0..len).unwrap_or_else(|| Map::from_bytes([]))
     }
 }
 
@@ -68,9 +70,7 @@ impl Bytes {
     /// The bytes in `range`, which comes from a checked footer or index; from a map that has rotted since, no bytes.
     pub(crate) fn read(&self, name: &Arc<str>, range: Range<usize>) -> Result<Region, TableError> {
         match self {
-            Self::Map(map) => {
-                Ok(Region::Map(Arc::clone(map), if map.get(range.clone()).is_some() { range } else { 0..0 }))
-            }
+            Self::Map(map, _) => Ok(Region::Map(map.part(range).unwrap_or_else(|| Map::from_bytes([])))),
             Self::File(file) => {
                 let mut bytes = vec![0; range.len()];
                 file.read_exact_at(&mut bytes, range.start as u64)

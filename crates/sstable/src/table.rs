@@ -17,7 +17,7 @@ use crate::iter::TableIter;
 use crate::properties::Properties;
 use crate::source::{Bytes, Region};
 use esker_format::{FileId, InternalKey, SeqNo, Slice, Trailer};
-use esker_vfs::{Map, ReadableFile};
+use esker_vfs::{Map, ReadableFile, prefetch_range};
 use std::fmt;
 use std::io;
 use std::ops::Range;
@@ -70,17 +70,31 @@ pub struct TableOptions {
 
 /// An immutable sorted table, open for reading, by any number of threads.
 pub struct Table {
+    hot: Hot,
     name: Arc<str>,
-    /// Unique in this process: the table's blocks go by it in the cache.
-    number: u64,
-    bytes: Bytes,
     footer: Footer,
     properties: Properties,
-    cache: Arc<BlockCache>,
-    index: OnceLock<(Index, Region)>,
-    filter: OnceLock<Region>,
+}
+
+/// What a point look-up goes by, in its order, on as few cache lines as hold it.
+#[repr(C, align(64))]
+struct Hot {
+    /// No bytes if there is none.
+    filter: OnceLock<Map>,
     /// One bit for each block: whether it was checked. Only for a map.
     checked: Box<[AtomicU64]>,
+    /// Unique in this process: the table's blocks go by it in the cache.
+    number: u64,
+    cache: Arc<BlockCache>,
+    index: OnceLock<(Index, Map)>,
+    bytes: Bytes,
+}
+
+/// Where a look-up goes on after the index: a data block, checked.
+#[derive(Debug)]
+pub struct Spot {
+    number: usize,
+    block: Block,
 }
 
 /// A data block whose checksum was found right.
@@ -91,6 +105,9 @@ pub(crate) enum Block {
     /// A copy.
     Cached(Arc<CachedBlock>),
 }
+
+/// What is fetched of a block before anything in it is known: header, prefix and fingerprints of a block of the usual size.
+const BLOCK_START_BYTES: usize = 128;
 
 /// Whether a block that had to be loaded is kept in the cache.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -129,7 +146,7 @@ impl Table {
                 Ok(map) if map.len() as u64 != file_bytes => {
                     return Err(mismatch("mapped length", file_bytes, map.len() as u64));
                 }
-                Ok(map) => Bytes::Map(Arc::new(map)),
+                Ok(map) => Bytes::Map(map.clone(), Arc::new(map)),
                 Err(error) if error.kind() == io::ErrorKind::Unsupported => Bytes::File(file),
                 Err(error) => return Err(TableError::from_io(&name, "map", error)),
             },
@@ -142,18 +159,20 @@ impl Table {
             return Err(mismatch("file id", expect.file_id.0, footer.file_id.0));
         }
         let properties = bytes.read_properties(&name, &footer)?;
-        let words = if matches!(bytes, Bytes::Map(_)) { properties.blocks.div_ceil(64) } else { 0 };
-        Ok(Arc::new(Self {
+        let words = if matches!(bytes, Bytes::Map(..)) { properties.blocks.div_ceil(64) } else { 0 };
+        let filter = OnceLock::new();
+        if footer.filter.is_none() {
+            filter.get_or_init(|| Map::from_bytes([]));
+        }
+        let hot = Hot {
+            filter,
+            checked: (0..words).map(|_| AtomicU64::new(0)).collect(),
             number: NUMBERS.fetch_add(1, Ordering::Relaxed),
-            bytes,
-            footer,
-            properties,
             cache: options.cache,
             index: OnceLock::new(),
-            filter: OnceLock::new(),
-            checked: (0..words).map(|_| AtomicU64::new(0)).collect(),
-            name,
-        }))
+            bytes,
+        };
+        Ok(Arc::new(Self { hot, name, footer, properties }))
     }
 
     /// The table's name, as given at open.
@@ -173,16 +192,30 @@ impl Table {
 
     /// Bytes of memory that the open table holds, besides blocks in the cache.
     pub fn heap_bytes(&self) -> usize {
-        let regions = self.index.get().map(|(_, region)| region).into_iter().chain(self.filter.get());
+        let copied = match self.hot.bytes {
+            Bytes::Map(..) => 0,
+            Bytes::File(_) => {
+                self.hot.index.get().map_or(0, |(_, index)| index.len())
+                    + self.hot.filter.get().map_or(0, |map| map.len())
+            }
+        };
         let keys = self.properties.smallest.user_key.len() + self.properties.largest.user_key.len();
-        size_of::<Self>() + keys + size_of_val(&*self.checked) + regions.map(Region::heap_bytes).sum::<usize>()
+        size_of::<Self>() + keys + size_of_val(&*self.hot.checked) + copied
     }
 
     /// Bytes of address space that the open table maps: all of the file, or nothing.
     pub fn mapped_bytes(&self) -> u64 {
-        match self.bytes {
-            Bytes::Map(_) => self.file_bytes(),
+        match self.hot.bytes {
+            Bytes::Map(..) => self.file_bytes(),
             Bytes::File(_) => 0,
+        }
+    }
+
+    /// Begins to fetch what [`Table::may_contain`] will look at, if the filter is there already.
+    #[inline]
+    pub fn prefetch_filter(&self, hash: KeyHash) {
+        if let Some(filter) = self.hot.filter.get() {
+            filter::prefetch_block(filter, hash);
         }
     }
 
@@ -192,14 +225,11 @@ impl Table {
     /// The filter, at its first use, could not be read or is damaged.
     #[inline]
     pub fn may_contain(&self, hash: KeyHash) -> Result<bool, TableError> {
-        if self.footer.filter.is_none() {
-            return Ok(true);
-        }
-        let filter = match self.filter.get() {
+        let filter = match self.hot.filter.get() {
             Some(filter) => filter,
             None => self.load_filter()?,
         };
-        Ok(filter::may_contain(filter.bytes(), hash))
+        Ok(filter::may_contain(filter, hash))
     }
 
     /// The newest version of `user_key` at or below `seq` in this table, a tombstone too. `hash` is `KeyHash::of(user_key)`. The
@@ -225,26 +255,99 @@ impl Table {
         hash: KeyHash,
         seq: SeqNo,
     ) -> Result<Option<(Trailer, Slice)>, TableError> {
-        let target = InternalKey::seek(user_key, seq);
-        let number = self.find_block(target)?;
-        if number == self.block_count()? {
+        match self.spot(user_key, seq)? {
+            Some(spot) => self.get_at(&spot, user_key, hash, seq),
+            None => Ok(None),
+        }
+    }
+
+    /// The first half of [`Table::get_unfiltered`]: searches the index, and begins to fetch the block it leads to. `None`: the table ends before
+    /// `user_key`.
+    ///
+    /// Look-ups of several keys that all do this, then [`Table::aim`], then [`Table::get_at`], wait for memory together and not one by one.
+    ///
+    /// # Errors
+    /// As [`Table::get`].
+    #[inline]
+    pub fn spot(&self, user_key: &[u8], seq: SeqNo) -> Result<Option<Spot>, TableError> {
+        let (index, bytes) = self.index()?;
+        let number = index.find(bytes, InternalKey::seek(user_key, seq)).ok_or_else(|| self.astray())?;
+        if number == index.count() {
             return Ok(None);
         }
-        let block = self.block(number, Fill::Cache)?;
-        let payload = self.payload(&block);
+        let at = index.block(bytes, number).ok_or_else(|| self.astray())?;
+        let block = match &self.hot.bytes {
+            Bytes::Map(map, _) if !at.compressed => {
+                prefetch_range(map, at.range.start, BLOCK_START_BYTES);
+                self.mapped_block(map, number, at.range)?
+            }
+            _ => {
+                let block = self.cached_block(number, &at, Fill::Cache)?;
+                prefetch_range(self.payload(&block), 0, BLOCK_START_BYTES);
+                block
+            }
+        };
+        Ok(Some(Spot { number, block }))
+    }
+
+    /// Begins to fetch the entry that [`Table::get_at`] will look at, which waits for the block's start.
+    #[inline]
+    pub fn aim(&self, spot: &Spot, hash: KeyHash) {
+        let payload = self.payload(&spot.block);
+        if let Some(layout) = Layout::parse(payload) {
+            layout.aim(payload, hash.fingerprint());
+        }
+    }
+
+    /// The second half of [`Table::get_unfiltered`].
+    ///
+    /// # Errors
+    /// As [`Table::get`].
+    #[inline]
+    pub fn get_at(
+        &self,
+        spot: &Spot,
+        user_key: &[u8],
+        hash: KeyHash,
+        seq: SeqNo,
+    ) -> Result<Option<(Trailer, Slice)>, TableError> {
+        let found = self.find_at(spot, user_key, hash, seq)?;
+        Ok(found.map(|(trailer, value)| (trailer, self.slice(&spot.block, value))))
+    }
+
+    /// As [`Table::get_at`], without the value.
+    ///
+    /// # Errors
+    /// As [`Table::get`].
+    #[inline]
+    pub fn trailer_at(
+        &self,
+        spot: &Spot,
+        user_key: &[u8],
+        hash: KeyHash,
+        seq: SeqNo,
+    ) -> Result<Option<Trailer>, TableError> {
+        Ok(self.find_at(spot, user_key, hash, seq)?.map(|(trailer, _)| trailer))
+    }
+
+    #[inline(always)]
+    fn find_at(
+        &self,
+        spot: &Spot,
+        user_key: &[u8],
+        hash: KeyHash,
+        seq: SeqNo,
+    ) -> Result<Option<(Trailer, Range<usize>)>, TableError> {
+        let payload = self.payload(&spot.block);
         let read = || {
             let layout = Layout::parse(payload)?;
-            let i = layout.find(payload, target, hash.fingerprint())?;
+            let i = layout.find(payload, InternalKey::seek(user_key, seq), hash.fingerprint())?;
             if i == layout.count {
                 return Some(None);
             }
             Some(Some((layout.trailer(payload, i)?, layout.entry(payload, i)?.value)))
         };
-        match read() {
-            Some(Some((trailer, value))) => Ok(Some((trailer, self.slice(&block, value)))),
-            Some(None) => Ok(None),
-            None => Err(self.damaged(number, &block)),
-        }
+        read().ok_or_else(|| self.damaged(spot.number, &spot.block))
     }
 
     /// A cursor over all versions in the table. Not placed yet.
@@ -259,8 +362,8 @@ impl Table {
 
     /// The map, if there is one: what mapped blocks lie in.
     pub(crate) fn map(&self) -> Option<&Map> {
-        match &self.bytes {
-            Bytes::Map(map) => Some(map),
+        match &self.hot.bytes {
+            Bytes::Map(map, _) => Some(map),
             Bytes::File(_) => None,
         }
     }
@@ -268,8 +371,8 @@ impl Table {
     /// A block's payload.
     #[inline]
     pub(crate) fn payload<'a>(&'a self, block: &'a Block) -> &'a [u8] {
-        match (block, &self.bytes) {
-            (Block::Mapped(range), Bytes::Map(map)) => map.get(range.clone()).unwrap_or(&[]),
+        match (block, &self.hot.bytes) {
+            (Block::Mapped(range), Bytes::Map(map, _)) => map.get(range.clone()).unwrap_or(&[]),
             (Block::Cached(block), _) => (**block).as_ref(),
             (Block::Mapped(..), Bytes::File(_)) => unreachable!("mapped blocks come from a map"),
         }
@@ -278,9 +381,9 @@ impl Table {
     /// Bytes of a block's payload, copied if short, else pinned.
     #[inline]
     pub(crate) fn slice(&self, block: &Block, range: Range<usize>) -> Slice {
-        match (block, &self.bytes) {
-            (Block::Mapped(payload), Bytes::Map(map)) => {
-                Slice::pinned(map, payload.start + range.start..payload.start + range.end)
+        match (block, &self.hot.bytes) {
+            (Block::Mapped(payload), Bytes::Map(_, pin)) => {
+                Slice::pinned(pin, payload.start + range.start..payload.start + range.end)
             }
             (Block::Cached(block), _) => Slice::pinned(block, range),
             (Block::Mapped(..), Bytes::File(_)) => unreachable!("mapped blocks come from a map"),
@@ -304,8 +407,8 @@ impl Table {
     pub(crate) fn block(&self, number: usize, fill: Fill) -> Result<Block, TableError> {
         let (index, payload) = self.index()?;
         let at = index.block(payload, number).ok_or_else(|| self.astray())?;
-        match &self.bytes {
-            Bytes::Map(map) if !at.compressed => self.mapped_block(map, number, at.range),
+        match &self.hot.bytes {
+            Bytes::Map(map, _) if !at.compressed => self.mapped_block(map, number, at.range),
             _ => self.cached_block(number, &at, fill),
         }
     }
@@ -313,7 +416,7 @@ impl Table {
     #[inline]
     fn mapped_block(&self, map: &Map, number: usize, range: Range<usize>) -> Result<Block, TableError> {
         let bit = 1 << (number % 64);
-        let bits = self.checked.get(number / 64).ok_or_else(|| self.astray())?;
+        let bits = self.hot.checked.get(number / 64).ok_or_else(|| self.astray())?;
         // Relaxed: the bit publishes no other memory; the map's bytes were there before it.
         if bits.load(Ordering::Relaxed) & bit == 0 {
             self.check_mapped_block(map, range.clone())?;
@@ -331,13 +434,13 @@ impl Table {
     }
 
     fn cached_block(&self, number: usize, at: &BlockPlace, fill: Fill) -> Result<Block, TableError> {
-        let key = BlockKey { table: self.number, block: number as u32 };
-        if let Some(block) = self.cache.get(key) {
+        let key = BlockKey { table: self.hot.number, block: number as u32 };
+        if let Some(block) = self.hot.cache.get(key) {
             return Ok(Block::Cached(block));
         }
         let block = self.load_block(at)?;
         if fill == Fill::Cache {
-            self.cache.insert(key, &block);
+            self.hot.cache.insert(key, &block);
         }
         Ok(Block::Cached(block))
     }
@@ -345,7 +448,7 @@ impl Table {
     /// Reads, checks and decompresses a data block.
     pub(crate) fn load_block(&self, at: &BlockPlace) -> Result<Arc<CachedBlock>, TableError> {
         let place = self.place(BlockKind::Data, at.range.start as u64);
-        let region = self.bytes.read(&self.name, at.range.clone())?;
+        let region = self.hot.bytes.read(&self.name, at.range.clone())?;
         let (stored, codec) = place.check(region.bytes())?;
         if (codec != Codec::None) != at.compressed {
             return Err(place.damaged("compressed or not, against what the index says"));
@@ -357,7 +460,7 @@ impl Table {
                 let len = payload.len();
                 (payload.into_boxed_slice(), len)
             }
-            Region::Map(..) => (stored.into(), stored_len),
+            Region::Map(_) => (stored.into(), stored_len),
             Region::Heap(bytes) => (bytes, stored_len),
         };
         Layout::validate(&bytes[..len]).map_err(|fault| place.fault(fault))?;
@@ -383,55 +486,48 @@ impl Table {
     /// The index, checked, and its payload.
     #[inline]
     pub(crate) fn index(&self) -> Result<(&Index, &[u8]), TableError> {
-        let (index, region) = match self.index.get() {
+        let (index, bytes) = match self.hot.index.get() {
             Some(loaded) => loaded,
             None => self.load_index()?,
         };
-        Ok((index, region.bytes()))
+        Ok((index, bytes))
     }
 
     #[cold]
-    fn load_index(&self) -> Result<&(Index, Region), TableError> {
+    fn load_index(&self) -> Result<&(Index, Map), TableError> {
         let loaded = self.read_index()?;
-        Ok(self.index.get_or_init(|| loaded))
+        Ok(self.hot.index.get_or_init(|| loaded))
     }
 
-    pub(crate) fn read_index(&self) -> Result<(Index, Region), TableError> {
+    pub(crate) fn read_index(&self) -> Result<(Index, Map), TableError> {
         let place = self.place(BlockKind::Index, self.footer.index.offset);
         let region = self.read_region(&place, self.footer.index.range())?;
-        let index = Index::validate(region.bytes(), self.properties.blocks, self.properties.data_bytes)
+        let index = Index::validate(&region, self.properties.blocks, self.properties.data_bytes)
             .map_err(|fault| place.fault(fault))?;
         Ok((index, region))
     }
 
     #[cold]
-    fn load_filter(&self) -> Result<&Region, TableError> {
-        let region = self.read_filter()?.expect("asked for only if there is a filter");
-        Ok(self.filter.get_or_init(|| region))
+    fn load_filter(&self) -> Result<&Map, TableError> {
+        let filter = self.read_filter()?.expect("set at open if there is none");
+        Ok(self.hot.filter.get_or_init(|| filter))
     }
 
-    pub(crate) fn read_filter(&self) -> Result<Option<Region>, TableError> {
+    pub(crate) fn read_filter(&self) -> Result<Option<Map>, TableError> {
         let Some(handle) = self.footer.filter else { return Ok(None) };
         let place = self.place(BlockKind::Filter, handle.offset);
         let region = self.read_region(&place, handle.range())?;
-        if region.bytes().is_empty() || region.bytes().len() % filter::FILTER_BLOCK_BYTES != 0 {
+        if region.is_empty() || region.len() % filter::FILTER_BLOCK_BYTES != 0 {
             return Err(place.damaged("not whole filter blocks"));
         }
         Ok(Some(region))
     }
 
     /// The payload of a block that is not compressed, checked.
-    fn read_region(&self, place: &Place<'_>, range: Range<usize>) -> Result<Region, TableError> {
-        let region = self.bytes.read(&self.name, range)?;
+    fn read_region(&self, place: &Place<'_>, range: Range<usize>) -> Result<Map, TableError> {
+        let region = self.hot.bytes.read(&self.name, range)?;
         let len = place.check_uncompressed(region.bytes())?.len();
-        Ok(match region {
-            Region::Map(map, range) => Region::Map(map, range.start..range.start + len),
-            Region::Heap(bytes) => {
-                let mut bytes = bytes.into_vec();
-                bytes.truncate(len);
-                Region::Heap(bytes.into())
-            }
-        })
+        Ok(region.keep(len))
     }
 
     pub(crate) fn place(&self, kind: BlockKind, offset: u64) -> Place<'_> {
@@ -444,15 +540,15 @@ impl Table {
 
     /// Reads footer and properties again, and looks for anything between the blocks.
     pub(crate) fn verify_outside_blocks(&self) -> Result<(), TableError> {
-        let footer = self.bytes.read_footer(&self.name, self.file_bytes())?;
-        let properties = self.bytes.read_properties(&self.name, &footer)?;
+        let footer = self.hot.bytes.read_footer(&self.name, self.file_bytes())?;
+        let properties = self.hot.bytes.read_properties(&self.name, &footer)?;
         let place = self.place(BlockKind::Footer, self.file_bytes() - FOOTER_BYTES as u64);
         if footer != self.footer || properties != self.properties {
             return Err(place.damaged("not what it was when the table was opened"));
         }
         let mut at = self.properties.data_bytes as usize;
         for handle in footer.filter.into_iter().chain([footer.index, footer.properties]) {
-            let gap = self.bytes.read(&self.name, at..handle.range().start)?;
+            let gap = self.hot.bytes.read(&self.name, at..handle.range().start)?;
             if gap.bytes().iter().any(|byte| *byte != 0) {
                 return Err(place.damaged("something between the blocks"));
             }

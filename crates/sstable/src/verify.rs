@@ -7,7 +7,6 @@ use crate::frame::BlockKind;
 use crate::hash::KeyHash;
 use crate::index::ASTRAY;
 use crate::properties::Properties;
-use crate::source::Region;
 use crate::table::Table;
 use crate::words::head_of;
 use esker_format::{InternalKey, InternalKeyBuf, SeqNo, Trailer, ValueKind};
@@ -46,7 +45,7 @@ impl Table {
         let (index, region) = self.read_index()?;
         let filter = self.read_filter()?;
         let at_index = self.place(BlockKind::Index, self.footer().index.offset);
-        let prefix = index.prefix(region.bytes()).ok_or_else(|| at_index.fault(ASTRAY))?;
+        let prefix = index.prefix(&region).ok_or_else(|| at_index.fault(ASTRAY))?;
         let mut walk = Walk {
             properties: Properties { smallest_seq: SeqNo::MAX, ..Properties::unset() },
             user_key: Vec::new(),
@@ -54,14 +53,14 @@ impl Table {
             fence: None,
         };
         for number in 0..index.count() {
-            let at = index.block(region.bytes(), number).ok_or_else(|| at_index.fault(ASTRAY))?;
+            let at = index.block(&region, number).ok_or_else(|| at_index.fault(ASTRAY))?;
             let here = self.place(BlockKind::Data, at.range.start as u64);
             let block = self.load_block(&at)?;
-            let filter = filter.as_ref().map(Region::bytes);
+            let filter = filter.as_deref();
             walk.block((*block).as_ref(), filter).map_err(|fault| here.fault(fault))?;
-            let (rest, trailer) = index.fence(region.bytes(), number).ok_or_else(|| at_index.fault(ASTRAY))?;
+            let (rest, trailer) = index.fence(&region, number).ok_or_else(|| at_index.fault(ASTRAY))?;
             let fence = InternalKey { user_key: &[prefix, rest].concat(), trailer }.to_buf();
-            if fence.as_ref() < walk.last() || index.head(region.bytes(), number) != Some(head_of(rest)) {
+            if fence.as_ref() < walk.last() || index.head(&region, number) != Some(head_of(rest)) {
                 return Err(at_index.damaged("a fence before its block's last key, or with another head"));
             }
             walk.fence = Some(fence);

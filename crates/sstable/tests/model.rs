@@ -178,7 +178,7 @@ fn values_of_some_mib_beside_small_ones() {
 
 #[test]
 fn long_values_are_pinned_and_short_ones_copied() {
-    let entries = [put(b"a", 1, &[7; 64]), put(b"b", 1, &[8; 65])];
+    let entries = [put(b"a", 1, &[7; 256]), put(b"b", 1, &[8; 257])];
     for codec in codecs() {
         for mode in MODES {
             let table = try_open(&build(&entries, options(4096, codec)), mode).unwrap();
@@ -189,7 +189,7 @@ fn long_values_are_pinned_and_short_ones_copied() {
             let mut iter = table.iter();
             iter.seek_to_last().unwrap();
             let slice = iter.value_slice();
-            assert!(slice.is_pinned() && slice == [8; 65]);
+            assert!(slice.is_pinned() && slice == [8; 257]);
         }
     }
 }

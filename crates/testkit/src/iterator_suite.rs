@@ -53,6 +53,7 @@ where
 {
     for sample in samples() {
         both_ways(&mut make(&sample), &sample);
+        tries(&mut make(&sample), &sample);
         every_seek(&mut make(&sample), &sample);
         past_the_ends(&make, &sample);
     }
@@ -60,6 +61,7 @@ where
     TestRunner::new(Config { cases: CASES, failure_persistence: None, ..Config::default() })
         .run(&cases, |(entries, moves)| {
             both_ways(&mut make(&entries), &entries);
+            tries(&mut make(&entries), &entries);
             walk(&mut make(&entries), &entries, &moves)
         })
         .unwrap_or_else(|failure| panic!("{failure}"));
@@ -224,9 +226,54 @@ where
             Move::Prev if at < entries.len() => (at, _) = (at.wrapping_sub(1), iter.prev().unwrap()),
             Move::Next | Move::Prev => {}
         }
+        if iter.valid() && at < entries.len() {
+            knows_neighbours(iter, entries, at);
+        }
         stands_at(iter, entries, at)?;
     }
     Ok(())
+}
+
+/// What it says of the entries beside the one it stands on is true, and asking moves nothing.
+fn knows_neighbours<I: InternalIterator>(iter: &mut I, entries: &[Entry], at: usize) {
+    let is_other = |beside: Option<&Entry>| beside.is_some_and(|(key, _)| key.user_key != entries[at].0.user_key);
+    assert!(!iter.next_is_other_key() || is_other(entries.get(at + 1)), "behind entry {at}");
+    assert!(
+        !iter.prev_is_other_key() || is_other(at.checked_sub(1).map(|before| &entries[before])),
+        "before entry {at}"
+    );
+    assert_eq!(iter.value_slice(), entries[at].1);
+}
+
+/// A step that is only made where it is known what it meets goes where the ordinary one does, or nowhere.
+fn tries<I: InternalIterator>(iter: &mut I, entries: &[Entry])
+where
+    I::Error: Debug,
+{
+    let user_key = |at: usize| &entries[at].0.user_key;
+    let check = |iter: &I, at| stands_at(iter, entries, at).unwrap_or_else(|failure| panic!("{failure}"));
+    iter.seek_to_first().unwrap();
+    for (at, (key, _)) in entries.iter().enumerate().skip(1) {
+        if let Some(trailer) = iter.try_next_key() {
+            assert!(key.user_key != *user_key(at - 1) && trailer == key.trailer, "entry {at}");
+        } else {
+            check(iter, at - 1);
+            iter.next().unwrap();
+        }
+        check(iter, at);
+    }
+    assert_eq!(iter.try_next_key(), None, "there is none behind the last");
+    iter.seek_to_last().unwrap();
+    for at in (0..entries.len() - 1).rev() {
+        if let Some(trailer) = iter.try_prev_key() {
+            assert!(at > 0 && user_key(at) != user_key(at - 1) && trailer == entries[at].0.trailer, "entry {at}");
+        } else {
+            check(iter, at + 1);
+            iter.prev().unwrap();
+        }
+        check(iter, at);
+    }
+    assert_eq!(iter.try_prev_key(), None, "there is none before the first");
 }
 
 /// Forward, backward, and one step back at every entry on the way.
@@ -237,12 +284,14 @@ where
     let check = |iter: &I, at| stands_at(iter, entries, at).unwrap_or_else(|failure| panic!("{failure}"));
     iter.seek_to_first().unwrap();
     for at in 0..entries.len() {
+        knows_neighbours(iter, entries, at);
         check(iter, at);
         iter.next().unwrap();
     }
     assert!(!iter.valid(), "past the end");
     iter.seek_to_last().unwrap();
     for at in (0..entries.len()).rev() {
+        knows_neighbours(iter, entries, at);
         check(iter, at);
         iter.prev().unwrap();
     }
@@ -277,6 +326,10 @@ where
             let target = InternalKey { user_key: &user_key, trailer };
             iter.seek(target).unwrap();
             check(iter, at_or_behind(entries, target));
+            iter.prepare_seek(target);
+            iter.seek_prepared(target).unwrap();
+            check(iter, at_or_behind(entries, target));
+            iter.prepare_seek(BEHIND);
             iter.seek_for_prev(target).unwrap();
             check(iter, at_or_before(entries, target));
         }

@@ -41,6 +41,7 @@ mod map;
 mod mem;
 mod operation;
 mod os;
+mod prefetch;
 mod trace;
 
 pub use clock::{Clock, ManualClock, SystemClock};
@@ -49,6 +50,7 @@ pub use map::Map;
 pub use mem::{CrashPolicy, MemVfs};
 pub use operation::Operation;
 pub use os::OsVfs;
+pub use prefetch::{CACHE_LINE_BYTES, prefetch, prefetch_range};
 pub use trace::{Event, TraceVfs};
 
 use std::fmt::Debug;

@@ -1,16 +1,28 @@
 //! [`Map`]: the one place that hands out the bytes of a mapped file.
+//!
+//! ```text
+//! Map { start, len, owner } ── Map { start, len, owner }     a part of it
+//!           │           └──────────────┬──────┘
+//!           v                          v
+//!       the bytes <────────────────  Repr, which unmaps or frees them with its last owner
+//! ```
+//! Where the bytes are stands in the map itself, so that whoever has one is one step from them: a read of a table begins here.
 
 use std::fmt;
 use std::fs::File;
 use std::io;
-use std::ops::Deref;
+use std::ops::{Deref, Range};
+use std::ptr::NonNull;
 use std::sync::Arc;
 
-/// The bytes of a whole file that does not change any more; cheap to clone.
+/// The bytes of a whole file that does not change any more, or part of them; cheap to clone.
 ///
 /// Real maps and those of simulated file systems look alike.
-#[derive(Clone)]
-pub struct Map(Arc<Repr>);
+pub struct Map {
+    /// Bytes of `owner`.
+    bytes: NonNull<[u8]>,
+    owner: Arc<Repr>,
+}
 
 enum Repr {
     File(memmap2::Mmap),
@@ -20,7 +32,7 @@ enum Repr {
 impl Map {
     /// A map of bytes in memory, for file systems that live there.
     pub fn from_bytes(bytes: impl Into<Box<[u8]>>) -> Self {
-        Self(Arc::new(Repr::Memory(bytes.into())))
+        Self::of(Repr::Memory(bytes.into()))
     }
 
     /// Maps a whole file, which must not change any more.
@@ -30,23 +42,57 @@ impl Map {
         // writing (it writes files once and under a name that is used once), and holds the directory's lock against a second Esker. What
         // stays is another program that overwrites or cuts a file of ours under our feet, as with every mapped file; docs/unsafe.md says so.
         let map = unsafe { memmap2::Mmap::map(file)? };
-        Ok(Self(Arc::new(Repr::File(map))))
+        Ok(Self::of(Repr::File(map)))
+    }
+
+    fn of(repr: Repr) -> Self {
+        let owner = Arc::new(repr);
+        let bytes = match &*owner {
+            Repr::File(map) => NonNull::from(&map[..]),
+            Repr::Memory(bytes) => NonNull::from(&bytes[..]),
+        };
+        Self { bytes, owner }
+    }
+
+    /// The bytes in `range` as a map of their own, which keeps all of the file mapped; `None` if there are not so many.
+    pub fn part(&self, range: Range<usize>) -> Option<Self> {
+        self.get(range).map(|bytes| Self { bytes: NonNull::from(bytes), owner: Arc::clone(&self.owner) })
     }
 }
 
+impl Clone for Map {
+    fn clone(&self) -> Self {
+        Self { bytes: self.bytes, owner: Arc::clone(&self.owner) }
+    }
+}
+
+#[expect(unsafe_code, reason = "where the bytes are is kept beside what owns them, so that a read need not ask it")]
 impl Deref for Map {
     type Target = [u8];
 
-    #[inline]
+    #[inline(always)]
     fn deref(&self) -> &[u8] {
-        match &*self.0 {
-            Repr::File(map) => map,
-            Repr::Memory(bytes) => bytes,
-        }
+        // SAFETY: `of` and `part` point into what `owner` owns, and nothing else makes a `Map`. The owner is behind an `Arc` that this map
+        // holds, so it lives as long as the result, which borrows the map; it is never changed or moved, and neither are a mapping's or a box's bytes.
+        unsafe { self.bytes.as_ref() }
     }
 }
 
+// SAFETY: a `Map` gives nothing but shared access to bytes that nobody changes, and its owner may be dropped by any thread: both forms of `Repr` are
+// `Send` and `Sync`, as the constant below has the compiler check.
+#[expect(unsafe_code, reason = "a pointer is neither by itself")]
+unsafe impl Send for Map {}
+// SAFETY: as above.
+#[expect(unsafe_code, reason = "a pointer is neither by itself")]
+unsafe impl Sync for Map {}
+
+const _: () = {
+    const fn is_shared<T: Send + Sync>() {}
+    is_shared::<Arc<Repr>>();
+};
+
 impl AsRef<[u8]> for Map {
+    #[inline]
     fn as_ref(&self) -> &[u8] {
         self
     }
@@ -55,5 +101,35 @@ impl AsRef<[u8]> for Map {
 impl fmt::Debug for Map {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Map({} bytes)", self.len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_part_outlives_the_whole_and_can_be_read_anywhere() {
+        let whole = Map::from_bytes((0..100u8).collect::<Vec<_>>());
+        let part = whole.part(10..20).unwrap();
+        assert!(whole.part(10..101).is_none());
+        let copy = part.clone();
+        drop((whole, part));
+        let inner = copy.part(3..5).unwrap();
+        drop(copy);
+        assert_eq!(std::thread::spawn(move || inner.to_vec()).join().unwrap(), [13, 14]);
+    }
+
+    #[test]
+    fn a_file_is_mapped_whole_and_in_part() {
+        let mut path = std::env::temp_dir();
+        path.push(format!("esker-map-{}", std::process::id()));
+        std::fs::write(&path, b"0123456789").unwrap();
+        let map = Map::of_file(&File::open(&path).unwrap()).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        let part = map.part(4..6).unwrap();
+        assert_eq!((&map[..], &part[..]), (&b"0123456789"[..], &b"45"[..]));
+        drop(map);
+        assert_eq!(&part[..], b"45");
     }
 }

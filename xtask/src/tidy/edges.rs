@@ -45,8 +45,8 @@ const ALLOWED: [Allowed; 14] = [
         third_party: &["clap", "comfy-table", "csv", "indicatif", "serde", "serde_json"],
         optional: &[] },
     Allowed { name: "esker-bench", layer: 5, ours: &["esker"],
-        third_party: &["clap", "comfy-table", "hdrhistogram", "serde", "serde_json", "tempfile"],
-        optional: &["fjall"] },
+        third_party: &["clap", "comfy-table", "hdrhistogram", "indicatif", "serde", "serde_json", "tempfile"],
+        optional: &["fjall", "heed", "redb", "rocksdb", "sled", "surrealkv", "tokio"] },
     // Only ever a dev-dependency, so it may sit beside the layers it tests.
     Allowed { name: "esker-testkit", layer: 2, ours: &["esker-format", "esker-vfs", "esker-iterator"],
         third_party: &["proptest"], optional: &[] },
@@ -55,7 +55,7 @@ const ALLOWED: [Allowed; 14] = [
 ];
 
 /// What tests, examples and benches of every crate may use besides.
-const DEV: [&str; 5] = ["esker-testkit", "criterion", "proptest", "serde_json", "tempfile"];
+const DEV: [&str; 6] = ["esker-testkit", "criterion", "loom", "proptest", "serde_json", "tempfile"];
 
 /// Compares every `Cargo.toml` with the table, and the workspace's dependencies with the decision pages.
 pub(super) fn check(tree: &Tree) -> Vec<Problem> {

@@ -1,13 +1,10 @@
 //! Esker, by its public face.
 
-use super::{Entry, Store};
+use super::{Entry, MEMTABLES_MAX, Store};
 use crate::Result;
 use crate::args::{Compression, DurabilityLevel, Settings};
-use esker::{Codec, Cursor, Durability, Engine, Options, WriteBatch, WriteOptions};
+use esker::{Codec, Cursor, Durability, Engine, Options, WriteBatch};
 use std::path::Path;
-
-/// Memtables that may be in memory at a time: the active one and those that wait to be flushed.
-const MEMTABLES_MAX: usize = 4;
 
 /// Esker with the settings of a run; the rest as by default.
 #[derive(Debug)]
@@ -38,10 +35,6 @@ impl Store for Esker {
 
     fn put(&self, key: &[u8], value: &[u8]) -> Result<()> {
         Ok(self.engine.put(key, value)?)
-    }
-
-    fn put_sync(&self, key: &[u8], value: &[u8]) -> Result<()> {
-        Ok(self.engine.put_with(key, value, &WriteOptions::sync())?)
     }
 
     fn put_batch(&self, entries: &[Entry]) -> Result<()> {

@@ -1,16 +1,7 @@
-//! fjall 3, set up as near to Esker as it goes.
+//! fjall 3: an LSM tree, set up as near to Esker as it goes.
 //!
-//! | | Esker | fjall |
-//! |---|---|---|
-//! | memtable, cache | as set | `max_memtable_size`, `cache_size` |
-//! | codec `lz4` | L0 and L1 none, LZ4 below (default) | the same (default) |
-//! | codec `none` | none | data blocks none; so are index blocks by default |
-//! | durability `memory` | `Durability::Memory` | `manual_journal_persist`: the journal is buffered in the process |
-//! | durability `os` | `Durability::Os` | by default: the journal's buffer is written out by each insert and batch |
-//! | durability `sync` | `Durability::Sync` | `PersistMode::SyncData` after each |
-//!
-//! With `os` both have handed every acknowledged write to the kernel, so both keep it through `kill -9`. Filter sizes (fjall: 10 bits a key, more in L0) and
-//! numbers of threads (fjall: one for each core) are each store's own.
+//! By default the journal's buffer is written out by each insert and batch, which is `os`. With `memory` it is buffered in the process, with `sync` each write is followed by
+//! `PersistMode::SyncData`. The default codec is that of Esker: none for L0 and L1, LZ4 below.
 
 use super::{Entry, Store};
 use crate::Result;
@@ -59,11 +50,6 @@ impl Store for Fjall {
     fn put(&self, key: &[u8], value: &[u8]) -> Result<()> {
         self.keyspace.insert(key, value)?;
         self.persist()
-    }
-
-    fn put_sync(&self, key: &[u8], value: &[u8]) -> Result<()> {
-        self.keyspace.insert(key, value)?;
-        Ok(self.database.persist(PersistMode::SyncData)?)
     }
 
     fn put_batch(&self, entries: &[Entry]) -> Result<()> {

@@ -6,6 +6,12 @@ use esker_format::{InternalKey, Trailer};
 
 /// Scanning more fingerprints than these takes longer than a binary search.
 const FINGERPRINTS_MAX: usize = 256;
+/// Keys' rests up to this length are copied as so many bytes, without a call.
+const SHORT_BYTES: usize = 16;
+const WORD_BYTES: usize = 8;
+/// What an entry takes beside its key and value, at most: fingerprint, two offsets, trailer.
+const ENTRY_OVERHEAD_BYTES_MAX: usize = 1 + 2 * OFFSET_BYTES_MAX + WORD_BYTES;
+const OFFSET_BYTES_MAX: usize = 4;
 
 /// Collects the entries of one block, given in order, and knows at any time how long the block would be.
 #[derive(Debug, Default)]
@@ -38,6 +44,7 @@ pub(crate) struct Shape {
 }
 
 impl Shape {
+    #[inline]
     fn with(mut self, key_len: usize, value_len: usize, common: usize, trailer: Trailer) -> Self {
         let (seq, kind) = (trailer.seq().0, trailer.to_bits() as u8);
         if self.count == 0 {
@@ -124,18 +131,50 @@ impl BlockBuilder {
         self.shape.payload_bytes()
     }
 
-    /// The block's shape with one entry more.
-    pub(crate) fn shape_with(&self, key: InternalKey<'_>, value_len: usize) -> Shape {
+    /// The user key added last; empty if there is none.
+    pub(crate) fn last_user_key(&self) -> &[u8] {
+        match self.key_ends[..] {
+            [] => &[],
+            [end] => &self.keys[..end],
+            [.., start, end] => &self.keys[start..end],
+        }
+    }
+
+    /// Whether the payload is no longer than `payload_bytes_max` with this entry added, whose user key shares its first `shared` bytes with
+    /// the one before it.
+    #[inline]
+    pub(crate) fn has_room(
+        &self,
+        key: InternalKey<'_>,
+        value_len: usize,
+        shared: usize,
+        payload_bytes_max: usize,
+    ) -> bool {
+        // Nearly always a bound says it, which takes less time than the length itself.
+        self.payload_bytes_at_most(key.user_key.len() + value_len) <= payload_bytes_max
+            || self.shape_with(key, value_len, shared).payload_bytes() <= payload_bytes_max
+    }
+
+    /// Not less than the length of the payload with one entry more, of a key and a value of so many bytes together.
+    pub(crate) fn payload_bytes_at_most(&self, entry_bytes: usize) -> usize {
+        let Shape { count, key_bytes, value_bytes, .. } = self.shape;
+        let entries = (count + 1) * ENTRY_OVERHEAD_BYTES_MAX + key_bytes + value_bytes + entry_bytes;
+        HEADER_BYTES + 2 * OFFSET_BYTES_MAX + entries
+    }
+
+    #[inline]
+    fn shape_with(&self, key: InternalKey<'_>, value_len: usize, shared: usize) -> Shape {
         let len = key.user_key.len();
-        let first = &self.keys[..self.shape.prefix];
-        let common = if self.shape.count == 0 { len } else { common_prefix(first, key.user_key) };
+        // Keys ascend, and all so far begin with the common prefix: what the new one shares with the last, it shares with all.
+        let common = if self.shape.count == 0 { len } else { shared };
         self.shape.with(len, value_len, common, key.trailer)
     }
 
-    /// Adds an entry behind all others. `hash` is that of its user key, `shape` what [`BlockBuilder::shape_with`] said of the entry.
-    pub(crate) fn add(&mut self, key: InternalKey<'_>, hash: KeyHash, value: &[u8], shape: Shape) {
-        debug_assert_eq!(shape.count, self.shape.count + 1);
-        self.shape = shape;
+    /// Adds an entry behind all others. `hash` is that of its user key, `shared` as for [`BlockBuilder::has_room`].
+    #[inline]
+    pub(crate) fn add(&mut self, key: InternalKey<'_>, hash: KeyHash, value: &[u8], shared: usize) {
+        debug_assert!(self.shape.count == 0 || shared == common_prefix(self.last_user_key(), key.user_key));
+        self.shape = self.shape_with(key, value.len(), shared);
         self.keys.extend_from_slice(key.user_key);
         self.key_ends.push(self.keys.len());
         self.values.extend_from_slice(value);
@@ -165,18 +204,13 @@ impl BlockBuilder {
             out.extend_from_slice(&self.fingerprints);
         }
         let rest_ends = self.key_ends.iter().enumerate().map(|(i, end)| end - (i + 1) * shape.prefix);
-        push_offsets(out, key_width, rest_ends);
-        push_offsets(out, value_width, self.value_ends.iter().copied());
+        push_words(out, key_width, shape.count + 1, std::iter::once(0).chain(rest_ends).map(|end| end as u64));
+        let value_ends = std::iter::once(0).chain(self.value_ends.iter().copied());
+        push_words(out, value_width, shape.count + 1, value_ends.map(|end| end as u64));
         let shift = if shape.one_kind { 8 } else { 0 };
-        for trailer in &self.trailers {
-            let stored = (trailer.to_bits() - base) >> shift;
-            out.extend_from_slice(&stored.to_le_bytes()[..trailer_width]);
-        }
-        let mut at = 0;
-        for &end in &self.key_ends {
-            out.extend_from_slice(&self.keys[at + shape.prefix..end]);
-            at = end;
-        }
+        let stored = self.trailers.iter().map(|trailer| (trailer.to_bits() - base) >> shift);
+        push_words(out, trailer_width, shape.count, stored);
+        self.push_rests(out, &shape);
         out.extend_from_slice(&self.values);
         debug_assert_eq!(out.len() - start, shape.payload_bytes());
         self.keys.clear();
@@ -186,19 +220,59 @@ impl BlockBuilder {
         self.trailers.clear();
         self.fingerprints.clear();
     }
-}
 
-fn push_offsets(out: &mut Vec<u8>, width: usize, ends: impl Iterator<Item = usize>) {
-    if width > 0 {
-        for offset in std::iter::once(0).chain(ends) {
-            out.extend_from_slice(&(offset as u32).to_le_bytes()[..width]);
+    /// Appends what each key has behind the common prefix.
+    fn push_rests(&mut self, out: &mut Vec<u8>, shape: &Shape) {
+        let mut to = out.len();
+        let end = to + shape.rest_bytes();
+        // Room for whole chunks behind the last key and rest; each chunk is stored over what is too much of the one before.
+        self.keys.resize(self.keys.len() + SHORT_BYTES, 0);
+        out.resize(end + SHORT_BYTES, 0);
+        let mut key_start = 0;
+        for &key_end in &self.key_ends {
+            let rest = key_start + shape.prefix..key_end;
+            let len = rest.len();
+            if len <= SHORT_BYTES {
+                out[to..to + SHORT_BYTES].copy_from_slice(&self.keys[rest.start..rest.start + SHORT_BYTES]);
+            } else {
+                out[to..to + len].copy_from_slice(&self.keys[rest]);
+            }
+            to += len;
+            key_start = key_end;
         }
+        out.truncate(end);
     }
 }
 
+/// Appends the low `width` bytes of each of `count` words.
+fn push_words(out: &mut Vec<u8>, width: usize, count: usize, words: impl Iterator<Item = u64>) {
+    if width == 0 {
+        return;
+    }
+    let start = out.len();
+    let end = start + count * width;
+    // Whole words are stored, each over what is too much of the one before.
+    out.resize(end + WORD_BYTES, 0);
+    for (word, at) in words.zip((start..end).step_by(width)) {
+        out[at..at + WORD_BYTES].copy_from_slice(&word.to_le_bytes());
+    }
+    out.truncate(end);
+}
+
 /// How many leading bytes `a` and `b` share.
+#[inline]
 pub(crate) fn common_prefix(a: &[u8], b: &[u8]) -> usize {
-    let words = a.chunks_exact(8).zip(b.chunks_exact(8));
-    let same = words.take_while(|(a, b)| a == b).count() * 8;
-    same + a[same..].iter().zip(&b[same..]).take_while(|(a, b)| a == b).count()
+    let (mut rest_a, mut rest_b) = (a, b);
+    let mut same = 0;
+    while let (Some((word_a, next_a)), Some((word_b, next_b))) =
+        (rest_a.split_first_chunk::<WORD_BYTES>(), rest_b.split_first_chunk::<WORD_BYTES>())
+    {
+        let differs = u64::from_le_bytes(*word_a) ^ u64::from_le_bytes(*word_b);
+        if differs != 0 {
+            return same + (differs.trailing_zeros() / 8) as usize;
+        }
+        (rest_a, rest_b) = (next_a, next_b);
+        same += WORD_BYTES;
+    }
+    same + rest_a.iter().zip(rest_b).take_while(|(a, b)| a == b).count()
 }

@@ -17,8 +17,13 @@ fn del(user_key: &[u8], seq: u64) -> (InternalKeyBuf, Vec<u8>) {
 fn build(entries: &Entries) -> Vec<u8> {
     let mut builder = BlockBuilder::default();
     for (key, value) in entries {
-        let shape = builder.shape_with(key.as_ref(), value.len());
-        builder.add(key.as_ref(), KeyHash::of(&key.user_key), value, shape);
+        let shared = common_prefix(builder.last_user_key(), &key.user_key);
+        let (before, at_most) =
+            (builder.payload_bytes(), builder.payload_bytes_at_most(key.user_key.len() + value.len()));
+        let has_room = |max| builder.has_room(key.as_ref(), value.len(), shared, max);
+        let least = (0..=at_most).collect::<Vec<_>>().partition_point(|max| !has_room(*max));
+        builder.add(key.as_ref(), KeyHash::of(&key.user_key), value, shared);
+        assert_eq!(builder.payload_bytes(), least, "{before} bytes before, {at_most} at most");
     }
     let (foreseen, mut payload) = (builder.payload_bytes(), Vec::new());
     builder.finish_into(&mut payload);

@@ -1,0 +1,171 @@
+//! An append-only list of boxes: one appends at a time, any number read, and what is in it never moves.
+//!
+//! ```text
+//!   array   [ptr][ptr][ptr][   ]        replaced by one twice as long when it is full; the old ones stay for those who read them
+//!             |    |    |
+//!             T    T    T
+//! ```
+//! A look-up is two dependent loads. The memtable's nodes, the pages of its index and the chunks of its arena are found through it.
+#![expect(unsafe_code, reason = "readers follow pointers that a writer publishes, without a count or a lock")]
+
+use std::ptr::{self, NonNull};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering::Acquire, Ordering::Relaxed, Ordering::Release};
+
+/// Places in the first array.
+const FIRST_PLACES: usize = 4;
+
+/// See the module's page.
+pub(crate) struct List<T> {
+    /// How many items there are. Only a `push`, under the lock, stores it.
+    len: AtomicUsize,
+    /// The first of at least `len` pointers.
+    array: AtomicPtr<AtomicPtr<T>>,
+    arrays: Mutex<Vec<Array<T>>>,
+}
+
+/// An array of pointers, made by `Box::into_raw`.
+struct Array<T>(NonNull<[AtomicPtr<T>]>);
+
+// SAFETY: an `Array` is a box in all but name: it owns its pointers and hands them to whoever holds it.
+unsafe impl<T: Send> Send for Array<T> {}
+
+// SAFETY: a shared list gives out `&T` on every thread (`T: Sync`), and whoever drops it drops items made on another (`T: Send`).
+// All that is changed through `&List` is atomic, or under the lock.
+unsafe impl<T: Send + Sync> Sync for List<T> {}
+
+impl<T> List<T> {
+    pub(crate) const fn new() -> Self {
+        Self { len: AtomicUsize::new(0), array: AtomicPtr::new(ptr::null_mut()), arrays: Mutex::new(Vec::new()) }
+    }
+
+    /// How many items there are.
+    pub(crate) fn len(&self) -> usize {
+        self.len.load(Acquire)
+    }
+
+    /// The item at `index`.
+    ///
+    /// # Panics
+    /// If there is none.
+    #[inline]
+    pub(crate) fn get(&self, index: usize) -> &T {
+        // Acquire, for the Release in `push`: the array loaded next is the one stored before this length, or a later one.
+        let len = self.len.load(Acquire);
+        assert!(index < len, "item {index} of {len}");
+        let array = self.array.load(Acquire);
+        // SAFETY: `array` has at least `len` places, as `push` stores it before it stores a length it has room for, and it
+        // lives until the list is dropped. Place `index` was stored before the length that covers it, or copied from there,
+        // and holds what `Box::into_raw` gave: a `T` that is freed when the list is dropped and only shared until then.
+        unsafe { &*(*array.add(index)).load(Relaxed) }
+    }
+
+    /// Appends `item`; returns its index, and the bytes that were allocated for the list itself.
+    pub(crate) fn push(&self, item: Box<T>) -> (usize, usize) {
+        let mut arrays = self.arrays.lock().expect("a push does not panic");
+        let index = self.len.load(Relaxed);
+        // SAFETY: arrays live as long as the list, and are only shared until it is dropped.
+        let newest = arrays.last().map(|array| unsafe { array.0.as_ref() });
+        let mut grown = 0;
+        let places = match newest {
+            Some(places) if index < places.len() => places,
+            full => {
+                let old = full.unwrap_or_default();
+                let count = (2 * old.len()).max(FIRST_PLACES);
+                let pointers = old.iter().map(|place| place.load(Relaxed));
+                let places: Box<[AtomicPtr<T>]> =
+                    pointers.chain(std::iter::repeat(ptr::null_mut())).take(count).map(AtomicPtr::new).collect();
+                grown = size_of_val(&*places);
+                let array = NonNull::from(Box::leak(places));
+                arrays.push(Array(array));
+                // Release, for the Acquire in `get`: the copied pointers come before the array.
+                self.array.store(array.as_ptr().cast(), Release);
+                // SAFETY: as above.
+                unsafe { array.as_ref() }
+            }
+        };
+        places[index].store(Box::into_raw(item), Relaxed);
+        // Release, for the Acquire in `get`: the pointer, and what it points to, come before the length that covers them.
+        self.len.store(index + 1, Release);
+        (index, grown)
+    }
+
+    /// Takes all items out.
+    pub(crate) fn drain(&mut self) -> Vec<Box<T>> {
+        let len = std::mem::take(self.len.get_mut());
+        let arrays = self.arrays.get_mut().unwrap_or_else(|poisoned| poisoned.into_inner());
+        // SAFETY: `&mut self`: nobody else has a reference to an array.
+        let newest = arrays.last_mut().map(|array| unsafe { array.0.as_mut() });
+        let places = &mut newest.unwrap_or_default()[..len];
+        // SAFETY: each of the first `len` places of the newest array holds a pointer from `Box::into_raw` that nobody else
+        // frees: the length is zero from here on. `&mut self`: no reference to an item is left.
+        places.iter_mut().map(|place| unsafe { Box::from_raw(*place.get_mut()) }).collect()
+    }
+}
+
+impl<T> Drop for List<T> {
+    fn drop(&mut self) {
+        drop(self.drain());
+        let arrays = self.arrays.get_mut().unwrap_or_else(|poisoned| poisoned.into_inner());
+        for array in arrays.drain(..) {
+            // SAFETY: made by leaking a box, and taken out of the list of arrays: freed once, and nobody reads it any more.
+            drop(unsafe { Box::from_raw(array.0.as_ptr()) });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Arc;
+
+    #[test]
+    fn items_stay_where_they_are_and_are_dropped_once() {
+        let dropped = Arc::new(());
+        let mut list = List::new();
+        let mut bytes = 0;
+        for i in 0..100 {
+            let (index, grown) = list.push(Box::new((i, Arc::clone(&dropped))));
+            assert_eq!(index, i);
+            bytes += grown;
+        }
+        assert_eq!((list.len(), bytes), (100, (4 + 8 + 16 + 32 + 64 + 128) * 8));
+        let third: *const _ = list.get(3);
+        list.push(Box::new((100, Arc::clone(&dropped))));
+        assert!(ptr::eq(third, list.get(3)) && (0..=100).all(|i| list.get(i).0 == i));
+        assert_eq!(list.drain().len(), 101);
+        assert_eq!((list.len(), Arc::strong_count(&dropped)), (0, 1));
+        list.push(Box::new((7, Arc::clone(&dropped))));
+        assert_eq!(list.get(0).0, 7);
+        drop(list);
+        assert_eq!(Arc::strong_count(&dropped), 1);
+    }
+
+    #[test]
+    #[should_panic = "item 1 of 1"]
+    fn what_is_not_there_is_not_given() {
+        let list = List::new();
+        list.push(Box::new(7));
+        list.get(1);
+    }
+
+    #[test]
+    fn readers_find_every_item_while_one_appends() {
+        let items = if cfg!(miri) { 50 } else { 20_000 };
+        let list = List::new();
+        std::thread::scope(|scope| {
+            for _ in 0..2 {
+                scope.spawn(|| {
+                    let mut seen = 0;
+                    while seen < items {
+                        let len = list.len();
+                        assert!((seen..len).all(|i| *list.get(i) == i) && (len == 0 || *list.get(len / 2) == len / 2));
+                        seen = len;
+                        std::thread::yield_now();
+                    }
+                });
+            }
+            (0..items).for_each(|i| assert_eq!(list.push(Box::new(i)).0, i));
+        });
+    }
+}

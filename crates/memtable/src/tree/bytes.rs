@@ -1,0 +1,68 @@
+//! Comparing keys a word at a time.
+
+/// The eight bytes of `key` from `at` on as a number, zeros where it is shorter: where two keys agree before `at` and these
+/// numbers differ, the keys differ the same way.
+#[inline]
+pub(super) fn head(key: &[u8], at: usize) -> u64 {
+    let rest = key.get(at..).unwrap_or_default();
+    if let Some(word) = rest.first_chunk() {
+        return u64::from_be_bytes(*word);
+    }
+    if rest.is_empty() {
+        return 0;
+    }
+    let missing = 8 * (8 - rest.len()) as u32;
+    match key.last_chunk() {
+        // The last eight bytes of the key, without those that lie before `at`.
+        Some(word) => u64::from_be_bytes(*word) << missing,
+        None => rest.iter().fold(0, |word, byte| word << 8 | u64::from(*byte)) << missing,
+    }
+}
+
+/// Whether two strings are the same: the last word overlaps the one before it, so that there is no loop over single bytes.
+#[inline]
+pub(super) fn same(a: &[u8], b: &[u8]) -> bool {
+    if a.len() != b.len() {
+        return false;
+    }
+    let (Some(a_last), Some(b_last)) = (a.last_chunk::<8>(), b.last_chunk::<8>()) else { return a == b };
+    let (a_words, _) = a.as_chunks::<8>();
+    let (b_words, _) = b.as_chunks::<8>();
+    let word = |bytes: &[u8; 8]| u64::from_le_bytes(*bytes);
+    word(a_last) == word(b_last) && a_words.iter().zip(b_words).all(|(a, b)| word(a) == word(b))
+}
+
+/// How many bytes two strings begin with in common.
+pub(super) fn common(a: &[u8], b: &[u8]) -> usize {
+    a.iter().zip(b).take_while(|(a, b)| a == b).count()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_the_same_and_what_is_not() {
+        for len in 0..40 {
+            let a: Vec<u8> = (0..len).collect();
+            assert!(same(&a, &a.clone()) && common(&a, &a) == a.len());
+            for at in 0..a.len() {
+                let mut b = a.clone();
+                b[at] ^= 0x80;
+                assert!(!same(&a, &b) && common(&a, &b) == at);
+            }
+            assert!(!same(&a, &[&a[..], b"x"].concat()));
+        }
+    }
+
+    #[test]
+    fn heads_are_the_eight_bytes_from_anywhere() {
+        let key: Vec<u8> = (1..=20).collect();
+        for len in 0..key.len() {
+            for at in 0..len + 3 {
+                let expected = (at..at + 8).fold(0, |word, i| word << 8 | if i < len { i as u64 + 1 } else { 0 });
+                assert_eq!(head(&key[..len], at), expected, "{len} bytes from {at}");
+            }
+        }
+    }
+}

@@ -1,0 +1,276 @@
+//! Inserting: what only the one writer does.
+
+use super::Tree;
+use super::bytes::{common, same};
+use super::index::{IndexWriter, Page, Tag};
+use super::node::{ChildAt, Entry, Inner, Leaf, prefix_to_take};
+use super::records::{NONE, Name, RecordsWriter};
+use super::root_of;
+use super::supply::Supply;
+use crate::Counters;
+use crate::arena::Chunk;
+use crate::list::List;
+use crate::pool::Pool;
+use esker_format::{InternalKey, KeyHash};
+use std::sync::Arc;
+use std::sync::atomic::{Ordering::Relaxed, Ordering::Release};
+
+/// The writer's part of a tree.
+pub(super) struct Writer<const N: usize> {
+    supply: Supply<N>,
+    records: RecordsWriter,
+    index: IndexWriter,
+    /// From the root down: inner nodes, and which child was taken.
+    path: Vec<(u32, ChildAt)>,
+}
+
+impl<const N: usize> Writer<N> {
+    pub(super) fn new(pool: Option<Arc<Pool<N>>>) -> Self {
+        let supply = Supply::new(pool);
+        Self { supply, records: RecordsWriter::new(), index: IndexWriter::default(), path: Vec::new() }
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.supply.bytes()
+    }
+
+    pub(super) fn new_leaf(&mut self, leaves: &List<Leaf<N>>, fill: impl FnOnce(&mut Leaf<N>)) -> u32 {
+        let mut leaf = self.supply.leaf();
+        fill(&mut leaf);
+        self.supply.push(leaves, leaf) as u32
+    }
+
+    pub(super) fn give_back(
+        &self,
+        chunks: impl FnOnce() -> Vec<Box<Chunk>>,
+        leaves: impl FnOnce() -> Vec<Box<Leaf<N>>>,
+        pages: impl FnOnce() -> Vec<Box<Page>>,
+    ) {
+        self.supply.give_back(chunks, leaves, pages);
+    }
+}
+
+impl<const N: usize> Tree<N> {
+    /// Adds an entry. `hash` is that of the user key.
+    ///
+    /// # Panics
+    /// If the key is there already, if key or value are longer than they may be, or when there are no more names for records.
+    pub(crate) fn insert(&self, key: InternalKey<'_>, hash: KeyHash, value: &[u8], counters: &Counters) {
+        let mut writer = self.writer.lock().expect("no insert has panicked");
+        let writer = &mut *writer;
+        let tag = Tag::of(hash);
+        // Relaxed here and for the root: only this thread stores them.
+        let mut indexed = self.indexed.load(Relaxed);
+        if indexed {
+            self.index.prefetch(tag);
+        }
+        let number = self.descend_to_insert(writer, key);
+        let leaf = self.leaves.get(number as usize);
+        leaf.prefetch_to_add();
+        leaf.keys.prefetch();
+
+        let spot = self.index.spot(tag, |name| same(self.records.get(name).user_key(), key.user_key));
+        let mut previous = spot.name;
+        if indexed && previous != NONE {
+            let newest = self.records.get(previous).trailer();
+            assert!(newest != key.trailer, "{key:?} is there already");
+            if newest > key.trailer {
+                // Not in the order of sequence numbers: from now on the tree alone tells versions apart.
+                indexed = false;
+                // Release, for the Acquire in `get`.
+                self.indexed.store(false, Release);
+            }
+        }
+        if !indexed {
+            previous = NONE;
+        }
+        let record = self.records.store(&mut writer.records, &mut writer.supply, key, value, previous);
+        self.link(writer, number, key, record);
+        if indexed && !self.index.fill(&mut writer.index, &mut writer.supply, tag, spot, record) {
+            self.indexed.store(false, Release);
+        }
+        counters.add(key.trailer);
+        // Relaxed: see `memory_bytes`.
+        self.bytes.store(writer.supply.bytes(), Relaxed);
+    }
+
+    /// Leaves the path to the leaf where `key` belongs.
+    fn descend_to_insert(&self, writer: &mut Writer<N>, key: InternalKey<'_>) -> u32 {
+        writer.path.clear();
+        let (level, mut number) = root_of(self.root.load(Relaxed));
+        for _ in 0..level {
+            let (at, child) = self.inners.get(number as usize).descend_to_insert(key, &self.records);
+            writer.path.push((number, at));
+            number = child;
+        }
+        number
+    }
+
+    /// Puts the record of `key` into its leaf, or into leaves that take its place.
+    fn link(&self, writer: &mut Writer<N>, number: u32, key: InternalKey<'_>, record: Name) {
+        let leaf = self.leaves.get(number as usize);
+        let key_of = |name: Name| self.records.get(name).key();
+        let (before, head) = leaf.keys.floor_to_insert(key, &self.records);
+        if let Some(before) = before
+            && head.is_none_or(|head| head == leaf.keys.entry(before).head)
+        {
+            assert!(key_of(leaf.keys.record(before)) != key, "{key:?} is there already");
+        }
+        let len = leaf.keys.len();
+        match head {
+            Some(head) if len < N => leaf.add(Entry { record, head }, before),
+            _ if len == N && before == Some(N - 1) && leaf.last() == before && !leaf.is_extended() => {
+                self.extend(writer, leaf, number, key, record);
+            }
+            _ => {
+                let mut entries = leaf.entries();
+                let at = before.map_or(0, |before| {
+                    let before = leaf.keys.record(before);
+                    1 + entries.iter().position(|entry| entry.record == before).expect("each slot is linked")
+                });
+                entries.insert(at, Entry { record, head: head.unwrap_or(0) });
+                // Relaxed: only this thread stores it.
+                let bounds = (leaf.lo, leaf.hi.load(Relaxed));
+                let heads_behind = head.map(|_| leaf.keys.prefix_bytes());
+                if len < N {
+                    let copy = self.new_leaf(writer, bounds, &entries, heads_behind);
+                    self.replace(writer, copy, None);
+                } else {
+                    let (left, right) = entries.split_at(entries.len() / 2);
+                    let middle = right[0].record;
+                    let left = self.new_leaf(writer, (bounds.0, middle), left, heads_behind);
+                    let right = self.new_leaf(writer, (middle, bounds.1), right, heads_behind);
+                    self.replace(writer, left, Some((middle, right)));
+                }
+                leaf.die();
+            }
+        }
+    }
+
+    /// A new leaf behind a full one, for a key behind all that it holds.
+    fn extend(&self, writer: &mut Writer<N>, leaf: &Leaf<N>, number: u32, key: InternalKey<'_>, record: Name) {
+        let hi = leaf.hi.load(Relaxed);
+        let first = leaf.first().expect("the leaf is full");
+        let first = self.records.get(leaf.keys.record(first)).user_key();
+        // One entry tells nothing of the prefix that the next ones will have; those of the leaf before it do.
+        let prefix_bytes = prefix_to_take(self.common_of((record, hi)), first, key.user_key);
+        let entry = [Entry { record, head: 0 }];
+        let right =
+            writer.new_leaf(&self.leaves, |leaf| leaf.fill((record, hi), &entry, prefix_bytes, false, &self.records));
+        self.replace(writer, number, Some((record, right)));
+        leaf.extend(record);
+    }
+
+    /// A leaf with two entries or more, whose heads, if they are known, were taken behind `heads_behind` bytes.
+    fn new_leaf(
+        &self,
+        writer: &mut Writer<N>,
+        bounds: (Name, Name),
+        entries: &[Entry],
+        heads_behind: Option<usize>,
+    ) -> u32 {
+        let user_key = |entry: &Entry| self.records.get(entry.record).user_key();
+        let [first, .., last] = entries else { unreachable!("more than one entry") };
+        let prefix_bytes = prefix_to_take(self.common_of(bounds), user_key(first), user_key(last));
+        let heads_are_right = heads_behind == Some(prefix_bytes);
+        writer.new_leaf(&self.leaves, |leaf| leaf.fill(bounds, entries, prefix_bytes, heads_are_right, &self.records))
+    }
+
+    /// How many bytes all keys between two bounds have in common.
+    fn common_of(&self, bounds: (Name, Name)) -> usize {
+        if bounds.0 == NONE || bounds.1 == NONE {
+            return 0;
+        }
+        common(self.records.get(bounds.0).user_key(), self.records.get(bounds.1).user_key())
+    }
+
+    /// Puts `left` in the place of the node at the end of the path, and `right` behind it if there is one, which begins at its key.
+    fn replace(&self, writer: &mut Writer<N>, left: u32, right: Option<(Name, u32)>) {
+        let (mut left, mut right) = (left, right);
+        let mut level = 0;
+        while let Some((number, at)) = writer.path.pop() {
+            let inner = self.inners.get(number as usize);
+            let Some((key, child)) = right else { return inner.replace(at, left) };
+            if inner.add(at, left, key, child, &self.records) {
+                return;
+            }
+            (left, right) = self.rebuild(writer, inner, at, left, (key, child));
+            level += 1;
+        }
+        if let Some((key, child)) = right {
+            let prefix_bytes = self.common_of_nodes(level, left, child);
+            let entry = [(Entry { record: key, head: 0 }, child)];
+            left = self.new_inner(writer, left, &entry, prefix_bytes, false);
+            level += 1;
+        }
+        // Release, for the Acquire in `leaf_of` and `last`.
+        self.root.store(u64::from(level) << 32 | u64::from(left), Release);
+    }
+
+    /// Builds an inner node anew, with one more key: as one node, or as two and the key between them.
+    fn rebuild(
+        &self,
+        writer: &mut Writer<N>,
+        inner: &Inner<N>,
+        at: ChildAt,
+        left: u32,
+        (key, child): (Name, u32),
+    ) -> (u32, Option<(Name, u32)>) {
+        let (mut child0, mut entries) = inner.entries(&self.records);
+        let place = inner.order_of(at, &entries);
+        match place.checked_sub(1) {
+            Some(before) => entries[before].1 = left,
+            None => child0 = left,
+        }
+        let head = match inner.keys().side(self.records.get(key).user_key(), &self.records) {
+            super::node::Side::Within(head) => Some(head),
+            _ => None,
+        };
+        entries.insert(place, (Entry { record: key, head: head.unwrap_or(0) }, child));
+        let heads_behind = head.map(|_| inner.keys().prefix_bytes());
+        let mut build = |child0: u32, entries: &[(Entry, u32)]| {
+            let user_key = |(entry, _): &(Entry, u32)| self.records.get(entry.record).user_key();
+            let prefix_bytes = match entries {
+                [first, .., last] => prefix_to_take(0, user_key(first), user_key(last)),
+                _ => 0,
+            };
+            self.new_inner(writer, child0, entries, prefix_bytes, heads_behind == Some(prefix_bytes))
+        };
+        if entries.len() <= Inner::<N>::SORTED_MAX {
+            return (build(child0, &entries), None);
+        }
+        let (first, rest) = entries.split_at(entries.len() / 2);
+        let [(middle, middle_child), last @ ..] = rest else { unreachable!("half of them") };
+        let left = build(child0, first);
+        let right = build(*middle_child, last);
+        (left, Some((middle.record, right)))
+    }
+
+    fn new_inner(
+        &self,
+        writer: &mut Writer<N>,
+        child0: u32,
+        entries: &[(Entry, u32)],
+        prefix_bytes: usize,
+        heads_are_right: bool,
+    ) -> u32 {
+        let mut inner = writer.supply.inner();
+        inner.fill(child0, entries, prefix_bytes, heads_are_right, &self.records);
+        writer.supply.push(&self.inners, inner) as u32
+    }
+
+    /// A prefix for the root above two nodes: what theirs have in common.
+    fn common_of_nodes(&self, level: u32, left: u32, right: u32) -> usize {
+        let prefix = |number: u32| {
+            let (witness, bytes) = if level == 0 {
+                let keys = &self.leaves.get(number as usize).keys;
+                (keys.witness(), keys.prefix_bytes())
+            } else {
+                let keys = self.inners.get(number as usize).keys();
+                (keys.witness(), keys.prefix_bytes())
+            };
+            if bytes == 0 { &[][..] } else { &self.records.get(witness).user_key()[..bytes] }
+        };
+        common(prefix(left), prefix(right))
+    }
+}
