@@ -277,6 +277,7 @@ pub(crate) mod tests {
             entries: 2,
             deletions: 0,
             created_unix_ms: 0,
+            blobs: Vec::new(),
         };
         Arc::new(OpenTable {
             meta: Arc::new(meta),
