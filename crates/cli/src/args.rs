@@ -210,6 +210,8 @@ pub(crate) enum DumpKind {
     Wal,
     /// A sorted table, NNNNNN.sst
     Sst,
+    /// A blob file, NNNNNN.blob
+    Blob,
     /// A manifest, MANIFEST-NNNNNN
     Manifest,
 }

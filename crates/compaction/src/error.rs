@@ -1,6 +1,7 @@
 //! [`CompactionError`]: which file was the reason, and which files were made in vain.
 
-use esker_format::FileNo;
+use esker_blob::BlobError;
+use esker_format::{DecodeError, FileNo, InternalKeyBuf};
 use esker_sstable::TableError;
 use std::convert::Infallible;
 use std::error::Error;
@@ -46,6 +47,30 @@ pub enum Cause {
         /// What went wrong.
         source: TableError,
     },
+    /// A value could not be read from its blob file. If that is damaged, it must be kept out of what is collected.
+    #[error("compaction input {number}: {source}")]
+    BlobInput {
+        /// The blob file.
+        number: FileNo,
+        /// What is wrong with it.
+        source: BlobError,
+    },
+    /// A blob file could not be written.
+    #[error("compaction output {number}: {source}")]
+    BlobOutput {
+        /// The blob file.
+        number: FileNo,
+        /// What went wrong.
+        source: BlobError,
+    },
+    /// An entry does not say where its value lies.
+    #[error("compaction input: entry {key:?}: {source}")]
+    Reference {
+        /// The entry.
+        key: InternalKeyBuf,
+        /// What is wrong with its reference.
+        source: DecodeError,
+    },
     /// The operating system refused something that [`Tables`](crate::Tables) asked of it.
     #[error("{doing}: {source}")]
     Io {
@@ -75,6 +100,14 @@ impl CompactionError {
         move |source| Self::new(Cause::Output { number, source })
     }
 
+    pub(crate) fn blob_input(number: FileNo) -> impl FnOnce(BlobError) -> Self {
+        move |source| Self::new(Cause::BlobInput { number, source })
+    }
+
+    pub(crate) fn blob_output(number: FileNo) -> impl FnOnce(BlobError) -> Self {
+        move |source| Self::new(Cause::BlobOutput { number, source })
+    }
+
     /// For [`Tables`](crate::Tables): the operating system refused. `doing` says what, to which file.
     pub fn io(doing: impl Into<String>, source: io::Error) -> Self {
         Self::new(Cause::Io { doing: doing.into(), source: Arc::new(source) })
@@ -95,15 +128,16 @@ impl CompactionError {
         &self.0.cause
     }
 
-    /// The tables that the job made, whole or in part, before it ended. Nobody needs them.
+    /// The tables and blob files that the job made, whole or in part, before it ended. Nobody needs them.
     pub fn created(&self) -> &[FileNo] {
         &self.0.created
     }
 
-    /// The input that is damaged, if that is the reason.
+    /// The input, table or blob file, that is damaged, if that is the reason.
     pub fn damaged_input(&self) -> Option<FileNo> {
         match self.cause() {
             Cause::Input { number, source } if source.is_corruption() => Some(*number),
+            Cause::BlobInput { number, source } if source.is_corruption() => Some(*number),
             _ => None,
         }
     }
@@ -112,6 +146,7 @@ impl CompactionError {
     pub fn io_error(&self) -> Option<&io::Error> {
         match self.cause() {
             Cause::Input { source, .. } | Cause::Output { source, .. } => source.io(),
+            Cause::BlobInput { source, .. } | Cause::BlobOutput { source, .. } => source.io(),
             Cause::Io { source, .. } => Some(source),
             _ => None,
         }
@@ -125,7 +160,11 @@ impl CompactionError {
 
     /// Whether an input uses something that a newer build may know.
     pub fn is_unsupported(&self) -> bool {
-        matches!(self.cause(), Cause::Input { source, .. } | Cause::Output { source, .. } if source.is_unsupported())
+        match self.cause() {
+            Cause::Input { source, .. } | Cause::Output { source, .. } => source.is_unsupported(),
+            Cause::BlobInput { source, .. } => source.is_unsupported(),
+            _ => false,
+        }
     }
 
     /// Whether an input's bytes are not those that were written, or entries are missing.
@@ -134,7 +173,8 @@ impl CompactionError {
             Cause::Input { source, .. } => source.is_corruption(),
             // What was read can't be written in order.
             Cause::Output { source, .. } => matches!(source, TableError::OutOfOrder { .. }),
-            Cause::EntryCount { .. } => true,
+            Cause::BlobInput { source, .. } => source.is_corruption(),
+            Cause::EntryCount { .. } | Cause::Reference { .. } => true,
             _ => false,
         }
     }

@@ -33,6 +33,7 @@ pub fn run(plan: &Plan, tables: &dyn Tables, config: &JobConfig<'_>) -> Result<O
             outputs: plan.tables().map(|(_, table)| TableMeta::clone(table)).collect(),
             read_bytes: 0,
             written_bytes: 0,
+            blobs: Vec::new(),
             entries_out: 0,
             counts: Counts::default(),
         });
@@ -48,10 +49,11 @@ pub fn run(plan: &Plan, tables: &dyn Tables, config: &JobConfig<'_>) -> Result<O
     let expected = plan.tables().map(|(_, table)| table.entries).sum();
     let found = outcome.counts.entries_in;
     if found != expected {
-        let created = outcome.outputs.iter().map(|table| table.number).collect();
+        let tables = outcome.outputs.iter().map(|table| table.number);
+        let created = tables.chain(outcome.blobs.iter().map(|blob| blob.number)).collect();
         return Err(CompactionError::new(Cause::EntryCount { expected, found }).with_created(created));
     }
-    outcome.read_bytes = plan.input_bytes();
+    outcome.read_bytes += plan.input_bytes();
     Ok(outcome)
 }
 

@@ -6,12 +6,14 @@
 //! | `shape` | | how large each level should be, and how far behind the tree is |
 //! | `plan` | | [`Plan`], and [`Busy`]: what running plans keep others away from |
 //! | `iter` | run | which versions and tombstones may be dropped |
+//! | `garbage` | | which blob files are to be collected |
 //! | `output` | run | where tables end; shared with flush |
+//! | `values` | run | which values go into blob files |
 //! | `job` | run | merges the inputs of a plan; takes no lock, installs nothing |
 //!
 //! Installing is the caller's: [`Plan::edit`] makes the edit, which is committed after the directory of the outputs is synced. An engine
 //! does, under its state lock, `pick` and [`Busy::add`]; then without it [`run()`]; then, under it, commits the edit and calls [`Busy::remove`].
-//! When `pick` has nothing, [`Picker::pick_idle`] may. A manual compaction takes [`Picker::pick_range`] until it has nothing, then
+//! When `pick` has nothing, [`Picker::pick_garbage`] may, and then [`Picker::pick_idle`]. A manual compaction takes [`Picker::pick_range`] until it has nothing, then
 //! [`Picker::pick_rewrite`].
 //!
 //! What holds, whatever is picked:
@@ -35,6 +37,7 @@
 //!     entries: 250_000,
 //!     deletions: 0,
 //!     created_unix_ms: 0,
+//!     blobs: Vec::new(),
 //! };
 //! let mut version = KeyspaceVersion::new(KeyspaceId::DEFAULT, "default", "");
 //! version.levels[0] = vec![table(4, b"k", b"z").into(), table(3, b"a", b"m").into()];
@@ -52,6 +55,7 @@
 struct Readme;
 
 mod error;
+mod garbage;
 mod iter;
 mod job;
 mod options;
@@ -60,6 +64,7 @@ mod picker;
 mod plan;
 mod shape;
 mod span;
+mod values;
 
 pub use error::{Cause, CompactionError};
 pub use iter::{CompactionIter, Counts};
@@ -69,3 +74,4 @@ pub use output::{JobConfig, Outcome, Progress, Tables, write_tables};
 pub use picker::Picker;
 pub use plan::{Busy, Plan, PlanKind};
 pub use shape::Pressure;
+pub use values::{BlobConfig, BlobFiles};

@@ -34,10 +34,13 @@ pub struct LeveledOptions {
     pub debt_slowdown_bytes: u64,
     /// At so many bytes of compaction debt, writers wait.
     pub debt_stop_bytes: u64,
+    /// How much of the blob files of a keyspace may be wasted, in percent of all their records, when compaction has nothing left to do; 100 or more: all of it, no
+    /// blob file is ever collected. What is beyond it counts as debt.
+    pub blob_garbage_percent_max: u32,
 }
 
 impl Default for LeveledOptions {
-    /// 4, 12 and 20 tables in level 0; 512 MiB in the base level; ratio 10; tables of 32 MiB; debts of 16 and 64 GiB.
+    /// 4, 12 and 20 tables in level 0; 512 MiB in the base level; ratio 10; tables of 32 MiB; debts of 16 and 64 GiB; 30 percent of blob files.
     fn default() -> Self {
         Self {
             l0_trigger: 4,
@@ -50,6 +53,7 @@ impl Default for LeveledOptions {
             codec_changes_at: None,
             debt_slowdown_bytes: 16 << 30,
             debt_stop_bytes: 64 << 30,
+            blob_garbage_percent_max: 30,
         }
     }
 }

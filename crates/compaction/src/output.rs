@@ -8,9 +8,10 @@
 
 use crate::error::{Cause, CompactionError};
 use crate::iter::{CompactionIter, Counts};
-use esker_format::{FileId, FileNo, SeqNo};
+use crate::values::{BlobConfig, Placed, Uses, Values};
+use esker_format::{FileId, FileNo, InternalKey, SeqNo};
 use esker_iterator::InternalIterator;
-use esker_manifest::TableMeta;
+use esker_manifest::{BlobMeta, TableMeta};
 use esker_sstable::{Builder, BuilderOptions, Codec, Table, TableError};
 use esker_vfs::WritableFile;
 use std::sync::Arc;
@@ -60,6 +61,8 @@ pub struct JobConfig<'a> {
     pub block_size_bytes: usize,
     /// Bits of filter per key; 0 for none.
     pub filter_bits_per_key: u32,
+    /// What is done with large values; `None`: they stay where they are.
+    pub blobs: Option<BlobConfig<'a>>,
     /// Asked every few hundred entries; `true` ends the job with [`Cause::Stopped`].
     pub should_stop: &'a dyn Fn() -> bool,
     /// Told every few hundred entries how far the job is. It may take its time: that is how a job is slowed down or paused.
@@ -82,9 +85,11 @@ pub struct Outcome {
     pub outputs: Vec<TableMeta>,
     /// Whether the outputs are the inputs: nothing was read or written, and no file is new.
     pub moved: bool,
-    /// Length of all inputs; 0 for a flush.
+    /// The new blob files, to which some of the tables refer; as far on stable storage as these.
+    pub blobs: Vec<BlobMeta>,
+    /// Length of all inputs, and of the values that were moved from other blob files; none of a flush.
     pub read_bytes: u64,
-    /// Length of all outputs.
+    /// Length of all outputs, blob files included.
     pub written_bytes: u64,
     /// Entries written.
     pub entries_out: u64,
@@ -111,8 +116,9 @@ where
     match writer.write_all(&mut iter) {
         Ok(()) => Ok(Outcome {
             moved: false,
-            read_bytes: 0,
-            written_bytes: writer.written_bytes,
+            read_bytes: writer.values.read_bytes(),
+            written_bytes: writer.written_bytes + writer.values.written_bytes(),
+            blobs: writer.values.into_outputs(),
             entries_out: writer.outputs.iter().map(|table| table.entries).sum(),
             outputs: writer.outputs,
             counts: iter.counts(),
@@ -125,6 +131,7 @@ struct Writer<'a> {
     tables: &'a dyn Tables,
     config: &'a JobConfig<'a>,
     passed: Passed<'a>,
+    values: Values<'a>,
     open: Option<Open>,
     outputs: Vec<TableMeta>,
     written_bytes: u64,
@@ -137,6 +144,7 @@ struct Open {
     file_id: FileId,
     created_unix_ms: u64,
     builder: Builder,
+    uses: Uses,
 }
 
 impl<'a> Writer<'a> {
@@ -145,6 +153,7 @@ impl<'a> Writer<'a> {
             tables,
             config,
             passed: Passed { grandparents, bytes: 0 },
+            values: Values::new(config.blobs),
             open: None,
             outputs: Vec::new(),
             written_bytes: 0,
@@ -171,7 +180,8 @@ impl<'a> Writer<'a> {
                 continue;
             }
             if !iter.valid() {
-                return self.cut();
+                self.cut()?;
+                return self.values.end();
             }
             let (key, value) = (iter.key(), iter.value());
             if iter.starts_user_key() && self.should_cut(key.user_key) {
@@ -184,9 +194,15 @@ impl<'a> Writer<'a> {
                     none.insert(Open::create(self.tables, self.config, &mut self.created)?)
                 }
             };
-            open.builder.add(key, value).map_err(CompactionError::output(open.number))?;
+            let Placed { kind, stored, reference } = self.values.place(key, value, &mut self.created)?;
+            let key = InternalKey::new(key.user_key, key.trailer.seq(), kind);
+            open.builder.add(key, stored).map_err(CompactionError::output(open.number))?;
+            let moved_bytes = reference.map_or(value.len(), |reference| reference.value_bytes as usize);
+            if let Some(reference) = reference {
+                open.uses.count(reference);
+            }
             // Large values are worth more looks.
-            next_check = next_check.saturating_sub(value.len() as u64 / CHECK_BYTES_PER_ENTRY);
+            next_check = next_check.saturating_sub(moved_bytes as u64 / CHECK_BYTES_PER_ENTRY);
             iter.step().map_err(Into::into)?;
         }
     }
@@ -196,7 +212,8 @@ impl<'a> Writer<'a> {
             return Err(CompactionError::new(Cause::Stopped));
         }
         let open_bytes = self.open.as_ref().map_or(0, |open| open.builder.estimated_bytes());
-        (self.config.on_progress)(Progress { entries_in, written_bytes: self.written_bytes + open_bytes });
+        let written_bytes = self.written_bytes + open_bytes + self.values.written_bytes();
+        (self.config.on_progress)(Progress { entries_in, written_bytes });
         Ok(())
     }
 
@@ -213,7 +230,7 @@ impl<'a> Writer<'a> {
 
     /// Ends the open table, if there is one.
     fn cut(&mut self) -> Result<(), CompactionError> {
-        let Some(Open { number, file_id, created_unix_ms, builder }) = self.open.take() else { return Ok(()) };
+        let Some(Open { number, file_id, created_unix_ms, builder, uses }) = self.open.take() else { return Ok(()) };
         let built = builder.finish().map_err(CompactionError::output(number))?;
         self.tables.finished(number)?;
         let properties = built.properties;
@@ -229,6 +246,7 @@ impl<'a> Writer<'a> {
             entries: properties.entries,
             deletions: properties.deletions,
             created_unix_ms,
+            blobs: uses.into_list(),
         });
         Ok(())
     }
@@ -247,7 +265,7 @@ impl Open {
             created_unix_ms,
         };
         let builder = Builder::new(file, &name, options).map_err(CompactionError::output(number))?;
-        Ok(Self { number, file_id, created_unix_ms, builder })
+        Ok(Self { number, file_id, created_unix_ms, builder, uses: Uses::default() })
     }
 }
 

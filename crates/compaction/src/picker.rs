@@ -9,12 +9,15 @@
 //!
 //! Every plan of [`Picker::pick`] moves tables down or, level 0 into itself, makes fewer of them, so picking ends.
 
+use crate::garbage::{Waste, above_last_run, blob_bytes, collectable, refers};
 use crate::options::LeveledOptions;
 use crate::plan::{Busy, Plan, PlanKind};
 use crate::shape::{Pressure, Shape};
 use crate::span::{Span, bytes_of, overlapping};
-use esker_format::SeqNo;
+use esker_format::{FileNo, SeqNo};
 use esker_manifest::{KeyspaceVersion, LEVELS, Level, TableMeta};
+use std::cmp::Reverse;
+use std::collections::BTreeSet;
 use std::ops::Bound;
 use std::sync::Arc;
 
@@ -108,6 +111,24 @@ impl Picker {
                 choice.rewrite(level, table).or_else(|| choice.down(level, vec![Arc::clone(table)], Tombstones::Most))
             })
         })
+    }
+
+    /// Work that keeps what is wasted in blob files within its bound: rewrites a table that refers to a file which [`Picker::collectable`] names, or brings
+    /// down references that may hide others.
+    ///
+    /// Each plan leaves fewer live bytes in the files that are collected, or has tables in deeper levels, so picking ends.
+    pub fn pick_garbage(&self, version: &KeyspaceVersion, busy: &Busy) -> Option<Plan> {
+        if version.blobs.is_empty() {
+            return None;
+        }
+        let choice = self.choice(version, busy);
+        choice.collect(&collectable(version, busy, &self.options)).or_else(|| choice.bring_references_down())
+    }
+
+    /// The blob files whose values a job of this keyspace should move elsewhere if it meets them: those with the most garbage for their size, if
+    /// there is more garbage than [`LeveledOptions::blob_garbage_percent_max`] allows.
+    pub fn collectable(&self, version: &KeyspaceVersion, busy: &Busy) -> BTreeSet<FileNo> {
+        collectable(version, busy, &self.options)
     }
 
     /// Bytes that have to be rewritten until no level is over its target: what graded back-pressure is computed from.
@@ -293,11 +314,52 @@ impl<'a> Choice<'a> {
         })
     }
 
+    /// Rewrites the table that refers to the most of these blob files.
+    fn collect(&self, files: &BTreeSet<FileNo>) -> Option<Plan> {
+        if files.is_empty() {
+            return None;
+        }
+        let wanted = self.version.tables().filter(|(_, table)| refers(table, files) > 0 && self.is_free(table));
+        let mut wanted: Vec<_> = wanted.collect();
+        wanted.sort_by_key(|(_, table)| (Reverse(refers(table, files)), table.number));
+        wanted.into_iter().find_map(|(level, table)| match level {
+            Level::ZERO => self.l0_down(|other| other.number == table.number, Tombstones::Most),
+            _ => self.rewrite_over(level, table, self.deeper(level, Span::of(table))),
+        })
+    }
+
+    /// Brings down tables whose references may hide others, if too much may be hidden: until the garbage that this makes is worth collecting, or there is none. Only
+    /// where no more is rewritten than may be freed.
+    fn bring_references_down(&self) -> Option<Plan> {
+        let waste = Waste::of(self.version);
+        if waste.excess_bytes(waste.garbage_bytes.saturating_add(waste.shadowed_bytes), self.options) == 0 {
+            return None;
+        }
+        let worth = |table: &TableMeta| blob_bytes(table) >= table.file_bytes && self.is_free(table);
+        let mut above: Vec<_> = above_last_run(self.version).filter(|(_, table)| worth(table)).collect();
+        above.sort_by_key(|(_, table)| (Reverse(blob_bytes(table)), table.number));
+        above.into_iter().find_map(|(level, table)| {
+            let plan = match level {
+                Level::ZERO => self.l0_down(|other| other.number == table.number, Tombstones::Most),
+                _ => self.down(level, vec![Arc::clone(table)], Tombstones::Most),
+            }?;
+            let upper = plan.tables().filter(|(level, _)| *level < plan.output_level);
+            let freed = upper.map(|(_, table)| blob_bytes(table)).fold(0, u64::saturating_add);
+            (plan.kind == PlanKind::Move || plan.input_bytes() <= freed).then_some(plan)
+        })
+    }
+
     /// Rewrites one table where it is, if nothing older lies below.
     fn rewrite(&self, level: Level, table: &Arc<TableMeta>) -> Option<Plan> {
         let span = Span::of(table);
         let deeper = self.deeper(level, span);
-        if !deeper.is_empty() || self.busy.writes(self.version.id, level, span) {
+        if deeper.is_empty() { self.rewrite_over(level, table, deeper) } else { None }
+    }
+
+    /// Rewrites one table where it is, over what lies `deeper`.
+    fn rewrite_over(&self, level: Level, table: &Arc<TableMeta>, deeper: Vec<Vec<Arc<TableMeta>>>) -> Option<Plan> {
+        let span = Span::of(table);
+        if self.busy.writes(self.version.id, level, span) {
             return None;
         }
         Some(Plan {

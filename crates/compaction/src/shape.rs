@@ -14,6 +14,7 @@
 //!
 //! Levels above the base level, left by data that was once larger or by other options, are drained downward.
 
+use crate::garbage::Waste;
 use crate::options::LeveledOptions;
 use crate::span::bytes_of;
 use esker_manifest::{KeyspaceVersion, LEVELS, Level};
@@ -75,7 +76,7 @@ impl Shape {
 pub struct Pressure {
     /// Tables in level 0.
     pub l0_files: usize,
-    /// Bytes to be rewritten until every level fits its target.
+    /// Bytes to be rewritten until every level fits its target, and those of blob files that are garbage beyond their bound.
     pub debt_bytes: u64,
     /// How hard to brake: 0 not at all, 1 writers wait, between them by degrees.
     pub brake: f64,
@@ -84,7 +85,10 @@ pub struct Pressure {
 impl Pressure {
     pub(crate) fn of(version: &KeyspaceVersion, options: &LeveledOptions) -> Self {
         let l0_files = version.levels[0].len();
-        let debt_bytes = Shape::of(version, options).debt_bytes(l0_files, options);
+        let waste = Waste::of(version);
+        let debt_bytes = Shape::of(version, options)
+            .debt_bytes(l0_files, options)
+            .saturating_add(waste.excess_bytes(waste.garbage_bytes, options));
         let files = grade(l0_files as u64, options.l0_slowdown as u64, options.l0_stop as u64);
         let debt = grade(debt_bytes, options.debt_slowdown_bytes, options.debt_stop_bytes);
         Self { l0_files, debt_bytes, brake: files.max(debt) }

@@ -116,6 +116,7 @@ impl Tree {
             entries: entries.len() as u64,
             deletions: entries.iter().filter(|(key, _)| key.trailer.kind() == ValueKind::Delete).count() as u64,
             created_unix_ms: 0,
+            blobs: Vec::new(),
         };
         self.contents.insert(meta.number, entries);
         meta

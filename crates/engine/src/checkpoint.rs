@@ -4,7 +4,7 @@
 //! over several keyspaces included.
 //!
 //! ```text
-//! flush ─> [ commit and manifest locks: push the log, take the version, copy the logs ] ─> link tables ─> manifest, CURRENT
+//! flush ─> [ commit and manifest locks: push the log, take the version, copy the logs ] ─> link tables, blob files ─> manifest, CURRENT
 //! ```
 
 use crate::core::Core;
@@ -40,6 +40,10 @@ impl Core {
         for open in pinned.iter().flat_map(|state| state.view.tables()) {
             let table = FileKind::Table(open.meta.number);
             link_or_copy(&*self.vfs, &table.path(&self.dir), &table.path(to))?;
+        }
+        for open in pinned.iter().flat_map(|state| &state.view.blobs) {
+            let blob = FileKind::Blob(open.meta.number);
+            link_or_copy(&*self.vfs, &blob.path(&self.dir), &blob.path(to))?;
         }
         drop(pinned);
         if let Some(options) = options_text::newest_file(&*self.vfs, &self.dir)? {

@@ -2,7 +2,7 @@
 
 use crate::core::{Core, KeyspaceCore};
 use crate::error::{Error, Result};
-use crate::install::Change;
+use crate::install::{Change, Opened, Outputs};
 use crate::listener::Event;
 use esker_compaction::{Outcome, Plan};
 use esker_format::SeqNo;
@@ -43,7 +43,13 @@ impl Core {
             let plan = self.picker.pick(&read.view.version, &state.busy)?;
             Some(CompactJob { keyspace: Arc::clone(keyspace), plan })
         });
-        let job = pressing.or_else(|| {
+        let garbage = || {
+            keyspaces.iter().find_map(|(keyspace, read)| {
+                let plan = self.picker.pick_garbage(&read.view.version, &state.busy)?;
+                Some(CompactJob { keyspace: Arc::clone(keyspace), plan })
+            })
+        };
+        let job = pressing.or_else(garbage).or_else(|| {
             keyspaces.iter().find_map(|(keyspace, read)| {
                 let plan = self.picker.pick_idle(&read.view.version, &state.busy, droppable)?;
                 Some(CompactJob { keyspace: Arc::clone(keyspace), plan })
@@ -67,10 +73,12 @@ impl Core {
 
     fn run_compaction(&self, job: &CompactJob) -> Result<()> {
         let begin = self.vfs.clock().now();
-        let Outcome { outputs, moved, read_bytes, written_bytes, .. } = self.run_plan(job)?;
-        let open = if moved { Ok(Vec::new()) } else { self.publish_tables(&outputs) };
+        let Outcome { outputs, blobs, moved, read_bytes, written_bytes, .. } = self.run_plan(job)?;
+        let outputs = Outputs { tables: outputs, blobs };
+        let open = if moved { Ok(Opened::default()) } else { self.publish_tables(&outputs) };
         let result = open.and_then(|_open| {
-            let edit = job.plan.edit(&outputs);
+            let mut edit = job.plan.edit(&outputs.tables);
+            edit.add_blobs = outputs.blobs.iter().map(|blob| (job.keyspace.id, blob.clone())).collect();
             self.install(Change { keyspace: &job.keyspace, edit, flushed: &[] })
         });
         if !moved && !matches!(result, Ok(true)) {
@@ -91,10 +99,13 @@ impl Core {
 
     /// Writes the outputs under their temporary names, unless the inputs just move.
     fn run_plan(&self, job: &CompactJob) -> Result<Outcome> {
+        // Keeps the blob files that the inputs refer to.
+        let read = job.keyspace.read.load_full();
+        let collect = self.picker.collectable(&read.view.version, &self.state.lock().busy);
         // Taken after the inputs were picked, all of whose entries are visible: so the horizon lies above them.
         let view = self.snapshots.view(self);
         let should_stop = || self.closing() || job.keyspace.dropped.load(Ordering::Relaxed);
-        let config = self.job_config(&job.keyspace, job.plan.output_level, &view, &should_stop);
+        let config = self.job_config(&job.keyspace, job.plan.output_level, &view, &collect, &should_stop);
         match esker_compaction::run(&job.plan, self, &config) {
             Ok(outcome) => {
                 self.counters.compaction_read_bytes.add(outcome.read_bytes);

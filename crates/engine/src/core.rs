@@ -154,6 +154,7 @@ impl KeyspaceCore {
             block_size_bytes: given.block_size_bytes.or(options.block_size_bytes),
             compression: given.compression.or(options.compression),
             filter_bits_per_key: given.filter_bits_per_key.or(options.filter_bits_per_key),
+            blob_bytes_min: given.blob_bytes_min.or(options.blob_bytes_min),
         };
     }
 }

@@ -5,10 +5,10 @@ use crate::error::{Error, Result};
 use crate::keyspace::Keyspace;
 use crate::read::{ReadState, read_at};
 use crate::source::Source;
-use esker_format::SeqNo;
+use esker_format::{SeqNo, Slice, ValueKind};
 use esker_iterator::{Bounds, MergingIterator, VisibleIterator};
 use std::fmt;
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 
 /// A position in a keyspace, moved by seeks and steps in either direction; keys and values are read in place.
 ///
@@ -39,6 +39,8 @@ struct Inner {
     iter: View,
     /// The error that sticks until the next seek.
     failed: Option<Error>,
+    /// The value at hand, if it lies in a blob file and was asked for.
+    loaded: OnceLock<Slice>,
     bounds: Bounds,
     seq: SeqNo,
     /// Where to find newer states; `None` for a cursor of a snapshot, which has none.
@@ -47,11 +49,22 @@ struct Inner {
     state: Arc<ReadState>,
 }
 
+impl Inner {
+    /// The value at hand, which lies in a blob file.
+    fn load(&self) -> Result<&[u8]> {
+        if let Some(value) = self.loaded.get() {
+            return Ok(value);
+        }
+        let value = self.state.view.blob_value(self.iter.value())?;
+        Ok(self.loaded.get_or_init(|| value))
+    }
+}
+
 impl Cursor {
     pub(crate) fn new(keyspace: &Keyspace, newest: bool, state: Arc<ReadState>, seq: SeqNo, bounds: Bounds) -> Self {
         let newer = newest.then(|| (Arc::downgrade(&keyspace.handle.core), Arc::clone(&keyspace.core)));
         let iter = state.iter(seq, bounds.clone());
-        Self { inner: Ok(Inner { iter, failed: None, bounds, seq, newer, state }) }
+        Self { inner: Ok(Inner { iter, failed: None, loaded: OnceLock::new(), bounds, seq, newer, state }) }
     }
 
     pub(crate) fn failed(error: Error) -> Self {
@@ -64,6 +77,7 @@ impl Cursor {
 
     fn sought(&mut self, seek: impl FnOnce(&mut View) -> Result<()>) -> Result<()> {
         let inner = self.inner()?;
+        inner.loaded.take();
         inner.failed = seek(&mut inner.iter).err();
         inner.failed.clone().map_or(Ok(()), Err)
     }
@@ -74,6 +88,7 @@ impl Cursor {
         if !inner.iter.valid() {
             return inner.failed.clone().map_or(Ok(()), Err);
         }
+        inner.loaded.take();
         step(&mut inner.iter).inspect_err(|error| inner.failed = Some(error.clone()))
     }
 
@@ -128,13 +143,20 @@ impl Cursor {
         }
     }
 
-    /// The value.
+    /// The value. One that is kept in a blob file is loaded by the first call, so that a walk over the keys alone reads no blob file.
+    ///
+    /// # Errors
+    /// The value can't be read. The cursor stays where it is, and can go on from there.
     ///
     /// # Panics
     /// If the cursor is not [`valid`](Self::valid).
     #[inline]
     pub fn value(&self) -> Result<&[u8]> {
-        self.inner.as_ref().map(|inner| inner.iter.value()).map_err(Error::clone)
+        let inner = self.inner.as_ref().map_err(Error::clone)?;
+        match inner.iter.trailer().kind() {
+            ValueKind::Blob => inner.load(),
+            _ => Ok(inner.iter.value()),
+        }
     }
 
     /// Moves on to the newest state, and stands nowhere. A cursor of a snapshot keeps to its instant.
@@ -154,6 +176,7 @@ impl Cursor {
         };
         inner.iter = state.iter(seq, inner.bounds.clone());
         inner.failed = None;
+        inner.loaded.take();
         (inner.state, inner.seq) = (state, seq);
         Ok(())
     }

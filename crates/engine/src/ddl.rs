@@ -70,7 +70,10 @@ impl Core {
             state.keyspaces.remove(&keyspace.id);
         }
         drop(commit);
-        keyspace.read.load().view.tables().for_each(|open| open.retire());
+        let read = keyspace.read.load();
+        read.view.tables().for_each(|open| open.retire());
+        read.view.blobs.iter().for_each(|open| open.retire());
+        drop(read);
         self.no_longer_strained(&keyspace);
         self.changed.notify_all();
         Ok(())
@@ -87,6 +90,7 @@ fn check_options(options: &KeyspaceOptions) -> Result<()> {
         memtable_bytes: options.memtable_bytes,
         block_size_bytes: options.block_size_bytes.unwrap_or(engine.block_size_bytes),
         filter_bits_per_key: options.filter_bits_per_key.unwrap_or(engine.filter_bits_per_key),
+        blob_bytes_min: options.blob_bytes_min.unwrap_or(engine.blob_bytes_min),
         compression: options.compression.map_or(engine.compression, |codec| [codec; esker_manifest::LEVELS]),
         ..engine
     };

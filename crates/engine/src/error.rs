@@ -1,5 +1,6 @@
 //! [`Error`]: one type over the facts of all layers, with advice by [`Error::kind`].
 
+use esker_blob::BlobError;
 use esker_compaction::{Cause, CompactionError};
 use esker_format::{BatchError, DecodeError};
 use esker_manifest::ManifestError;
@@ -229,7 +230,7 @@ macro_rules! from_layer {
     )*};
 }
 
-from_layer!(WalError => io, TableError => io, ManifestError => io);
+from_layer!(WalError => io, TableError => io, BlobError => io, ManifestError => io);
 
 impl From<CompactionError> for Error {
     fn from(error: CompactionError) -> Self {

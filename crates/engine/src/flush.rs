@@ -4,16 +4,18 @@
 //! their sequence numbers. Before the manifest names the table, the log is synced if any other memtable holds older operations, or others of the last batch: else,
 //! after power loss, half of a batch over two keyspaces could be in a table and the other half lost with the log.
 
+use crate::blobs::BLOB_FILE_BYTES;
 use crate::core::{Core, KeyspaceCore};
 use crate::error::{Error, Result};
-use crate::install::Change;
+use crate::install::{Change, Outputs};
 use crate::listener::Event;
 use crate::memory::CountedTable;
 use crate::snapshot::SnapshotView;
-use esker_compaction::{CompactionError, CompactionIter, JobConfig, write_tables};
-use esker_format::SeqNo;
+use esker_compaction::{BlobConfig, CompactionError, CompactionIter, JobConfig, write_tables};
+use esker_format::{FileNo, SeqNo};
 use esker_iterator::{InternalIterator, MergingIterator};
-use esker_manifest::{Level, TableMeta, VersionEdit};
+use esker_manifest::{Level, VersionEdit};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 struct FlushJob {
@@ -64,19 +66,18 @@ impl Core {
             self.discard_unless_named(&outputs);
         }
         if result? {
-            let bytes = outputs.iter().map(|table| table.file_bytes).sum();
             self.counters.flushes.add(1);
             self.tell(Event::Flushed {
                 keyspace: job.keyspace.name.to_string(),
-                entries: outputs.iter().map(|table| table.entries).sum(),
-                bytes,
+                entries: outputs.tables.iter().map(|table| table.entries).sum(),
+                bytes: outputs.file_bytes(),
                 took: self.vfs.clock().now().saturating_sub(begin),
             });
         }
         Ok(())
     }
 
-    fn commit_flush(&self, job: &FlushJob, outputs: &[TableMeta]) -> Result<bool> {
+    fn commit_flush(&self, job: &FlushJob, outputs: &Outputs) -> Result<bool> {
         let _open = self.publish_tables(outputs)?;
         let last_seq = last_seq(&job.memtables);
         let mut edit = flush_edit(&job.keyspace, outputs, last_seq);
@@ -90,28 +91,26 @@ impl Core {
         self.install(Change { keyspace, edit, flushed: &job.memtables })
     }
 
-    /// Removes tables that no version names. After a failed commit it is not known whether one does; then they stay.
-    pub(crate) fn discard_unless_named(&self, outputs: &[TableMeta]) {
+    /// Removes files that no version names. After a failed commit it is not known whether one does; then they stay.
+    pub(crate) fn discard_unless_named(&self, outputs: &Outputs) {
         if self.health.check().is_ok() {
-            self.discard_tables(outputs.iter().map(|table| table.number));
+            self.discard_files(outputs.numbers());
         }
     }
 
-    /// Writes memtables (newest first) into one table, under its temporary name. What no snapshot can see is left out.
-    pub(crate) fn write_memtables(
-        &self,
-        keyspace: &KeyspaceCore,
-        memtables: &[Arc<CountedTable>],
-    ) -> Result<Vec<TableMeta>> {
+    /// Writes memtables (newest first) into one table, and their large values into blob files. What no snapshot can see is left out.
+    pub(crate) fn write_memtables(&self, keyspace: &KeyspaceCore, memtables: &[Arc<CountedTable>]) -> Result<Outputs> {
         let view = self.snapshots.view(self);
         debug_assert!(last_seq(memtables) <= view.horizon);
         let mut iter = MergingIterator::new(memtables.iter().map(|memtable| memtable.iter()).collect());
         let level = if self.will_move(keyspace, &mut iter) { Level::BOTTOM } else { Level::ZERO };
         let iter = CompactionIter::new(iter, &view.snapshots, view.horizon, |_: &[u8]| true);
-        let config = JobConfig { table_bytes: u64::MAX, ..self.job_config(keyspace, level, &view, &|| false) };
+        let none = BTreeSet::new();
+        let config = self.job_config(keyspace, level, &view, &none, &|| false);
+        let config = JobConfig { table_bytes: u64::MAX, ..config };
         let outcome = write_tables(iter, &[], self, &config).map_err(|error| self.failed_job(error))?;
         self.counters.flush_bytes.add(outcome.written_bytes);
-        Ok(outcome.outputs)
+        Ok(Outputs { tables: outcome.outputs, blobs: outcome.blobs })
     }
 
     /// Whether compaction will move what `entries` are flushed into rather than merge it: a load in ascending order, say, of which nothing overlaps anything.
@@ -133,20 +132,25 @@ impl Core {
 
     /// Removes what a failed job left behind.
     pub(crate) fn failed_job(&self, error: CompactionError) -> Error {
-        self.discard_tables(error.created().iter().copied());
+        self.discard_files(error.created().iter().copied());
         error.into()
     }
 
-    /// How tables of a keyspace are written at a level.
+    /// How tables of a keyspace are written at a level, while these blob files are collected.
     pub(crate) fn job_config<'a>(
-        &self,
+        &'a self,
         keyspace: &KeyspaceCore,
         level: Level,
         view: &'a SnapshotView,
+        collect: &'a BTreeSet<FileNo>,
         should_stop: &'a dyn Fn() -> bool,
     ) -> JobConfig<'a> {
         let options = &self.options;
         let own = keyspace.options.lock();
+        let value_bytes_min = match own.blob_bytes_min.unwrap_or(options.blob_bytes_min) {
+            0 => usize::MAX,
+            bytes => bytes,
+        };
         JobConfig {
             snapshots: &view.snapshots,
             horizon: view.horizon,
@@ -158,6 +162,7 @@ impl Core {
             codec: own.compression.unwrap_or(options.compression[level.index()]),
             block_size_bytes: own.block_size_bytes.unwrap_or(options.block_size_bytes),
             filter_bits_per_key: own.filter_bits_per_key.unwrap_or(options.filter_bits_per_key),
+            blobs: Some(BlobConfig { value_bytes_min, file_bytes: BLOB_FILE_BYTES, collect, files: self }),
             should_stop,
             on_progress: &|_| {},
         }
@@ -169,10 +174,11 @@ pub(crate) fn last_seq(memtables: &[Arc<CountedTable>]) -> SeqNo {
     memtables.iter().filter_map(|memtable| memtable.last_seq()).max().unwrap_or(SeqNo::ZERO)
 }
 
-/// Adds tables to L0, and says up to where the log is no longer needed for this keyspace.
-pub(crate) fn flush_edit(keyspace: &KeyspaceCore, outputs: &[TableMeta], last_seq: SeqNo) -> VersionEdit {
+/// Adds tables to L0 with their blob files, and says up to where the log is no longer needed for this keyspace.
+pub(crate) fn flush_edit(keyspace: &KeyspaceCore, outputs: &Outputs, last_seq: SeqNo) -> VersionEdit {
     VersionEdit {
-        add: outputs.iter().map(|table| (keyspace.id, Level(0), table.clone())).collect(),
+        add_blobs: outputs.blobs.iter().map(|blob| (keyspace.id, blob.clone())).collect(),
+        add: outputs.tables.iter().map(|table| (keyspace.id, Level(0), table.clone())).collect(),
         flushed: vec![(keyspace.id, last_seq)],
         ..VersionEdit::default()
     }

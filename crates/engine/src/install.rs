@@ -3,15 +3,17 @@
 //! The order, everywhere: write under a temporary name, sync, rename, sync the directory, open, commit the edit, swap the read state, retire.
 //! A crash in between leaves files that no version names, and the next open sweeps them.
 
+use crate::blobs::OpenBlob;
 use crate::core::{Core, KeyspaceCore, LogFile};
 use crate::error::{Error, Result};
 use crate::memory::CountedTable;
 use crate::read::{LevelView, ReadState};
 use crate::tables::OpenTable;
-use esker_compaction::CompactionError;
+use esker_blob::{BlobError, BlobRef};
+use esker_compaction::{BlobFiles, CompactionError};
 use esker_format::files::temp_path;
-use esker_format::{FileId, FileKind, FileNo, KeyspaceId, SeqNo};
-use esker_manifest::{TableMeta, VersionEdit};
+use esker_format::{FileId, FileKind, FileNo, KeyspaceId, SeqNo, Slice};
+use esker_manifest::{BlobMeta, TableMeta, VersionEdit};
 use esker_sstable::{Table, TableError};
 use esker_vfs::WritableFile;
 use esker_wal::Lsn;
@@ -25,23 +27,59 @@ pub(crate) struct Change<'a> {
     pub(crate) flushed: &'a [Arc<CountedTable>],
 }
 
-impl Core {
-    /// Makes the names of finished tables durable, and opens them, so that nothing can fail to open once the manifest names it: one that was not written as it should
-    /// must not replace what it was made of.
-    pub(crate) fn publish_tables(&self, outputs: &[TableMeta]) -> Result<Vec<Arc<OpenTable>>> {
-        if !outputs.is_empty() {
-            self.vfs.sync_dir(&self.dir).map_err(|error| Error::io("sync", &self.dir, error))?;
-        }
-        outputs.iter().map(|table| self.tables.open_new(table)).collect()
+/// What a job made.
+#[derive(Debug, Default)]
+pub(crate) struct Outputs {
+    pub(crate) tables: Vec<TableMeta>,
+    pub(crate) blobs: Vec<BlobMeta>,
+}
+
+impl Outputs {
+    pub(crate) fn numbers(&self) -> impl Iterator<Item = FileNo> {
+        self.tables.iter().map(|table| table.number).chain(self.blobs.iter().map(|blob| blob.number))
     }
 
-    /// Removes what a failed job left.
-    pub(crate) fn discard_tables(&self, numbers: impl IntoIterator<Item = FileNo>) {
+    /// The length of all files.
+    pub(crate) fn file_bytes(&self) -> u64 {
+        let tables = self.tables.iter().map(|table| table.file_bytes);
+        tables.chain(self.blobs.iter().map(|blob| blob.file_bytes)).sum()
+    }
+
+    pub(crate) fn extend(&mut self, others: &Self) {
+        self.tables.extend_from_slice(&others.tables);
+        self.blobs.extend_from_slice(&others.blobs);
+    }
+}
+
+/// What a job made, open. To be kept until the read states hold it.
+#[derive(Debug, Default)]
+pub(crate) struct Opened {
+    _tables: Vec<Arc<OpenTable>>,
+    _blobs: Vec<Arc<OpenBlob>>,
+}
+
+impl Core {
+    /// Makes the names of finished files durable, and opens them, so that nothing can fail to open once the manifest names it: one that was not written as it should
+    /// must not replace what it was made of.
+    pub(crate) fn publish_tables(&self, outputs: &Outputs) -> Result<Opened> {
+        if outputs.numbers().next().is_some() {
+            self.vfs.sync_dir(&self.dir).map_err(|error| Error::io("sync", &self.dir, error))?;
+        }
+        Ok(Opened {
+            _tables: outputs.tables.iter().map(|table| self.tables.open_new(table)).collect::<Result<_>>()?,
+            _blobs: outputs.blobs.iter().map(|blob| self.tables.blobs.open_new(blob)).collect::<Result<_>>()?,
+        })
+    }
+
+    /// Removes what a failed job left: tables and blob files.
+    pub(crate) fn discard_files(&self, numbers: impl IntoIterator<Item = FileNo>) {
         for number in numbers {
-            let path = FileKind::Table(number).path(&self.dir);
-            // Either name may be there; what can't be removed is swept by the next open.
-            let _ = self.vfs.remove_file(&temp_path(&path));
-            let _ = self.vfs.remove_file(&path);
+            for kind in [FileKind::Table(number), FileKind::Blob(number)] {
+                let path = kind.path(&self.dir);
+                // Any of the names may be there; what can't be removed is swept by the next open.
+                let _ = self.vfs.remove_file(&temp_path(&path));
+                let _ = self.vfs.remove_file(&path);
+            }
         }
     }
 
@@ -133,10 +171,12 @@ fn unflushed(
     })
 }
 
-/// Retires the tables of `before` that `after` no longer names.
+/// Retires the tables and blob files of `before` that `after` no longer names.
 fn retire_missing(before: &LevelView, after: &LevelView) {
     let kept: std::collections::HashSet<FileNo> = after.tables().map(|open| open.meta.number).collect();
     before.tables().filter(|open| !kept.contains(&open.meta.number)).for_each(|open| open.retire());
+    let is_kept = |open: &OpenBlob| after.version.blobs.contains_key(&open.meta.number);
+    before.blobs.iter().filter(|open| !is_kept(open)).for_each(|open| open.retire());
 }
 
 impl esker_compaction::Tables for Core {
@@ -145,11 +185,7 @@ impl esker_compaction::Tables for Core {
     }
 
     fn create(&self) -> Result<(FileNo, Box<dyn WritableFile>, String, FileId), CompactionError> {
-        let number = self.new_file_no().map_err(CompactionError::refused)?;
-        let name = FileKind::Table(number).name();
-        let path = temp_path(&self.dir.join(&name));
-        let file = self.vfs.create_new(&path).map_err(|error| CompactionError::io(format!("create {name}"), error))?;
-        Ok((number, file, name, self.new_file_id()))
+        self.create_output(FileKind::Table)
     }
 
     fn created_unix_ms(&self) -> u64 {
@@ -157,7 +193,39 @@ impl esker_compaction::Tables for Core {
     }
 
     fn finished(&self, number: FileNo) -> Result<(), CompactionError> {
-        let path = FileKind::Table(number).path(&self.dir);
+        self.name_output(FileKind::Table(number))
+    }
+}
+
+impl BlobFiles for Core {
+    fn create_blob(&self) -> Result<(FileNo, Box<dyn WritableFile>, String, FileId), CompactionError> {
+        self.create_output(FileKind::Blob)
+    }
+
+    fn finished_blob(&self, number: FileNo) -> Result<(), CompactionError> {
+        self.name_output(FileKind::Blob(number))
+    }
+
+    fn read_blob(&self, reference: BlobRef) -> Result<Slice, BlobError> {
+        self.tables.blobs.read_for_job(reference)
+    }
+}
+
+/// A new file of a job: its number, the file under its temporary name, its name, and its random id.
+type NewFile = (FileNo, Box<dyn WritableFile>, String, FileId);
+
+impl Core {
+    fn create_output(&self, kind: impl FnOnce(FileNo) -> FileKind) -> Result<NewFile, CompactionError> {
+        let number = self.new_file_no().map_err(CompactionError::refused)?;
+        let name = kind(number).name();
+        let path = temp_path(&self.dir.join(&name));
+        let file = self.vfs.create_new(&path).map_err(|error| CompactionError::io(format!("create {name}"), error))?;
+        Ok((number, file, name, self.new_file_id()))
+    }
+
+    /// Gives a whole file its own name.
+    fn name_output(&self, kind: FileKind) -> Result<(), CompactionError> {
+        let path = kind.path(&self.dir);
         let renamed = self.vfs.rename(&temp_path(&path), &path);
         renamed.map_err(|error| CompactionError::io(format!("rename {}", path.display()), error))
     }

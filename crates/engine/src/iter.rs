@@ -95,21 +95,29 @@ impl Open {
     }
 }
 
-fn pair(end: &End) -> (Slice, Slice) {
-    (Slice::from(end.key()), end.value_slice())
+fn pair(end: &End, read: &ReadState) -> Result<(Slice, Slice)> {
+    Ok((Slice::from(end.key()), read.view.resolve(end.trailer(), end.value_slice())?))
 }
 
 impl Iterator for Iter {
     type Item = Result<(Slice, Slice)>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        self.step(|open| Ok(open.advance()?.map(pair)))
+        self.step(|open| {
+            let found = open.advance()?.is_some();
+            let front = open.front.as_ref().filter(|_| found);
+            front.map(|front| pair(front, &open.read)).transpose()
+        })
     }
 }
 
 impl DoubleEndedIterator for Iter {
     fn next_back(&mut self) -> Option<Self::Item> {
-        self.step(|open| Ok(open.advance_back()?.map(pair)))
+        self.step(|open| {
+            let found = open.advance_back()?.is_some();
+            let back = open.back.as_ref().filter(|_| found);
+            back.map(|back| pair(back, &open.read)).transpose()
+        })
     }
 }
 

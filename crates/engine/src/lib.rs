@@ -44,6 +44,7 @@ struct Readme;
 
 mod background;
 mod batch;
+mod blobs;
 mod checkpoint;
 mod commit;
 mod compact;

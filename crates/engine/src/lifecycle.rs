@@ -4,12 +4,12 @@ use crate::commit::Commit;
 use crate::core::{Core, KeyspaceCore, LogFile, Retry};
 use crate::error::{ErrorKind, Result};
 use crate::flush;
+use crate::install::{Opened, Outputs};
 use crate::listener::Event;
 use crate::memory::CountedTable;
 use crate::read::{LevelView, ReadState};
-use crate::tables::OpenTable;
-use esker_format::{FileKind, SeqNo};
-use esker_manifest::{TableMeta, Version, VersionEdit};
+use esker_format::{FileKind, FileNo, SeqNo};
+use esker_manifest::{Version, VersionEdit};
 use esker_wal::{GroupSync, Writer};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -114,7 +114,7 @@ impl Core {
             })
         });
         // Nothing names the tables yet; left behind, they would fill the disk that may be full already.
-        let writer = begun.inspect_err(|_| self.discard_tables(written.open.iter().map(|open| open.meta.number)))?;
+        let writer = begun.inspect_err(|_| self.discard_files(edit_files(&edit)))?;
         let number = writer.number();
         (edit.oldest_log, edit.log_durable) = (Some(number), Some(start));
         // Not below what a batch that then failed had reserved.
@@ -149,14 +149,14 @@ impl Core {
     /// Writes every memtable of every keyspace as a table: the edit that names the tables and says that no log is needed up to `last_seq`, and what to show once
     /// it is committed. Nobody may commit or flush meanwhile.
     fn write_all_memtables(&self, last_seq: SeqNo) -> Result<(VersionEdit, Written)> {
-        let mut outputs: Vec<TableMeta> = Vec::new();
+        let mut outputs = Outputs::default();
         let keyspaces = self.keyspaces();
         let result = self
             .write_memtables_of(&keyspaces, last_seq, &mut outputs)
             .and_then(|edit| Ok((edit, self.publish_tables(&outputs)?)))
-            .inspect_err(|_| self.discard_tables(outputs.iter().map(|table| table.number)));
+            .inspect_err(|_| self.discard_files(outputs.numbers()));
         let (edit, open) = result?;
-        self.counters.flushes.add(outputs.len() as u64);
+        self.counters.flushes.add(outputs.tables.len() as u64);
         Ok((edit, Written { keyspaces, open }))
     }
 
@@ -164,7 +164,7 @@ impl Core {
         &self,
         keyspaces: &[Arc<KeyspaceCore>],
         last_seq: SeqNo,
-        outputs: &mut Vec<TableMeta>,
+        outputs: &mut Outputs,
     ) -> Result<VersionEdit> {
         let mut edit = VersionEdit::default();
         for keyspace in keyspaces {
@@ -173,9 +173,11 @@ impl Core {
                 read.memtables().filter(|memtable| !memtable.table.is_empty()).map(Arc::clone).collect();
             edit.flushed.push((keyspace.id, last_seq));
             if !memtables.is_empty() {
-                let tables = self.write_memtables(keyspace, &memtables)?;
-                edit.add.extend(flush::flush_edit(keyspace, &tables, last_seq).add);
-                outputs.extend(tables);
+                let made = self.write_memtables(keyspace, &memtables)?;
+                outputs.extend(&made);
+                let VersionEdit { add, add_blobs, .. } = flush::flush_edit(keyspace, &made, last_seq);
+                edit.add.extend(add);
+                edit.add_blobs.extend(add_blobs);
             }
         }
         Ok(edit)
@@ -313,6 +315,12 @@ impl Core {
 #[derive(Default)]
 struct Written {
     keyspaces: Vec<Arc<KeyspaceCore>>,
-    /// Kept open until the read states hold them.
-    open: Vec<Arc<OpenTable>>,
+    /// Kept until the read states hold them.
+    open: Opened,
+}
+
+/// The files that an edit adds.
+fn edit_files(edit: &VersionEdit) -> impl Iterator<Item = FileNo> {
+    let blobs = edit.add_blobs.iter().map(|(_, blob)| blob.number);
+    edit.add.iter().map(|(_, _, table)| table.number).chain(blobs)
 }

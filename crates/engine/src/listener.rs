@@ -35,9 +35,9 @@ pub enum Event {
     },
     /// Background work failed. It is tried again where that may help.
     BackgroundError(Error),
-    /// A damaged table was taken out of use. Keys in its range answer with `Corruption`, all others as ever.
+    /// A damaged table or blob file was taken out of use. Keys in its range answer with `Corruption`, all others as ever.
     Quarantined {
-        /// The table.
+        /// The table or blob file.
         table: FileNo,
         /// What is wrong with it.
         error: Error,

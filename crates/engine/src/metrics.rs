@@ -76,7 +76,7 @@ pub struct Metrics {
     pub pinned_memtable_bytes: usize,
     /// Heap that flushed memtables left to the next ones, in bytes: it counts towards their limit, gives way to them, and goes when nothing is written.
     pub memtable_pool_bytes: usize,
-    /// Size of the tables that are replaced already and that only iterators, cursors and handles of dropped keyspaces hold, in bytes. Their space comes back with them.
+    /// Size of the tables and blob files that are replaced already and that only iterators, cursors and handles of dropped keyspaces hold, in bytes. Their space comes back with them.
     pub pinned_table_bytes: u64,
     /// Heap held by the block cache, in bytes.
     pub block_cache_bytes: u64,
@@ -84,9 +84,9 @@ pub struct Metrics {
     pub block_cache_hits: u64,
     /// Block look-ups that it did not.
     pub block_cache_misses: u64,
-    /// Heap held by open tables for their metadata, in bytes.
+    /// Heap held by open tables and blob files for their metadata, in bytes.
     pub table_heap_bytes: usize,
-    /// Bytes of tables that are mapped; not heap.
+    /// Bytes of tables and blob files that are mapped; not heap.
     pub mapped_bytes: u64,
     /// Logs that may still be needed.
     pub logs: usize,
@@ -110,7 +110,7 @@ pub struct Metrics {
     pub snapshots: usize,
     /// How long the oldest snapshot has been held.
     pub oldest_snapshot_age: Option<Duration>,
-    /// Tables in quarantine, by number.
+    /// Tables and blob files in quarantine, by number.
     pub quarantined_tables: Vec<u64>,
     /// What opening did not replay: each a log, and why part of it was left out. After `kill -9` or power loss a torn end is ordinary, and nothing in it was promised; else
     /// it may be worth a look before the next open for writing, which sets it aside.
@@ -133,6 +133,12 @@ pub struct KeyspaceMetrics {
     pub sealed_memtables: usize,
     /// Bytes that compaction owes.
     pub compaction_debt_bytes: u64,
+    /// Blob files.
+    pub blob_files: usize,
+    /// Their size, in bytes.
+    pub blob_bytes: u64,
+    /// What no table refers to any more in them, in bytes; see [`crate::LeveledOptions::blob_garbage_percent_max`].
+    pub blob_garbage_bytes: u64,
 }
 
 /// Figures of one level.
@@ -244,6 +250,9 @@ impl Core {
             active_entries: state.active.table.len(),
             sealed_memtables: state.sealed.len(),
             compaction_debt_bytes: self.picker.debt_bytes(&state.view.version),
+            blob_files: state.view.blobs.len(),
+            blob_bytes: state.view.blobs.iter().map(|open| open.meta.file_bytes).sum(),
+            blob_garbage_bytes: state.view.version.blobs.values().map(|blob| blob.garbage_bytes()).sum(),
         }
     }
 }

@@ -13,6 +13,7 @@ use crate::commit::{Commit, Health};
 use crate::core::{Core, KeyspaceCore, LogFile, State};
 use crate::engine::Builder;
 use crate::error::{Error, ErrorKind, Result};
+use crate::install::Outputs;
 use crate::listener::Event;
 use crate::logs::LogFiles;
 use crate::memory::MemoryUse;
@@ -26,7 +27,7 @@ use crate::tables::{Removals, TableSet};
 use crate::{background, flush};
 use esker_compaction::{Busy, Picker};
 use esker_format::{FileKind, FileNo, InternalKey, KeyspaceId, SeqNo};
-use esker_manifest::{Found, ManifestError, TableMeta, Version, VersionEdit, VersionSet, probe};
+use esker_manifest::{Found, ManifestError, Version, VersionEdit, VersionSet, probe};
 use esker_vfs::{FileLock, LockMode, Vfs};
 use esker_wal::{GroupSync, Lsn};
 use parking_lot::{Condvar, Mutex};
@@ -202,7 +203,7 @@ fn new_core(
 /// Tables that recovery wrote and no version names yet.
 struct Pending {
     keyspace: Arc<KeyspaceCore>,
-    outputs: Vec<TableMeta>,
+    outputs: Outputs,
 }
 
 impl Core {
@@ -379,7 +380,8 @@ impl Core {
         for keyspace in self.keyspaces() {
             self.write_recovered(&keyspace, &mut pending)?;
         }
-        let outputs: Vec<TableMeta> = pending.iter().flat_map(|pending| pending.outputs.iter().cloned()).collect();
+        let mut outputs = Outputs::default();
+        pending.iter().for_each(|pending| outputs.extend(&pending.outputs));
         let open = self.publish_tables(&outputs)?;
 
         // The new log claims no more to be durable than is, until the edit makes the old ones superfluous: a crash before it must
@@ -406,7 +408,9 @@ impl Core {
             ..VersionEdit::default()
         };
         for Pending { keyspace, outputs } in &pending {
-            edit.add.extend(flush::flush_edit(keyspace, outputs, last_seq).add);
+            let VersionEdit { add, add_blobs, .. } = flush::flush_edit(keyspace, outputs, last_seq);
+            edit.add.extend(add);
+            edit.add_blobs.extend(add_blobs);
         }
         commit.reserved = edit.reserve_seq.unwrap_or_default();
         self.commit_edit(edit)?;
@@ -437,6 +441,7 @@ impl Core {
         let (version, manifest) =
             self.with_manifest(|manifest| Ok((Arc::clone(manifest.current()), manifest.manifest_number())))?;
         let tables: std::collections::HashSet<FileNo> = version.tables().map(|(_, _, table)| table.number).collect();
+        let blobs: std::collections::HashSet<FileNo> = version.blobs().map(|(_, blob)| blob.meta.number).collect();
         let aside: BTreeMap<FileNo, &String> = replayed.set_aside.iter().map(|(log, why)| (*log, why)).collect();
         let names = self.vfs.list(&self.dir).map_err(|error| Error::io("list", &self.dir, error))?;
         let logs: std::collections::HashSet<FileNo> = self.state.lock().logs.iter().map(|log| log.number).collect();
@@ -448,6 +453,7 @@ impl Core {
             let stray = match kind {
                 FileKind::Temp | FileKind::WalAside(_) => true,
                 FileKind::Table(number) => !tables.contains(&number),
+                FileKind::Blob(number) => !blobs.contains(&number),
                 FileKind::Manifest(number) => number < manifest,
                 FileKind::Options(number) => Some(number) < newest_options,
                 // One that was made ahead and never begun would stand in the line behind those that are in use.

@@ -7,6 +7,9 @@ use esker_sstable::{Codec, ReadMode, Verify};
 use std::ops::Bound;
 use std::time::Duration;
 
+/// The least that `blob_bytes_min` may be, in bytes: a reference must not be longer than what it stands for.
+const BLOB_BYTES_MIN: usize = 32;
+
 /// When a write returns, and so what it survives. Levels differ in nothing else: the order is one for all, and after any crash the
 /// state is a prefix of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -76,6 +79,9 @@ pub struct Options {
     pub compression: [Codec; LEVELS],
     /// Size of the filter, in bits per key; 0 for none. Default: 12, which gives about one false positive in 200.
     pub filter_bits_per_key: u32,
+    /// Values of at least this length are kept in blob files, and compaction moves references to them, in bytes; 0: no values are. At least 32. Default: 4 KiB.
+    /// They are not compressed. How much of the files may be wasted is said by [`LeveledOptions::blob_garbage_percent_max`].
+    pub blob_bytes_min: usize,
     /// The knobs of leveled compaction.
     pub compaction: LeveledOptions,
     /// How many threads compact, beside the one that flushes. Default: 1.
@@ -108,6 +114,7 @@ impl Default for Options {
             block_size_bytes: 4 << 10,
             compression,
             filter_bits_per_key: 12,
+            blob_bytes_min: 4 << 10,
             compaction: LeveledOptions::default(),
             background_threads: 1,
             wal_bytes_max: 256 << 20,
@@ -133,6 +140,9 @@ impl Options {
             () if self.memtable_bytes == Some(0) => wrong("memtable_bytes must not be 0"),
             () if !(64..=1 << 30).contains(&self.block_size_bytes) => wrong("block_size_bytes must be 64 B to 1 GiB"),
             () if self.filter_bits_per_key > 64 => wrong("filter_bits_per_key must be at most 64"),
+            () if (1..BLOB_BYTES_MIN).contains(&self.blob_bytes_min) => {
+                wrong("blob_bytes_min must be at least 32 B, or 0 for no blob files")
+            }
             () if self.background_threads == 0 => wrong("background_threads must be at least 1"),
             () if compaction.l0_trigger == 0 => wrong("compaction.l0_trigger must be at least 1"),
             () if compaction.l0_slowdown < compaction.l0_trigger || compaction.l0_stop <= compaction.l0_slowdown => {
@@ -191,6 +201,8 @@ pub struct KeyspaceOptions {
     pub compression: Option<Codec>,
     /// As [`Options::filter_bits_per_key`].
     pub filter_bits_per_key: Option<u32>,
+    /// As [`Options::blob_bytes_min`]: `Some(0)` for no blob files.
+    pub blob_bytes_min: Option<usize>,
 }
 
 /// Settings of one write.

@@ -140,6 +140,7 @@ fields! { show_options, set_option, Options,
     "block_size_bytes" => block_size_bytes;
     "compression" => compression;
     "filter_bits_per_key" => filter_bits_per_key;
+    "blob_bytes_min" => blob_bytes_min;
     "compaction.l0_trigger" => compaction.l0_trigger;
     "compaction.l0_slowdown" => compaction.l0_slowdown;
     "compaction.l0_stop" => compaction.l0_stop;
@@ -150,6 +151,7 @@ fields! { show_options, set_option, Options,
     "compaction.codec_changes_at" => compaction.codec_changes_at;
     "compaction.debt_slowdown_bytes" => compaction.debt_slowdown_bytes;
     "compaction.debt_stop_bytes" => compaction.debt_stop_bytes;
+    "compaction.blob_garbage_percent_max" => compaction.blob_garbage_percent_max;
     "background_threads" => background_threads;
     "wal_bytes_max" => wal_bytes_max;
     "log_backend" => log_backend;
@@ -164,6 +166,7 @@ fields! { show_keyspace, set_keyspace_option, KeyspaceOptions,
     "block_size_bytes" => block_size_bytes;
     "compression" => compression;
     "filter_bits_per_key" => filter_bits_per_key;
+    "blob_bytes_min" => blob_bytes_min;
 }
 
 /// What the manifest stores with a keyspace.
@@ -264,6 +267,7 @@ mod tests {
             durability: Durability::Sync,
             memory_budget_bytes: 7 << 20,
             memtable_bytes: Some(123),
+            blob_bytes_min: 0,
             memtable_age_max: Duration::from_millis(1234),
             compression,
             verify: Verify::Always,

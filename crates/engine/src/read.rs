@@ -9,12 +9,14 @@
 //! A read takes the state and a sequence number that belong together ([`read_at`]) and then needs no lock: whatever is
 //! sealed, flushed or compacted meanwhile makes a new state and leaves this one alone.
 
+use crate::blobs::{self, OpenBlob};
 use crate::error::Result;
 use crate::locate::{Candidates, Fences};
 use crate::memory::CountedTable;
 use crate::source::{LevelRun, Source};
 use crate::tables::{OpenTable, TableSet};
 use arc_swap::{ArcSwap, Guard};
+use esker_blob::BlobRef;
 use esker_format::{KeyHash, SeqNo, Slice, Trailer, ValueKind};
 use esker_iterator::{Bounds, ConcatIterator, MergingIterator, VisibleIterator};
 use esker_manifest::KeyspaceVersion;
@@ -29,6 +31,8 @@ pub(crate) struct LevelView {
     /// What the manifest says; `levels` holds the same tables in the same places.
     pub(crate) version: Arc<KeyspaceVersion>,
     pub(crate) levels: Vec<Vec<Arc<OpenTable>>>,
+    /// The blob files that the tables refer to, by number.
+    pub(crate) blobs: Vec<Arc<OpenBlob>>,
     /// Where they begin and end.
     fences: Fences,
 }
@@ -38,11 +42,25 @@ impl LevelView {
     pub(crate) fn open(version: &Arc<KeyspaceVersion>, tables: &TableSet) -> Result<Arc<Self>> {
         let open_level = |level: &Vec<_>| level.iter().map(|meta| tables.get(meta)).collect();
         let levels: Vec<_> = version.levels.iter().map(open_level).collect::<Result<_>>()?;
-        Ok(Arc::new(Self { version: Arc::clone(version), fences: Fences::new(&levels), levels }))
+        let blobs = version.blobs.values().map(|blob| tables.blobs.get(blob)).collect::<Result<_>>()?;
+        Ok(Arc::new(Self { version: Arc::clone(version), fences: Fences::new(&levels), levels, blobs }))
     }
 
     pub(crate) fn tables(&self) -> impl Iterator<Item = &Arc<OpenTable>> {
         self.levels.iter().flatten()
+    }
+
+    /// The value of an entry, of which `stored` is what stands in the table.
+    #[inline]
+    pub(crate) fn resolve(&self, trailer: Trailer, stored: Slice) -> Result<Slice> {
+        if trailer.kind() == ValueKind::Blob { self.blob_value(&stored) } else { Ok(stored) }
+    }
+
+    /// The value that a reference leads to.
+    #[inline(never)]
+    pub(crate) fn blob_value(&self, reference: &[u8]) -> Result<Slice> {
+        let reference = BlobRef::decode(reference)?;
+        Ok(blobs::find(&self.blobs, reference.file)?.get(reference)?)
     }
 }
 
@@ -66,7 +84,10 @@ impl ReadState {
     pub(crate) fn get(&self, user_key: &[u8], seq: SeqNo) -> Result<Option<Slice>> {
         let in_table = |table: &Table, spot: &Spot, hash| table.get_at(spot, user_key, hash, seq);
         let found = self.find(user_key, seq, |trailer, value| (trailer, Slice::from(value)), in_table)?;
-        Ok(found.and_then(|(trailer, value)| (trailer.kind() == ValueKind::Put).then_some(value)))
+        match found {
+            Some((trailer, stored)) if trailer.kind().is_value() => self.view.resolve(trailer, stored).map(Some),
+            _ => Ok(None),
+        }
     }
 
     /// Whether `user_key` has a value at `seq`; the value is not touched.
@@ -74,7 +95,7 @@ impl ReadState {
     pub(crate) fn contains(&self, user_key: &[u8], seq: SeqNo) -> Result<bool> {
         let in_table = |table: &Table, spot: &Spot, hash| table.trailer_at(spot, user_key, hash, seq);
         let found = self.find(user_key, seq, |trailer, _| trailer, in_table)?;
-        Ok(found.is_some_and(|trailer| trailer.kind() == ValueKind::Put))
+        Ok(found.is_some_and(|trailer| trailer.kind().is_value()))
     }
 
     /// The newest version of `user_key` at or below `seq`, wherever it is.
@@ -156,7 +177,10 @@ impl ReadState {
                 if let (Some(table), Some(spot)) = (wanted.table, &wanted.spot)
                     && let Some((trailer, value)) = table.get_at(spot, wanted.user_key, wanted.hash, seq)?
                 {
-                    *wanted.value = (trailer.kind() == ValueKind::Put).then_some(value);
+                    *wanted.value = match trailer.kind().is_value() {
+                        true => Some(self.view.resolve(trailer, value)?),
+                        false => None,
+                    };
                     wanted.table = None;
                 }
             }

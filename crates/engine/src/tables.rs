@@ -7,7 +7,9 @@
 //! A table that can't be opened, or in which background work finds damage, is *quarantined*: it stays in its level and on disk, reads that
 //! reach it get the error, and no compaction touches it.
 
+use crate::blobs::BlobSet;
 use crate::error::{Error, Result};
+use esker_blob::Access;
 use esker_format::{FileKind, FileNo};
 use esker_manifest::TableMeta;
 use esker_sstable::{BlockCache, Expect, ReadMode, Table, TableError, TableOptions, Verify};
@@ -97,6 +99,7 @@ pub(crate) struct TableSet {
     verify: Verify,
     read_mode: ReadMode,
     removals: Arc<Removals>,
+    pub(crate) blobs: BlobSet,
     /// Every table that some version or reader still holds.
     open: Mutex<HashMap<FileNo, Weak<OpenTable>>>,
     quarantine: Mutex<BTreeSet<FileNo>>,
@@ -111,7 +114,12 @@ impl TableSet {
         read_mode: ReadMode,
         removals: Arc<Removals>,
     ) -> Self {
+        let access = match (read_mode, verify) {
+            (ReadMode::Map, Verify::FirstUse) => Access::Mapped,
+            _ => Access::Copied,
+        };
         Self {
+            blobs: BlobSet::new(Arc::clone(&vfs), dir.clone(), access, Arc::clone(&removals)),
             vfs,
             dir,
             cache: BlockCache::new(cache_bytes),
@@ -200,19 +208,24 @@ impl TableSet {
         self.quarantine.lock().insert(table)
     }
 
+    /// Tables and blob files that no job may touch.
     pub(crate) fn quarantined(&self) -> BTreeSet<FileNo> {
-        self.quarantine.lock().clone()
+        let mut files = self.blobs.quarantined();
+        files.extend(self.quarantine.lock().iter());
+        files
     }
 
     /// Forgets tables that nobody holds any more.
     pub(crate) fn forget_closed(&self) {
         self.open.lock().retain(|_, table| table.strong_count() > 0);
+        self.blobs.forget_closed();
     }
 
     /// What the open tables hold.
     pub(crate) fn held(&self) -> HeldByTables {
         let open: Vec<_> = self.open.lock().values().filter_map(Weak::upgrade).collect();
-        let mut held = HeldByTables::default();
+        let (heap_bytes, mapped_bytes, retired_bytes) = self.blobs.held();
+        let mut held = HeldByTables { heap_bytes, mapped_bytes, retired_bytes };
         for open in &open {
             if let Ok(table) = &open.table {
                 held.heap_bytes += table.heap_bytes();
@@ -234,7 +247,7 @@ impl TableSet {
     }
 }
 
-/// Bytes that open tables hold.
+/// Bytes that open tables and blob files hold.
 #[derive(Debug, Default)]
 pub(crate) struct HeldByTables {
     /// On the heap, for their metadata.
@@ -264,6 +277,7 @@ pub(crate) mod tests {
             entries: 2,
             deletions: 0,
             created_unix_ms: 0,
+            blobs: Vec::new(),
         };
         Arc::new(OpenTable {
             meta: Arc::new(meta),

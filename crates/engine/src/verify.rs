@@ -1,11 +1,15 @@
-//! [`VerifyReport`]: every table read whole.
+//! [`VerifyReport`]: every table and every blob file read whole.
 
 use crate::core::Core;
 use crate::error::{Error, Result};
-use esker_format::FileNo;
-use esker_manifest::TableMeta;
+use crate::read::LevelView;
+use esker_blob::BlobRef;
+use esker_format::{FileNo, ValueKind};
+use esker_iterator::InternalIterator;
+use esker_manifest::{BlobUse, TableMeta};
 use esker_sstable::Table;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// What [`crate::Engine::verify`] found.
 #[derive(Debug, Clone, Default)]
@@ -17,9 +21,13 @@ pub struct VerifyReport {
     pub blocks: u64,
     /// Entries in them.
     pub entries: u64,
-    /// Their size, in bytes.
+    /// Blob files read.
+    pub blob_files: u64,
+    /// Values in them, those that nobody needs any more included.
+    pub blob_records: u64,
+    /// Size of tables and blob files, in bytes.
     pub bytes: u64,
-    /// What is damaged, by table; empty if all is well.
+    /// What is damaged, by table or blob file; empty if all is well.
     pub damaged: BTreeMap<FileNo, Error>,
 }
 
@@ -51,15 +59,67 @@ impl Core {
                     report.entries += found.entries;
                     report.bytes += open.meta.file_bytes;
                 }
-                Err(error) => {
-                    self.tables.quarantine(open.meta.number);
-                    self.state.lock().busy.exclude(open.meta.number);
-                    report.damaged.insert(open.meta.number, error);
+                Err(error) => self.found_damaged(&mut report, open.meta.number, error),
+            }
+        }
+        for open in states.iter().flat_map(|state| &state.view.blobs) {
+            self.check_open()?;
+            report.blob_files += 1;
+            match open.file().and_then(|file| Ok(file.verify()?)) {
+                Ok(()) => {
+                    report.blob_records += open.meta.records;
+                    report.bytes += open.meta.file_bytes;
+                }
+                Err(error) => self.found_damaged(&mut report, open.meta.number, error),
+            }
+        }
+        // Last, since whether a reference leads to a whole value is a matter of both.
+        for state in &states {
+            for open in state.view.tables() {
+                self.check_open()?;
+                if let Ok(table) = open.table()
+                    && !report.damaged.contains_key(&open.meta.number)
+                    && let Err(error) = refers_rightly(&open.meta, table, &state.view, &report)
+                {
+                    self.found_damaged(&mut report, open.meta.number, error);
                 }
             }
         }
         Ok(report)
     }
+
+    fn found_damaged(&self, report: &mut VerifyReport, file: FileNo, error: Error) {
+        self.tables.quarantine(file);
+        self.state.lock().busy.exclude(file);
+        report.damaged.insert(file, error);
+    }
+}
+
+/// Whether the table refers to what the manifest says, and each reference leads to a value, but for those into files that are damaged themselves.
+fn refers_rightly(meta: &TableMeta, table: &Arc<Table>, view: &LevelView, report: &VerifyReport) -> Result<()> {
+    let mut found: BTreeMap<FileNo, (u64, u64)> = BTreeMap::new();
+    let mut iter = table.iter_once();
+    iter.seek_to_first()?;
+    while iter.valid() {
+        if iter.key().trailer.kind() == ValueKind::Blob {
+            let reference = BlobRef::decode(iter.value())?;
+            let (records, bytes) = found.entry(reference.file).or_default();
+            *records += 1;
+            *bytes += reference.record_bytes();
+            if !report.damaged.contains_key(&reference.file) {
+                view.blob_value(iter.value())?;
+            }
+        }
+        iter.next()?;
+    }
+    let found = found.into_iter().map(|(file, (records, bytes))| BlobUse { file, records, bytes });
+    if found.eq(meta.blobs.iter().copied()) {
+        return Ok(());
+    }
+    Err(Error::corruption(format!(
+        "table {}: it refers to other records of blob files than the manifest says",
+        table.name()
+    )))
 }
 
 /// Whether the manifest says of a table what the table says of itself.

@@ -1,7 +1,7 @@
 //! Directories written by each format version so far open with this one and hold what was put in; a version to come is refused.
 //!
 //! `testdata/format-1` was made by `ESKER_MAKE_FORMAT=testdata/format-1 cargo test -p esker --test upgrade`, and is never made again:
-//! a change of the format gets a directory of its own.
+//! a change of the format gets a directory of its own. `format-1` is from before blob files, `format-1-blob` has some, one of them with garbage.
 
 use esker::{Background, Engine, ErrorKind, KeyspaceOptions, LeveledOptions, Options};
 use std::fs;
@@ -19,7 +19,7 @@ fn options() -> Options {
     }
 }
 
-/// What every such directory holds: `default` with tables in two levels, `users` in the log alone, and a dropped keyspace.
+/// What every such directory holds: `default` with tables in two levels, `users`, a dropped keyspace, and since there are blob files `large`. (In `format-1`, `users` is in the log alone.)
 fn fill(dir: &Path) {
     let engine = Engine::builder(dir).options(options()).background(Background::Manual).open().unwrap();
     for i in 0..400u32 {
@@ -38,10 +38,27 @@ fn fill(dir: &Path) {
     let gone = engine.keyspace("gone", KeyspaceOptions::default()).unwrap();
     gone.put("k", "v").unwrap();
     engine.drop_keyspace("gone").unwrap();
+    let large = KeyspaceOptions { blob_bytes_min: Some(256), ..Default::default() };
+    let large = engine.keyspace("large", large).unwrap();
+    for round in 0..2u8 {
+        for i in 0..8u8 {
+            if round == 0 || i == 3 {
+                large.put([i], large_value(i, round)).unwrap();
+            }
+        }
+        engine.flush().unwrap();
+        large.compact_range(..).unwrap();
+    }
     engine.close().unwrap();
 }
 
-fn check(engine: &Engine) {
+fn large_value(i: u8, round: u8) -> Vec<u8> {
+    vec![16 * round + i; 300]
+}
+
+/// What the directory at `path` holds.
+fn check(engine: &Engine, path: &Path) {
+    let has_blobs = path.file_name().is_none_or(|name| name != "format-1");
     for i in 0..400u32 {
         let expected = match i {
             1 => Some("from the log".to_owned()),
@@ -52,7 +69,15 @@ fn check(engine: &Engine) {
     }
     assert_eq!(engine.get("").unwrap().unwrap(), b"empty key");
     assert_eq!(engine.iter().count(), 267);
-    assert_eq!(engine.keyspaces(), ["default", "users"]);
+    let keyspaces: &[&str] = if has_blobs { &["default", "large", "users"] } else { &["default", "users"] };
+    assert_eq!(engine.keyspaces(), keyspaces);
+    if has_blobs {
+        let large = engine.keyspace("large", KeyspaceOptions::default()).unwrap();
+        for i in 0..8 {
+            assert_eq!(large.get([i]).unwrap().unwrap(), large_value(i, u8::from(i == 3)));
+        }
+        assert!(engine.verify().unwrap().blob_files > 0);
+    }
     let users = engine.keyspace("users", KeyspaceOptions::default()).unwrap();
     assert_eq!(users.get([0xff, 0x00]).unwrap().unwrap(), b"binary");
     assert!(engine.verify().unwrap().is_ok());
@@ -83,22 +108,22 @@ fn every_format_so_far_opens() {
         let dir = tempfile::tempdir().unwrap();
         let dir = dir.path().join("db");
         copy(&path, &dir);
-        check(&Engine::builder(&dir).read_only(true).open().unwrap());
+        check(&Engine::builder(&dir).read_only(true).open().unwrap(), &path);
         let engine = Engine::open(&dir).unwrap();
-        check(&engine);
+        check(&engine, &path);
         engine.compact_range(..).unwrap();
-        check(&engine);
+        check(&engine, &path);
         drop(engine);
-        check(&Engine::open(&dir).unwrap());
+        check(&Engine::open(&dir).unwrap(), &path);
     }
-    assert!(versions > 0, "no directory of any format version was found");
+    assert!(versions > 1, "no directory of any format version was found");
 }
 
 #[test]
 fn what_is_made_today_is_what_is_kept() {
     let dir = tempfile::tempdir().unwrap();
     fill(dir.path());
-    check(&Engine::open(dir.path()).unwrap());
+    check(&Engine::open(dir.path()).unwrap(), dir.path());
 }
 
 #[test]

@@ -20,6 +20,7 @@ fn main() -> Result<(), DecodeError> {
         match op.kind {
             ValueKind::Put => println!("#{seq} keyspace {keyspace}: put {key} = \"{value}\""),
             ValueKind::Delete => println!("#{seq} keyspace {keyspace}: delete {key}"),
+            ValueKind::Blob => unreachable!("no batch has references to blob files: decoding refuses them"),
         }
     }
 

@@ -46,7 +46,7 @@ pub enum FileKind {
     WalAside(FileNo),
     /// `NNNNNN.sst`: a sorted table.
     Table(FileNo),
-    /// `NNNNNN.blob`: large values. Reserved.
+    /// `NNNNNN.blob`: large values.
     Blob(FileNo),
     /// `NAME.tmp`, with any other name of ours: a file that was being written; swept at open.
     Temp,

@@ -60,7 +60,7 @@ impl fmt::Display for KeyspaceId {
 /// What an operation does to its key. The numbers are on disk and never change meaning.
 ///
 /// Reserved, and refused as `Unsupported` by this version: 2 merge operand, 3 range tombstone, 4 value with expiry time,
-/// 5 value kept in a blob file, 6 merge operand with expiry time. 255 is never stored.
+/// 6 merge operand with expiry time. 255 is never stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u8)]
 pub enum ValueKind {
@@ -68,6 +68,8 @@ pub enum ValueKind {
     Delete = 0,
     /// The key has this value.
     Put = 1,
+    /// The key has a value that lies in a blob file; what is stored is a reference to it. In tables alone.
+    Blob = 5,
 }
 
 impl ValueKind {
@@ -77,8 +79,15 @@ impl ValueKind {
         match byte {
             0 => Some(Self::Delete),
             1 => Some(Self::Put),
+            5 => Some(Self::Blob),
             _ => None,
         }
+    }
+
+    /// Whether the key has a value, wherever that lies.
+    #[inline]
+    pub fn is_value(self) -> bool {
+        self != Self::Delete
     }
 }
 
@@ -150,6 +159,7 @@ impl fmt::Debug for Trailer {
         match ValueKind::from_byte(self.0 as u8) {
             Some(ValueKind::Put) => write!(f, "{},PUT", self.seq()),
             Some(ValueKind::Delete) => write!(f, "{},DEL", self.seq()),
+            Some(ValueKind::Blob) => write!(f, "{},BLOB", self.seq()),
             None => write!(f, "{},?{}", self.seq(), self.0 as u8),
         }
     }

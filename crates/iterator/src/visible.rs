@@ -89,7 +89,7 @@ impl<I: InternalIterator> VisibleIterator<I> {
         }
     }
 
-    /// The value.
+    /// The value; of kind [`ValueKind::Blob`], which [`Self::trailer`] tells, the reference to it.
     ///
     /// # Panics
     /// If the iterator is not valid.
@@ -289,7 +289,7 @@ impl<I: InternalIterator> VisibleIterator<I> {
     /// Whether a key is shown whose newest version has this trailer.
     #[inline]
     fn is_shown(&self, trailer: Trailer) -> bool {
-        trailer.seq() <= self.seq && trailer.kind() == ValueKind::Put
+        trailer.seq() <= self.seq && trailer.kind().is_value()
     }
 
     /// From any entry, goes forward to the first that is to be shown; `place` says whether there was one.
@@ -315,7 +315,7 @@ impl<I: InternalIterator> VisibleIterator<I> {
                 continue;
             }
             match trailer.kind() {
-                ValueKind::Put => {
+                ValueKind::Put | ValueKind::Blob => {
                     self.place = Place::Inner;
                     return Ok(());
                 }
@@ -400,7 +400,7 @@ impl<I: InternalIterator> VisibleIterator<I> {
         self.long = None;
         self.short.clear();
         match trailer.kind() {
-            ValueKind::Put => {
+            ValueKind::Put | ValueKind::Blob => {
                 let value = self.inner.value();
                 if value.len() > COPIED_BYTES_MAX {
                     self.long = Some(self.inner.value_slice());
@@ -410,7 +410,7 @@ impl<I: InternalIterator> VisibleIterator<I> {
             }
             ValueKind::Delete => {}
         }
-        trailer.kind() == ValueKind::Put
+        trailer.kind().is_value()
     }
 
     #[inline]

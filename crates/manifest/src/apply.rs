@@ -5,7 +5,7 @@
 
 use crate::edit::{CleanClose, VersionEdit};
 use crate::error::EditError;
-use crate::table::{LEVELS, Level, TableMeta};
+use crate::table::{BlobMeta, BlobState, LEVELS, Level, TableMeta};
 use crate::version::{DEFAULT_KEYSPACE, KeyspaceVersion, Version};
 use esker_format::{FileNo, KEY_BYTES_MAX, KeyspaceId, SeqNo};
 use std::cmp::Reverse;
@@ -32,7 +32,9 @@ pub(crate) fn apply(base: &Version, edit: &VersionEdit) -> Result<Version, EditE
     create_keyspaces(&mut version, edit)?;
     raise("next keyspace", &mut version.next_keyspace, edit.next_keyspace, |id| u64::from(id.0))?;
     remove_tables(&mut version, edit)?;
+    add_blobs(&mut version, edit)?;
     add_tables(&mut version, edit)?;
+    count_blobs(&mut version, edit)?;
     for &(id, seq) in &edit.flushed {
         below("flushed sequence number", seq.0, version.last_seq.0 + 1)?;
         raise("flushed sequence number", &mut keyspace_mut(&mut version, id)?.flushed_seq, Some(seq), |n| n.0)?;
@@ -139,6 +141,87 @@ fn add_tables(version: &mut Version, edit: &VersionEdit) -> Result<(), EditError
     Ok(())
 }
 
+fn add_blobs(version: &mut Version, edit: &VersionEdit) -> Result<(), EditError> {
+    if edit.add_blobs.is_empty() && version.blobs().next().is_none() {
+        return Ok(());
+    }
+    let taken = |number| Err(EditError::Blob { number, what: "its number is taken" });
+    let mut numbers: BTreeSet<FileNo> = version.tables().map(|(_, _, table)| table.number).collect();
+    numbers.extend(edit.add.iter().map(|(_, _, table)| table.number));
+    if let Some((_, blob)) = version.blobs().find(|(_, blob)| numbers.contains(&blob.meta.number)) {
+        return taken(blob.meta.number);
+    }
+    numbers.extend(version.blobs().map(|(_, blob)| blob.meta.number));
+    for (keyspace, blob) in &edit.add_blobs {
+        check_blob(blob, version)?;
+        let number = blob.number;
+        if !numbers.insert(number) {
+            return taken(number);
+        }
+        let state = BlobState { meta: Arc::new(blob.clone()), live_records: 0, live_bytes: 0 };
+        keyspace_mut(version, *keyspace)?.blobs.insert(number, state);
+    }
+    Ok(())
+}
+
+/// Counts what the tables of the keyspaces that the edit touches refer to, and lets go of what none refers to.
+fn count_blobs(version: &mut Version, edit: &VersionEdit) -> Result<(), EditError> {
+    let removed = edit.remove.iter().map(|(keyspace, ..)| *keyspace);
+    let added = edit.add.iter().map(|(keyspace, ..)| *keyspace);
+    let touched: BTreeSet<KeyspaceId> =
+        removed.chain(added).chain(edit.add_blobs.iter().map(|(keyspace, _)| *keyspace)).collect();
+    for id in touched {
+        let keyspace = &version.keyspaces[&id];
+        if keyspace.blobs.is_empty() && keyspace.tables().all(|(_, table)| table.blobs.is_empty()) {
+            continue;
+        }
+        let counted = counted(keyspace)?;
+        keyspace_mut(version, id)?.blobs = counted;
+    }
+    let kept = |id: KeyspaceId, number| version.keyspaces[&id].blobs.contains_key(&number);
+    match edit.add_blobs.iter().find(|(id, blob)| !kept(*id, blob.number)) {
+        Some((_, blob)) => Err(EditError::Blob { number: blob.number, what: "no table refers to it" }),
+        None => Ok(()),
+    }
+}
+
+/// The blob files to which the tables of a keyspace refer, with how much of each is live.
+fn counted(keyspace: &KeyspaceVersion) -> Result<BTreeMap<FileNo, BlobState>, EditError> {
+    let mut live: BTreeMap<FileNo, (u64, u64)> = BTreeMap::new();
+    for (_, table) in keyspace.tables() {
+        for used in &table.blobs {
+            let (records, bytes) = live.entry(used.file).or_default();
+            *records = records.saturating_add(used.records);
+            *bytes = bytes.saturating_add(used.bytes);
+        }
+    }
+    let counted = live.into_iter().map(|(number, (live_records, live_bytes))| {
+        let refused = |what| EditError::Blob { number, what };
+        let known = keyspace.blobs.get(&number).ok_or(refused("a table refers to it, and it is not there"))?;
+        let meta = Arc::clone(&known.meta);
+        if live_records > meta.records || live_bytes > meta.record_bytes {
+            return Err(refused("tables refer to more than it holds"));
+        }
+        Ok((number, BlobState { meta, live_records, live_bytes }))
+    });
+    counted.collect()
+}
+
+/// What must hold of a blob file by itself and beside the counters.
+fn check_blob(blob: &BlobMeta, version: &Version) -> Result<(), EditError> {
+    let number = blob.number;
+    let rules = [
+        (number != FileNo(0) && number < version.next_file, "its number was not given out"),
+        (blob.records > 0, "it has no record"),
+        (blob.record_bytes / 8 >= blob.records, "more records than fit into their bytes"),
+        (blob.file_bytes > blob.record_bytes, "more bytes of records than the file has"),
+    ];
+    match rules.iter().find(|(holds, _)| !holds) {
+        None => Ok(()),
+        Some((_, what)) => Err(EditError::Blob { number, what }),
+    }
+}
+
 /// Lowers the reservations to what was given out.
 fn close(version: &mut Version, clean: CleanClose) -> Result<(), EditError> {
     below("last sequence number at close", clean.last_seq.0, version.last_seq.0.saturating_add(1))?;
@@ -169,6 +252,17 @@ pub(crate) fn check(version: &Version) -> Result<(), EditError> {
                 return Err(EditError::TableExists(table.number));
             }
         }
+        for blob in keyspace.blobs.values() {
+            check_blob(&blob.meta, version)?;
+            if !numbers.insert(blob.meta.number) {
+                return Err(EditError::Blob { number: blob.meta.number, what: "its number is taken" });
+            }
+        }
+        let counted = counted(keyspace)?;
+        let wrong = keyspace.blobs.iter().find(|(number, blob)| counted.get(number) != Some(*blob));
+        if let Some((&number, _)) = wrong {
+            return Err(EditError::Blob { number, what: "its live records are not those that the tables refer to" });
+        }
         for level in Level::all() {
             check_order(id, level, keyspace.level(level))?;
         }
@@ -196,6 +290,11 @@ fn check_table(table: &TableMeta, version: &Version) -> Result<(), EditError> {
         (
             [&table.smallest, &table.largest].iter().all(|key| key.user_key.len() <= KEY_BYTES_MAX),
             "a bound is longer than a key can be",
+        ),
+        (table.blobs.is_sorted_by(|a, b| a.file < b.file), "the blob files it refers to are out of order"),
+        (
+            table.blobs.iter().all(|used| used.records > 0 && used.bytes / 8 >= used.records),
+            "it refers to no record of a blob file, or to more than fit into their bytes",
         ),
     ];
     match rules.iter().find(|(holds, _)| !holds) {

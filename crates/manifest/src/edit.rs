@@ -7,7 +7,7 @@
 //! What may grow (a keyspace's and a table's description) ends with fields of the same form, so a later version can add to them.
 
 use crate::Lsn;
-use crate::table::{Level, TableMeta};
+use crate::table::{BlobMeta, BlobUse, Level, TableMeta};
 use esker_format::{
     DecodeError, Decoder, FileId, FileNo, InternalKeyBuf, KEY_BYTES_MAX, KeyspaceId, SeqNo, Trailer, varint,
 };
@@ -33,12 +33,16 @@ const TAG_FLUSHED: u8 = 0x89;
 const TAG_REMOVE_TABLE: u8 = 0x8a;
 const TAG_ADD_TABLE: u8 = 0x8b;
 const TAG_CLEAN_CLOSE: u8 = 0x8c;
+const TAG_ADD_BLOB: u8 = 0x8d;
 const TAG_WRITTEN_BYTES: u8 = 0x01;
+
+/// In a table's description: how much of one blob file it refers to.
+const TABLE_TAG_BLOB: u8 = 0x81;
 
 /// A step from one version to the next. Empty by default; set what changes.
 ///
 /// Within one edit the parts apply in this order, whatever order they were added in: counters, dropped keyspaces, created keyspaces,
-/// removed tables, added tables, flushed marks, the clean close. So a table moves by being removed and added, and a keyspace is replaced by being
+/// removed tables, added blob files, added tables, flushed marks, the clean close. A blob file to which no table refers then is no part of the version any more. So a table moves by being removed and added, and a keyspace is replaced by being
 /// dropped and created.
 ///
 /// ```
@@ -81,6 +85,8 @@ pub struct VersionEdit {
     pub flushed: Vec<(KeyspaceId, SeqNo)>,
     /// Tables that come.
     pub add: Vec<(KeyspaceId, Level, TableMeta)>,
+    /// Blob files that come; a table among those that come must refer to each. They go by themselves, with the last table that refers to them.
+    pub add_blobs: Vec<(KeyspaceId, BlobMeta)>,
     /// Tables that go.
     pub remove: Vec<(KeyspaceId, Level, FileNo)>,
     /// The engine closes: nothing was given out beyond these.
@@ -153,6 +159,12 @@ impl VersionEdit {
                 varint::put(body, clean.next_file.0);
             });
         }
+        for (id, blob) in &self.add_blobs {
+            out.field(TAG_ADD_BLOB, |body| {
+                varint::put(body, u64::from(id.0));
+                put_blob(body, blob);
+            });
+        }
         out.number(TAG_WRITTEN_BYTES, self.written_bytes);
         out.0
     }
@@ -187,7 +199,10 @@ impl VersionEdit {
                 TAG_FLUSHED => edit.flushed.push((keyspace(d)?, seq(d, "flushed sequence number")?)),
                 TAG_REMOVE_TABLE => edit.remove.push((keyspace(d)?, level(d)?, file(d, "table number")?)),
                 TAG_ADD_TABLE => {
-                    edit.add.push((keyspace(d)?, level(d)?, table(d)?));
+                    edit.add.push((keyspace(d)?, level(d)?, table(d, field.end)?));
+                }
+                TAG_ADD_BLOB => {
+                    edit.add_blobs.push((keyspace(d)?, blob(d)?));
                     extensions(d, field.end)?;
                 }
                 TAG_CLEAN_CLOSE => once(&mut edit.clean, d, |d| {
@@ -229,6 +244,14 @@ fn put_prefixed(out: &mut Vec<u8>, bytes: &[u8]) {
     out.extend_from_slice(bytes);
 }
 
+fn put_blob(out: &mut Vec<u8>, blob: &BlobMeta) {
+    varint::put(out, blob.number.0);
+    out.extend_from_slice(&blob.file_id.0.to_le_bytes());
+    for number in [blob.file_bytes, blob.records, blob.record_bytes] {
+        varint::put(out, number);
+    }
+}
+
 fn put_table(out: &mut Vec<u8>, table: &TableMeta) {
     varint::put(out, table.number.0);
     out.extend_from_slice(&table.file_id.0.to_le_bytes());
@@ -239,6 +262,14 @@ fn put_table(out: &mut Vec<u8>, table: &TableMeta) {
     }
     for number in [table.smallest_seq.0, table.largest_seq.0, table.entries, table.deletions, table.created_unix_ms] {
         varint::put(out, number);
+    }
+    for BlobUse { file, records, bytes } in &table.blobs {
+        let mut body = Vec::new();
+        for number in [file.0, *records, *bytes] {
+            varint::put(&mut body, number);
+        }
+        out.push(TABLE_TAG_BLOB);
+        put_prefixed(out, &body);
     }
 }
 
@@ -355,8 +386,19 @@ fn internal_key(decoder: &mut Decoder<'_>, what: &'static str) -> Result<Interna
     Ok(InternalKeyBuf { user_key: user_key.into(), trailer })
 }
 
-fn table(decoder: &mut Decoder<'_>) -> Result<TableMeta, DecodeError> {
-    Ok(TableMeta {
+fn blob(decoder: &mut Decoder<'_>) -> Result<BlobMeta, DecodeError> {
+    Ok(BlobMeta {
+        number: file(decoder, "blob file number")?,
+        file_id: FileId(decoder.u64("file id")?),
+        file_bytes: decoder.varint("blob file length")?,
+        records: decoder.varint("records")?,
+        record_bytes: decoder.varint("record bytes")?,
+    })
+}
+
+/// A table's description, which ends at `end`.
+fn table(decoder: &mut Decoder<'_>, end: usize) -> Result<TableMeta, DecodeError> {
+    let mut table = TableMeta {
         number: file(decoder, "table number")?,
         file_id: FileId(decoder.u64("file id")?),
         file_bytes: decoder.varint("table length")?,
@@ -367,7 +409,22 @@ fn table(decoder: &mut Decoder<'_>) -> Result<TableMeta, DecodeError> {
         entries: decoder.varint("entries")?,
         deletions: decoder.varint("deletions")?,
         created_unix_ms: decoder.varint("creation time")?,
-    })
+        blobs: Vec::new(),
+    };
+    while let Some(field) = Field::next(decoder, end)? {
+        match field.tag {
+            TABLE_TAG_BLOB => table.blobs.push(BlobUse {
+                file: file(decoder, "blob file number")?,
+                records: decoder.varint("records")?,
+                bytes: decoder.varint("record bytes")?,
+            }),
+            _ => field.skip(decoder)?,
+        }
+        if decoder.offset() != field.end {
+            return Err(decoder.invalid("end of field", field.end as u64));
+        }
+    }
+    Ok(table)
 }
 
 #[cfg(test)]

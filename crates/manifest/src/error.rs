@@ -52,6 +52,14 @@ pub enum EditError {
         /// What does not fit.
         what: &'static str,
     },
+    /// A blob file's description contradicts itself, the version's counters, or the tables.
+    #[error("blob file {number}: {what}")]
+    Blob {
+        /// The file.
+        number: FileNo,
+        /// What does not fit.
+        what: &'static str,
+    },
     /// The tables of a level are out of order, or two below level 0 share a user key.
     #[error("keyspace {keyspace} {level}: tables {left} and {right} are out of order or overlap")]
     Overlap {

@@ -2,6 +2,7 @@
 
 use esker_format::{FileId, FileNo, InternalKeyBuf, SeqNo};
 use std::fmt;
+use std::sync::Arc;
 
 /// How many levels a keyspace has.
 pub const LEVELS: usize = 7;
@@ -57,6 +58,52 @@ pub struct TableMeta {
     pub deletions: u64,
     /// When the table was written, in milliseconds since 1970.
     pub created_unix_ms: u64,
+    /// The blob files that its entries refer to, ascending.
+    pub blobs: Vec<BlobUse>,
+}
+
+/// How much of one blob file a table refers to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BlobUse {
+    /// The file `NNNNNN.blob`.
+    pub file: FileNo,
+    /// How many of its records.
+    pub records: u64,
+    /// What these take in the file, in bytes.
+    pub bytes: u64,
+}
+
+/// One blob file, as the manifest describes it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BlobMeta {
+    /// Its file is `NNNNNN.blob`.
+    pub number: FileNo,
+    /// The random id that its checksums cover.
+    pub file_id: FileId,
+    /// The file's length.
+    pub file_bytes: u64,
+    /// How many records it has, at least 1.
+    pub records: u64,
+    /// What all of them take, in bytes.
+    pub record_bytes: u64,
+}
+
+/// A blob file within a version: what of it is still needed follows from the tables.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BlobState {
+    /// The file.
+    pub meta: Arc<BlobMeta>,
+    /// How many records some table refers to, at least 1.
+    pub live_records: u64,
+    /// What these take, in bytes.
+    pub live_bytes: u64,
+}
+
+impl BlobState {
+    /// What no table refers to any more, in bytes.
+    pub fn garbage_bytes(&self) -> u64 {
+        self.meta.record_bytes - self.live_bytes
+    }
 }
 
 impl TableMeta {

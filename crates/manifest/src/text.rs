@@ -5,6 +5,7 @@
 //! create keyspace 1 "users" ""
 //! remove 1 L0 000004
 //! add 1 L1 000007 a#9,PUT .. c#3,DEL seqs 3..9 entries 4 deletions 1 bytes 1000 id 00000000deadbeef created 0
+//! blob 1 000006 bytes 1080 records 2 record-bytes 1000 id 00000000deadbeef
 //! flushed 1 9
 //! ```
 //! In keys and names, all but printable ASCII is escaped as `\xNN`, and so are space, `#`, `"` and `\`. [`VersionEdit`]'s `FromStr` reads what its
@@ -12,7 +13,7 @@
 
 use crate::Lsn;
 use crate::edit::{COMPARATOR, CleanClose, VersionEdit};
-use crate::table::{Level, TableMeta};
+use crate::table::{BlobMeta, BlobUse, Level, TableMeta};
 use esker_format::{FileId, FileNo, InternalKeyBuf, KeyspaceId, SeqNo, Trailer, ValueKind};
 use std::fmt;
 use std::str::FromStr;
@@ -41,6 +42,9 @@ impl fmt::Display for VersionEdit {
         for (id, level, table) in &self.add {
             writeln!(f, "add {id} {level} {table}")?;
         }
+        for (id, blob) in &self.add_blobs {
+            writeln!(f, "blob {id} {blob}")?;
+        }
         for (id, seq) in &self.flushed {
             writeln!(f, "flushed {id} {seq}")?;
         }
@@ -62,7 +66,19 @@ impl fmt::Display for TableMeta {
         write!(f, "{} {} .. {}", self.number, key(&self.smallest), key(&self.largest))?;
         write!(f, " seqs {}..{}", self.smallest_seq, self.largest_seq)?;
         write!(f, " entries {} deletions {} bytes {}", self.entries, self.deletions, self.file_bytes)?;
-        write!(f, " id {} created {}", self.file_id, self.created_unix_ms)
+        write!(f, " id {} created {}", self.file_id, self.created_unix_ms)?;
+        for BlobUse { file, records, bytes } in &self.blobs {
+            write!(f, " blob {file} records {records} bytes {bytes}")?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for BlobMeta {
+    /// `000006 bytes 1080 records 2 record-bytes 1000 id 00000000deadbeef`
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { number, file_id, file_bytes, records, record_bytes } = self;
+        write!(f, "{number} bytes {file_bytes} records {records} record-bytes {record_bytes} id {file_id}")
     }
 }
 
@@ -121,6 +137,7 @@ fn item(edit: &mut VersionEdit, line: &str) -> Option<()> {
         }
         "remove" => edit.remove.push((words.keyspace()?, words.level()?, FileNo(words.number()?))),
         "add" => edit.add.push((words.keyspace()?, words.level()?, table(&mut words)?)),
+        "blob" => edit.add_blobs.push((words.keyspace()?, blob(&mut words)?)),
         "flushed" => edit.flushed.push((words.keyspace()?, SeqNo(words.number()?))),
         "clean" => {
             let last_seq = SeqNo(words.word("seq")?.number()?);
@@ -157,6 +174,7 @@ fn table(words: &mut Words<'_>) -> Option<TableMeta> {
         created_unix_ms: 0,
         smallest,
         largest,
+        blobs: Vec::new(),
     };
     while let Some(name) = words.next() {
         match name {
@@ -170,10 +188,25 @@ fn table(words: &mut Words<'_>) -> Option<TableMeta> {
             "bytes" => table.file_bytes = words.number()?,
             "id" => table.file_id = FileId(u64::from_str_radix(words.next()?, 16).ok()?),
             "created" => table.created_unix_ms = words.number()?,
+            "blob" => table.blobs.push(BlobUse {
+                file: FileNo(words.number()?),
+                records: words.word("records")?.number()?,
+                bytes: words.word("bytes")?.number()?,
+            }),
             _ => return None,
         }
     }
     Some(table)
+}
+
+fn blob(words: &mut Words<'_>) -> Option<BlobMeta> {
+    Some(BlobMeta {
+        number: FileNo(words.number()?),
+        file_bytes: words.word("bytes")?.number()?,
+        records: words.word("records")?.number()?,
+        record_bytes: words.word("record-bytes")?.number()?,
+        file_id: FileId(u64::from_str_radix(words.word("id")?.next()?, 16).ok()?),
+    })
 }
 
 fn internal_key(word: &str) -> Option<InternalKeyBuf> {
@@ -182,6 +215,7 @@ fn internal_key(word: &str) -> Option<InternalKeyBuf> {
     let kind = match kind {
         "PUT" => ValueKind::Put,
         "DEL" => ValueKind::Delete,
+        "BLOB" => ValueKind::Blob,
         _ => return None,
     };
     let seq = seq.parse().ok().map(SeqNo).filter(|seq| *seq <= SeqNo::MAX)?;

@@ -1,7 +1,7 @@
 //! Versions: which tables make up each keyspace, and how far the counters are.
 
 use crate::edit::{CleanClose, VersionEdit};
-use crate::table::{LEVELS, Level, TableMeta};
+use crate::table::{BlobMeta, BlobState, LEVELS, Level, TableMeta};
 use crate::{Lsn, ManifestError};
 use esker_format::{FileNo, KeyspaceId, SeqNo};
 use std::collections::BTreeMap;
@@ -24,6 +24,8 @@ pub struct KeyspaceVersion {
     pub flushed_seq: SeqNo,
     /// Level 0 newest first (by largest sequence number, then by number); each other level by smallest key, no user key in two tables.
     pub levels: [Vec<Arc<TableMeta>>; LEVELS],
+    /// The blob files that the tables refer to; each is referred to by at least one.
+    pub blobs: BTreeMap<FileNo, BlobState>,
 }
 
 impl KeyspaceVersion {
@@ -35,6 +37,7 @@ impl KeyspaceVersion {
             options: options.into(),
             flushed_seq: SeqNo::ZERO,
             levels: std::array::from_fn(|_| Vec::new()),
+            blobs: BTreeMap::new(),
         }
     }
 
@@ -120,6 +123,11 @@ impl Version {
         self.keyspaces.values().flat_map(|keyspace| keyspace.tables().map(|(level, table)| (keyspace.id, level, table)))
     }
 
+    /// Every blob file with its keyspace.
+    pub fn blobs(&self) -> impl Iterator<Item = (KeyspaceId, &BlobState)> {
+        self.keyspaces.values().flat_map(|keyspace| keyspace.blobs.values().map(|blob| (keyspace.id, blob)))
+    }
+
     /// The version that `edit` makes of this one.
     ///
     /// # Errors
@@ -152,6 +160,7 @@ impl Version {
             drop_keyspaces: Vec::new(),
             flushed: self.keyspaces.values().map(|k| (k.id, k.flushed_seq)).collect(),
             add: self.tables().map(|(keyspace, level, table)| (keyspace, level, TableMeta::clone(table))).collect(),
+            add_blobs: self.blobs().map(|(keyspace, blob)| (keyspace, BlobMeta::clone(&blob.meta))).collect(),
             remove: Vec::new(),
             clean: self.clean_close.then_some(CleanClose { last_seq: self.last_seq, next_file: self.next_file }),
         }

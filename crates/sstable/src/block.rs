@@ -79,9 +79,10 @@ impl Layout {
         let (prefix_len, rest_len) = ((second & 0xffff) as usize, (second >> 16 & 0xffff) as usize);
         let value_len = (second >> 32) as usize;
         let one_kind = flags & usize::from(FLAG_ONE_KIND) != 0;
-        let kind_max = if one_kind { KIND_MAX } else { 0 };
+        let base_kind = trailer_base as u8;
         // A count beyond the length would be entries of no bytes: an endless walk over nothing.
-        let known = flags <= usize::from(FLAG_FINGERPRINTS | FLAG_ONE_KIND) && trailer_base as u8 <= kind_max;
+        let known_kind = if one_kind { is_known(base_kind) } else { base_kind == 0 };
+        let known = flags <= usize::from(FLAG_FINGERPRINTS | FLAG_ONE_KIND) && known_kind;
         let widths = trailer_width <= 8 && WIDTHS >> key_width.min(7) & 1 != 0 && WIDTHS >> value_width.min(7) & 1 != 0;
         if !(known && widths && 0 < count && count <= payload.len()) {
             return None;
@@ -124,7 +125,7 @@ impl Layout {
         layout.values.validate(payload, layout.count, payload.len())?;
         for i in 0..if layout.trailer_shift == 0 { layout.count } else { 0 } {
             let bits = layout.trailer_bits(payload, i);
-            if bits as u8 > KIND_MAX {
+            if !is_known(bits as u8) {
                 return Err(unknown_kind(bits));
             }
         }
@@ -159,7 +160,7 @@ impl Layout {
     #[inline(always)]
     pub(crate) fn trailer(&self, payload: &[u8], i: usize) -> Option<Trailer> {
         let bits = self.trailer_bits(payload, i);
-        (bits as u8 <= KIND_MAX).then(|| Trailer::from_bits(bits))
+        is_known(bits as u8).then(|| Trailer::from_bits(bits))
     }
 
     #[inline(always)]
@@ -276,8 +277,8 @@ impl Layout {
     }
 }
 
-/// The largest kind that is known: all below are.
-const KIND_MAX: u8 = ValueKind::Put as u8;
+/// One bit for each kind that is known.
+const KINDS: u64 = 1 << ValueKind::Delete as u8 | 1 << ValueKind::Put as u8 | 1 << ValueKind::Blob as u8;
 /// One bit for each width an offset may have.
 const WIDTHS: u32 = 1 << 0 | 1 << 2 | 1 << 4;
 
@@ -334,10 +335,15 @@ fn diagnose_header(payload: &[u8]) -> Fault {
     if flags > FLAG_FINGERPRINTS | FLAG_ONE_KIND {
         return Fault::Unsupported { what: "block flags", found: u64::from(flags) };
     }
-    if flags & FLAG_ONE_KIND != 0 && base as u8 > KIND_MAX {
+    if flags & FLAG_ONE_KIND != 0 && !is_known(base as u8) {
         return unknown_kind(base);
     }
     Fault::Damaged("a header that does not fit the block")
+}
+
+#[inline(always)]
+fn is_known(kind: u8) -> bool {
+    kind < 64 && KINDS >> kind & 1 != 0
 }
 
 fn unknown_kind(trailer: u64) -> Fault {

@@ -84,6 +84,7 @@ fn entry(text: &str) -> Entry {
         let kind = match kind {
             "PUT" => ValueKind::Put,
             "DEL" => ValueKind::Delete,
+            "BLOB" => ValueKind::Blob,
             _ => return None,
         };
         let key = InternalKey::new(key.as_bytes(), SeqNo(seq.parse().ok()?), kind);
@@ -445,7 +446,7 @@ pub fn visible(entries: &[Entry], seq: SeqNo) -> BTreeMap<Vec<u8>, Vec<u8>> {
     by_seq.sort_by_key(|(key, _)| key.trailer);
     for (key, value) in by_seq {
         match key.trailer.kind() {
-            ValueKind::Put => seen.insert(key.user_key.to_vec(), value.clone()),
+            ValueKind::Put | ValueKind::Blob => seen.insert(key.user_key.to_vec(), value.clone()),
             ValueKind::Delete => seen.remove(&key.user_key[..]),
         };
     }

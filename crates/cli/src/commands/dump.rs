@@ -3,6 +3,7 @@
 //! One line an operation, entry or edit. What is wrong comes last, on standard error, and with `--json` also as a last line
 //! `{"error":..}`; the exit code is then 1.
 
+mod blob;
 mod log;
 mod table;
 
@@ -10,6 +11,7 @@ use crate::args::{Common, DumpKind};
 use crate::failure::{Failure, Result};
 use crate::output::Output;
 use crate::text;
+use esker_blob::{BlobError, BlobRef};
 use esker_format::ValueKind;
 use esker_manifest::ManifestError;
 use esker_sstable::TableError;
@@ -33,6 +35,7 @@ pub(crate) fn run(common: &Common, kind: DumpKind, file: &Path) -> Result {
     let mut dump = Dump { out: Output::new(), json: common.json, hex: common.hex, line: Vec::new(), wrong: Vec::new() };
     let ended = match kind {
         DumpKind::Wal => log::wal(&mut dump, open, file),
+        DumpKind::Blob => blob::blob(&mut dump, open, file),
         DumpKind::Sst => table::sst(&mut dump, open, file),
         DumpKind::Manifest => log::manifest(&mut dump, open, file),
     };
@@ -69,7 +72,13 @@ impl Dump {
         let kind = match entry.kind {
             ValueKind::Put => "put",
             ValueKind::Delete => "delete",
+            ValueKind::Blob => "blob",
         };
+        let lies = (entry.kind == ValueKind::Blob).then(|| BlobRef::decode(entry.value));
+        if let Some(Err(error)) = &lies {
+            self.wrong.push(format!("the entry of '{}': {error}", text::preview(entry.key, SHOWN_BYTES_MAX)));
+        }
+        let lies = lies.and_then(|lies| lies.ok());
         self.line.clear();
         if self.json {
             self.line.push(b'{');
@@ -82,11 +91,19 @@ impl Dump {
                 self.line.push(b',');
                 text::json_member_into(&mut self.line, "value", entry.value, self.hex);
             }
+            if let Some(BlobRef { file, offset, value_bytes }) = lies {
+                let lies = format!(",\"file\":{},\"offset\":{offset},\"bytes\":{value_bytes}", file.0);
+                self.line.extend_from_slice(lies.as_bytes());
+            }
             self.line.push(b'}');
         } else {
             let show = |bytes| if self.hex { text::hex(bytes) } else { text::preview(bytes, SHOWN_BYTES_MAX) };
             let place: String = entry.place.iter().map(|(_, number)| format!("{number} ")).collect();
-            let text = format!("{place}{} {kind} {}\t{}", entry.seq, show(entry.key), show(entry.value));
+            let value = match lies {
+                Some(BlobRef { file, offset, value_bytes }) => format!("{file} {offset} {value_bytes}"),
+                None => show(entry.value),
+            };
+            let text = format!("{place}{} {kind} {}\t{value}", entry.seq, show(entry.key));
             self.line.extend_from_slice(text.trim_end_matches('\t').as_bytes());
         }
         self.out.line(&self.line)
@@ -127,4 +144,4 @@ macro_rules! from_layer {
     )*};
 }
 
-from_layer!(WalError, ManifestError, TableError);
+from_layer!(WalError, ManifestError, TableError, BlobError);

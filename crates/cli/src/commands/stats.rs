@@ -38,6 +38,10 @@ struct Keyspace {
     /// Size of all tables over that of the lowest level.
     space_amplification: Option<f64>,
     compaction_debt_bytes: u64,
+    blob_files: usize,
+    blob_bytes: u64,
+    /// What in them no table refers to any more.
+    blob_garbage_bytes: u64,
 }
 
 /// One level that has tables.
@@ -92,6 +96,9 @@ fn keyspace(metrics: &KeyspaceMetrics) -> Keyspace {
         table_bytes: metrics.table_bytes(),
         space_amplification: metrics.space_amplification(),
         compaction_debt_bytes: metrics.compaction_debt_bytes,
+        blob_files: metrics.blob_files,
+        blob_bytes: metrics.blob_bytes,
+        blob_garbage_bytes: metrics.blob_garbage_bytes,
     }
 }
 
@@ -158,6 +165,14 @@ fn print(out: &mut Output, stats: &Stats) -> Result {
         if !keyspace.levels.is_empty() {
             out.line(level_table(&keyspace.levels))?;
         }
+        if keyspace.blob_files > 0 {
+            out.line(format!(
+                "in {}: {}, of which garbage: {}",
+                text::counted(keyspace.blob_files as u64, "blob file"),
+                HumanBytes(keyspace.blob_bytes),
+                HumanBytes(keyspace.blob_garbage_bytes)
+            ))?;
+        }
         if keyspace.memtable_entries > 0 {
             out.line(format!(
                 "not in tables yet: {}",
@@ -173,7 +188,10 @@ fn print(out: &mut Output, stats: &Stats) -> Result {
     out.line(format!("bytes written since it was made:     {}", HumanBytes(stats.written_bytes)))?;
     out.line(format!("logs:                                {} in {}", HumanBytes(stats.log_bytes), stats.logs))?;
     if !stats.quarantined_tables.is_empty() {
-        out.line(format!("tables in quarantine: {:?}; 'esker verify' says why", stats.quarantined_tables))?;
+        out.line(format!(
+            "tables and blob files in quarantine: {:?}; 'esker verify' says why",
+            stats.quarantined_tables
+        ))?;
     }
     for left_out in &stats.left_out_of_recovery {
         out.line(note(left_out))?;

@@ -12,7 +12,7 @@ use serde_json::json;
 use std::path::Path;
 use std::time::Instant;
 
-/// Reads all tables and says what is damaged.
+/// Reads all tables and blob files and says what is damaged.
 pub(crate) fn verify(common: &Common, db: &Path) -> Result {
     let engine = store::open(common, db, Access::Read)?;
     let report = engine.verify()?;
@@ -26,6 +26,8 @@ pub(crate) fn verify(common: &Common, db: &Path) -> Result {
             "tables": report.tables,
             "blocks": report.blocks,
             "entries": report.entries,
+            "blob_files": report.blob_files,
+            "blob_records": report.blob_records,
             "bytes": report.bytes,
             "damaged": damaged,
             "left_out_of_recovery": left_out,
@@ -34,7 +36,11 @@ pub(crate) fn verify(common: &Common, db: &Path) -> Result {
         if report.is_ok() {
             let (tables, blocks) = (counted(report.tables as u64, "table"), counted(report.blocks, "block"));
             let entries = counted_in(report.entries, "entry", "entries");
-            out.line(format!("sound: {tables}, {blocks}, {entries}, {}", HumanBytes(report.bytes)))?;
+            let blobs = match report.blob_files {
+                0 => String::new(),
+                files => format!("{} of {}, ", counted(files, "blob file"), counted(report.blob_records, "value")),
+            };
+            out.line(format!("sound: {tables}, {blocks}, {entries}, {blobs}{}", HumanBytes(report.bytes)))?;
         }
         for (_, error) in &damaged {
             out.line(format!("damaged: {error}"))?;
@@ -49,7 +55,7 @@ pub(crate) fn verify(common: &Common, db: &Path) -> Result {
         Some((_, error)) => Err(Failure::damage(format!(
             "{} of {} damaged, the first: {error}; keys elsewhere can still be read: 'esker dump sst' shows what is left of a table",
             damaged.len(),
-            counted(report.tables as u64, "table")
+            counted(report.tables + report.blob_files, "file")
         ))),
     }
 }

@@ -205,11 +205,46 @@ fn dump_prints_a_manifest_edit_by_edit() {
 fn dump_of_what_is_no_such_file() {
     let place = Place::new();
     let text = place.file("text", "nothing of ours, but long enough for a header of any kind\n".repeat(9).as_bytes());
-    for kind in ["wal", "sst", "manifest"] {
+    for kind in ["wal", "sst", "blob", "manifest"] {
         let message = dump(kind, &text, false).fails(1);
         assert!(message.contains("text"), "{message}");
         assert!(dump(kind, &place.path("none"), false).fails(2).contains("No such file"));
         assert!(dump(kind, place.dir.path(), false).fails(2).contains("is a folder"));
     }
-    assert!(dump("tar", &text, false).fails(2).contains("wal, sst, manifest"));
+    assert!(dump("tar", &text, false).fails(2).contains("wal, sst, blob, manifest"));
+}
+
+#[test]
+fn dump_prints_a_blob_file_up_to_its_damage_and_what_refers_to_it() {
+    let place = Place::new();
+    let records: String =
+        (0..5).map(|n| format!("{{\"key\":\"{n}\",\"value\":\"{}\"}}\n", n.to_string().repeat(5000))).collect();
+    place.esker_fed(["import", "DB", "-"], records.as_bytes()).text();
+    let stats = place.esker(["stats", "DB", "--json"]).json();
+    assert_eq!(
+        (&stats["keyspaces"][0]["blob_files"], &stats["keyspaces"][0]["blob_garbage_bytes"]),
+        (&1.into(), &0.into())
+    );
+    assert!(place.esker(["stats", "DB"]).text().contains("in 1 blob file: "));
+    assert!(place.esker(["verify", "DB"]).text().contains("1 blob file of 5 values"));
+
+    let blob = place.newest(".blob");
+    let sound = lines(&dump("blob", &blob, false).bytes());
+    assert_eq!(sound.len(), 5);
+    assert!(sound[1].starts_with("5048 5000 1111"), "{}", sound[1]);
+    let json = all_json(&dump("blob", &blob, true).bytes());
+    assert_eq!((&json[0]["records"], &json[3]["offset"], &json[3]["bytes"]), (&5.into(), &10056.into(), &5000.into()));
+    assert_eq!(json[3]["value"].as_str().unwrap(), "2".repeat(5000));
+    let table = place.newest(".sst");
+    let references = lines(&dump("sst", &table, false).bytes());
+    assert!(references[1].contains(" blob 1\t") && references[1].ends_with(" 5048 5000"), "{}", references[1]);
+    assert_eq!(all_json(&dump("sst", &table, true).bytes())[2]["offset"], 5048);
+
+    flip(&blob, 6000);
+    let damaged = dump("blob", &blob, false);
+    assert_eq!(lines(&damaged.out), sound[..1]);
+    assert!(damaged.fails(1).contains("record at 5048: checksum"));
+    assert!(place.esker(["verify", "DB"]).fails(1).contains("record at 5048: checksum"));
+    assert_eq!(place.esker(["get", "DB", "4"]).text(), "4".repeat(5000));
+    assert!(place.esker(["get", "DB", "1"]).fails(1).contains(".blob"));
 }

@@ -206,3 +206,8 @@ fn crashes_with_the_smallest_memtables() {
 fn crashes_with_short_logs_and_much_compaction() {
     sweep(200..203, 60, &options::sets()[4]);
 }
+
+#[test]
+fn crashes_with_blob_files_that_are_collected() {
+    sweep(300..303, 60, &options::sets()[5]);
+}

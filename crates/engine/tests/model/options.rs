@@ -43,6 +43,7 @@ pub(crate) fn sets() -> Vec<Options> {
             block_cache_bytes: Some(2 << 10),
             memtable_bytes: Some(24 << 10),
             log_backend: LogBackend::Write,
+            blob_bytes_min: 64,
             ..tiny.clone()
         },
         Options {
@@ -50,6 +51,13 @@ pub(crate) fn sets() -> Vec<Options> {
             wal_bytes_max: 8 << 10,
             filter_bits_per_key: 4,
             compaction: LeveledOptions { l0_trigger: 1, l0_slowdown: 1, l0_stop: 2, ..tiny.compaction.clone() },
+            ..tiny.clone()
+        },
+        // Nearly all values in blob files, which are collected all the time.
+        Options {
+            memtable_bytes: Some(6 << 10),
+            blob_bytes_min: 32,
+            compaction: LeveledOptions { blob_garbage_percent_max: 5, ..tiny.compaction.clone() },
             ..tiny
         },
     ]

@@ -429,3 +429,58 @@ mod interleaving {
         }
     }
 }
+
+/// No field says that a blob file goes: it does with the last reference to it.
+#[test]
+fn blob_files_come_with_references_and_go_with_the_last() {
+    let live = |version: &Version| -> Vec<(u64, u64, u64)> {
+        version.blobs().map(|(_, blob)| (blob.meta.number.0, blob.live_records, blob.garbage_bytes())).collect()
+    };
+    let apply = |version: &Version, edit: &str| -> Result<Version, ManifestError> {
+        let next = version.apply(&edit.parse().unwrap())?;
+        next.check().unwrap();
+        assert_eq!(Version::new().apply(&next.snapshot()).unwrap(), next, "a snapshot makes the version it is of");
+        Ok(next)
+    };
+    let refused = |version: &Version, edit: &str| version.apply(&edit.parse().unwrap()).unwrap_err().to_string();
+    let version = apply(&Version::new(), "reserve seq 100\n reserve file 50\n create keyspace 1 \"a\" \"\"").unwrap();
+    let blob = "blob 0 000009 bytes 1080 records 10 record-bytes 1000 id 0f";
+    let both = apply(
+        &version,
+        &format!(
+            "{blob}\n add 0 L6 000004 a#1,BLOB .. b#2,BLOB blob 000009 records 2 bytes 200
+             add 0 L6 000005 c#1,BLOB .. d#2,BLOB blob 000009 records 2 bytes 300"
+        ),
+    )
+    .unwrap();
+    assert_eq!(live(&both), [(9, 4, 500)]);
+    let one = apply(&both, "remove 0 L6 000004").unwrap();
+    assert_eq!(live(&one), [(9, 2, 700)]);
+    // A move is a removal and an addition, and lets go of nothing.
+    let moved = "remove 0 L6 000005\n add 0 L5 000005 c#1,BLOB .. d#2,BLOB blob 000009 records 2 bytes 300";
+    assert_eq!(live(&apply(&one, moved).unwrap()), [(9, 2, 700)]);
+    assert_eq!(live(&apply(&one, "remove 0 L6 000005").unwrap()), []);
+
+    let add = |uses: &str| format!("add 0 L0 000006 e#1,PUT .. f#2,PUT {uses}");
+    let refusals = [
+        (&version, blob.to_owned(), "no table refers to it"),
+        (&version, add("blob 000009 records 2 bytes 200"), "is not there"),
+        (&one, add("blob 000009 records 9 bytes 200"), "more than it holds"),
+        (&one, add("blob 000009 records 1 bytes 701"), "more than it holds"),
+        (&one, add("blob 000009 records 0 bytes 0"), "no record"),
+        (&one, add("blob 000009 records 1 bytes 8 blob 000009 records 1 bytes 8"), "out of order"),
+        (&one, format!("{blob}\n {}", add("blob 000009 records 1 bytes 8")), "its number is taken"),
+        (&one, "add 0 L0 000009 e#1,PUT .. f#2,PUT".into(), "its number is taken"),
+        (&one, "blob 0 000005 bytes 1080 records 1 record-bytes 1000 id 0f".into(), "its number is taken"),
+        (&one, "blob 0 000099 bytes 1080 records 1 record-bytes 1000 id 0f".into(), "not given out"),
+        (&one, "blob 0 000010 bytes 1080 records 0 record-bytes 1000 id 0f".into(), "no record"),
+        (&one, "blob 0 000010 bytes 10 records 1 record-bytes 1000 id 0f".into(), "more bytes"),
+        (&one, "blob 0 000010 bytes 1080 records 126 record-bytes 1000 id 0f".into(), "more records"),
+        // Another keyspace's file.
+        (&one, "add 1 L0 000006 e#1,PUT .. f#2,PUT blob 000009 records 1 bytes 8".into(), "is not there"),
+    ];
+    for (version, edit, expected) in refusals {
+        let error = refused(version, &edit);
+        assert!(error.contains(expected), "{edit}: {error}");
+    }
+}

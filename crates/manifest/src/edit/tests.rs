@@ -16,7 +16,7 @@ fn keyspace_id() -> impl Strategy<Value = KeyspaceId> {
 }
 
 fn key() -> impl Strategy<Value = InternalKeyBuf> {
-    let kind = prop_oneof![Just(ValueKind::Put), Just(ValueKind::Delete)];
+    let kind = prop_oneof![Just(ValueKind::Put), Just(ValueKind::Delete), Just(ValueKind::Blob)];
     let user_key = prop_oneof![".{0,6}".prop_map(String::into_bytes), prop::collection::vec(any::<u8>(), 0..300)];
     (user_key, seq_no(), kind).prop_map(|(user_key, seq, kind)| InternalKeyBuf {
         user_key: user_key.into(),
@@ -24,10 +24,22 @@ fn key() -> impl Strategy<Value = InternalKeyBuf> {
     })
 }
 
+fn any_blob() -> impl Strategy<Value = BlobMeta> {
+    (file_no(), any::<[u64; 4]>()).prop_map(|(number, n)| BlobMeta {
+        number,
+        file_id: FileId(n[0]),
+        file_bytes: n[1],
+        records: n[2],
+        record_bytes: n[3],
+    })
+}
+
 fn any_table() -> impl Strategy<Value = TableMeta> {
     let numbers = (file_no(), any::<[u64; 5]>());
-    (numbers, key(), key(), seq_no(), seq_no()).prop_map(
-        |((number, n), smallest, largest, smallest_seq, largest_seq)| TableMeta {
+    let used = (file_no(), any::<[u64; 2]>()).prop_map(|(file, [records, bytes])| BlobUse { file, records, bytes });
+    let blobs = prop::collection::vec(used, 0..3);
+    (numbers, key(), key(), seq_no(), seq_no(), blobs).prop_map(
+        |((number, n), smallest, largest, smallest_seq, largest_seq, blobs)| TableMeta {
             number,
             file_id: FileId(n[0]),
             file_bytes: n[1],
@@ -38,6 +50,7 @@ fn any_table() -> impl Strategy<Value = TableMeta> {
             entries: n[2],
             deletions: n[3],
             created_unix_ms: n[4],
+            blobs,
         },
     )
 }
@@ -59,6 +72,7 @@ fn any_edit() -> impl Strategy<Value = VersionEdit> {
         prop::collection::vec((keyspace_id(), seq_no()), 0..3),
         prop::collection::vec((place(), any_table()), 0..4),
         prop::collection::vec((place(), file_no()), 0..4),
+        prop::collection::vec((keyspace_id(), any_blob()), 0..3),
     );
     (counters, lists).prop_map(|((snapshot, seq, file, log, n, next_keyspace, clean), lists)| VersionEdit {
         snapshot,
@@ -74,6 +88,7 @@ fn any_edit() -> impl Strategy<Value = VersionEdit> {
         flushed: lists.2,
         add: lists.3.into_iter().map(|((keyspace, level), table)| (keyspace, level, table)).collect(),
         remove: lists.4.into_iter().map(|((keyspace, level), number)| (keyspace, level, number)).collect(),
+        add_blobs: lists.5,
         clean: clean.map(|(last_seq, next_file)| CleanClose { last_seq, next_file }),
     })
 }
@@ -123,7 +138,7 @@ fn refused(bytes: &[u8]) -> DecodeError {
 fn a_field_not_known_is_skipped_unless_its_tag_forbids_it() {
     let edit = VersionEdit { reserve_seq: Some(SeqNo(300)), ..VersionEdit::default() };
     for tag in 0..=255u8 {
-        let known = matches!(tag, TAG_SNAPSHOT..=TAG_CLEAN_CLOSE | TAG_WRITTEN_BYTES);
+        let known = matches!(tag, TAG_SNAPSHOT..=TAG_ADD_BLOB | TAG_WRITTEN_BYTES);
         let mut bytes = vec![tag, 3, b'n', b'e', b'w'];
         bytes.extend(edit.encode());
         match VersionEdit::decode(&bytes) {

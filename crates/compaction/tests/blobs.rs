@@ -1,0 +1,206 @@
+//! Which blob files are collected by which plans, and where a job puts values.
+
+mod folder;
+mod notation;
+
+use esker_blob::{Access, BlobError, BlobFile, BlobRef};
+use esker_compaction::{BlobConfig, BlobFiles, Busy, CompactionError, JobConfig, LeveledOptions, Picker, run};
+use esker_format::{FileId, FileKind, FileNo, Slice, ValueKind};
+use esker_manifest::{BlobMeta, BlobState, BlobUse, KeyspaceVersion};
+use esker_vfs::{MemVfs, Vfs, WritableFile};
+use folder::{Folder, config, delete, put};
+use notation::{define, options, show};
+use std::cell::Cell;
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::sync::Arc;
+
+/// A tree, its blob files as `number:record bytes`, and who refers to them as `table>file:bytes`.
+fn with_blobs(tree: &str, blobs: &str, uses: &str) -> (KeyspaceVersion, Busy) {
+    let (mut version, busy) = define(tree);
+    let pair = |text: &str, at: char| {
+        let (left, right) = text.split_once(at).unwrap();
+        (left.to_owned(), right.parse::<u64>().unwrap())
+    };
+    for (number, record_bytes) in blobs.split_whitespace().map(|blob| pair(blob, ':')) {
+        let number = FileNo(number.parse().unwrap());
+        let meta =
+            BlobMeta { number, file_id: FileId(number.0), file_bytes: record_bytes + 80, records: 9, record_bytes };
+        version.blobs.insert(number, BlobState { meta: Arc::new(meta), live_records: 0, live_bytes: 0 });
+    }
+    for (who, bytes) in uses.split_whitespace().map(|used| pair(used, ':')) {
+        let (table, file) = pair(&who, '>');
+        let file = FileNo(file);
+        let blob = version.blobs.get_mut(&file).unwrap();
+        (blob.live_records, blob.live_bytes) = (blob.live_records + 1, blob.live_bytes + bytes);
+        let tables = version.levels.iter_mut().flatten();
+        let table = tables.into_iter().find(|found| found.number.0.to_string() == table).unwrap();
+        Arc::make_mut(table).blobs.push(BlobUse { file, records: 1, bytes });
+    }
+    (version, busy)
+}
+
+fn percent(percent: u32) -> Picker {
+    Picker::new(LeveledOptions { blob_garbage_percent_max: percent, ..options() })
+}
+
+fn numbers(files: &BTreeSet<FileNo>) -> Vec<u64> {
+    files.iter().map(|file| file.0).collect()
+}
+
+#[test]
+fn within_the_bound_nothing_is_collected() {
+    let (version, busy) = with_blobs("L6: 1:a-f@10", "20:1000 21:1000", "1>20:700 1>21:700");
+    assert!(percent(30).collectable(&version, &busy).is_empty());
+    assert_eq!(show(percent(30).pick_garbage(&version, &busy).as_ref()), "none");
+    assert_eq!(numbers(&percent(29).collectable(&version, &busy)), [20]);
+    assert!(percent(100).collectable(&version, &busy).is_empty(), "100 and more: never");
+}
+
+#[test]
+fn the_files_with_the_most_garbage_are_collected_and_no_more_than_needed() {
+    let (version, busy) =
+        with_blobs("L6: 1:a-c@10 2:d-f@10", "20:1000 21:1000 22:1000", "1>20:1000 1>21:100 2>21:300 2>22:600");
+    // 1,000 of 3,000 are garbage; without file 21's, 400 of 2,400.
+    assert_eq!(numbers(&percent(30).collectable(&version, &busy)), [21]);
+    assert_eq!(numbers(&percent(10).collectable(&version, &busy)), [21, 22]);
+    assert_eq!(numbers(&percent(0).collectable(&version, &busy)), [21, 22], "file 20 has none");
+    // Table 2 refers to more of it than table 1.
+    assert_eq!(show(percent(30).pick_garbage(&version, &busy).as_ref()), "L6[2] -> L6 merge");
+}
+
+#[test]
+fn what_is_busy_is_passed_by_and_what_is_damaged_is_left() {
+    let (version, busy) = with_blobs("L6: 1:a-c@10 2:d-f@10\n busy: 2", "21:1000", "1>21:100 2>21:300");
+    assert_eq!(show(percent(30).pick_garbage(&version, &busy).as_ref()), "L6[1] -> L6 merge");
+    let (version, busy) = with_blobs("L6: 1:a-c@10 2:d-f@10\n busy: 21", "21:1000", "1>21:100 2>21:300");
+    assert!(percent(30).collectable(&version, &busy).is_empty());
+    assert_eq!(show(percent(30).pick_garbage(&version, &busy).as_ref()), "none");
+}
+
+#[test]
+fn a_table_is_rewritten_over_what_lies_deeper() {
+    let (version, busy) = with_blobs("L5: 9:a-f@10\n L6: 1:a-c@10", "21:1000", "9>21:100");
+    assert_eq!(show(percent(30).pick_garbage(&version, &busy).as_ref()), "L5[9] -> L5 merge, deeper 1");
+}
+
+/// Nobody counts what a newer version hides until the two meet: so they are made to.
+#[test]
+fn references_that_may_hide_others_are_brought_down() {
+    let tree = "L0: 9:a-f@10 8:a-f@10\n L6: 1:a-f@10";
+    let (version, busy) = with_blobs(tree, "20:1000 21:200 22:200", "1>20:1000 8>21:200 9>22:200");
+    assert_eq!(show(percent(30).pick_garbage(&version, &busy).as_ref()), "none", "400 of 1,400");
+    assert_eq!(show(percent(20).pick_garbage(&version, &busy).as_ref()), "L0[9 8] L6[1] -> L6 merge");
+    // Where more would be rewritten than freed, they are left to compaction.
+    let tree = "L0: 9:a-f@10 8:a-f@10\n L6: 1:a-f@60";
+    let (version, busy) = with_blobs(tree, "20:100 21:20 22:20", "1>20:100 8>21:20 9>22:20");
+    assert_eq!(show(percent(20).pick_garbage(&version, &busy).as_ref()), "none");
+    // In level 0 alone, all but the oldest may hide something.
+    let (version, busy) = with_blobs("L0: 9:a-f@10 8:a-f@10", "21:200 22:200", "8>21:200 9>22:200");
+    assert_eq!(show(percent(40).pick_garbage(&version, &busy).as_ref()), "L0[9 8] -> L6 merge");
+    let (version, busy) = with_blobs("L0: 9:a-f@10", "21:200", "9>21:200");
+    assert_eq!(show(percent(0).pick_garbage(&version, &busy).as_ref()), "none");
+}
+
+#[test]
+fn garbage_beyond_the_bound_is_a_debt() {
+    let (version, _) = with_blobs("L6: 1:a-f@10", "21:10000", "1>21:1000");
+    assert_eq!(percent(30).debt_bytes(&version), 9_000 - 3_000);
+    assert_eq!(percent(90).debt_bytes(&version), 0);
+}
+
+/// Blob files beside the tables of a folder.
+struct Blobs {
+    vfs: Arc<MemVfs>,
+    next: Cell<u64>,
+}
+
+impl Blobs {
+    fn path(number: FileNo) -> std::path::PathBuf {
+        FileKind::Blob(number).path(Path::new("/db"))
+    }
+}
+
+impl BlobFiles for Blobs {
+    fn create_blob(&self) -> Result<(FileNo, Box<dyn WritableFile>, String, FileId), CompactionError> {
+        let number = FileNo(self.next.replace(self.next.get() + 1));
+        Ok((number, self.vfs.create_new(&Self::path(number)).unwrap(), format!("{number}.blob"), FileId(number.0)))
+    }
+
+    fn finished_blob(&self, _: FileNo) -> Result<(), CompactionError> {
+        Ok(())
+    }
+
+    fn read_blob(&self, reference: BlobRef) -> Result<Slice, BlobError> {
+        let name = FileKind::Blob(reference.file).name();
+        let file = self.vfs.open_read(&Self::path(reference.file));
+        let file = file.map_err(|error| BlobError::from_io(&name.as_str().into(), "open", error))?;
+        BlobFile::open(file, &name, Access::Copied, None)?.get_checked(reference)
+    }
+}
+
+#[test]
+fn values_go_where_they_belong_and_are_moved_only_out_of_what_is_collected() {
+    let vfs = MemVfs::new();
+    let folder = Folder::new(Arc::clone(&vfs) as Arc<dyn Vfs>);
+    let blobs = Blobs { vfs, next: Cell::new(100) };
+    let none = BTreeSet::new();
+    let blob_config = BlobConfig { value_bytes_min: 100, file_bytes: 350, collect: &none, files: &blobs };
+    let job = JobConfig { blobs: Some(blob_config), horizon: esker_format::SeqNo(99), ..config() };
+
+    let values: Vec<Vec<u8>> = (0..6u8).map(|i| vec![i; 98 + usize::from(i)]).collect();
+    let entries = ["a", "b", "c", "d", "e", "f"].iter().zip(&values).map(|(key, value)| put(key, 5, value)).collect();
+    let flushed = folder.flush(entries, &job).unwrap();
+    let table = flushed.outputs[0].clone();
+    // a and b are short; a file ends when it has become 350 bytes long.
+    assert_eq!(
+        flushed.blobs.iter().map(|blob| (blob.number.0, blob.records)).collect::<Vec<_>>(),
+        [(100, 3), (101, 1)]
+    );
+    let uses: Vec<_> = table.blobs.iter().map(|used| (used.file.0, used.records, used.bytes)).collect();
+    assert_eq!(uses, [(100, 3, 112 * 3), (101, 1, 112)]);
+    assert_eq!(flushed.written_bytes, table.file_bytes + flushed.blobs.iter().map(|blob| blob.file_bytes).sum::<u64>());
+    let kinds: Vec<_> = folder.entries(&table).iter().map(|(key, _)| key.trailer.kind()).collect();
+    assert_eq!(kinds, [[ValueKind::Put; 2].as_slice(), &[ValueKind::Blob; 4]].concat());
+
+    // A newer table hides c, deletes d, and has a value of its own.
+    let newer = folder.flush(vec![put("c", 8, b"short"), delete("d", 9), put("g", 7, &values[5])], &job).unwrap();
+    let mut version = folder.version();
+    version.levels[0] = vec![Arc::new(newer.outputs[0].clone())];
+    version.levels[6] = vec![Arc::new(table)];
+    let plan = Picker::new(LeveledOptions { l0_trigger: 1, ..LeveledOptions::default() });
+    let plan = plan.pick(&version, &Busy::new()).unwrap();
+
+    let passed_on = run(&plan, &folder, &job).unwrap();
+    assert!(passed_on.blobs.is_empty(), "references are passed on, values stay");
+    let uses: Vec<_> = passed_on.outputs[0].blobs.iter().map(|used| (used.file.0, used.records)).collect();
+    assert_eq!(uses, [(100, 1), (101, 1), (102, 1)], "of the first file, what c and d referred to is garbage");
+
+    let first = BTreeSet::from([FileNo(100)]);
+    let collect = BlobConfig { collect: &first, ..blob_config };
+    let moved = run(&plan, &folder, &JobConfig { blobs: Some(collect), ..job }).unwrap();
+    let uses: Vec<_> = moved.outputs[0].blobs.iter().map(|used| (used.file.0, used.records)).collect();
+    assert_eq!(uses, [(101, 1), (102, 1), (103, 1)]);
+    assert_eq!(moved.blobs[0].number, FileNo(103));
+    let read = |entries: &folder::Entries, key: &[u8]| {
+        let (_, stored) = entries.iter().find(|(found, _)| *found.user_key == *key).unwrap();
+        blobs.read_blob(BlobRef::decode(stored).unwrap()).unwrap()
+    };
+    let entries = folder.entries(&moved.outputs[0]);
+    assert_eq!(read(&entries, b"e"), values[4]);
+    assert_eq!(read(&entries, b"f"), values[5]);
+
+    // With a higher bound, what is moved goes back into the table.
+    let inline = BlobConfig { value_bytes_min: usize::MAX, ..collect };
+    let inline = run(&plan, &folder, &JobConfig { blobs: Some(inline), ..job }).unwrap();
+    assert!(inline.blobs.is_empty());
+    assert!(
+        folder.entries(&inline.outputs[0]).iter().any(|(key, value)| *key.user_key == *b"e" && *value == values[4])
+    );
+
+    // A file that is damaged is named, so that it can be left out the next time.
+    blobs.vfs.edit(&Blobs::path(FileNo(100)), |bytes| bytes[300] ^= 1).unwrap();
+    let error = run(&plan, &folder, &JobConfig { blobs: Some(collect), ..job }).unwrap_err();
+    assert_eq!(error.damaged_input(), Some(FileNo(100)), "{error}");
+    assert!(error.is_corruption());
+}
