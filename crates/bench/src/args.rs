@@ -50,7 +50,7 @@ pub struct Args {
     /// Write one self-contained page with charts to this file.
     #[arg(long, value_name = "FILE")]
     pub html: Option<PathBuf>,
-    /// Where `--compare` writes `report.md`, `report.json` and `report.html`; docs/bench/<date>-<commit> if not given.
+    /// Where `--compare` writes `report.md`, `report.json` and `report.html`; `docs/bench/<date>-<commit>` if not given.
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
     /// One measurement, in a child process.

@@ -61,6 +61,7 @@ pub enum Form {
 }
 
 /// A form, made.
+#[expect(clippy::large_enum_variant, reason = "it is boxed, once for a table, and the larger one is the rarer")]
 enum Body {
     Tree(Tree<SLOTS>),
     List(SkipList),

@@ -56,6 +56,7 @@ pub(crate) struct Pool<const N: usize> {
     bytes_max: usize,
 }
 
+#[expect(clippy::vec_box, reason = "a chunk is named by pointers, and does not move from table to table")]
 struct Stock<const N: usize> {
     chunks: Vec<Box<Chunk>>,
     leaves: Vec<Box<Leaf<N>>>,
@@ -130,6 +131,7 @@ impl<const N: usize> Pool<N> {
     }
 
     /// Takes what a table held, as far as there is room.
+    #[expect(clippy::vec_box, reason = "a chunk is named by pointers, and does not move from table to table")]
     pub(crate) fn give_back(&self, chunks: Vec<Box<Chunk>>, leaves: Vec<Box<Leaf<N>>>, pages: Vec<Box<Page>>) {
         self.change(|stock| {
             stock.chunks.extend(chunks.into_iter().filter(|chunk| chunk.capacity() == LARGEST_CHUNK_BYTES));

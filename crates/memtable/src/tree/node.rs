@@ -227,7 +227,7 @@ impl<const N: usize> Keys<N> {
     /// Asks for the heads.
     #[inline]
     pub(super) fn prefetch(&self) {
-        self.heads.iter().step_by(8).for_each(|head| prefetch(head));
+        self.heads.iter().step_by(8).for_each(prefetch);
     }
 }
 

@@ -120,6 +120,7 @@ impl Records {
     }
 
     /// Takes all chunks out.
+    #[expect(clippy::vec_box, reason = "a chunk is named by pointers, and does not move from table to table")]
     pub(super) fn drain(&mut self) -> Vec<Box<Chunk>> {
         self.chunks.drain()
     }
@@ -127,7 +128,7 @@ impl Records {
 
 fn name(chunk: usize, offset: usize) -> Name {
     debug_assert!(offset.is_multiple_of(UNIT_BYTES) && offset < LARGEST_CHUNK_BYTES);
-    (chunk << PLACE_BITS | offset / UNIT_BYTES) as Name
+    ((chunk << PLACE_BITS) | (offset / UNIT_BYTES)) as Name
 }
 
 #[cfg(test)]

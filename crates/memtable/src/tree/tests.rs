@@ -58,7 +58,7 @@ fn check(tree: &Tree<TINY>, list: &SkipList, map: &BTreeMap<(Vec<u8>, std::cmp::
                 }
                 let found =
                     tree.get(target, KeyHash::of(target), SeqNo(seq)).map(|record| (record.key(), record.value()));
-                let first = list.get(sought).filter(|record| record.user_key() == &target[..]);
+                let first = list.get(sought).filter(|record| record.user_key() == target);
                 assert_eq!(found, first.map(|record| (record.key(), record.value())), "get {sought:?}");
             }
         }
@@ -228,12 +228,18 @@ fn readers_beside_a_writer_who_divides_all_the_time() {
                 scope.spawn(move || {
                     for turn in 0.. {
                         let before = done.load(Acquire);
-                        let some = scramble(turn << 8 | reader);
+                        let some = scramble((turn << 8) | reader);
                         if before > 0 {
                             // One of the last few, around which the writer is at work, or any.
-                            let back = if some % 4 == 0 { some >> 8 } else { (some >> 8) % 16 };
+                            let back = if some.is_multiple_of(4) { some >> 8 } else { (some >> 8) % 16 };
                             let seq = before - back % before;
-                            look(tree, &name, seq, before, if some % 2 == 0 { Way::Forward } else { Way::Backward });
+                            look(
+                                tree,
+                                &name,
+                                seq,
+                                before,
+                                if some.is_multiple_of(2) { Way::Forward } else { Way::Backward },
+                            );
                         }
                         if before == writes {
                             return;
