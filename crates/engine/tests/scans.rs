@@ -352,7 +352,9 @@ fn round_of_all(pairs: &[(Slice, Slice)]) -> usize {
     round
 }
 
-fn both_ways(forward: Iter, backward: Iter) -> (Vec<(Slice, Slice)>, Vec<(Slice, Slice)>) {
+type Pairs = Vec<(Slice, Slice)>;
+
+fn both_ways(forward: Iter, backward: Iter) -> (Pairs, Pairs) {
     let mut back: Vec<_> = backward.rev().map(Result::unwrap).collect();
     back.reverse();
     (forward.map(Result::unwrap).collect(), back)
