@@ -2,7 +2,8 @@
 //!
 //! What is wasted in the blob files of a keyspace is counted in two parts:
 //! - *garbage*: records to which no table refers. Known exactly, from the version.
-//! - *shadowed*: at most what tables above the last sorted run refer to, since each version there hides one below, or will not be there before it is brought down.
+//! - *shadowed*: what versions in tables above the last sorted run may hide, each of them one below. Of those that are references it is taken to be as much as they refer to themselves; of short
+//!   values and deletions, what an entry of the last run refers to on average.
 //!
 //! Together they are kept within a share of all blob bytes. Garbage goes by *collecting* the files that have the most of it for their size: compactions that meet a
 //! reference into one move the value, and if none comes by, the tables that still refer to it are rewritten. What is shadowed becomes garbage by bringing
@@ -13,7 +14,7 @@ use crate::plan::Busy;
 use esker_format::FileNo;
 use esker_manifest::{BlobState, KeyspaceVersion, Level, TableMeta};
 use std::cmp::Reverse;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// The files that are collected at a time hold at most so much that has to be moved, in bytes; one file may hold more.
@@ -41,8 +42,7 @@ impl Waste {
             waste.garbage_bytes = waste.garbage_bytes.saturating_add(blob.garbage_bytes());
         }
         if waste.record_bytes > 0 {
-            waste.shadowed_bytes =
-                above_last_run(version).map(|(_, table)| blob_bytes(table)).fold(0, u64::saturating_add);
+            waste.shadowed_bytes = Shadows::of(version).of_tables(above_last_run(version).map(|(_, table)| table));
         }
         waste
     }
@@ -56,10 +56,55 @@ impl Waste {
 
 /// The tables above the last sorted run: those of all levels in use but the last, or, if that is level 0, all but the oldest.
 pub(crate) fn above_last_run(version: &KeyspaceVersion) -> impl Iterator<Item = (Level, &Arc<TableMeta>)> {
+    let is_last = last_run(version);
+    version.tables().filter(move |(level, table)| !is_last(*level, table))
+}
+
+/// Whether a table belongs to the last sorted run.
+fn last_run(version: &KeyspaceVersion) -> impl Fn(Level, &TableMeta) -> bool {
     let last = version.levels.iter().rposition(|level| !level.is_empty()).unwrap_or(0);
     let oldest = version.levels[0].last().filter(|_| last == 0).map(|table| table.number);
-    let end = last.max(1);
-    version.tables().filter(move |(level, table)| level.index() < end && Some(table.number) != oldest)
+    move |level, table| level.index() == last && (last > 0 || Some(table.number) == oldest)
+}
+
+/// How much versions above the last sorted run may hide of what it refers to.
+pub(crate) struct Shadows {
+    /// What the last run refers to, and its entries.
+    below_bytes: u64,
+    below_entries: u64,
+}
+
+impl Shadows {
+    pub(crate) fn of(version: &KeyspaceVersion) -> Self {
+        let is_last = last_run(version);
+        let mut shadows = Self { below_bytes: 0, below_entries: 0 };
+        for (_, table) in version.tables().filter(|(level, table)| is_last(*level, table)) {
+            shadows.below_bytes = shadows.below_bytes.saturating_add(blob_bytes(table));
+            shadows.below_entries = shadows.below_entries.saturating_add(table.entries);
+        }
+        shadows
+    }
+
+    /// What the entries of a table may hide that are no references, in bytes.
+    pub(crate) fn of_others(&self, table: &TableMeta) -> u64 {
+        let references = table.blobs.iter().fold(0, |sum: u64, used| sum.saturating_add(used.records));
+        let others = table.entries.saturating_sub(references).min(self.below_entries);
+        let hidden = u128::from(others) * u128::from(self.below_bytes) / u128::from(self.below_entries.max(1));
+        hidden as u64
+    }
+
+    /// What all entries of a table may hide, in bytes.
+    pub(crate) fn of_table(&self, table: &TableMeta) -> u64 {
+        blob_bytes(table).saturating_add(self.of_others(table))
+    }
+
+    /// What these tables may hide together, in bytes.
+    fn of_tables<'v>(&self, tables: impl Iterator<Item = &'v Arc<TableMeta>>) -> u64 {
+        let (references, others) = tables.fold((0u64, 0u64), |(references, others), table| {
+            (references.saturating_add(blob_bytes(table)), others.saturating_add(self.of_others(table)))
+        });
+        references.saturating_add(others.min(self.below_bytes))
+    }
 }
 
 /// What the entries of a table refer to, in bytes.
@@ -69,7 +114,8 @@ pub(crate) fn blob_bytes(table: &TableMeta) -> u64 {
 
 /// The files to collect now: none if garbage is within its bound; else those with the most garbage for their size, until it will be.
 pub(crate) fn collectable(version: &KeyspaceVersion, busy: &Busy, options: &LeveledOptions) -> BTreeSet<FileNo> {
-    let skipped = |number| busy.uses(number);
+    let stuck = stuck(version, busy);
+    let skipped = |number| busy.uses(number) || stuck.contains(&number);
     let mut waste = Waste::without(version, skipped);
     let mut files: Vec<&BlobState> = version.blobs.values().filter(|blob| !skipped(blob.meta.number)).collect();
     files.sort_by_key(|blob| {
@@ -88,6 +134,17 @@ pub(crate) fn collectable(version: &KeyspaceVersion, busy: &Busy, options: &Leve
         waste.record_bytes -= blob.garbage_bytes();
     }
     found
+}
+
+/// The files to which damaged tables alone refer: nothing more can be moved out of them, and collecting them would keep others from being collected.
+fn stuck(version: &KeyspaceVersion, busy: &Busy) -> BTreeSet<FileNo> {
+    let mut held: BTreeMap<FileNo, u64> = BTreeMap::new();
+    for used in version.tables().filter(|(_, table)| busy.excludes(table.number)).flat_map(|(_, table)| &table.blobs) {
+        let bytes = held.entry(used.file).or_default();
+        *bytes = bytes.saturating_add(used.bytes);
+    }
+    held.retain(|file, bytes| version.blobs.get(file).is_some_and(|blob| blob.live_bytes <= *bytes));
+    held.into_keys().collect()
 }
 
 /// How much of these files a table refers to, in bytes.

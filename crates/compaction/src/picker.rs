@@ -9,7 +9,7 @@
 //!
 //! Every plan of [`Picker::pick`] moves tables down or, level 0 into itself, makes fewer of them, so picking ends.
 
-use crate::garbage::{Waste, above_last_run, blob_bytes, collectable, refers};
+use crate::garbage::{Shadows, Waste, above_last_run, blob_bytes, collectable, refers};
 use crate::options::LeveledOptions;
 use crate::plan::{Busy, Plan, PlanKind};
 use crate::shape::{Pressure, Shape};
@@ -114,7 +114,7 @@ impl Picker {
     }
 
     /// Work that keeps what is wasted in blob files within its bound: rewrites a table that refers to a file which [`Picker::collectable`] names, or brings
-    /// down references that may hide others.
+    /// down entries that may hide references.
     ///
     /// Each plan leaves fewer live bytes in the files that are collected, or has tables in deeper levels, so picking ends.
     pub fn pick_garbage(&self, version: &KeyspaceVersion, busy: &Busy) -> Option<Plan> {
@@ -122,7 +122,7 @@ impl Picker {
             return None;
         }
         let choice = self.choice(version, busy);
-        choice.collect(&collectable(version, busy, &self.options)).or_else(|| choice.bring_references_down())
+        choice.collect(&collectable(version, busy, &self.options)).or_else(|| choice.bring_shadows_down())
     }
 
     /// The blob files whose values a job of this keyspace should move elsewhere if it meets them: those with the most garbage for their size, if
@@ -328,24 +328,23 @@ impl<'a> Choice<'a> {
         })
     }
 
-    /// Brings down tables whose references may hide others, if too much may be hidden: until the garbage that this makes is worth collecting, or there is none. Only
+    /// Brings down tables whose entries may hide references, if too much may be hidden: until the garbage that this makes is worth collecting, or there is none. Only
     /// where no more is rewritten than may be freed.
-    fn bring_references_down(&self) -> Option<Plan> {
+    fn bring_shadows_down(&self) -> Option<Plan> {
         let waste = Waste::of(self.version);
         if waste.excess_bytes(waste.garbage_bytes.saturating_add(waste.shadowed_bytes), self.options) == 0 {
             return None;
         }
-        let worth = |table: &TableMeta| blob_bytes(table) >= table.file_bytes && self.is_free(table);
+        let shadows = Shadows::of(self.version);
+        let worth = |table: &TableMeta| shadows.of_table(table) >= table.file_bytes && self.is_free(table);
         let mut above: Vec<_> = above_last_run(self.version).filter(|(_, table)| worth(table)).collect();
-        above.sort_by_key(|(_, table)| (Reverse(blob_bytes(table)), table.number));
+        above.sort_by_key(|(_, table)| (Reverse(shadows.of_table(table)), table.number));
         above.into_iter().find_map(|(level, table)| {
             let plan = match level {
                 Level::ZERO => self.l0_down(|other| other.number == table.number, Tombstones::Most),
                 _ => self.down(level, vec![Arc::clone(table)], Tombstones::Most),
             }?;
-            let upper = plan.tables().filter(|(level, _)| *level < plan.output_level);
-            let freed = upper.map(|(_, table)| blob_bytes(table)).fold(0, u64::saturating_add);
-            (plan.kind == PlanKind::Move || plan.input_bytes() <= freed).then_some(plan)
+            (plan.kind == PlanKind::Move || plan.input_bytes() <= may_free(&plan, &shadows)).then_some(plan)
         })
     }
 
@@ -417,4 +416,14 @@ impl<'a> Choice<'a> {
         let levels = self.version.levels[level.index() + 1..].iter();
         levels.map(|tables| overlapping(tables, span).to_vec()).filter(|tables| !tables.is_empty()).collect()
     }
+}
+
+/// What a plan may free of blob files, in bytes, if all that it brings down hides something; what are no references, not more than there is below.
+fn may_free(plan: &Plan, shadows: &Shadows) -> u64 {
+    let sum = |bytes: &mut dyn Iterator<Item = u64>| bytes.fold(0, u64::saturating_add);
+    let upper = || plan.tables().filter(|(level, _)| *level < plan.output_level).map(|(_, table)| table);
+    let met = plan.tables().filter(|(level, _)| *level == plan.output_level).map(|(_, table)| table);
+    let below = sum(&mut met.chain(plan.deeper.iter().flatten()).map(|table| blob_bytes(table)));
+    let others = sum(&mut upper().map(|table| shadows.of_others(table)));
+    sum(&mut upper().map(|table| blob_bytes(table))).saturating_add(others.min(below))
 }

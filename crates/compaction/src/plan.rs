@@ -144,6 +144,11 @@ impl Busy {
         self.inputs.contains(&number) || self.excluded.contains(&number)
     }
 
+    /// Whether it is kept out of all plans because it is damaged.
+    pub(crate) fn excludes(&self, number: FileNo) -> bool {
+        self.excluded.contains(&number)
+    }
+
     /// How many plans run in `keyspace`.
     pub fn plans(&self, keyspace: KeyspaceId) -> usize {
         self.running.iter().filter(|running| running.keyspace == keyspace).count()

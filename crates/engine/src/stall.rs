@@ -12,6 +12,7 @@
 use crate::batch::WriteBatch;
 use crate::core::{Core, KeyspaceCore, State};
 use crate::error::{Error, ErrorKind, Result};
+use parking_lot::Mutex;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -32,12 +33,15 @@ pub(crate) struct Pressure {
     stop: AtomicBool,
     /// Whether it is counted in `Core::strained`.
     strained: AtomicBool,
+    /// Held while the others are worked out: of two that install a state, the last one to come here sees the later state.
+    turn: Mutex<()>,
 }
 
 impl Core {
     /// Works out the pressure of a keyspace anew, after its state changed.
     pub(crate) fn update_pressure(&self, keyspace: &KeyspaceCore) {
         let knobs = &self.options.compaction;
+        let _turn = keyspace.pressure.turn.lock();
         let state = keyspace.read.load();
         let l0_tables = state.view.levels[0].len();
         let debt = self.picker.debt_bytes(&state.view.version);
@@ -51,7 +55,7 @@ impl Core {
         keyspace.pressure.rate.store(rate as u64, Ordering::Relaxed);
         let stop = l0_tables >= knobs.l0_stop || debt >= knobs.debt_stop_bytes;
         keyspace.pressure.stop.store(stop, Ordering::Relaxed);
-        let strained = stop || rate > 0.0;
+        let strained = (stop || rate > 0.0) && !keyspace.dropped.load(Ordering::Acquire);
         match (keyspace.pressure.strained.swap(strained, Ordering::Relaxed), strained) {
             (false, true) => self.strained.fetch_add(1, Ordering::Relaxed),
             (true, false) => self.strained.fetch_sub(1, Ordering::Relaxed),
@@ -59,8 +63,9 @@ impl Core {
         };
     }
 
-    /// A keyspace that was dropped slows nobody.
+    /// A keyspace that was dropped slows nobody, also when a job of it ends behind.
     pub(crate) fn no_longer_strained(&self, keyspace: &KeyspaceCore) {
+        let _turn = keyspace.pressure.turn.lock();
         if keyspace.pressure.strained.swap(false, Ordering::Relaxed) {
             self.strained.fetch_sub(1, Ordering::Relaxed);
         }
@@ -212,5 +217,64 @@ impl Core {
             Some(error) if !(only_deletes && error.kind() == ErrorKind::NoSpace) => Err(error),
             _ => Ok(()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::background::Background;
+    use crate::engine::Engine;
+    use crate::read::{LevelView, ReadState};
+    use crate::tables::tests::open_table;
+    use esker_manifest::KeyspaceVersion;
+    use esker_vfs::MemVfs;
+    use std::sync::Barrier;
+
+    /// A flush fills L0, and a compaction empties it right behind: whoever is late, writers are not stopped by what is past.
+    #[test]
+    fn of_two_that_install_the_later_state_tells_the_pressure() {
+        let builder = Engine::builder("/db").vfs(MemVfs::new()).background(Background::Manual);
+        let core = crate::open::open(builder).unwrap();
+        let keyspace = core.default_keyspace();
+        let empty = Arc::clone(&keyspace.read.load().view);
+        let mut full = KeyspaceVersion::clone(&empty.version);
+        let stop = core.options.compaction.l0_stop;
+        full.levels[0] = (0..stop).map(|i| Arc::clone(&open_table(i as u64 + 1, b"a", b"b").meta)).collect();
+        let full = LevelView::open(&Arc::new(full), &core.tables).unwrap();
+        let install = |view: &Arc<LevelView>| {
+            {
+                let _state = core.state.lock();
+                keyspace.swap(|now| ReadState {
+                    active: Arc::clone(&now.active),
+                    sealed: now.sealed.clone(),
+                    view: Arc::clone(view),
+                });
+            }
+            core.update_pressure(keyspace);
+        };
+        const ROUNDS: usize = 20_000;
+        let both = Barrier::new(2);
+        let mut stopped = 0;
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                for _ in 0..ROUNDS {
+                    both.wait();
+                    install(&full);
+                    both.wait();
+                }
+            });
+            for _ in 0..ROUNDS {
+                both.wait();
+                while keyspace.read.load().view.levels[0].is_empty() {
+                    std::hint::spin_loop();
+                }
+                install(&empty);
+                both.wait();
+                stopped += usize::from(keyspace.pressure.stop.load(Ordering::Relaxed));
+            }
+        });
+        assert_eq!(stopped, 0, "stopped for ever, of {ROUNDS} times");
+        assert_eq!(core.strained.load(Ordering::Relaxed), 0);
     }
 }

@@ -160,6 +160,34 @@ fn what_is_wasted_stays_within_its_bound() {
     }
 }
 
+/// What is hidden need not be hidden by large values: short ones and deletions hide as much.
+#[test]
+fn what_short_values_and_deletions_hide_is_given_back() {
+    const KEYS: usize = 500;
+    for deletes in [0, 4, 2] {
+        let vfs = MemVfs::new();
+        let engine = open(&vfs, options());
+        for i in 0..KEYS {
+            engine.put(key(i), value(i, 0)).unwrap();
+        }
+        engine.compact_range(..).unwrap();
+        settle(&engine);
+        let full = engine.metrics().keyspaces[0].blob_bytes;
+        assert!(full > KEYS as u64 * 4000);
+        for i in 0..KEYS {
+            match deletes > 0 && i % deletes == 0 {
+                true => engine.delete(key(i)).unwrap(),
+                false => engine.put(key(i), "short").unwrap(),
+            }
+        }
+        engine.flush().unwrap();
+        settle(&engine);
+        assert_eq!(engine.metrics().keyspaces[0].blob_bytes, 0, "of {full}");
+        assert_eq!(engine.iter().count(), if deletes > 0 { KEYS - KEYS.div_ceil(deletes) } else { KEYS });
+        assert!(engine.verify().unwrap().is_ok());
+    }
+}
+
 /// Values that are all written once are moved by nobody: log and blob file, and that is it.
 #[test]
 fn what_is_written_once_is_written_twice() {
