@@ -1,7 +1,7 @@
 //! What reopening after a crash costs, and that nothing is lost by what it leaves for later: it replays the logs into memory, goes on behind them, and writes no
 //! table before it must.
 
-use esker::vfs::{CrashPolicy, MemVfs, Operation, TraceVfs, Vfs};
+use esker::vfs::{CrashPolicy, Fault, FaultVfs, MemVfs, Operation, Rule, TraceVfs, Vfs};
 use esker::{Background, Engine, KeyspaceOptions, Options, WriteBatch, WriteOptions};
 use std::path::Path;
 use std::sync::Arc;
@@ -133,4 +133,32 @@ fn half_of_a_replayed_batch_is_not_flushed_before_the_other_half_is_durable() {
     engine.flush().unwrap();
     assert_eq!(files(&*vfs, ".sst").len(), 2);
     assert_eq!(trace.syncs(&log), 1);
+}
+
+/// After a failed sync the kernel may show what the device never got, and take it for clean. The next process reads it from the kernel, and a sync of that log then
+/// succeeds and proves nothing. Recovery once left it in the log all the same, and a synced write behind it was lost with it.
+#[test]
+fn what_a_failed_sync_may_have_lost_is_written_anew_by_the_next_open() {
+    for closed in [false, true] {
+        let memory = MemVfs::new();
+        let faults = FaultVfs::new(memory.clone());
+        let engine = open(faults.clone());
+        put(&engine, 0..10);
+        faults.add(Rule::new(Operation::Sync, Fault::EIO).path("*.wal").times(1));
+        if closed {
+            engine.close().unwrap_err();
+        } else {
+            engine.sync().unwrap_err();
+            drop(engine);
+        }
+        // The kernel lives on.
+        let engine = open(memory.clone());
+        holds(&engine, 10);
+        engine.put_with(10_u32.to_be_bytes(), [10; 100], &WriteOptions::sync()).unwrap();
+        engine_left_behind(engine);
+        let vfs = Arc::new(memory.crash_now(CrashPolicy::SyncedOnly));
+        let engine = open(vfs.clone());
+        holds(&engine, 11);
+        assert!(vfs.list(Path::new(DIR)).unwrap().iter().all(|name| !name.ends_with(".tmp")), "the word is taken away");
+    }
 }
