@@ -12,6 +12,7 @@
 use crate::batch::WriteBatch;
 use crate::core::{Core, KeyspaceCore, State};
 use crate::error::{Error, ErrorKind, Result};
+use parking_lot::Mutex;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -32,12 +33,16 @@ pub(crate) struct Pressure {
     stop: AtomicBool,
     /// Whether it is counted in `Core::strained`.
     strained: AtomicBool,
+    /// Held by who works it out, so that the last to do so has seen the newest state. Else what was so before a compaction could be stored after what is so behind it, and
+    /// writers would stop for want of nothing, with no work left that ends it.
+    working: Mutex<()>,
 }
 
 impl Core {
     /// Works out the pressure of a keyspace anew, after its state changed.
     pub(crate) fn update_pressure(&self, keyspace: &KeyspaceCore) {
         let knobs = &self.options.compaction;
+        let _working = keyspace.pressure.working.lock();
         let state = keyspace.read.load();
         let l0_tables = state.view.levels[0].len();
         let debt = self.picker.debt_bytes(&state.view.version);
@@ -57,6 +62,9 @@ impl Core {
             (true, false) => self.strained.fetch_sub(1, Ordering::Relaxed),
             _ => 0,
         };
+        if keyspace.dropped.load(Ordering::Acquire) {
+            self.no_longer_strained(keyspace);
+        }
     }
 
     /// A keyspace that was dropped slows nobody.
