@@ -206,11 +206,11 @@ fn what_was_synced_outlives_many_lives() {
                     3..=5 => {
                         engine.step().unwrap();
                     }
-                    6 if random(&mut state) % 4 == 0 => {
+                    6 if random(&mut state).is_multiple_of(4) => {
                         let rule = faults.add(Rule::new(Operation::Sync, Fault::EIO).path("*.wal").times(1));
                         let failed = engine.sync().is_err();
                         faults.remove(rule);
-                        if failed && random(&mut state) % 2 == 0 {
+                        if failed && random(&mut state).is_multiple_of(2) {
                             kernel_lives = true;
                             break;
                         }
