@@ -319,6 +319,7 @@ impl Core {
             // Who comes late with the failure of a log that `resume` has given up says nothing about the new one.
             let commit = self.commit.lock();
             if Arc::ptr_eq(&commit.group, group) {
+                self.note_failed_log_sync();
                 self.stop_writing(error.clone());
             }
             error

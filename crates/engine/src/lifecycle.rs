@@ -142,6 +142,7 @@ impl Core {
             keyspaces: std::mem::take(&mut commit.keyspaces),
             seq_at_last_look: commit.seq_at_last_look,
         };
+        self.forget_failed_log_sync();
         self.health.resume();
         Ok(())
     }
@@ -264,7 +265,10 @@ impl Core {
         self.health.check()?;
         let Some(mut writer) = writer else { return Ok(()) };
         let log_bytes = writer.bytes();
-        writer.sync().map_err(|error| self.stop_writing(error.into()))?;
+        writer.sync().map_err(|error| {
+            self.note_failed_log_sync();
+            self.stop_writing(error.into())
+        })?;
         let end = writer.end();
         if !self.options.flush_on_close {
             writer.trim().map_err(|error| self.stop_writing(error.into()))?;

@@ -13,9 +13,11 @@ use crate::commit::SpareLog;
 use crate::core::{Core, LogFile};
 use crate::error::{Error, Result};
 use crate::options::{Durability, LogBackend};
+use esker_format::files::temp_path;
 use esker_format::{FileKind, FileNo};
 use esker_wal::{Ahead, Backend, Fill, GroupSync, Prepared};
 use parking_lot::Mutex;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// What is known of the logs' files beside those that are needed.
@@ -116,6 +118,31 @@ impl Core {
         } else {
             self.removals.owe(FileKind::Wal(log.number));
         }
+    }
+
+    /// Leaves word for the next open that a sync of a log failed. The kernel may then take for clean what never got to the device, and shows it to readers all the
+    /// same: a sync that succeeds later, in another process too, proves nothing. So the next open must not leave what it replays to the logs.
+    ///
+    /// The note need not be durable, for what the kernel holds is not either. Its name is that of a temporary file, so the sweep takes it away.
+    pub(crate) fn note_failed_log_sync(&self) {
+        // Where no file can be made, the next open can't go on writing either.
+        let _ = self.vfs.create_new(&self.failed_log_sync());
+    }
+
+    /// Nothing is left to the logs of which a sync failed.
+    pub(crate) fn forget_failed_log_sync(&self) {
+        // If it stays, the next open writes tables that it need not write.
+        let _ = self.vfs.remove_file(&self.failed_log_sync());
+    }
+
+    /// Whether an earlier process, or an earlier life in this one, left that word.
+    pub(crate) fn log_sync_failed_before(&self) -> bool {
+        self.vfs.metadata(&self.failed_log_sync()).is_ok()
+    }
+
+    fn failed_log_sync(&self) -> PathBuf {
+        // No log has this number.
+        temp_path(&FileKind::Wal(FileNo(0)).path(&self.dir))
     }
 
     /// Has the file that is kept unlinked: the engine closes, or the disk is full.

@@ -5,7 +5,7 @@
 //!                                                                         └─> write them as tables ─> new log ─> one edit: tables, reserved numbers,
 //!                                                                             "older logs are not needed" ─> remove what no version names
 //! ```
-//! Mostly the logs end without a break and fit in memory: then what was replayed stays in the memtables and the logs stay in use. Else it becomes tables at once.
+//! Mostly the logs end without a break, no sync of them failed, and they fit in memory: then what was replayed stays in the memtables and the logs stay in use. Else it becomes tables at once.
 //! Until that one edit nothing that is needed is touched, so a crash anywhere in recovery finds the same state again. An engine opened for reading only stops after
 //! the replay: it changes no file.
 
@@ -70,7 +70,7 @@ pub(crate) fn open(builder: Builder) -> Result<Arc<Core>> {
         return Ok(core);
     }
     match replayed.unbroken_end {
-        Some(end) if pending.is_empty() && core.memory.bytes() > 0 => {
+        Some(end) if pending.is_empty() && core.memory.bytes() > 0 && !core.log_sync_failed_before() => {
             core.continue_writing(&version, &replayed, last_seq, end)?;
         }
         _ => core.begin_writing(&version, &replayed, last_seq, pending)?,

@@ -33,7 +33,8 @@ pub(crate) struct Pressure {
     stop: AtomicBool,
     /// Whether it is counted in `Core::strained`.
     strained: AtomicBool,
-    /// Held while the others are worked out: of two that install a state, the last one to come here sees the later state.
+    /// Held by who works it out, so that the last to do so has seen the newest state. Else what was so before a compaction could be stored after what is so behind it, and
+    /// writers would stop for want of nothing, with no work left that ends it.
     turn: Mutex<()>,
 }
 

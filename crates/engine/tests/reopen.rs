@@ -1,7 +1,7 @@
 //! What reopening after a crash costs, and that nothing is lost by what it leaves for later: it replays the logs into memory, goes on behind them, and writes no
 //! table before it must.
 
-use esker::vfs::{CrashPolicy, MemVfs, Operation, TraceVfs, Vfs};
+use esker::vfs::{CrashPolicy, Fault, FaultVfs, MemVfs, Operation, Rule, TraceVfs, Vfs};
 use esker::{Background, Engine, KeyspaceOptions, Options, WriteBatch, WriteOptions};
 use std::path::Path;
 use std::sync::Arc;
@@ -133,4 +133,155 @@ fn half_of_a_replayed_batch_is_not_flushed_before_the_other_half_is_durable() {
     engine.flush().unwrap();
     assert_eq!(files(&*vfs, ".sst").len(), 2);
     assert_eq!(trace.syncs(&log), 1);
+}
+
+/// After a failed sync the kernel may show what the device never got, and take it for clean. The next process reads it from the kernel, and a sync of that log then
+/// succeeds and proves nothing. Recovery once left it in the log all the same, and a synced write behind it was lost with it.
+#[test]
+fn what_a_failed_sync_may_have_lost_is_written_anew_by_the_next_open() {
+    for closed in [false, true] {
+        let memory = MemVfs::new();
+        let faults = FaultVfs::new(memory.clone());
+        let engine = open(faults.clone());
+        put(&engine, 0..10);
+        faults.add(Rule::new(Operation::Sync, Fault::EIO).path("*.wal").times(1));
+        if closed {
+            engine.close().unwrap_err();
+        } else {
+            engine.sync().unwrap_err();
+            drop(engine);
+        }
+        // The kernel lives on.
+        let engine = open(memory.clone());
+        holds(&engine, 10);
+        engine.put_with(10_u32.to_be_bytes(), [10; 100], &WriteOptions::sync()).unwrap();
+        engine_left_behind(engine);
+        let vfs = Arc::new(memory.crash_now(CrashPolicy::SyncedOnly));
+        let engine = open(vfs.clone());
+        holds(&engine, 11);
+        assert!(vfs.list(Path::new(DIR)).unwrap().iter().all(|name| !name.ends_with(".tmp")), "the word is taken away");
+    }
+}
+
+/// splitmix64
+fn random(state: &mut u64) -> u64 {
+    *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let mut x = *state;
+    x = (x ^ x >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    x = (x ^ x >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+    x ^ x >> 31
+}
+
+/// Life after life, each ended by a power cut, a kill, or a failed sync in the midst of whatever: what was synced is there, what is there is a prefix, and batches are
+/// whole. Logs rotate, are used again, and are left in use by recovery.
+#[test]
+fn what_was_synced_outlives_many_lives() {
+    for seed in 0..40 {
+        let mut state = seed;
+        let mut vfs = MemVfs::new();
+        let mut count = 0u32;
+        for life in 0..8 {
+            let at = format!("seed {seed}, life {life}");
+            let faults = FaultVfs::new(vfs.clone());
+            let engine = open(faults.clone());
+            let found = engine.iter().keys().count() as u32;
+            assert!(found >= count, "{at}: {found} of {count}");
+            holds(&engine, found);
+            count = found;
+            let other = engine.keyspace("other", KeyspaceOptions::default()).unwrap();
+            assert_eq!(other.iter().keys().count() as u32, count, "{at}: other");
+            let (mut next, mut synced) = (count, count);
+            let mut kernel_lives = false;
+            for _ in 0..random(&mut state) % 60 {
+                match random(&mut state) % 16 {
+                    0 => {
+                        engine.sync().unwrap();
+                        synced = next;
+                    }
+                    1 => {
+                        engine.flush().unwrap();
+                        synced = next;
+                    }
+                    2 => while engine.step().unwrap() {},
+                    3..=5 => {
+                        engine.step().unwrap();
+                    }
+                    6 if random(&mut state).is_multiple_of(4) => {
+                        let rule = faults.add(Rule::new(Operation::Sync, Fault::EIO).path("*.wal").times(1));
+                        let failed = engine.sync().is_err();
+                        faults.remove(rule);
+                        if failed && random(&mut state).is_multiple_of(2) {
+                            kernel_lives = true;
+                            break;
+                        }
+                        if failed {
+                            engine.resume().unwrap();
+                        }
+                        synced = next;
+                    }
+                    _ => {
+                        for _ in 0..random(&mut state) % 40 {
+                            let mut batch = WriteBatch::new();
+                            batch.put(next.to_be_bytes(), [1; 500]).put_in(&other, next.to_be_bytes(), [2; 300]);
+                            while engine.write(&batch).is_err() {
+                                engine.step().unwrap();
+                            }
+                            next += 1;
+                        }
+                    }
+                }
+            }
+            if kernel_lives {
+                drop(other);
+                drop(engine);
+                count = next;
+                continue;
+            }
+            let policy = match random(&mut state) % 4 {
+                0 => CrashPolicy::All,
+                1 => CrashPolicy::SyncedOnly,
+                _ => CrashPolicy::Subset(random(&mut state)),
+            };
+            count = if policy == CrashPolicy::All { next } else { synced };
+            let image = Arc::new(vfs.crash_now(policy));
+            engine_left_behind(engine);
+            vfs = image;
+        }
+    }
+}
+
+#[test]
+fn what_was_replayed_into_a_keyspace_goes_with_it_and_a_checkpoint_has_the_rest() {
+    let vfs = MemVfs::new();
+    let engine = open(vfs.clone());
+    let other = engine.keyspace("other", KeyspaceOptions::default()).unwrap();
+    put(&engine, 0..10);
+    other.put("a", "1").unwrap();
+    engine_left_behind(engine);
+    let vfs = killed(&vfs);
+    let engine = open(vfs.clone());
+    engine.drop_keyspace("other").unwrap();
+    put(&engine, 10..20);
+    engine_left_behind(engine);
+    let vfs = killed(&vfs);
+    let ro = Engine::builder(DIR)
+        .vfs(Arc::new(vfs.crash_now(CrashPolicy::All)))
+        .options(small())
+        .read_only(true)
+        .open()
+        .unwrap();
+    holds(&ro, 20);
+    let engine = open(vfs.clone());
+    holds(&engine, 20);
+    let other = engine.keyspace("other", KeyspaceOptions::default()).unwrap();
+    assert_eq!(other.get("a").unwrap(), None);
+    put(&engine, 20..30);
+    engine.checkpoint("/copy").unwrap();
+    engine.flush().unwrap();
+    while engine.step().unwrap() {}
+    put(&engine, 30..40);
+    engine_left_behind(engine);
+    holds(&open(killed(&vfs)), 40);
+    let copy = Engine::builder("/copy").vfs(killed(&vfs)).options(small()).open().unwrap();
+    holds(&copy, 30);
 }

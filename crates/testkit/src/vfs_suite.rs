@@ -15,7 +15,7 @@ use esker_vfs::{LockMode, LogMap, Vfs, read_file, replace_file};
 /// # Panics
 /// Where the file system does something else than it should.
 pub fn run(make: impl Fn() -> (Arc<dyn Vfs>, PathBuf)) {
-    let parts: [Part; 22] = [
+    let parts: [Part; 23] = [
         a_file_reads_as_it_was_appended,
         a_new_file_never_replaces_one,
         what_is_not_there_is_not_found,
@@ -36,6 +36,7 @@ pub fn run(make: impl Fn() -> (Arc<dyn Vfs>, PathBuf)) {
         a_log_reads_as_it_was_stored,
         a_log_grows_beside_stores_and_is_trimmed,
         a_log_may_live_twice,
+        who_makes_room_in_a_log_that_is_gone_leaves_the_next_one_alone,
         a_replaced_file_is_whole,
         time_space_and_chance,
     ];
@@ -465,6 +466,22 @@ fn a_log_may_live_twice(vfs: &dyn Vfs, directory: &Path) {
     log.store(0, &[b"again"]);
     log.syncer().sync().unwrap();
     assert_eq!(&read(vfs, &new)[..11], b"again life\0");
+}
+
+/// Room was once made by who had begun to before the log ended, over what its file's second life had stored there; and where space ran out, the file was cut.
+fn who_makes_room_in_a_log_that_is_gone_leaves_the_next_one_alone(vfs: &dyn Vfs, directory: &Path) {
+    let path = directory.join("log");
+    let Some(log) = create_log(vfs, &path, 10_000) else { return };
+    let room = log.room();
+    drop(log);
+    let mut log = vfs.open_log(&path).unwrap();
+    log.grow(50_000).unwrap();
+    log.store(0, &[&[7; 50_000]]);
+    room.grow_written(20_000).unwrap();
+    room.grow(30_000).unwrap();
+    // Larger than any medium, so it fails if it is tried at all.
+    let _ = room.grow(1 << 60);
+    assert!(read(vfs, &path) == [7; 50_000]);
 }
 
 fn a_replaced_file_is_whole(vfs: &dyn Vfs, directory: &Path) {

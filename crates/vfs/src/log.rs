@@ -13,6 +13,7 @@
 //! - The file is never shorter than `len_bytes`, and has its blocks up to there.
 //! - Nobody stores at or behind `len_bytes`; one thread at a time stores at all.
 //! - Bytes behind `len_bytes` are written by whoever grows the file, those before it by whoever stores, and never the other way round.
+//! - When the one who stores is gone, nobody grows the file any more: it may have become another log, with a length of its own.
 
 use std::fmt;
 use std::io;
@@ -49,7 +50,7 @@ pub trait LogMap: fmt::Debug + Send + Sync {
     fn syncer(&self) -> Arc<dyn FileSync>;
 }
 
-/// Makes room in a [`LogMap`] from another thread, beside stores.
+/// Makes room in a [`LogMap`] from another thread, beside stores. Once the `LogMap` is dropped, no more is made, and that is no error.
 pub trait LogRoom: fmt::Debug + Send + Sync {
     /// The file's length.
     fn len_bytes(&self) -> u64;
@@ -132,8 +133,12 @@ mod linux {
         let region = Region::of_file(&file, len.max(1).next_multiple_of(REGION_BYTES))
             .map_err(|error| io::Error::new(ErrorKind::Unsupported, error))?;
         let region = Arc::new(region);
-        let shared =
-            Shared { file, len: AtomicU64::new(len), growing: Mutex::new(()), region: Mutex::new(Arc::clone(&region)) };
+        let shared = Shared {
+            file,
+            len: AtomicU64::new(len),
+            growing: Mutex::new(Growing::Open),
+            region: Mutex::new(Arc::clone(&region)),
+        };
         Ok(OsLog { shared: Arc::new(shared), region })
     }
 
@@ -157,9 +162,23 @@ mod linux {
     struct Shared {
         file: File,
         len: AtomicU64,
-        growing: Mutex<()>,
+        growing: Mutex<Growing>,
         /// That of the `OsLog`, which also lives as long as anybody may sync: unmapping what was written takes a while.
         region: Mutex<Arc<Region>>,
+    }
+
+    /// Whether the file may be made longer.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    enum Growing {
+        Open,
+        /// The `OsLog` is gone.
+        Ended,
+    }
+
+    impl Drop for OsLog {
+        fn drop(&mut self) {
+            *self.shared.growing() = Growing::Ended;
+        }
     }
 
     impl LogMap for OsLog {
@@ -217,7 +236,7 @@ mod linux {
             self.len.load(Ordering::Acquire)
         }
 
-        fn growing(&self) -> MutexGuard<'_, ()> {
+        fn growing(&self) -> MutexGuard<'_, Growing> {
             self.growing.lock().unwrap_or_else(PoisonError::into_inner)
         }
 
@@ -226,9 +245,9 @@ mod linux {
         }
 
         fn grow(&self, len_bytes: u64, write: bool) -> io::Result<()> {
-            let _growing = self.growing();
+            let growing = self.growing();
             let old = self.len();
-            if len_bytes <= old {
+            if len_bytes <= old || *growing == Growing::Ended {
                 return Ok(());
             }
             let grown = allocate(&self.file, old, len_bytes - old).and_then(|()| {

@@ -50,6 +50,10 @@ impl Ahead {
                 while at < self.to {
                     let step = (at + POPULATE_BYTES).min(self.to);
                     self.room.grow(step)?;
+                    if self.room.len_bytes() < step {
+                        // The log has ended meanwhile.
+                        break;
+                    }
                     self.room.populate(at, step);
                     at = step;
                 }
@@ -58,8 +62,12 @@ impl Ahead {
             Fill::Written => {
                 let mut at = old;
                 while at < self.to {
-                    at = (at + WRITE_BYTES).min(self.to);
-                    self.room.grow_written(at)?;
+                    let step = (at + WRITE_BYTES).min(self.to);
+                    self.room.grow_written(step)?;
+                    if self.room.len_bytes() < step {
+                        break;
+                    }
+                    at = step;
                     clock.sleep(WRITE_PAUSE);
                 }
                 Ok(at - old)

@@ -241,6 +241,10 @@ fn readers_beside_a_writer_who_divides_all_the_time() {
                                 if some.is_multiple_of(2) { Way::Forward } else { Way::Backward },
                             );
                         }
+                        // One of the next few, of which none may be there yet: a leaf may be extended before we find it empty from there on.
+                        let ahead = name(before + 1 + (some >> 32) % 4);
+                        let found = tree.forward(key(&ahead, SeqNo::MAX.0), true);
+                        assert!(!found.is_somewhere() || tree.record(found).user_key() >= &ahead[..]);
                         if before == writes {
                             return;
                         }
