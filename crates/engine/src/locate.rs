@@ -9,6 +9,7 @@
 //! keys only where heads are equal. A run offers one table at most, so a look-up has at most as many as there are runs.
 
 use crate::tables::OpenTable;
+use esker_format::head_of;
 use std::sync::Arc;
 
 /// Where the tables of a keyspace begin and end.
@@ -142,28 +143,6 @@ fn strip_prefix<'a>(user_key: &'a [u8], prefix: &[u8]) -> Option<&'a [u8]> {
         _ => front == prefix,
     };
     is_same.then_some(rest)
-}
-
-/// The first eight bytes as a number that sorts as they do; zeros where there are fewer.
-#[inline(always)]
-fn head_of(bytes: &[u8]) -> u64 {
-    match bytes.first_chunk() {
-        Some(word) => u64::from_be_bytes(*word),
-        None => short_head(bytes),
-    }
-}
-
-/// Of fewer than eight bytes, by loads that overlap.
-#[inline]
-fn short_head(bytes: &[u8]) -> u64 {
-    let n = bytes.len();
-    if let (Some(first), Some(last)) = (bytes.first_chunk(), bytes.last_chunk()) {
-        return u64::from(u32::from_be_bytes(*first)) << 32 | u64::from(u32::from_be_bytes(*last)) << (64 - 8 * n);
-    }
-    match bytes {
-        [] => 0,
-        _ => [0, n / 2, n - 1].into_iter().fold(0, |head, i| head | u64::from(bytes[i]) << (56 - 8 * i)),
-    }
 }
 
 #[cfg(test)]

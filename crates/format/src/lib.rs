@@ -27,6 +27,7 @@ pub mod checksum;
 pub mod decode;
 pub mod files;
 pub mod hash;
+mod head;
 pub mod key;
 pub mod slice;
 pub mod varint;
@@ -35,6 +36,7 @@ pub use batch::{BatchError, BatchOp, WriteBatch};
 pub use decode::{DecodeError, Decoder};
 pub use files::{FileId, FileKind, FileNo};
 pub use hash::{KeyHash, mix};
+pub use head::head_of;
 pub use key::{InternalKey, InternalKeyBuf, KeyspaceId, SeqNo, Trailer, ValueKind};
 pub use slice::Slice;
 

@@ -18,8 +18,8 @@ mod tests;
 pub(crate) use builder::{BlockBuilder, common_prefix};
 
 use crate::error::Fault;
-use crate::words::{head_of, is_same, load_be, load_le};
-use esker_format::{InternalKey, Trailer, ValueKind};
+use crate::words::{is_same, load_be, load_le};
+use esker_format::{InternalKey, Trailer, ValueKind, head_of};
 use esker_vfs::{prefetch, prefetch_range};
 use std::cmp::Ordering;
 use std::ops::Range;

@@ -11,8 +11,7 @@
 use crate::block::{common_prefix, strip_prefix};
 use crate::error::Fault;
 use crate::frame::TRAILER_BYTES;
-use crate::words::head_of;
-use esker_format::{InternalKey, Trailer};
+use esker_format::{InternalKey, Trailer, head_of};
 use std::ops::Range;
 
 const HEADER_BYTES: usize = 8;

@@ -8,7 +8,7 @@ use crate::hash::KeyHash;
 use crate::index::ASTRAY;
 use crate::properties::Properties;
 use crate::table::Table;
-use crate::words::head_of;
+use esker_format::head_of;
 use esker_format::{InternalKey, InternalKeyBuf, SeqNo, Trailer, ValueKind};
 
 /// What [`Table::verify`] has looked at.

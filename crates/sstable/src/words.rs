@@ -1,5 +1,7 @@
 //! Eight bytes at a time, without leaving the slice.
 
+use esker_format::head_of;
+
 /// Eight bytes from `at` on, little endian, as far as there are any; zeros behind.
 #[inline(always)]
 pub(crate) fn load_le(bytes: &[u8], at: usize) -> u64 {
@@ -23,29 +25,6 @@ fn load_at_end(bytes: &[u8], at: usize) -> u64 {
     let n = tail.len().min(8);
     word[..n].copy_from_slice(&tail[..n]);
     u64::from_le_bytes(word)
-}
-
-/// The first eight bytes as a number that sorts as they do; zeros where there are fewer.
-#[inline(always)]
-pub(crate) fn head_of(bytes: &[u8]) -> u64 {
-    match bytes.first_chunk() {
-        Some(word) => u64::from_be_bytes(*word),
-        None => short_head(bytes),
-    }
-}
-
-/// Of fewer than eight bytes, by overlapping loads.
-#[inline]
-fn short_head(bytes: &[u8]) -> u64 {
-    let n = bytes.len();
-    if let (Some(first), Some(last)) = (bytes.first_chunk(), bytes.last_chunk()) {
-        let (first, last) = (u64::from(u32::from_be_bytes(*first)), u64::from(u32::from_be_bytes(*last)));
-        return first << 32 | last << (64 - 8 * n);
-    }
-    match bytes {
-        [] => 0,
-        _ => [0, n / 2, n - 1].into_iter().fold(0, |head, i| head | u64::from(bytes[i]) << (56 - 8 * i)),
-    }
 }
 
 /// `a == b`, without a call for short ones.
