@@ -3,7 +3,7 @@
 use super::Tree;
 use super::bytes::{common, same};
 use super::index::{IndexWriter, Page, Tag};
-use super::node::{ChildAt, Entry, Inner, Leaf, prefix_to_take};
+use super::node::{ChildAt, Entry, Inner, Leaf, Side, prefix_to_take};
 use super::records::{NONE, Name, RecordsWriter};
 use super::root_of;
 use super::supply::Supply;
@@ -22,12 +22,14 @@ pub(super) struct Writer<const N: usize> {
     index: IndexWriter,
     /// From the root down: inner nodes, and which child was taken.
     path: Vec<(u32, ChildAt)>,
+    /// The last leaf, if the last insert went to its end: so may the next.
+    end: Option<u32>,
 }
 
 impl<const N: usize> Writer<N> {
     pub(super) fn new(pool: Option<Arc<Pool<N>>>) -> Self {
         let supply = Supply::new(pool);
-        Self { supply, records: RecordsWriter::new(), index: IndexWriter::default(), path: Vec::new() }
+        Self { supply, records: RecordsWriter::new(), index: IndexWriter::default(), path: Vec::new(), end: None }
     }
 
     pub(super) fn bytes(&self) -> usize {
@@ -64,10 +66,16 @@ impl<const N: usize> Tree<N> {
         if indexed {
             self.index.prefetch(tag);
         }
-        let number = self.descend_to_insert(writer, key);
-        let leaf = self.leaves.get(number as usize);
-        leaf.prefetch_to_add();
-        leaf.keys.prefetch();
+        let end = self.end_to_insert(writer, key);
+        let place = match end {
+            Some((number, ..)) => number,
+            None => {
+                let number = self.descend_to_insert(writer, key);
+                self.leaves.get(number as usize).keys.prefetch();
+                number
+            }
+        };
+        self.leaves.get(place as usize).prefetch_to_add();
 
         let spot = self.index.spot(tag, |name| same(self.records.get(name).user_key(), key.user_key));
         let mut previous = spot.name;
@@ -85,13 +93,30 @@ impl<const N: usize> Tree<N> {
             previous = NONE;
         }
         let record = self.records.store(&mut writer.records, &mut writer.supply, key, value, previous);
-        self.link(writer, number, key, record);
+        match end {
+            Some((number, last, head)) => self.leaves.get(number as usize).add(Entry { record, head }, Some(last)),
+            None => self.link(writer, place, key, record),
+        }
         if indexed && !self.index.fill(&mut writer.index, &mut writer.supply, tag, spot, record) {
             self.indexed.store(false, Release);
         }
         counters.add(key.trailer);
         // Relaxed: see `memory_bytes`.
         self.bytes.store(writer.supply.bytes(), Relaxed);
+    }
+
+    /// Where the key goes, if the last one went to the end of the tree and this one goes behind it, as when keys come in order: the last leaf, its last
+    /// slot, and the key's head there. Then nothing need be searched.
+    #[inline]
+    fn end_to_insert(&self, writer: &Writer<N>, key: InternalKey<'_>) -> Option<(u32, usize, u64)> {
+        let number = writer.end?;
+        let leaf = self.leaves.get(number as usize);
+        let last = leaf.last()?;
+        let is_behind = self.records.get(leaf.keys.record(last)).key() < key;
+        match leaf.keys.side(key.user_key, &self.records) {
+            Side::Within(head) if is_behind && leaf.keys.len() < N => Some((number, last, head)),
+            _ => None,
+        }
     }
 
     /// Leaves the path to the leaf where `key` belongs.
@@ -111,6 +136,9 @@ impl<const N: usize> Tree<N> {
         let leaf = self.leaves.get(number as usize);
         let key_of = |name: Name| self.records.get(name).key();
         let (before, head) = leaf.keys.floor_to_insert(key, &self.records);
+        // Relaxed: only this thread stores it.
+        let is_end = leaf.hi.load(Relaxed) == NONE && leaf.last() == before;
+        writer.end = is_end.then_some(number);
         if let Some(before) = before
             && head.is_none_or(|head| head == leaf.keys.entry(before).head)
         {
@@ -123,6 +151,7 @@ impl<const N: usize> Tree<N> {
                 self.extend(writer, leaf, number, key, record);
             }
             _ => {
+                writer.end = None;
                 let mut entries = leaf.entries();
                 let at = before.map_or(0, |before| {
                     let before = leaf.keys.record(before);
@@ -159,6 +188,7 @@ impl<const N: usize> Tree<N> {
             writer.new_leaf(&self.leaves, |leaf| leaf.fill((record, hi), &entry, prefix_bytes, false, &self.records));
         self.replace(writer, number, Some((record, right)));
         leaf.extend(record);
+        writer.end = writer.end.map(|_| right);
     }
 
     /// A leaf with two entries or more, whose heads, if they are known, were taken behind `heads_behind` bytes.
@@ -223,7 +253,7 @@ impl<const N: usize> Tree<N> {
             None => child0 = left,
         }
         let head = match inner.keys().side(self.records.get(key).user_key(), &self.records) {
-            super::node::Side::Within(head) => Some(head),
+            Side::Within(head) => Some(head),
             _ => None,
         };
         entries.insert(place, (Entry { record: key, head: head.unwrap_or(0) }, child));

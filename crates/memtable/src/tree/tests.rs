@@ -107,8 +107,10 @@ proptest! {
 #[test]
 fn every_order_of_insertion_comes_to_the_same() {
     let count = if cfg!(miri) { 40 } else { 700u64 };
-    let orders: [fn(u64, u64) -> u64; 5] = [
+    let orders: [fn(u64, u64) -> u64; 6] = [
         |i, _| i,
+        // Three at the end, one at the front.
+        |i, n| if i % 4 == 3 { i / 4 } else { n / 4 + i - i / 4 },
         |i, n| n - 1 - i,
         |i, n| if i % 2 == 0 { i / 2 } else { n - 1 - i / 2 },
         |i, n| (i * 7919) % n,
