@@ -1,4 +1,6 @@
-//! `cargo xtask bench`: workloads and micro-benchmarks, both in the release profile.
+//! `cargo xtask bench`: workloads, micro-benchmarks and counts of instructions, all in the release profile.
+
+mod gate;
 
 use crate::{cargo, run as run_command};
 use std::path::Path;
@@ -7,10 +9,11 @@ use std::path::Path;
 const RIVALS: [&str; 4] = ["fjall", "redb", "sled", "surrealkv"];
 const NATIVE: [&str; 2] = ["rocksdb", "lmdb"];
 
-/// Runs `bench micro FILTER..` or `bench WORKLOAD.. OPTIONS..`.
+/// Runs `bench micro FILTER..`, `bench gate PART..` or `bench WORKLOAD.. OPTIONS..`.
 pub(crate) fn run(root: &Path, args: &[String]) -> Result<(), String> {
     match args.split_first() {
         Some((first, rest)) if first == "micro" => micro(root, rest),
+        Some((first, rest)) if first == "gate" => gate::run(root, rest),
         _ => run_command(&mut cargo(root, &workload_args(args).iter().map(String::as_str).collect::<Vec<_>>())),
     }
 }

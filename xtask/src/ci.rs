@@ -1,9 +1,9 @@
 //! `cargo xtask ci`: everything that must hold before a change is taken, step by step, each with its time.
 //!
-//! The steps share the development profile and the target directory with daily work. All of them run, also after one has
-//! failed, so that one run shows all there is to put right.
+//! The steps share the development profile and the target directory with daily work; only the instructions that are counted are those of the release profile.
+//! All of them run, also after one has failed, so that one run shows all there is to put right.
 
-use crate::{cargo, run as run_command, tidy};
+use crate::{bench, cargo, run as run_command, tidy};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 /// An example that runs longer is not one to learn from.
 const EXAMPLE_TIME_MAX: Duration = Duration::from_secs(60);
 
-/// Runs all steps; the tests too, unless the caller has just run them.
-pub(crate) fn run(root: &Path, skip_tests: bool) -> Result<(), String> {
+/// Runs all steps; the tests too, unless the caller has just run them, and the instruction counts, unless there is nothing to count them with.
+pub(crate) fn run(root: &Path, skip_tests: bool, skip_gate: bool) -> Result<(), String> {
     let start = Instant::now();
     let cargo_step = |args: &[&str]| run_command(&mut cargo(root, args));
     let mut failed = Vec::new();
@@ -32,6 +32,11 @@ pub(crate) fn run(root: &Path, skip_tests: bool) -> Result<(), String> {
     });
     step("examples", &|| examples(root));
     step("each crate alone", &|| each_alone(root));
+    if skip_gate {
+        println!("\n== instructions: NOT COUNTED, as asked; a regression in speed would not be seen");
+    } else {
+        step("instructions", &|| bench::run(root, &["gate".into()]));
+    }
 
     println!("\n== ci: {} failed, {:.0} s", failed.len(), start.elapsed().as_secs_f64());
     if failed.is_empty() { Ok(()) } else { Err(failed.join("\nxtask: ")) }

@@ -1,6 +1,6 @@
 //! The project's own tasks: `cargo xtask ci`, `cargo xtask tidy`, `cargo xtask bench`.
 //!
-//! Everything here runs in the development profile and in the one target directory, so that a task costs what has changed.
+//! Everything but `bench` runs in the development profile, and all in the one target directory, so that a task costs what has changed.
 
 mod bench;
 mod ci;
@@ -25,10 +25,13 @@ enum Task {
         /// Leave `cargo test --workspace` out, for a caller that has just run it.
         #[arg(long)]
         skip_tests: bool,
+        /// Leave `bench gate` out, where there is no valgrind.
+        #[arg(long)]
+        skip_gate: bool,
     },
     /// The rules that neither compiler nor clippy know: edges between crates, unsafe code, links, loose ends.
     Tidy,
-    /// Runs the workloads of `esker-bench`, or, as `bench micro`, the criterion benches of all crates.
+    /// Runs the workloads of `esker-bench`; as `bench micro` the criterion benches of all crates; as `bench gate` counts the instructions of the hot parts.
     Bench {
         /// Handed on as they are; `bench --help` after `--` shows what the workloads take.
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
@@ -39,7 +42,7 @@ enum Task {
 fn main() -> ExitCode {
     let root = workspace_root();
     let result = match Args::parse().task {
-        Task::Ci { skip_tests } => ci::run(&root, skip_tests),
+        Task::Ci { skip_tests, skip_gate } => ci::run(&root, skip_tests, skip_gate),
         Task::Tidy => tidy::run(&root),
         Task::Bench { args } => bench::run(&root, &args),
     };

@@ -7,9 +7,9 @@ use std::collections::BTreeMap;
 use toml::Value;
 
 /// Packages that nobody depends on, or only tests do: they need no example of use on their own.
-const NO_EXAMPLE: [&str; 4] = ["esker-cli", "esker-bench", "esker-testkit", "xtask"];
+const NO_EXAMPLE: [&str; 5] = ["esker-cli", "esker-bench", "esker-gate", "esker-testkit", "xtask"];
 /// Programs; everything else in `crates/` is a library, with a README.
-const PROGRAMS: [&str; 3] = ["esker-cli", "esker-bench", "xtask"];
+const PROGRAMS: [&str; 4] = ["esker-cli", "esker-bench", "esker-gate", "xtask"];
 
 pub(super) fn check(tree: &Tree) -> Vec<Problem> {
     let mut problems = Vec::new();

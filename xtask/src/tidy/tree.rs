@@ -106,7 +106,8 @@ fn walk(directory: &Path, prefix: &str, files: &mut BTreeMap<String, Option<Stri
             if ours || DOT_DIRECTORIES.contains(&&*name) {
                 walk(&entry.path(), &format!("{path}/"), files)?;
             }
-        } else {
+        } else if path != ".git" {
+            // (A second working tree has a file `.git`, which says where on this machine the first is.)
             // A file that goes away meanwhile (an editor's) is not ours to complain about.
             let short = entry.metadata().is_ok_and(|m| m.len() <= TEXT_BYTES_MAX);
             let text = short.then(|| fs::read(entry.path()).ok()).flatten();
