@@ -61,6 +61,7 @@ impl Core {
     fn freeze(&self, to: &Path) -> Result<(Arc<Version>, Vec<Arc<ReadState>>)> {
         let mut commit = self.commit.lock();
         self.health.check()?;
+        self.begin_if_resting(&mut commit)?;
         let writer = commit.writer.as_mut().ok_or_else(Error::closed)?;
         writer.push().map_err(|error| self.stop_writing(error.into()))?;
         let (active, active_bytes) = (writer.number(), writer.bytes());

@@ -3,7 +3,8 @@
 //! ```text
 //! wait for room ─> [ commit lock: seal if full, number, log, insert, publish ] ─> (Sync) wait for a group sync
 //! ```
-//! Under the lock nothing waits for a device: bytes go to the kernel, and a sync is awaited outside, together with whoever else came.
+//! Under the lock nothing waits for a device, but when the first write after a rest has the engine begin: bytes go to the kernel, and a sync is awaited outside, together with
+//! whoever else came.
 //!
 //! Invariants
 //! - The log's order is the order of sequence numbers, and both are the order in which writes become visible.
@@ -30,7 +31,7 @@ const SEQ_BLOCK: u64 = 1 << 24;
 
 /// What the commit lock guards.
 pub(crate) struct Commit {
-    /// The log being written; `None` before recovery has made it, in an engine opened for reading only, and after close.
+    /// The log being written; `None` before recovery has made it, while the engine rests, in one opened for reading only, and after close.
     pub(crate) writer: Option<Writer>,
     /// The file of the next log, made ahead.
     pub(crate) spare: Option<SpareLog>,
@@ -45,6 +46,8 @@ pub(crate) struct Commit {
     pub(crate) vouched: Lsn,
     /// `last_seq` when upkeep last looked.
     pub(crate) seq_at_last_look: SeqNo,
+    /// Whether nothing was written yet since an open after a close in order, and so there is no log: see [`crate::begin`].
+    pub(crate) resting: bool,
 }
 
 /// A log's file that has no place in the line yet.
@@ -123,6 +126,7 @@ impl Core {
         let mut commit = self.commit.lock();
         let commit = &mut *commit;
         self.health.check()?;
+        self.begin_if_resting(commit)?;
         if commit.writer.is_none() {
             // Nothing must be written behind the edit that closes the manifest, no reservation either.
             return Err(Error::closed());
@@ -306,7 +310,7 @@ impl Core {
                 writer.push().map_err(|error| self.stop_writing(error.into()))?;
                 writer.end()
             }
-            // Closing, which has synced the log before it took it away.
+            // Nothing was written yet, or closing has synced the log before it took it away.
             None => commit.group.durable(),
         };
         Ok((Arc::clone(&commit.group), end))

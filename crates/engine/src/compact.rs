@@ -72,6 +72,7 @@ impl Core {
     }
 
     fn run_compaction(&self, job: &CompactJob) -> Result<()> {
+        self.wake()?;
         let begin = self.vfs.clock().now();
         let Outcome { outputs, blobs, moved, read_bytes, written_bytes, .. } = self.run_plan(job)?;
         let outputs = Outputs { tables: outputs, blobs };

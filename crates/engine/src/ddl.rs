@@ -37,6 +37,7 @@ impl Core {
             return Ok(keyspace);
         }
         self.health.check()?;
+        self.wake()?;
         let id = self.with_manifest(|manifest| Ok(manifest.current().next_keyspace))?;
         let created = (id, name.to_owned(), keyspace_text(&options));
         self.commit_edit(VersionEdit { create_keyspaces: vec![created], ..VersionEdit::default() })?;
@@ -60,6 +61,7 @@ impl Core {
         self.health.check()?;
         // Held over the edit, so that no write to the keyspace is logged behind its end.
         let mut commit = self.commit.lock();
+        self.begin_if_resting(&mut commit)?;
         self.commit_edit(VersionEdit { drop_keyspaces: vec![keyspace.id], ..VersionEdit::default() })?;
         commit.keyspaces.remove(&keyspace.id);
         // Release: pairs with the Acquire in `Keyspace::check`.

@@ -44,6 +44,7 @@ struct Readme;
 
 mod background;
 mod batch;
+mod begin;
 mod blobs;
 mod checkpoint;
 mod commit;

@@ -141,6 +141,7 @@ impl Core {
             last_seq: commit.last_seq,
             keyspaces: std::mem::take(&mut commit.keyspaces),
             seq_at_last_look: commit.seq_at_last_look,
+            resting: false,
         };
         self.forget_failed_log_sync();
         self.health.resume();
@@ -242,6 +243,8 @@ impl Core {
 
     /// Ends the threads, and waits for calls in flight.
     fn wait_for_calls(&self) {
+        // A worker that has looked whether we close, and not begun to wait, holds this lock: it must not miss the call, and wait for a tick.
+        drop(self.state.lock());
         self.changed.notify_all();
         for worker in std::mem::take(&mut *self.workers.lock()) {
             worker.join();
@@ -256,6 +259,7 @@ impl Core {
         // From here on a write that was under way finds no log and gets `Closed`.
         let (writer, group, spare, last_seq) = {
             let mut commit = self.commit.lock();
+            commit.resting = false;
             (commit.writer.take(), Arc::clone(&commit.group), commit.spare.take(), commit.last_seq)
         };
         self.give_up_kept_log();
@@ -263,6 +267,7 @@ impl Core {
             self.removals.owe(FileKind::Wal(spare.number));
         }
         self.health.check()?;
+        // Without a log nothing was written since the last close in order.
         let Some(mut writer) = writer else { return Ok(()) };
         let log_bytes = writer.bytes();
         writer.sync().map_err(|error| {

@@ -1,14 +1,17 @@
 //! Opening: lock, manifest, tables, logs, sweep.
 //!
 //! ```text
-//! lock ─> CURRENT, manifest ─> open tables ─> replay logs into memtables ─┬─> new log that continues their line ─> one edit: reserved numbers
-//!                                                                         └─> write them as tables ─> new log ─> one edit: tables, reserved numbers,
-//!                                                                             "older logs are not needed" ─> remove what no version names
+//! lock ─> CURRENT, manifest ─> open tables ─┬─> after a close in order: rest. Nothing is written
+//!                                           └─> replay logs into memtables ─┬─> new log that continues their line ─> one edit: reserved numbers
+//!                                                                           └─> write them as tables ─> new log ─> one edit: tables, reserved numbers,
+//!                                                                               "older logs are not needed" ─> remove what no version names
 //! ```
+//! An engine that was closed in order, with nothing left in a log, *rests* when it is opened again: whoever writes first has it begin ([`crate::begin`]).
 //! Mostly the logs end without a break, no sync of them failed, and they fit in memory: then what was replayed stays in the memtables and the logs stay in use. Else it becomes tables at once.
 //! Until that one edit nothing that is needed is touched, so a crash anywhere in recovery finds the same state again. An engine opened for reading only stops after
 //! the replay: it changes no file.
 
+use crate::background;
 use crate::commit::{Commit, Health};
 use crate::core::{Core, KeyspaceCore, LogFile, State};
 use crate::engine::Builder;
@@ -24,10 +27,9 @@ use crate::read::{LevelView, ReadState};
 use crate::recovery::{self, Numbered, Replayed};
 use crate::snapshot::SnapshotList;
 use crate::tables::{Removals, TableSet};
-use crate::{background, flush};
 use esker_compaction::{Busy, Picker};
 use esker_format::{FileKind, FileNo, InternalKey, KeyspaceId, SeqNo};
-use esker_manifest::{Found, ManifestError, Version, VersionEdit, VersionSet, probe};
+use esker_manifest::{Found, ManifestError, Version, VersionSet, probe};
 use esker_vfs::{FileLock, LockMode, Vfs};
 use esker_wal::{GroupSync, Lsn};
 use parking_lot::{Condvar, Mutex};
@@ -69,11 +71,10 @@ pub(crate) fn open(builder: Builder) -> Result<Arc<Core>> {
         core.state.lock().logs = replayed.logs.iter().map(LogFile::from).collect();
         return Ok(core);
     }
-    match replayed.unbroken_end {
-        Some(end) if pending.is_empty() && core.memory.bytes() > 0 && !core.log_sync_failed_before() => {
-            core.continue_writing(&version, &replayed, last_seq, end)?;
-        }
-        _ => core.begin_writing(&version, &replayed, last_seq, pending)?,
+    if core.may_rest(&version, &replayed, &pending)? {
+        core.rest(last_seq, version.log_durable);
+    } else {
+        core.begin(&version, &replayed, last_seq, pending)?;
     }
     core.sweep(&replayed)?;
     core.deliver();
@@ -162,6 +163,7 @@ fn new_core(
         keyspaces: BTreeMap::new(),
         vouched: Lsn(0),
         seq_at_last_look: SeqNo::ZERO,
+        resting: false,
     };
     let memory = Arc::new(MemoryUse::new(options.memtable_bytes(), options.memtables_bytes_max()));
     Ok(Arc::new(Core {
@@ -201,9 +203,9 @@ fn new_core(
 }
 
 /// Tables that recovery wrote and no version names yet.
-struct Pending {
-    keyspace: Arc<KeyspaceCore>,
-    outputs: Outputs,
+pub(crate) struct Pending {
+    pub(crate) keyspace: Arc<KeyspaceCore>,
+    pub(crate) outputs: Outputs,
 }
 
 impl Core {
@@ -320,7 +322,7 @@ impl Core {
     }
 
     /// Writes the memtables of a keyspace as a table, and empties them.
-    fn write_recovered(&self, keyspace: &Arc<KeyspaceCore>, pending: &mut Vec<Pending>) -> Result<()> {
+    pub(crate) fn write_recovered(&self, keyspace: &Arc<KeyspaceCore>, pending: &mut Vec<Pending>) -> Result<()> {
         let memtables: Vec<_> =
             keyspace.read.load().memtables().filter(|memtable| !memtable.table.is_empty()).map(Arc::clone).collect();
         if memtables.is_empty() {
@@ -333,96 +335,6 @@ impl Core {
         let _state = self.state.lock();
         keyspace.swap(|now| ReadState { active, sealed: Vec::new(), view: Arc::clone(&now.view) });
         Ok(())
-    }
-
-    /// Leaves what was replayed in the memtables, and the logs it came from in use: a new log continues their line. The next flush writes it as ever, and until then the
-    /// next open replays it again.
-    fn continue_writing(&self, version: &Version, replayed: &Replayed, last_seq: SeqNo, end: Lsn) -> Result<()> {
-        let group = GroupSync::new(replayed.durable.min(end));
-        for log in &replayed.logs {
-            // What another process left with the operating system is not yet on stable storage: whoever syncs behind it syncs it too.
-            let path = FileKind::Wal(log.number).path(&self.dir);
-            let syncer = self.vfs.open_sync(&path).map_err(|error| Error::io("open", &path, error))?;
-            group.adopt(&FileKind::Wal(log.number).name(), log.start, log.end, syncer)?;
-        }
-        let spare = self.prepare_log()?;
-        let number = spare.number;
-        let writer = self.begin_log(spare, end, &group)?;
-
-        let mut commit = self.commit.lock();
-        commit.writer = Some(writer);
-        commit.vouched = group.durable();
-        commit.group = group;
-        commit.last_seq = last_seq;
-        commit.reserved = self.seqs_to_reserve(last_seq, 0)?;
-        self.commit_edit(VersionEdit {
-            reserve_seq: Some(commit.reserved),
-            clock_ms: Some(self.vfs.clock().unix_ms().max(version.clock_ms)),
-            written_bytes: Some(self.counters.written_bytes()),
-            ..VersionEdit::default()
-        })?;
-        drop(commit);
-        let mut state = self.state.lock();
-        state.logs = replayed.logs.iter().map(LogFile::from).collect();
-        state.logs.push(LogFile { number, last_seq: None, bytes: 0, start: end });
-        drop(state);
-        options_text::write(self)
-    }
-
-    /// Writes what was replayed as tables, makes a new log, and commits the edit that takes both into use.
-    fn begin_writing(
-        &self,
-        version: &Version,
-        replayed: &Replayed,
-        last_seq: SeqNo,
-        mut pending: Vec<Pending>,
-    ) -> Result<()> {
-        for keyspace in self.keyspaces() {
-            self.write_recovered(&keyspace, &mut pending)?;
-        }
-        let mut outputs = Outputs::default();
-        pending.iter().for_each(|pending| outputs.extend(&pending.outputs));
-        let open = self.publish_tables(&outputs)?;
-
-        // The new log claims no more to be durable than is, until the edit makes the old ones superfluous: a crash before it must
-        // find them as they were.
-        let start = replayed.next_position;
-        let group = GroupSync::new(replayed.durable.min(start));
-        let spare = self.prepare_log()?;
-        let number = spare.number;
-        let writer = self.begin_log(spare, start, &group)?;
-
-        let mut commit = self.commit.lock();
-        commit.writer = Some(writer);
-        commit.vouched = group.durable();
-        commit.group = group;
-        commit.last_seq = last_seq;
-        let flushed = version.keyspaces.keys().map(|id| (*id, last_seq)).collect();
-        let mut edit = VersionEdit {
-            oldest_log: Some(number),
-            log_durable: Some(start),
-            flushed,
-            reserve_seq: Some(self.seqs_to_reserve(last_seq, 0)?),
-            clock_ms: Some(self.vfs.clock().unix_ms().max(version.clock_ms)),
-            written_bytes: Some(self.counters.written_bytes()),
-            ..VersionEdit::default()
-        };
-        for Pending { keyspace, outputs } in &pending {
-            let VersionEdit { add, add_blobs, .. } = flush::flush_edit(keyspace, outputs, last_seq);
-            edit.add.extend(add);
-            edit.add_blobs.extend(add_blobs);
-        }
-        commit.reserved = edit.reserve_seq.unwrap_or_default();
-        self.commit_edit(edit)?;
-        drop(commit);
-
-        let version = self.with_manifest(|manifest| Ok(Arc::clone(manifest.current())))?;
-        for keyspace in self.keyspaces() {
-            self.show_version(&keyspace, &version)?;
-        }
-        drop(open);
-        self.state.lock().logs.push(LogFile { number, last_seq: None, bytes: 0, start });
-        options_text::write(self)
     }
 
     /// Puts the tables of `version` before the readers of `keyspace`.
@@ -479,7 +391,7 @@ impl Core {
 
 /// Whether the tables hold every operation there ever was, so that no log is needed: no sequence number above the flushed ones was ever reserved. So it is after
 /// a clean close, and stays so if the next open dies before it has reserved any.
-fn holds_everything(version: &Version) -> bool {
+pub(crate) fn holds_everything(version: &Version) -> bool {
     version.keyspaces.values().all(|keyspace| keyspace.flushed_seq >= version.last_seq)
 }
 

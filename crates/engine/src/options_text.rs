@@ -240,15 +240,24 @@ pub(crate) fn check_stored(vfs: &dyn Vfs, dir: &Path) -> Result<()> {
     }
 }
 
+fn text(options: &Options) -> String {
+    format!(
+        "# Options of an Esker engine, as it was last opened.\nformat = {FORMAT}\ncomparator = {COMPARATOR}\n{}",
+        show_options(options)
+    )
+}
+
+/// Whether the options are stored as they are.
+pub(crate) fn are_stored(core: &Core) -> Result<bool> {
+    Ok(newest(&*core.vfs, &core.dir)?.is_some_and(|(_, stored)| stored == text(&core.options)))
+}
+
 /// Stores the options if they have changed.
 pub(crate) fn write(core: &Core) -> Result<()> {
-    let text = format!(
-        "# Options of an Esker engine, as it was last opened.\nformat = {FORMAT}\ncomparator = {COMPARATOR}\n{}",
-        show_options(&core.options)
-    );
-    if newest(&*core.vfs, &core.dir)?.is_some_and(|(_, stored)| stored == text) {
+    if are_stored(core)? {
         return Ok(());
     }
+    let text = text(&core.options);
     let number = core.with_manifest(|manifest| Ok(manifest.new_file_no()?))?;
     let path = FileKind::Options(number).path(&core.dir);
     replace_file(&*core.vfs, &path, text.as_bytes()).map_err(|error| Error::io("write", &path, error))

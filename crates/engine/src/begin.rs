@@ -1,0 +1,206 @@
+//! Beginning to write: a log that takes writes, and the edit that takes it into use.
+//!
+//! ```text
+//!            closed in order, nothing left in a log                   anything else
+//! open ────────────────> resting ──first write, keyspace,──> begun <──────────────── open
+//!                           │      compaction, checkpoint
+//!                           └──close: nothing to do
+//! ```
+//! Beginning takes half a dozen syncs: a new manifest, CURRENT, the names of both and of the log, the edit. After a close in order none of them is needed to read: the manifest on
+//! disk says all that there is to say, and as long as nothing is written it stays true. So an engine that was closed in order rests, and begins when somebody first needs it to; one
+//! that only reads leaves the directory as it found it.
+//!
+//! Invariants
+//! - While it rests the engine makes no file and commits no edit: it takes no number, of file or sequence. (It may remove files that no version names.) So a crash finds what the
+//!   close left.
+//! - What is not so simple begins at once: logs to be replayed or set aside, a manifest that was not closed, options that have changed, a failed sync of a former life.
+
+use crate::commit::Commit;
+use crate::core::{Core, LogFile};
+use crate::error::{Error, Result};
+use crate::flush;
+use crate::install::Outputs;
+use crate::open::{Pending, holds_everything};
+use crate::options_text;
+use crate::recovery::Replayed;
+use esker_format::{FileKind, FileNo, SeqNo};
+use esker_manifest::{Version, VersionEdit};
+use esker_wal::{GroupSync, Lsn, Writer};
+use std::sync::Arc;
+
+impl Core {
+    /// Whether an engine that was opened has nothing to write before somebody else has.
+    pub(crate) fn may_rest(&self, version: &Version, replayed: &Replayed, pending: &[Pending]) -> Result<bool> {
+        let nothing_replayed = replayed.logs.is_empty() && replayed.set_aside.is_empty() && pending.is_empty();
+        Ok(version.clean_close
+            && holds_everything(version)
+            && nothing_replayed
+            && !self.log_sync_failed_before()
+            && options_text::are_stored(self)?)
+    }
+
+    /// Leaves everything to [`Core::wake`].
+    pub(crate) fn rest(&self, last_seq: SeqNo, durable: Lsn) {
+        let mut commit = self.commit.lock();
+        // There is no log, so whoever asks how far it is durable is told: all of it.
+        commit.group = GroupSync::new(durable);
+        commit.vouched = durable;
+        (commit.last_seq, commit.reserved) = (last_seq, last_seq);
+        commit.resting = true;
+    }
+
+    /// Has an engine that rests begin to write. To be called before anything that makes a file or commits an edit.
+    ///
+    /// # Errors
+    /// It then rests on, and may be asked again; unless the manifest failed, which stops writing.
+    pub(crate) fn wake(&self) -> Result<()> {
+        self.begin_if_resting(&mut self.commit.lock())
+    }
+
+    /// As [`Core::wake`], for who has the commit lock.
+    #[inline]
+    pub(crate) fn begin_if_resting(&self, commit: &mut Commit) -> Result<()> {
+        if commit.resting { self.begin_after_rest(commit) } else { Ok(()) }
+    }
+
+    #[cold]
+    fn begin_after_rest(&self, commit: &mut Commit) -> Result<()> {
+        self.health.check()?;
+        let version = self.with_manifest(|manifest| Ok(Arc::clone(manifest.current())))?;
+        // The line of logs goes on where it ended: all that it held is in tables.
+        let (writer, group) = self.make_log(version.log_durable, version.log_durable)?;
+        let number = writer.number();
+        let edit = self.first_edit(&version, number, writer.start(), commit.last_seq)?;
+        let reserved = edit.reserve_seq.unwrap_or_default();
+        if let Err(error) = self.commit_edit(edit) {
+            // Whether an edit that failed names the log is not known. One that was refused does not.
+            if self.health.check().is_ok() {
+                self.removals.owe(FileKind::Wal(number));
+            }
+            return Err(error);
+        }
+        self.take_log(commit, writer, group, reserved);
+        commit.resting = false;
+        Ok(())
+    }
+
+    /// Begins to write right after replaying.
+    pub(crate) fn begin(
+        &self,
+        version: &Version,
+        replayed: &Replayed,
+        last_seq: SeqNo,
+        pending: Vec<Pending>,
+    ) -> Result<()> {
+        match replayed.unbroken_end {
+            Some(end) if pending.is_empty() && self.memory.bytes() > 0 && !self.log_sync_failed_before() => {
+                self.continue_logs(version, replayed, last_seq, end)?;
+            }
+            _ => self.begin_anew(version, replayed, last_seq, pending)?,
+        }
+        options_text::write(self)
+    }
+
+    /// Leaves what was replayed in the memtables, and the logs it came from in use: a new log continues their line. The next flush writes it as ever, and until then the
+    /// next open replays it again.
+    fn continue_logs(&self, version: &Version, replayed: &Replayed, last_seq: SeqNo, end: Lsn) -> Result<()> {
+        let group = GroupSync::new(replayed.durable.min(end));
+        for log in &replayed.logs {
+            // What another process left with the operating system is not yet on stable storage: whoever syncs behind it syncs it too.
+            let path = FileKind::Wal(log.number).path(&self.dir);
+            let syncer = self.vfs.open_sync(&path).map_err(|error| Error::io("open", &path, error))?;
+            group.adopt(&FileKind::Wal(log.number).name(), log.start, log.end, syncer)?;
+        }
+        let spare = self.prepare_log()?;
+        let writer = self.begin_log(spare, end, &group)?;
+
+        let mut commit = self.commit.lock();
+        commit.last_seq = last_seq;
+        let reserved = self.seqs_to_reserve(last_seq, 0)?;
+        self.commit_edit(VersionEdit {
+            reserve_seq: Some(reserved),
+            clock_ms: Some(self.vfs.clock().unix_ms().max(version.clock_ms)),
+            written_bytes: Some(self.counters.written_bytes()),
+            ..VersionEdit::default()
+        })?;
+        self.state.lock().logs = replayed.logs.iter().map(LogFile::from).collect();
+        self.take_log(&mut commit, writer, group, reserved);
+        Ok(())
+    }
+
+    /// Writes what was replayed as tables, makes a new log, and commits the edit that takes both into use.
+    fn begin_anew(
+        &self,
+        version: &Version,
+        replayed: &Replayed,
+        last_seq: SeqNo,
+        mut pending: Vec<Pending>,
+    ) -> Result<()> {
+        for keyspace in self.keyspaces() {
+            self.write_recovered(&keyspace, &mut pending)?;
+        }
+        let mut outputs = Outputs::default();
+        pending.iter().for_each(|pending| outputs.extend(&pending.outputs));
+        let open = self.publish_tables(&outputs)?;
+
+        // The new log claims no more to be durable than is, until the edit makes the old ones superfluous: a crash before it must
+        // find them as they were.
+        let (writer, group) = self.make_log(replayed.next_position, replayed.durable)?;
+        let mut commit = self.commit.lock();
+        commit.last_seq = last_seq;
+        let mut edit = self.first_edit(version, writer.number(), writer.start(), last_seq)?;
+        for Pending { keyspace, outputs } in &pending {
+            let VersionEdit { add, add_blobs, .. } = flush::flush_edit(keyspace, outputs, last_seq);
+            edit.add.extend(add);
+            edit.add_blobs.extend(add_blobs);
+        }
+        let reserved = edit.reserve_seq.unwrap_or_default();
+        self.commit_edit(edit)?;
+        self.take_log(&mut commit, writer, group, reserved);
+        drop(commit);
+
+        let version = self.with_manifest(|manifest| Ok(Arc::clone(manifest.current())))?;
+        for keyspace in self.keyspaces() {
+            self.show_version(&keyspace, &version)?;
+        }
+        drop(open);
+        Ok(())
+    }
+
+    /// A log that starts at `start`, on a line of its own of which everything below `durable` is on stable storage.
+    fn make_log(&self, start: Lsn, durable: Lsn) -> Result<(Writer, Arc<GroupSync>)> {
+        let group = GroupSync::new(durable.min(start));
+        let spare = self.prepare_log()?;
+        let number = spare.number;
+        match self.begin_log(spare, start, &group) {
+            Ok(writer) => Ok((writer, group)),
+            Err(error) => {
+                self.removals.owe(FileKind::Wal(number));
+                Err(error.into())
+            }
+        }
+    }
+
+    /// The edit that takes log `number` into use, and says that no older one is needed.
+    fn first_edit(&self, version: &Version, number: FileNo, start: Lsn, last_seq: SeqNo) -> Result<VersionEdit> {
+        Ok(VersionEdit {
+            oldest_log: Some(number),
+            log_durable: Some(start),
+            flushed: version.keyspaces.keys().map(|id| (*id, last_seq)).collect(),
+            reserve_seq: Some(self.seqs_to_reserve(last_seq, 0)?),
+            clock_ms: Some(self.vfs.clock().unix_ms().max(version.clock_ms)),
+            written_bytes: Some(self.counters.written_bytes()),
+            ..VersionEdit::default()
+        })
+    }
+
+    /// Has writes go to a log that the manifest allows for.
+    fn take_log(&self, commit: &mut Commit, writer: Writer, group: Arc<GroupSync>, reserved: SeqNo) {
+        let log = LogFile { number: writer.number(), last_seq: None, bytes: 0, start: writer.start() };
+        self.state.lock().logs.push(log);
+        commit.vouched = group.durable();
+        commit.writer = Some(writer);
+        commit.group = group;
+        commit.reserved = reserved;
+    }
+}
