@@ -1,5 +1,6 @@
 //! The command line.
 
+use crate::scale;
 use crate::workload::Workload;
 use clap::{Parser, ValueEnum};
 use serde::{Deserialize, Serialize};
@@ -10,7 +11,7 @@ use std::path::PathBuf;
 #[derive(Debug, Clone, Parser)]
 #[command(name = "esker-bench", version)]
 pub struct Args {
-    /// What to measure; everything if nothing is named.
+    /// What to measure; everything that does not take very long if nothing is named.
     #[arg(value_name = "WORKLOAD", value_delimiter = ',')]
     named: Vec<Workload>,
     /// The same, as an option.
@@ -26,12 +27,25 @@ pub struct Args {
     /// codec and durability asked for hold for the first section. Loads are flushed, and a measurement ends after `--seconds`, 30 if not given.
     #[arg(long)]
     pub compare: bool,
+    /// How stores do as data grows: ten million keys if `--num` does not say otherwise, more threads, less cache and memory than data, ten times the data
+    /// overwritten, opening. Reports as `--compare` does. Measurements end after `--seconds`, 60 if not given, loads never.
+    #[arg(long, conflicts_with_all = ["compare", "quick"])]
+    pub scale: bool,
     /// With RocksDB and LMDB; `cargo xtask bench` builds them, which needs clang, libclang and cmake.
     #[arg(long)]
     native: bool,
     /// A hundred thousand keys, at most 5 seconds each, one repetition: to see that all of it works.
     #[arg(long, conflicts_with_all = ["num", "seconds", "repeat"])]
     quick: bool,
+    /// How many keys there are; a million if not given.
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..=1_000_000_000_000))]
+    num: Option<u64>,
+    /// Threads that share the operations; each walks over everything. Of several numbers each is measured; 1 if not given, 1,2,4,8,16 for `--scale`.
+    #[arg(long, value_name = "A,B,C", value_delimiter = ',', value_parser = parse_threads)]
+    threads: Vec<usize>,
+    /// Measure within a control group that has this much memory, caches of files included, in MiB. With `--scale` of some rows only; half the data if not given.
+    #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u64).range(32..=1 << 30))]
+    memory_limit: Option<u64>,
     /// What and how.
     #[command(flatten)]
     settings: Settings,
@@ -50,7 +64,7 @@ pub struct Args {
     /// Write one self-contained page with charts to this file.
     #[arg(long, value_name = "FILE")]
     pub html: Option<PathBuf>,
-    /// Where `--compare` writes `report.md`, `report.json` and `report.html`; `docs/bench/<date>-<commit>` if not given.
+    /// Where `--compare` and `--scale` write `report.md`, `report.json` and `report.html`; `docs/bench/<date>-<commit>` if not given, with `-scale-<num>` for the latter.
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
     /// One measurement, in a child process.
@@ -65,13 +79,13 @@ pub struct Args {
 #[derive(Debug, Clone, PartialEq, clap::Args, Serialize, Deserialize)]
 pub struct Settings {
     /// How many keys there are.
-    #[arg(long, default_value_t = 1_000_000, value_parser = clap::value_parser!(u64).range(1..=1_000_000_000_000))]
+    #[arg(skip = NUM)]
     pub num: u64,
     /// Size of a value; half of it compresses away. Keys have 16 bytes.
     #[arg(long, default_value_t = 100, value_parser = parse_value_bytes)]
     pub value_bytes: usize,
     /// Threads that share the operations; each walks over everything.
-    #[arg(long, default_value_t = 1, value_parser = parse_threads)]
+    #[arg(skip = 1_usize)]
     pub threads: usize,
     /// Codec of the levels below the first two, which no store here compresses.
     #[arg(long, value_enum, default_value_t = Compression::Lz4)]
@@ -95,6 +109,9 @@ pub struct Settings {
     #[arg(long, default_value_t = 50_000, value_parser = clap::value_parser!(u64).range(1..))]
     pub write_rate: u64,
 }
+
+/// How many keys there are where nothing else is said.
+const NUM: u64 = 1_000_000;
 
 fn parse_value_bytes(text: &str) -> Result<usize, String> {
     parse_within(text, 16, 1 << 20)
@@ -200,7 +217,7 @@ impl Args {
     /// The workloads asked for, each once, in the order they were named; all of them if none was.
     pub fn workloads(&self) -> Vec<Workload> {
         let asked = if self.named.is_empty() && self.workloads.is_empty() {
-            Workload::value_variants().to_vec()
+            Workload::by_default()
         } else {
             [&self.named[..], &self.workloads].concat()
         };
@@ -238,12 +255,33 @@ impl Args {
         let mut settings = self.settings.clone();
         if self.quick {
             (settings.num, settings.seconds) = (100_000, Some(5));
+        } else {
+            settings.num = self.num.unwrap_or(if self.scale { scale::NUM } else { NUM });
         }
-        if self.compare {
+        if self.compare || self.scale {
             settings.flush_after_load = true;
-            settings.seconds = settings.seconds.or(Some(30));
+            settings.seconds = settings.seconds.or(Some(if self.scale { scale::SECONDS } else { 30 }));
         }
         settings
+    }
+
+    /// The numbers of threads asked for, each once.
+    pub fn threads(&self) -> Vec<usize> {
+        match &self.threads[..] {
+            [] if self.scale => scale::THREADS.to_vec(),
+            [] => vec![1],
+            named => each_once(named.to_vec()),
+        }
+    }
+
+    /// The memory that measurements are held to, in MiB: those of `--scale` that are to have less than there is data, all otherwise.
+    pub fn memory_limit_mib(&self) -> Option<u64> {
+        self.memory_limit
+    }
+
+    /// Whether a rival's failure is told of and the run goes on, and whether three files are written.
+    pub fn compares(&self) -> bool {
+        self.compare || self.scale
     }
 }
 
@@ -269,7 +307,8 @@ mod tests {
         let args = parse("fillseq readseq,fillseq --workloads readrandom --fjall --store fjall");
         assert_eq!(args.workloads(), [Workload::FillSeq, Workload::ReadSeq, Workload::ReadRandom]);
         assert_eq!(args.stores(), [StoreName::Fjall]);
-        assert_eq!(parse("").workloads().len(), Workload::value_variants().len());
+        assert_eq!(parse("").workloads().len(), Workload::value_variants().len() - 2);
+        assert_eq!(parse("sustained").workloads(), [Workload::Sustained]);
         assert_eq!(parse("").stores(), [StoreName::Esker]);
         assert_eq!(parse("--fjall").stores(), [StoreName::Esker, StoreName::Fjall]);
         assert_eq!(parse("--native").stores(), [StoreName::Esker, StoreName::RocksDb, StoreName::Lmdb]);
@@ -283,6 +322,11 @@ mod tests {
         assert_eq!((compare.repeat(), compare.settings().num, compare.settings().seconds), (3, 5, Some(7)));
         assert!(compare.settings().flush_after_load && !parse("").settings().flush_after_load);
         assert_eq!((parse("").repeat(), parse("").settings().seconds), (1, None));
+        let scale = parse("--scale");
+        assert_eq!((scale.settings().num, scale.settings().seconds, scale.repeat()), (10_000_000, Some(60), 1));
+        assert_eq!(scale.threads(), [1, 2, 4, 8, 16]);
+        assert_eq!(parse("--scale --threads 2,1,2 --num 7").threads(), [2, 1]);
+        assert_eq!((parse("").threads(), parse("").settings().num), (vec![1], 1_000_000));
     }
 
     #[test]
@@ -295,6 +339,8 @@ mod tests {
             "fillnothing",
             "--store oracle",
             "--quick --num 7",
+            "--scale --compare",
+            "--memory-limit 1",
         ] {
             let words = std::iter::once("esker-bench").chain(line.split_whitespace());
             assert!(Args::try_parse_from(words).is_err(), "{line}");

@@ -14,6 +14,10 @@ pub enum Figure {
     Throughput,
     /// From the call to the first entry, in milliseconds.
     OpenTime,
+    /// What all but one call in a thousand took at most, in microseconds.
+    P999,
+    /// What the longest call of all took, in milliseconds.
+    WorstStall,
     /// Bytes written by bytes put.
     WriteAmplification,
     /// Bytes on disk by bytes of keys and values.
@@ -27,6 +31,8 @@ impl Figure {
         match self {
             Self::Throughput => Some(sample.ops_per_second),
             Self::OpenTime => Some(sample.latency?.p50_us / 1e3),
+            Self::P999 => Some(sample.latency?.p999_us),
+            Self::WorstStall => Some(sample.latency?.max_us / 1e3),
             Self::WriteAmplification => sample.write_amplification,
             Self::SpaceAmplification => sample.space_amplification,
             Self::PeakMemory => Some(sample.peak_memory_bytes? as f64),
@@ -38,7 +44,8 @@ impl Figure {
         match self {
             Self::Throughput if value >= 1e6 => format!("{} M", short(value / 1e6)),
             Self::Throughput if value >= 1e4 => format!("{} k", short(value / 1e3)),
-            Self::OpenTime => format!("{} ms", short(value)),
+            Self::OpenTime | Self::WorstStall => format!("{} ms", short(value)),
+            Self::P999 => format!("{} us", short(value)),
             Self::PeakMemory => format!("{} MiB", mib(value)),
             _ => short(value),
         }
@@ -50,9 +57,14 @@ impl Figure {
         match self {
             Self::Throughput => !case.workload.opens(),
             Self::OpenTime => case.workload.opens(),
-            Self::WriteAmplification => matches!(case.workload, Workload::FillRandom | Workload::Overwrite),
+            // Only where each call is timed, so that the longest is known.
+            Self::P999 | Self::WorstStall => case.workload == Workload::Sustained,
+            Self::WriteAmplification => {
+                matches!(case.workload, Workload::FillRandom | Workload::Overwrite | Workload::Sustained)
+            }
             Self::SpaceAmplification | Self::PeakMemory => {
-                is_one_thread && matches!(case.workload, Workload::FillRandom | Workload::ReadRandom)
+                is_one_thread
+                    && matches!(case.workload, Workload::FillRandom | Workload::ReadRandom | Workload::Sustained)
             }
         }
     }
@@ -63,6 +75,8 @@ impl fmt::Display for Figure {
         f.pad(match self {
             Self::Throughput => "operations a second",
             Self::OpenTime => "ms to the first get",
+            Self::P999 => "p99.9",
+            Self::WorstStall => "worst stall",
             Self::WriteAmplification => "write amplification",
             Self::SpaceAmplification => "space amplification",
             Self::PeakMemory => "peak memory",
@@ -93,17 +107,18 @@ pub enum Bar {
 /// The goals of the design, row by row; where it names none, to be ahead.
 pub fn goal(case: Case, figure: Figure) -> Goal {
     use Workload::{
-        DeleteRandom, FillBatch, FillRandom, FillSeq, FillSync, Load, Open, OpenKill, Overwrite, ReadMissing,
-        ReadRandom, ReadReverse, ReadSeq, ReadWhileWriting, Seek100, SeekRandom, YcsbA, YcsbB, YcsbC, YcsbD, YcsbE,
-        YcsbF,
+        DeleteRandom, FillBatch, FillRandom, FillSeq, FillSync, Load, Open, OpenKill, OpenKillFull, Overwrite,
+        ReadMissing, ReadRandom, ReadReverse, ReadSeq, ReadWhileWriting, Seek100, SeekRandom, Sustained, YcsbA, YcsbB,
+        YcsbC, YcsbD, YcsbE, YcsbF,
     };
     let times = |rocksdb, best| Goal { rocksdb, best: Bar::Times(best) };
     match (figure, case.workload) {
         (Figure::WriteAmplification | Figure::SpaceAmplification, _) => Goal { rocksdb: 1.0, best: Bar::None },
         (Figure::PeakMemory, _) => Goal { rocksdb: 0.0, best: Bar::None },
+        (Figure::P999 | Figure::WorstStall, _) => times(1.0, 1.0),
         (_, Open) => Goal { rocksdb: 5.0, best: Bar::Ms(2.0) },
-        (_, OpenKill) => Goal { rocksdb: 8.0, best: Bar::Ms(100.0) },
-        (_, FillRandom | Overwrite | DeleteRandom) => times(4.0, 3.0),
+        (_, OpenKill | OpenKillFull) => Goal { rocksdb: 8.0, best: Bar::Ms(100.0) },
+        (_, FillRandom | Overwrite | Sustained | DeleteRandom) => times(4.0, 3.0),
         (_, FillSeq | FillBatch | Load) => times(3.0, 3.0),
         (_, FillSync) if case.threads > 1 => times(2.1, 1.5),
         (_, FillSync) => times(1.5, 1.1),
@@ -270,8 +285,8 @@ fn keeps(store: StoreName, durability: DurabilityLevel) -> bool {
 
 /// All rows of a group of cases.
 pub fn rows(report: &Report, group: &[Case]) -> Vec<Row> {
-    use Figure::{OpenTime, PeakMemory, SpaceAmplification, Throughput, WriteAmplification};
-    let figures = [Throughput, OpenTime, WriteAmplification, SpaceAmplification, PeakMemory];
+    use Figure::{OpenTime, P999, PeakMemory, SpaceAmplification, Throughput, WorstStall, WriteAmplification};
+    let figures = [Throughput, OpenTime, P999, WorstStall, WriteAmplification, SpaceAmplification, PeakMemory];
     let of_figure = |figure: Figure| {
         let cases = group.iter().filter(move |case| figure.applies_to(**case));
         cases.map(move |&case| Row::new(report, case, figure))
@@ -310,7 +325,7 @@ pub fn markdown(report: &Report) -> String {
 }
 
 fn write_markdown(report: &Report, text: &mut String) -> fmt::Result {
-    writeln!(text, "# Esker beside others, {}\n", report.machine.date)?;
+    writeln!(text, "# {}, {}\n", report.title, report.machine.date)?;
     writeln!(text, "**Machine**: {}.\n", report.machine.line())?;
     writeln!(text, "**Settings**: {}.\n", report.settings_line())?;
     let versions: Vec<_> = report.versions.iter().map(|v| format!("{} {}", v.package, v.version)).collect();
@@ -338,10 +353,7 @@ fn write_markdown(report: &Report, text: &mut String) -> fmt::Result {
         }
         writeln!(text)?;
     }
-    for failure in &report.failures {
-        let (store, workload, repetition) = (failure.store, failure.workload, failure.repetition + 1);
-        writeln!(text, "{workload} on {store} failed in repetition {repetition}: {}.\n", failure.error)?;
-    }
+    report.missing().iter().try_for_each(|line| writeln!(text, "{line}.\n"))?;
     for group in report.groups() {
         writeln!(text, "## With {}\n", group_name(&group))?;
         write_rows(report, &group, text)?;
@@ -380,6 +392,7 @@ mod tests {
     use crate::args::{Args, Compression};
     use crate::machine::Machine;
     use crate::meter::Latency;
+    use crate::plan::Room;
     use clap::Parser;
 
     fn sample(workload: Workload, store: StoreName, ops_per_second: f64) -> Sample {
@@ -407,6 +420,8 @@ mod tests {
             settle_seconds: 0.0,
             is_cut_short: store == StoreName::Sled,
             lost_entries: None,
+            room: Room::Plenty,
+            limit_hits: None,
         }
     }
 
@@ -464,6 +479,26 @@ mod tests {
         assert_eq!((row.figure, row.cell(Esker).unwrap().value), (Figure::OpenTime, 1.0));
         assert_eq!((row.best_rival().unwrap().store, row.ratio_to_rocksdb()), (RocksDb, Some(10.0)));
         assert_eq!(row.verdict(), Verdict::Met);
+    }
+
+    #[test]
+    fn a_sustained_overwrite_tells_its_stalls_and_what_could_not_be_measured_stands_there() {
+        let slow = Latency { p50_us: 1.0, p99_us: 9.0, p999_us: 198.0, max_us: 4995.0 };
+        let theirs = Sample { latency: Some(slow), ..sample(Workload::Sustained, RocksDb, 100e3) };
+        let mut report = report(vec![sample(Workload::Sustained, Esker, 300e3), theirs]).titled("Esker at scale");
+        report.not_run.push("readrandom, memory 553 MiB on esker: no group".into());
+        let text = markdown(&report);
+        assert!(text.starts_with("# Esker at scale, "), "{text}");
+        for line in [
+            "| sustained: p99.9 | 99.0 us | 198 us | 2.00 | 2.00 | 1x / 1x | met |",
+            "| sustained: worst stall | 1.00 ms | 5.00 ms | 5.00 | 5.00 | 1x / 1x | met |",
+            "NOT RUN: readrandom, memory 553 MiB on esker: no group.",
+        ] {
+            assert!(text.contains(line), "{line} in {text}");
+        }
+        let page = crate::page::html(&report);
+        assert!(page.contains("<h3>Worst stall</h3>") && page.contains("NOT RUN: readrandom"), "{page}");
+        assert!(report.to_string().contains("NOT RUN: readrandom"));
     }
 
     #[test]

@@ -1,10 +1,12 @@
-//! The parent: one child process after another, repetitions of all stores taking turns.
+//! The parent: one child process after another, repetitions of all stores taking turns; with `--scale` one store after another.
 
 use crate::args::{Args, StoreName};
 use crate::job::{self, Job, Sample};
 use crate::machine::Machine;
-use crate::plan::{self, Case};
+use crate::memory_limit::{self, MemoryLimit};
+use crate::plan::{self, Case, Room};
 use crate::report::{Failure, Report};
+use crate::scale::{self, Place};
 use crate::{Result, compare, page};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::io::{IsTerminal, Write};
@@ -25,38 +27,119 @@ pub fn run(args: &Args) -> Result<()> {
         );
     }
     let machine = Machine::at_start(args.dir.as_deref());
-    let (samples, failures) = measure_all(args, &stores)?;
-    write_reports(args, &Report::new(args.settings(), machine.at_end(), samples, failures))
+    let Run { samples, failures, not_run, .. } =
+        if args.scale { scale_all(args, &stores)? } else { measure_all(args, &stores)? };
+    let report = Report { not_run, ..Report::new(args.settings(), machine.at_end(), samples, failures) };
+    write_reports(args, &if args.scale { report.titled("Esker at scale") } else { report })
 }
 
-/// A rival that fails is no reason to lose an hour's run, and is told of in the report. Esker's failure is one.
-fn measure_all(args: &Args, stores: &[StoreName]) -> Result<(Vec<Sample>, Vec<Failure>)> {
+/// What has been measured so far.
+struct Run<'a> {
+    args: &'a Args,
+    bar: ProgressBar,
+    samples: Vec<Sample>,
+    failures: Vec<Failure>,
+    not_run: Vec<String>,
+}
+
+impl<'a> Run<'a> {
+    fn new(args: &'a Args, steps: usize) -> Self {
+        let bar = progress_bar(u64::from(args.repeat()) * steps as u64);
+        Self { args, bar, samples: Vec::new(), failures: Vec::new(), not_run: Vec::new() }
+    }
+
+    /// One measurement; whether there is a figure of it. A rival that fails is no reason to lose an hour's run, and is told of in the report. Esker's failure is one.
+    fn measure(&mut self, case: Case, store: StoreName, repetition: u32, place: Found<'_>) -> Result<bool> {
+        self.bar.set_message(format!("{case} on {store}"));
+        let result = in_child(self.args, case, store, repetition, place);
+        self.bar.inc(1);
+        match result {
+            Ok(sample) => {
+                show(&self.bar, &sample);
+                self.samples.push(sample);
+                Ok(true)
+            }
+            Err(error) if self.args.compares() && store != StoreName::Esker => {
+                let (case, error) = (case.to_string(), error.to_string());
+                self.failures.push(Failure { store, case, repetition, error });
+                Ok(false)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// A row that can't be is told of in the report, and at once.
+    fn leave_out(&mut self, case: Case, store: StoreName, why: &str) {
+        let line = format!("{case} on {store}: {why}");
+        let told = format!("   -  NOT RUN: {line}");
+        if self.bar.is_hidden() {
+            eprintln!("{told}")
+        } else {
+            self.bar.println(told)
+        }
+        self.bar.inc(1);
+        self.not_run.push(line);
+    }
+}
+
+fn measure_all<'a>(args: &'a Args, stores: &[StoreName]) -> Result<Run<'a>> {
     let cases = plan::cases(args);
-    let steps = u64::from(args.repeat()) * (cases.len() * stores.len()) as u64;
-    let bar = progress_bar(steps);
-    let (mut samples, mut failures) = (Vec::new(), Vec::new());
+    let mut run = Run::new(args, cases.len() * stores.len());
     // Stores innermost: whatever else the machine does in an hour meets all of them.
     for repetition in 0..args.repeat() {
         for (nth, &case) in cases.iter().enumerate() {
             for store in plan::turn(stores, repetition, nth) {
-                bar.set_message(format!("{case} on {store}"));
-                match in_child(args, case, store, repetition) {
-                    Ok(sample) => {
-                        show(&bar, &sample);
-                        samples.push(sample);
-                    }
-                    Err(error) if args.compare && store != StoreName::Esker => {
-                        let error = error.to_string();
-                        failures.push(Failure { store, workload: case.workload, repetition, error });
-                    }
-                    Err(error) => return Err(error),
-                }
-                bar.inc(1);
+                run.measure(case, store, repetition, Found::Nothing)?;
             }
         }
     }
-    bar.finish_and_clear();
-    Ok((samples, failures))
+    run.bar.finish_and_clear();
+    Ok(run)
+}
+
+/// One store after another, each with a directory that stays from its load to its last row.
+fn scale_all<'a>(args: &'a Args, stores: &[StoreName]) -> Result<Run<'a>> {
+    let rows = scale::rows(args);
+    let mut run = Run::new(args, rows.len() * stores.len());
+    // Found out before hours have gone by.
+    let no_limit = MemoryLimit::new(1024).err().map(|error| error.to_string());
+    for repetition in 0..args.repeat() {
+        for &store in stores {
+            // Empty, then with a store that its rows share; `None` once it can't be relied on.
+            let mut kept = Some(job::fresh_dir(args.dir.as_deref())?);
+            for &(case, place) in &rows {
+                if let (Room::LimitMib(_), Some(why)) = (case.room, &no_limit) {
+                    run.leave_out(case, store, why);
+                    continue;
+                }
+                let found = match (place, &kept) {
+                    (Place::Own, _) => Found::Nothing,
+                    (Place::Begin, Some(dir)) => Found::Empty(dir.path()),
+                    (Place::Kept, Some(dir)) => Found::Loaded(dir.path()),
+                    (_, None) => {
+                        run.leave_out(case, store, "a row before it failed, and left data that can't be relied on");
+                        continue;
+                    }
+                };
+                if !run.measure(case, store, repetition, found)? && place != Place::Own {
+                    kept = None;
+                }
+            }
+        }
+    }
+    run.bar.finish_and_clear();
+    Ok(run)
+}
+
+/// What a measurement finds on disk.
+#[derive(Debug, Clone, Copy)]
+enum Found<'a> {
+    /// A directory of its own, removed behind it.
+    Nothing,
+    /// An empty one that stays.
+    Empty(&'a Path),
+    /// One with a store that has all keys.
+    Loaded(&'a Path),
 }
 
 /// Over the whole run, on a terminal.
@@ -85,8 +168,8 @@ fn show(bar: &ProgressBar, sample: &Sample) {
 
 fn write_reports(args: &Args, report: &Report) -> Result<()> {
     let json = || Ok::<_, crate::Error>(serde_json::to_string_pretty(report)? + "\n");
-    if args.compare || args.out.is_some() {
-        let dir = args.out.clone().unwrap_or_else(|| default_dir(report));
+    if args.compares() || args.out.is_some() {
+        let dir = args.out.clone().unwrap_or_else(|| default_dir(args, report));
         std::fs::create_dir_all(&dir).map_err(|error| format!("{}: {error}", dir.display()))?;
         write(&dir.join("report.json"), &json()?)?;
         write(&dir.join("report.md"), &compare::markdown(report))?;
@@ -104,13 +187,14 @@ fn write_reports(args: &Args, report: &Report) -> Result<()> {
         Some(path) => write(path, &json()?)?,
         None => {}
     }
-    if args.compare { print(&compare::markdown(report)) } else { print(&report.to_string()) }
+    if args.compares() { print(&compare::markdown(report)) } else { print(&report.to_string()) }
 }
 
 /// Recorded runs lie side by side, each named by its day and commit.
-fn default_dir(report: &Report) -> PathBuf {
+fn default_dir(args: &Args, report: &Report) -> PathBuf {
     let commit = report.machine.commit.as_deref().unwrap_or("unknown");
-    Path::new("docs/bench").join(format!("{}-{commit}", report.machine.date))
+    let scale = if args.scale { format!("-scale-{}", report.settings.num) } else { String::new() };
+    Path::new("docs/bench").join(format!("{}-{commit}{scale}", report.machine.date))
 }
 
 fn write(path: &Path, text: &str) -> Result<()> {
@@ -125,11 +209,27 @@ fn print(text: &str) -> Result<()> {
     }
 }
 
-fn in_child(args: &Args, case: Case, store: StoreName, repetition: u32) -> Result<Sample> {
-    let workload = case.workload;
-    let dir = job::fresh_dir(args.dir.as_deref())?;
-    let settings = case.settings(&args.settings());
-    let job = Job { workload, store, repetition, settings, dir: dir.path().to_owned() };
+fn in_child(args: &Args, case: Case, store: StoreName, repetition: u32, found: Found<'_>) -> Result<Sample> {
+    let Case { workload, room, .. } = case;
+    let own;
+    let (dir, is_loaded) = match found {
+        Found::Nothing => {
+            own = job::fresh_dir(args.dir.as_deref())?;
+            (own.path(), false)
+        }
+        Found::Empty(dir) => (dir, false),
+        Found::Loaded(dir) => (dir, true),
+    };
+    let settings = if args.scale { scale::settings(case, &args.settings()) } else { case.settings(&args.settings()) };
+    let limit = match room {
+        Room::LimitMib(mib) => {
+            memory_limit::evict(dir)?;
+            Some(MemoryLimit::new(mib)?)
+        }
+        Room::Plenty | Room::CacheMib(_) => None,
+    };
+    let memory_limit = limit.as_ref().map(|limit| limit.dir().to_owned());
+    let job = Job { workload, store, repetition, settings, room, dir: dir.to_owned(), is_loaded, memory_limit };
     let output = Command::new(std::env::current_exe()?)
         .arg("--job")
         .arg(serde_json::to_string(&job)?)
@@ -137,7 +237,8 @@ fn in_child(args: &Args, case: Case, store: StoreName, repetition: u32) -> Resul
         .stderr(Stdio::inherit())
         .output()?;
     if !output.status.success() {
-        return Err(format!("{workload} on {store}: the child ended with {}", output.status).into());
+        return Err(format!("{case} on {store}: the child ended with {}", output.status).into());
     }
-    Ok(serde_json::from_slice(&output.stdout)?)
+    let sample = serde_json::from_slice(&output.stdout)?;
+    Ok(Sample { limit_hits: limit.and_then(|limit| limit.hits()), ..sample })
 }

@@ -2,10 +2,11 @@
 
 use crate::args::{Compression, DurabilityLevel, Settings, StoreName};
 use crate::meter::Latency;
+use crate::plan::Room;
 use crate::store::{self, Store};
 use crate::work::{self, Done};
 use crate::workload::Workload;
-use crate::{Result, data, process, reopen};
+use crate::{Result, data, memory_limit, process, reopen};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -21,8 +22,14 @@ pub struct Job {
     pub repetition: u32,
     /// How.
     pub settings: Settings,
-    /// An empty directory.
+    /// What memory the store has: what that means is in the settings and in `memory_limit`.
+    pub room: Room,
+    /// An empty directory, or one that `is_loaded`.
     pub dir: PathBuf,
+    /// The directory has all keys in it, from a store that was closed in order; the load is left out.
+    pub is_loaded: bool,
+    /// The control group to measure in.
+    pub memory_limit: Option<PathBuf>,
 }
 
 /// What a child process found.
@@ -40,6 +47,12 @@ pub struct Sample {
     pub compression: Compression,
     /// What acknowledged writes survive.
     pub durability: DurabilityLevel,
+    /// What memory the store had.
+    #[serde(default)]
+    pub room: Room,
+    /// How often the limit of memory held an allocation up; absent where there was none.
+    #[serde(default)]
+    pub limit_hits: Option<u64>,
     /// Operations: entries for fills and walks, calls otherwise.
     pub operations: u64,
     /// How long they took together.
@@ -70,7 +83,7 @@ pub struct Sample {
     pub settle_seconds: f64,
     /// Whether `--seconds` ended it before all operations were done.
     pub is_cut_short: bool,
-    /// Acknowledged entries that were gone after `kill -9`; `openkill` only.
+    /// Acknowledged entries that were gone after `kill -9`; `openkill` and `openkillfull` only.
     pub lost_entries: Option<u64>,
 }
 
@@ -79,7 +92,11 @@ pub struct Sample {
 /// # Errors
 /// The store's; a value or a count that is not what it must be.
 pub fn run_child(job: &str) -> Result<()> {
-    let sample = run(&serde_json::from_str(job)?)?;
+    let job: Job = serde_json::from_str(job)?;
+    if let Some(group) = &job.memory_limit {
+        memory_limit::join(group)?;
+    }
+    let sample = run(&job)?;
     println!("{}", serde_json::to_string(&sample)?);
     Ok(())
 }
@@ -146,14 +163,19 @@ fn run_on<S: Store>(job: &Job) -> Result<Sample> {
     }
     let job = &Job { settings, ..job.clone() };
     match workload {
-        Workload::OpenKill => {
+        Workload::OpenKill | Workload::OpenKillFull => {
+            if workload.needs_load() && !job.is_loaded {
+                loaded::<S>(job)?.close()?;
+            }
             let start = Start::now(None::<&S>);
             let reopened = reopen::open_killed::<S>(job)?;
             let sample = start.finish(job, reopened.store, reopened.done)?;
             Ok(Sample { lost_entries: Some(reopened.lost), ..sample })
         }
         Workload::Open => {
-            loaded::<S>(job)?.close()?;
+            if !job.is_loaded {
+                loaded::<S>(job)?.close()?;
+            }
             let start = Start::now(None::<&S>);
             let done = reopen::open::<S>(&job.dir, &job.settings)?;
             start.finish(job, S::open(&job.dir, &job.settings)?, done)
@@ -171,11 +193,13 @@ fn run_on<S: Store>(job: &Job) -> Result<Sample> {
 /// A store with what `job` finds there, at rest.
 fn loaded<S: Store>(job: &Job) -> Result<S> {
     let store = S::open(&job.dir, &job.settings)?;
-    work::load(&store, job.workload, &job.settings)?;
-    if job.settings.flush_after_load || job.workload == Workload::Open {
+    if !job.is_loaded {
+        work::load(&store, job.workload, &job.settings)?;
+    }
+    if job.settings.flush_after_load || job.workload.opens() {
         store.flush()?;
     }
-    store::settle(&store)?;
+    store::settle(&store, &job.settings)?;
     Ok(store)
 }
 
@@ -196,7 +220,7 @@ impl Start {
         let (peak_memory_bytes, heap_bytes) = (process::peak_memory_bytes(), process::heap_bytes());
         let cpu_seconds = process::cpu_seconds().zip(self.used.cpu_seconds).map(|(now, before)| now - before);
         let settling = Instant::now();
-        store::settle(&store)?;
+        store::settle(&store, settings)?;
         let settle_seconds = settling.elapsed().as_secs_f64();
         let written_bytes = Usage::now(Some(&store)).written_since(&self.used);
         let disk_bytes = process::disk_bytes(&job.dir)?;
@@ -222,6 +246,8 @@ impl Start {
             threads: settings.threads,
             compression: settings.compression,
             durability: settings.durability,
+            room: job.room,
+            limit_hits: None,
             operations: measured.operations,
             seconds: measured.time.as_secs_f64(),
             ops_per_second: measured.operations as f64 / measured.time.as_secs_f64().max(1e-9),

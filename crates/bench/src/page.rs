@@ -34,13 +34,10 @@ pub fn html(report: &Report) -> String {
 }
 
 fn write_page(report: &Report, page: &mut String) -> fmt::Result {
-    let date = &report.machine.date;
-    write!(
-        page,
-        "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>Esker beside others, {date}</title>"
-    )?;
+    let (title, date) = (&report.title, &report.machine.date);
+    write!(page, "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>{title}, {date}</title>")?;
     writeln!(page, "<meta name=\"viewport\" content=\"width=device-width\"><style>{STYLE}</style></head><body>")?;
-    writeln!(page, "<h1>Esker beside others, {date}</h1>")?;
+    writeln!(page, "<h1>{title}, {date}</h1>")?;
     writeln!(
         page,
         "<p><b>Machine</b>: {}.<br><b>Settings</b>: {}.<br>",
@@ -50,9 +47,8 @@ fn write_page(report: &Report, page: &mut String) -> fmt::Result {
     let versions: Vec<_> = report.versions.iter().map(|v| format!("{} {}", v.package, v.version)).collect();
     writeln!(page, "<b>Versions</b>: {}.</p>\n<p>{}</p>", escaped(&versions.join(", ")), escaped(LEGEND))?;
     write_lost(report, page)?;
-    for failure in &report.failures {
-        let error = escaped(&failure.error);
-        writeln!(page, "<p class=\"lost\">{} on {} failed: {error}.</p>", failure.workload, failure.store)?;
+    for line in report.missing() {
+        writeln!(page, "<p class=\"lost\">{}.</p>", escaped(&line))?;
     }
     for group in report.groups() {
         writeln!(page, "<h2>With {}</h2>", group_name(&group))?;
@@ -61,6 +57,8 @@ fn write_page(report: &Report, page: &mut String) -> fmt::Result {
         let charts = [
             ("Throughput", Figure::Throughput),
             ("Opening", Figure::OpenTime),
+            ("p99.9", Figure::P999),
+            ("Worst stall", Figure::WorstStall),
             ("Write amplification", Figure::WriteAmplification),
             ("Space amplification", Figure::SpaceAmplification),
             ("Memory", Figure::PeakMemory),

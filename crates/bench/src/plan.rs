@@ -1,9 +1,23 @@
-//! [`Case`]: a row of a comparison. Which cases a run has, and which turn each store takes.
+//! [`Case`]: a row of a comparison. Which cases a run has, and which turn each store takes; those of `--scale` are in [`crate::scale`].
 
 use crate::args::{Args, Compression, DurabilityLevel, Settings, StoreName};
 use crate::job::Sample;
 use crate::workload::Workload;
+use serde::{Deserialize, Serialize};
 use std::fmt;
+
+/// What memory a store has for the data.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Room {
+    /// What the settings of the run say, and all that the machine has for caches of files.
+    #[default]
+    Plenty,
+    /// A cache of its own of this many MiB, and all that the machine has for caches of files.
+    CacheMib(u64),
+    /// A control group of this many MiB in all, a quarter of it for a cache of its own.
+    LimitMib(u64),
+}
 
 /// What stores are measured by: samples of the same case compare.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,36 +30,50 @@ pub struct Case {
     pub compression: Compression,
     /// What acknowledged writes survive.
     pub durability: DurabilityLevel,
+    /// What memory the store has.
+    pub room: Room,
 }
 
 impl Case {
     /// The case that a sample belongs to.
     pub fn of(sample: &Sample) -> Self {
-        let Sample { workload, threads, compression, durability, .. } = *sample;
-        Self { workload, threads, compression, durability }
+        let Sample { workload, threads, compression, durability, room, .. } = *sample;
+        Self { workload, threads, compression, durability, room }
     }
 
     /// The case of a workload under the settings of a run.
-    fn new(workload: Workload, settings: &Settings) -> Self {
+    pub(crate) fn new(workload: Workload, settings: &Settings) -> Self {
         let Settings { threads, compression, durability, .. } = *settings;
         let durability = if workload == Workload::FillSync { DurabilityLevel::Sync } else { durability };
-        Self { workload, threads, compression, durability }
+        Self { workload, threads, compression, durability, room: Room::Plenty }
     }
 
     /// The settings of a run, with what is the case's own.
     pub fn settings(self, run: &Settings) -> Settings {
-        let Self { threads, compression, durability, .. } = self;
-        Settings { threads, compression, durability, ..run.clone() }
+        let Self { threads, compression, durability, room, .. } = self;
+        let (cache_mib, memtable_mib) = match room {
+            Room::Plenty => (run.cache_mib, run.memtable_mib),
+            Room::CacheMib(mib) => (mib, run.memtable_mib),
+            // Several memtables may wait at a time: with the cache, half of all at most.
+            Room::LimitMib(mib) => ((mib / 4).max(1), run.memtable_mib.min((mib / 16).max(1))),
+        };
+        Settings { threads, compression, durability, cache_mib, memtable_mib, ..run.clone() }
     }
 }
 
-/// The workload, and how many threads if there are some.
+/// The workload, how many threads if there are some, and the memory if it is not as for the others.
 impl fmt::Display for Case {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.threads {
-            1 => f.pad(&self.workload.to_string()),
-            threads => f.pad(&format!("{}, {threads} threads", self.workload)),
+        let mut name = self.workload.to_string();
+        if self.threads > 1 {
+            name += &format!(", {} threads", self.threads);
         }
+        match self.room {
+            Room::Plenty => {}
+            Room::CacheMib(mib) => name += &format!(", cache {mib} MiB"),
+            Room::LimitMib(mib) => name += &format!(", memory {mib} MiB"),
+        }
+        f.pad(&name)
     }
 }
 
@@ -56,11 +84,16 @@ pub fn cases(args: &Args) -> Vec<Case> {
         SeekRandom, YcsbA, YcsbC, YcsbE,
     };
     let settings = args.settings();
-    let mut cases: Vec<_> = args.workloads().into_iter().map(|workload| Case::new(workload, &settings)).collect();
+    let room = args.memory_limit_mib().map_or(Room::Plenty, Room::LimitMib);
+    let threads = args.threads();
+    let of_workload = |workload| threads.iter().map(move |&threads| (workload, threads));
+    let cases = args.workloads().into_iter().flat_map(of_workload);
+    let cases = cases.map(|(workload, threads)| Case { threads, room, ..Case::new(workload, &settings) });
+    let mut cases: Vec<_> = cases.collect();
     if !args.compare || args.names_workloads() {
         return cases;
     }
-    let base = |workload| Case::new(workload, &settings);
+    let base = |workload| Case { room, ..Case::new(workload, &settings) };
     let mut insert_behind = |workload, case: Case| {
         let at = cases.iter().rposition(|other| other.workload == workload).map_or(cases.len(), |at| at + 1);
         cases.insert(at, case);
@@ -125,6 +158,11 @@ mod tests {
         let names: Vec<_> = all.iter().map(Case::to_string).collect();
         assert!(names.contains(&"fillsync, 16 threads".into()) && names.contains(&"readrandom, 2 threads".into()));
         assert_eq!(cases_of("--compare readseq fillsync").len(), 2);
+        assert_eq!(cases_of("readseq fillsync --threads 1,4").len(), 4);
+        let limited = cases_of("readseq --memory-limit 64").remove(0);
+        assert_eq!(limited.to_string(), "readseq, memory 64 MiB");
+        let settings = limited.settings(&<Args as Parser>::parse_from(["esker-bench"]).settings());
+        assert_eq!((settings.cache_mib, settings.memtable_mib), (16, 4));
     }
 
     #[test]

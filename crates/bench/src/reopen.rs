@@ -4,9 +4,10 @@
 //! open       load, flush, close | open, get | close | open, get | ..
 //! openkill   a process of its own: put 40 MiB in batches of 100, say so, wait -> kill -9
 //!            | open, get |  count what is there
+//! openkillfull   load, flush, close, and the same with keys behind those that are there
 //! ```
 //!
-//! For `openkill` the memtable is made large enough that none is flushed: what is timed is the recovery of the log. The system's caches are warm for all, as they are when a
+//! For those that kill the memtable is made large enough that none is flushed: what is timed is the recovery of the log. The system's caches are warm for all, as they are when a
 //! program is restarted.
 
 use crate::Result;
@@ -16,7 +17,7 @@ use crate::job::Job;
 use crate::meter::{Meter, Pace, measure};
 use crate::store::Store;
 use crate::work::{Done, put_batches, verify};
-use crate::workload::{BATCH_ENTRIES, KILLED_BYTES, OPENS};
+use crate::workload::{BATCH_ENTRIES, KILLED_BYTES, OPENS, Workload};
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -52,7 +53,39 @@ fn open_and_get<S: Store>(dir: &Path, settings: &Settings, index: u64, meter: &m
     Ok(store)
 }
 
-/// What `openkill` found.
+/// What is there before the kill.
+struct Killed {
+    /// No memtable fills up.
+    settings: Settings,
+    /// Entries in tables: the first ones.
+    base: u64,
+    /// Entries in the log: as many as make 40 MiB, behind the others.
+    filled: u64,
+}
+
+impl Killed {
+    fn of(job: &Job) -> Self {
+        let settings = &job.settings;
+        let entry_bytes = (data::KEY_BYTES + settings.value_bytes) as u64;
+        Self {
+            settings: Settings {
+                memtable_mib: settings.memtable_mib.max((8 * KILLED_BYTES) >> 20),
+                ..settings.clone()
+            },
+            base: if job.workload == Workload::OpenKillFull { settings.num } else { 0 },
+            // A small run stays small.
+            filled: (KILLED_BYTES / entry_bytes).min(settings.num).max(1),
+        }
+    }
+
+    /// The entries in the log, in the order in which they were put.
+    fn entry_at(&self) -> impl Fn(u64) -> u64 + Sync + use<> {
+        let (base, order) = (self.base, Order::new(self.filled, KILLED_ORDER));
+        move |place| base + order.at(place)
+    }
+}
+
+/// What `openkill` or `openkillfull` found.
 pub struct Reopened<S> {
     /// The store, open.
     pub store: S,
@@ -67,17 +100,18 @@ pub struct Reopened<S> {
 /// # Errors
 /// The store's; it lost what it promises to keep.
 pub fn open_killed<S: Store>(job: &Job) -> Result<Reopened<S>> {
-    let settings = killed_settings(&job.settings);
+    let killed = Killed::of(job);
+    let settings = &killed.settings;
     let filled = fill_and_kill(job)?;
     let promised = job.store.keeps_at_kill(settings.durability);
-    let index = Order::new(settings.num, KILLED_ORDER).at(0);
+    let index = killed.entry_at()(0);
     let opened = std::sync::Mutex::new(None);
     let measured = measure(&PACE, |_, meter| {
         let store = if promised {
-            open_and_get::<S>(&job.dir, &settings, index, meter)?
+            open_and_get::<S>(&job.dir, settings, index, meter)?
         } else {
             meter.call(1, || {
-                let store = S::open(&job.dir, &settings)?;
+                let store = S::open(&job.dir, settings)?;
                 store.get(&data::key(index), |_| ())?;
                 Ok::<_, crate::Error>(store)
             })?
@@ -86,20 +120,17 @@ pub fn open_killed<S: Store>(job: &Job) -> Result<Reopened<S>> {
         Ok(())
     })?;
     let store = opened.into_inner().expect("no thread panicked").expect("it was opened above");
-    let keys = verify(&store, &settings)?;
-    let lost = filled.saturating_sub(keys);
+    let keys = verify(&store, settings)?;
+    if keys < killed.base {
+        return Err(
+            format!("{} of {} entries are gone that were closed in order", killed.base - keys, killed.base).into()
+        );
+    }
+    let lost = filled.saturating_sub(keys - killed.base);
     if promised && lost > 0 {
         return Err(format!("{lost} of {filled} acknowledged entries are gone after kill -9").into());
     }
     Ok(Reopened { store, done: Done { measured, keys }, lost })
-}
-
-/// No memtable fills up, and there are as many keys as make 40 MiB.
-fn killed_settings(settings: &Settings) -> Settings {
-    let entry_bytes = (data::KEY_BYTES + settings.value_bytes) as u64;
-    // A small run stays small.
-    let num = (KILLED_BYTES / entry_bytes).min(settings.num).max(1);
-    Settings { num, memtable_mib: settings.memtable_mib.max((8 * KILLED_BYTES) >> 20), ..settings.clone() }
 }
 
 fn fill_and_kill(job: &Job) -> Result<u64> {
@@ -124,12 +155,13 @@ fn fill_and_kill(job: &Job) -> Result<u64> {
 /// # Errors
 /// The store's; nobody killed this process within a minute.
 pub fn fill<S: Store>(job: &Job) -> Result<()> {
-    let settings = killed_settings(&job.settings);
-    let store = S::open(&job.dir, &settings)?;
-    let order = Order::new(settings.num, KILLED_ORDER);
-    measure(&PACE, |_, meter| put_batches(&store, &settings, order, 0..settings.num, BATCH_ENTRIES, meter))?;
+    let killed = Killed::of(job);
+    let settings = &killed.settings;
+    let store = S::open(&job.dir, settings)?;
+    let entry_at = killed.entry_at();
+    measure(&PACE, |_, meter| put_batches(&store, settings, &entry_at, 0..killed.filled, BATCH_ENTRIES, meter))?;
     let mut out = std::io::stdout();
-    writeln!(out, "{}", settings.num)?;
+    writeln!(out, "{}", killed.filled)?;
     out.flush()?;
     std::thread::sleep(Duration::from_secs(60));
     Err("nobody ended this process".into())

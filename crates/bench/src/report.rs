@@ -4,7 +4,6 @@ use crate::args::{Settings, StoreName};
 use crate::job::Sample;
 use crate::machine::Machine;
 use crate::plan::Case;
-use crate::workload::Workload;
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -14,6 +13,8 @@ use std::fmt;
 pub struct Report {
     /// Version of this JSON. Fields may be added under the same number.
     pub format: u32,
+    /// What it is about: `Esker beside others`.
+    pub title: String,
     /// Version of Esker.
     pub esker_version: String,
     /// Versions of all stores that were measured, by their packages.
@@ -26,6 +27,8 @@ pub struct Report {
     pub samples: Vec<Sample>,
     /// Measurements of rivals that came to no end.
     pub failures: Vec<Failure>,
+    /// Rows that could not be measured here, each with the reason.
+    pub not_run: Vec<String>,
 }
 
 /// Which version of a package a store is.
@@ -45,7 +48,7 @@ pub struct Failure {
     /// Which rival.
     pub store: StoreName,
     /// What was measured.
-    pub workload: Workload,
+    pub case: String,
     /// Which time.
     pub repetition: u32,
     /// How it ended.
@@ -55,10 +58,33 @@ pub struct Failure {
 impl Report {
     /// A report of the current format.
     pub fn new(settings: Settings, machine: Machine, samples: Vec<Sample>, failures: Vec<Failure>) -> Self {
-        let esker_version = env!("CARGO_PKG_VERSION").into();
-        let mut report = Self { format: 1, esker_version, versions: Vec::new(), machine, settings, samples, failures };
+        let mut report = Self {
+            format: 1,
+            title: "Esker beside others".into(),
+            esker_version: env!("CARGO_PKG_VERSION").into(),
+            versions: Vec::new(),
+            machine,
+            settings,
+            samples,
+            failures,
+            not_run: Vec::new(),
+        };
         report.versions = report.stores().into_iter().flat_map(versions).collect();
         report
+    }
+
+    /// The same about something else.
+    #[must_use]
+    pub fn titled(self, title: &str) -> Self {
+        Self { title: title.into(), ..self }
+    }
+
+    /// What came to no end, and what could not be measured, in one line each.
+    pub fn missing(&self) -> Vec<String> {
+        let failed = self.failures.iter().map(|Failure { store, case, repetition, error }| {
+            format!("{case} on {store} failed in repetition {}: {error}", repetition + 1)
+        });
+        failed.chain(self.not_run.iter().map(|line| format!("NOT RUN: {line}"))).collect()
     }
 
     /// The stores that were measured, in the order of [`StoreName`].
@@ -124,10 +150,12 @@ impl Report {
         let operations = |ops: f64| if ops < 100.0 { short(ops) } else { thousands(ops as u64) };
         let cut_short = samples.iter().any(|sample| sample.is_cut_short);
         let lost = samples.iter().filter_map(|sample| sample.lost_entries).max().filter(|lost| *lost > 0);
+        let hits = samples.iter().filter_map(|sample| sample.limit_hits).max();
         let notes = [
             case.workload.note().map(String::from),
             cut_short.then(|| "cut short".into()),
             lost.map(|lost| format!("{} acknowledged entries lost", thousands(lost))),
+            hits.map(|hits| format!("limit of memory hit {} times", thousands(hits))),
         ];
         vec![
             case.to_string(),
@@ -137,6 +165,7 @@ impl Report {
             cell(&|s| Some(s.latency?.p50_us), short),
             cell(&|s| Some(s.latency?.p99_us), short),
             cell(&|s| Some(s.latency?.p999_us), short),
+            cell(&|s| Some(s.latency?.max_us / 1e3), short),
             cell(&|s| s.write_amplification, short),
             cell(&|s| s.space_amplification, short),
             cell(&|s| Some(s.peak_memory_bytes? as f64), mib),
@@ -186,7 +215,7 @@ fn versions(store: StoreName) -> Vec<Version> {
         .collect()
 }
 
-const HEADER: [&str; 13] = [
+const HEADER: [&str; 14] = [
     "workload",
     "store",
     "ops/s",
@@ -194,6 +223,7 @@ const HEADER: [&str; 13] = [
     "p50 us",
     "p99 us",
     "p99.9 us",
+    "worst ms",
     "write amp",
     "space amp",
     "peak MiB",
@@ -207,6 +237,7 @@ impl fmt::Display for Report {
         for group in self.groups() {
             writeln!(f, "{}\n\n{}\n", self.table(&group), group_name(&group))?;
         }
+        self.missing().iter().try_for_each(|line| writeln!(f, "{line}"))?;
         write!(f, "{}; {} cores", self.settings_line(), self.machine.cores)?;
         match (self.machine.load_before, self.machine.load_after) {
             (Some(before), Some(after)) => write!(f, ", load {before:.1} before, {after:.1} after"),

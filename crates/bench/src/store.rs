@@ -119,18 +119,18 @@ impl Quiet {
 /// A store counts as settled when it was not busy this often in a row.
 const IDLE_LOOKS: u32 = 12;
 const LOOK_EVERY: Duration = Duration::from_millis(20);
-const SETTLE_TIME_MAX: Duration = Duration::from_secs(300);
 
 /// Waits until nothing runs in the background.
 ///
 /// # Errors
-/// It still does after five minutes.
-pub fn settle(store: &impl Store) -> Result<()> {
+/// It still does after five minutes, and one more for each million of `settings.num`.
+pub fn settle(store: &impl Store, settings: &Settings) -> Result<()> {
+    let time_max = Duration::from_secs(300 + settings.num / 1_000_000 * 60);
     let start = Instant::now();
     let mut idle_looks = 0;
     while idle_looks < IDLE_LOOKS {
-        if start.elapsed() > SETTLE_TIME_MAX {
-            return Err(format!("background work did not end within {} s", SETTLE_TIME_MAX.as_secs()).into());
+        if start.elapsed() > time_max {
+            return Err(format!("background work did not end within {} s", time_max.as_secs()).into());
         }
         std::thread::sleep(LOOK_EVERY);
         idle_looks = if store.is_busy() { 0 } else { idle_looks + 1 };

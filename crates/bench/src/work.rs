@@ -6,7 +6,7 @@ use crate::args::Settings;
 use crate::data::{self, Checker, Order, Random};
 use crate::meter::{Measured, Meter, Pace, SHORT_CALLS, measure};
 use crate::store::{Entry, Store};
-use crate::workload::{BATCH_ENTRIES, LOAD_BATCH_ENTRIES, Workload};
+use crate::workload::{BATCH_ENTRIES, LOAD_BATCH_ENTRIES, SUSTAINED_ROUNDS, Workload};
 use crate::ycsb::{Mix, Zipf, universe};
 use crate::{Error, Result};
 use std::ops::Range;
@@ -16,6 +16,8 @@ use std::time::{Duration, Instant};
 /// Orders in which keys are loaded, and written by a workload.
 const LOAD_ORDER: u64 = 1;
 const WRITE_ORDER: u64 = 2;
+/// The first of the orders of `sustained`; the number of the round is added.
+const SUSTAINED_ORDER: u64 = 16;
 
 /// What a workload did, and what is there since.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -33,7 +35,9 @@ pub struct Done {
 pub fn load(store: &impl Store, workload: Workload, settings: &Settings) -> Result<()> {
     let order = Order::new(universe(workload, settings.num), LOAD_ORDER);
     let pace = Pace { threads: 1, timed_every: 1, time_max: Duration::MAX / 4 };
-    measure(&pace, |_, meter| put_batches(store, settings, order, 0..settings.num, LOAD_BATCH_ENTRIES, meter))?;
+    measure(&pace, |_, meter| {
+        put_batches(store, settings, |place| order.at(place), 0..settings.num, LOAD_BATCH_ENTRIES, meter)
+    })?;
     Ok(())
 }
 
@@ -48,8 +52,15 @@ pub fn run(store: &impl Store, workload: Workload, settings: &Settings) -> Resul
     let Settings { num, threads, .. } = *settings;
     let pace = Pace {
         threads,
-        timed_every: if workload.has_long_calls() { 1 } else { SHORT_CALLS },
-        time_max: settings.seconds.map_or(Duration::from_secs(1 << 30), Duration::from_secs),
+        timed_every: if workload.times_each_call() { 1 } else { SHORT_CALLS },
+        time_max: settings.seconds.map_or(Duration::from_secs(1 << 30), |seconds| {
+            // Ten times the work may take ten times as long.
+            Duration::from_secs(seconds.saturating_mul(if workload == Workload::Sustained {
+                SUSTAINED_ROUNDS
+            } else {
+                1
+            }))
+        }),
     };
     let total = workload.operations(num, threads);
     let inserted = AtomicU64::new(0);
@@ -109,8 +120,14 @@ fn one_thread(
         Workload::FillRandom | Workload::Overwrite | Workload::FillSync => {
             each(places, meter, |place, meter| put(order.at(place), meter))
         }
-        Workload::FillBatch => put_batches(store, settings, order, places, BATCH_ENTRIES, meter),
-        Workload::Load => put_batches(store, settings, order, places, LOAD_BATCH_ENTRIES, meter),
+        Workload::Sustained => (0..SUSTAINED_ROUNDS).try_for_each(|round| {
+            let order = Order::new(num, SUSTAINED_ORDER + round);
+            let first = round * num;
+            let part = places.start.max(first)..places.end.min(first + num);
+            each(part, meter, |place, meter| put(order.at(place - first), meter))
+        }),
+        Workload::FillBatch => put_batches(store, settings, |place| order.at(place), places, BATCH_ENTRIES, meter),
+        Workload::Load => put_batches(store, settings, |place| order.at(place), places, LOAD_BATCH_ENTRIES, meter),
         Workload::DeleteRandom => each(places, meter, |place, meter| {
             let key = data::key(order.at(place));
             meter.call(1, || store.delete(&key))
@@ -151,10 +168,11 @@ fn each(places: Range<u64>, meter: &mut Meter, mut work: impl FnMut(u64, &mut Me
     Ok(())
 }
 
+/// Puts what `entry_at` says of each place, some at a time.
 pub(crate) fn put_batches(
     store: &impl Store,
     settings: &Settings,
-    order: Order,
+    entry_at: impl Fn(u64) -> u64,
     places: Range<u64>,
     batch_entries: u64,
     meter: &mut Meter,
@@ -166,7 +184,7 @@ pub(crate) fn put_batches(
         let count = batch_entries.min(places.end - place);
         let batch = &mut entries[..count as usize];
         for (entry, place) in batch.iter_mut().zip(place..) {
-            let index = order.at(place);
+            let index = entry_at(place);
             entry.key = data::key(index);
             data::fill_value(index, &mut entry.value);
         }

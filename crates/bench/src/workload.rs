@@ -12,10 +12,12 @@ pub const LOAD_BATCH_ENTRIES: u64 = 1000;
 pub const SYNC_PART: u64 = 100;
 /// How often `open` opens and closes.
 pub const OPENS: u64 = 5;
-/// Keys and values that are in the log, and nowhere else, when `openkill` opens.
+/// Keys and values that are in the log, and nowhere else, when `openkill` or `openkillfull` opens.
 pub const KILLED_BYTES: u64 = 40 << 20;
+/// How often `sustained` overwrites each key.
+pub const SUSTAINED_ROUNDS: u64 = 10;
 
-/// What is measured. In order of `--workloads` left out: all of them.
+/// What is measured. In order of `--workloads` left out: all but those of [`Workload::takes_long`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, ValueEnum, Serialize, Deserialize)]
 #[value(rename_all = "lower")]
 #[serde(rename_all = "lowercase")]
@@ -64,9 +66,23 @@ pub enum Workload {
     Open,
     /// Opens a store that was killed with 40 MiB of keys and values in its log only, up to the first get.
     OpenKill,
+    /// Puts every key of a loaded store ten times, each time in another random order; every call is timed.
+    Sustained,
+    /// As `openkill`, of a store that had all `--num` keys in tables before those in the log.
+    OpenKillFull,
 }
 
 impl Workload {
+    /// Those that are measured if none is named.
+    pub fn by_default() -> Vec<Self> {
+        Self::value_variants().iter().copied().filter(|workload| !workload.takes_long()).collect()
+    }
+
+    /// Whether it takes ten times as long as others: only measured where it is named, and by `--scale`.
+    pub fn takes_long(self) -> bool {
+        matches!(self, Self::Sustained | Self::OpenKillFull)
+    }
+
     /// Whether the store is loaded, and has settled, before the measurement.
     pub fn needs_load(self) -> bool {
         !matches!(
@@ -77,7 +93,7 @@ impl Workload {
 
     /// Whether what is measured only writes, so that a write amplification can be told.
     pub fn writes(self) -> bool {
-        matches!(self, Self::Overwrite | Self::DeleteRandom) || !(self.needs_load() || self.opens())
+        matches!(self, Self::Overwrite | Self::Sustained | Self::DeleteRandom) || !(self.needs_load() || self.opens())
     }
 
     /// Whether it walks over all entries: too fast to look at the clock for each.
@@ -87,7 +103,12 @@ impl Workload {
 
     /// Whether opening is what is measured.
     pub fn opens(self) -> bool {
-        matches!(self, Self::Open | Self::OpenKill)
+        matches!(self, Self::Open) || self.kills()
+    }
+
+    /// Whether a process that fills the store is killed first.
+    pub fn kills(self) -> bool {
+        matches!(self, Self::OpenKill | Self::OpenKillFull)
     }
 
     /// Whether it adds keys to those that were loaded.
@@ -100,9 +121,9 @@ impl Workload {
         if self == Self::Seek100 { 100 } else { 10 }
     }
 
-    /// Whether calls are so long that each can be timed.
-    pub fn has_long_calls(self) -> bool {
-        matches!(self, Self::FillBatch | Self::Load | Self::FillSync | Self::Open | Self::OpenKill)
+    /// Whether each call is timed: it is long, or the longest of all is what is asked for.
+    pub fn times_each_call(self) -> bool {
+        matches!(self, Self::FillBatch | Self::Load | Self::FillSync | Self::Sustained) || self.opens()
     }
 
     /// Operations of all `threads` together, if no time limit cuts them short.
@@ -110,7 +131,8 @@ impl Workload {
         match self {
             Self::FillSync => (num / SYNC_PART).max(1),
             Self::Open => OPENS,
-            Self::OpenKill => 1,
+            Self::OpenKill | Self::OpenKillFull => 1,
+            Self::Sustained => SUSTAINED_ROUNDS * num,
             workload if workload.walks() => num * threads as u64,
             _ => num,
         }
@@ -125,6 +147,8 @@ impl Workload {
             Self::SeekRandom => Some("10 entries each"),
             Self::Seek100 => Some("100 entries each"),
             Self::ReadSeq | Self::ReadReverse => Some("entries"),
+            Self::Sustained => Some("each key ten times, every call timed"),
+            Self::OpenKillFull => Some("40 MiB in the log, all keys in tables"),
             _ => None,
         }
     }

@@ -32,7 +32,7 @@ fn report(args: &str) -> Report {
 fn every_workload_runs_checks_what_it_reads_and_is_reported() {
     let report = report(&format!("--num {NUM}"));
     assert_eq!((report.format, report.settings.num), (1, NUM));
-    assert_eq!(report.samples.len(), Workload::value_variants().len());
+    assert_eq!(report.samples.len(), Workload::by_default().len());
     for sample in &report.samples {
         let workload = sample.workload;
         assert_eq!(sample.operations, workload.operations(NUM, 1), "{workload}");
@@ -86,10 +86,10 @@ fn the_json_has_the_names_that_scripts_read() {
     let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     let names = |value: &serde_json::Value| value.as_object().unwrap().keys().cloned().collect::<BTreeSet<_>>();
     let set = |text: &str| text.split_whitespace().map(String::from).collect::<BTreeSet<_>>();
-    assert_eq!(names(&json), set("format esker_version versions machine settings samples failures"));
+    assert_eq!(names(&json), set("format title esker_version versions machine settings samples failures not_run"));
     let machine = "date commit rustc cpu cores memory_bytes kernel file_system load_before load_after";
     assert_eq!(names(&json["machine"]), set(machine));
-    let sample = "workload store repetition threads compression durability operations seconds ops_per_second latency user_bytes written_bytes write_amplification \
+    let sample = "workload store repetition threads compression durability room limit_hits operations seconds ops_per_second latency user_bytes written_bytes write_amplification \
                   live_bytes disk_bytes space_amplification peak_memory_bytes heap_bytes cpu_seconds settle_seconds \
                   is_cut_short lost_entries";
     assert_eq!(names(&json["samples"][0]), set(sample));
@@ -127,6 +127,66 @@ fn a_comparison_leaves_three_files_behind() {
 }
 
 #[test]
+fn each_key_is_overwritten_ten_times_and_a_full_store_keeps_all_at_a_kill() {
+    let report = report(&format!("sustained openkillfull --num {NUM} --threads 1,3 --memtable-mib 1"));
+    let operations: Vec<_> = report.samples.iter().map(|sample| sample.operations).collect();
+    assert_eq!(operations, [10 * NUM, 10 * NUM, 1, 1]);
+    let [sustained, _, killed, _] = &report.samples[..] else { panic!("four samples") };
+    assert!(sustained.write_amplification >= Some(1.0) && !sustained.is_cut_short);
+    assert_eq!(killed.lost_entries, Some(0));
+    assert_eq!(killed.live_bytes, 2 * sustained.live_bytes, "as many keys in the log as in tables");
+}
+
+/// Rows with little memory need a control group: where none can be made, they are named, with the reason.
+#[test]
+fn a_run_at_scale_keeps_its_data_from_row_to_row_and_leaves_no_row_out_in_silence() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("run");
+    let output = bench(&format!("--scale --num 3000 --threads 1,2 --seconds 20 --out {}", out.display()));
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let report: Report = serde_json::from_slice(&std::fs::read(out.join("report.json")).unwrap()).unwrap();
+    let limited = |name: &str| name.contains("memory 64 MiB");
+    let measured: Vec<_> = report.cases().iter().map(|case| case.to_string()).collect();
+    let (in_group, others) = measured.iter().partition::<Vec<_>, _>(|name| limited(name));
+    let expected = [
+        "fillrandom",
+        "fillrandom, 2 threads",
+        "fillsync",
+        "fillsync, 2 threads",
+        "load",
+        "readrandom",
+        "readrandom, 2 threads",
+        "readmissing",
+        "seekrandom",
+        "seek100",
+        "readseq",
+        "readreverse",
+        "open",
+        "readrandom, cache 8 MiB",
+        "seekrandom, cache 8 MiB",
+        "ycsba",
+        "ycsba, 2 threads",
+        "sustained",
+        "openkillfull",
+    ];
+    assert_eq!(others, expected);
+    assert_eq!(in_group.len() + report.not_run.len(), 4, "{:?}", report.not_run);
+    assert!(
+        report.not_run.iter().all(|line| limited(line) && line.contains("no control group")),
+        "{:?}",
+        report.not_run
+    );
+    let hits = |sample: &esker_bench::job::Sample| sample.limit_hits.is_some();
+    assert_eq!(report.samples.iter().filter(|sample| hits(sample)).count(), in_group.len());
+    let markdown = std::fs::read_to_string(out.join("report.md")).unwrap();
+    assert!(
+        markdown.starts_with("# Esker at scale, ") && markdown.contains("| sustained: worst stall | "),
+        "{markdown}"
+    );
+    assert_eq!(markdown.matches("NOT RUN").count(), report.not_run.len());
+}
+
+#[test]
 fn a_store_that_is_not_built_in_is_refused_with_what_to_do() {
     let all = ["fjall", "redb", "sled", "surrealkv", "rocksdb", "lmdb"];
     for store in all.into_iter().filter(|store| !StoreName::from_str(store, false).unwrap().is_built_in()) {
@@ -144,8 +204,10 @@ fn every_store_that_is_built_in_runs_every_workload() {
         for settings in
             ["", "--durability sync --compression none", "--durability memory --threads 2 --value-bytes 5000"]
         {
-            let report = report(&format!("--store {store} --num 300 {settings}"));
-            assert_eq!(report.samples.len(), Workload::value_variants().len(), "{store}");
+            for (workloads, count) in [("", Workload::by_default().len()), ("sustained,openkillfull", 2)] {
+                let report = report(&format!("{workloads} --store {store} --num 300 {settings}"));
+                assert_eq!(report.samples.len(), count, "{store}");
+            }
         }
     }
 }
