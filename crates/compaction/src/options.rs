@@ -37,10 +37,14 @@ pub struct LeveledOptions {
     /// How much of the blob files of a keyspace may be wasted, in percent of all their records, when compaction has nothing left to do; 100 or more: all of it, no
     /// blob file is ever collected. What is beyond it counts as debt.
     pub blob_garbage_percent_max: u32,
+    /// Whether reads may ask for a compaction: when seeks and walks have paid as much for the runs that overlap in level 0 as it costs to merge them, they are merged, though
+    /// they are fewer than `l0_trigger`. Costs writing only where there is reading.
+    pub compact_for_reads: bool,
 }
 
 impl Default for LeveledOptions {
-    /// 4, 12 and 20 tables in level 0; 512 MiB in the base level; ratio 10; tables of 32 MiB; debts of 16 and 64 GiB; 30 percent of blob files.
+    /// 4, 12 and 20 tables in level 0; 512 MiB in the base level; ratio 10; tables of 32 MiB; debts of 16 and 64 GiB; 30 percent of blob files; reads may
+    /// ask.
     fn default() -> Self {
         Self {
             l0_trigger: 4,
@@ -54,6 +58,7 @@ impl Default for LeveledOptions {
             debt_slowdown_bytes: 16 << 30,
             debt_stop_bytes: 64 << 30,
             blob_garbage_percent_max: 30,
+            compact_for_reads: true,
         }
     }
 }

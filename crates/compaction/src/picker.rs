@@ -12,6 +12,7 @@
 use crate::garbage::{Shadows, Waste, above_last_run, blob_bytes, collectable, refers};
 use crate::options::LeveledOptions;
 use crate::plan::{Busy, Plan, PlanKind};
+use crate::relief::Relief;
 use crate::shape::{Pressure, Shape};
 use crate::span::{Span, bytes_of, overlapping};
 use esker_format::{FileNo, SeqNo};
@@ -123,6 +124,23 @@ impl Picker {
         }
         let choice = self.choice(version, busy);
         choice.collect(&collectable(version, busy, &self.options)).or_else(|| choice.bring_shadows_down())
+    }
+
+    /// Work that reads may ask for when they have paid what it costs: merges tables of level 0 that overlap, or brings one down onto what it overlaps, however few they
+    /// are. The plan that spares the most runs; `None` if none spares any.
+    ///
+    /// Each plan leaves fewer tables in level 0, so picking ends.
+    pub fn pick_for_reads(&self, version: &KeyspaceVersion, busy: &Busy) -> Option<Plan> {
+        self.choice(version, busy).for_reads().map(|(_, plan)| plan)
+    }
+
+    /// What [`Picker::pick_for_reads`] would spare reads, and what it costs, if nothing is busy. `None` if there is nothing to spare, or reads
+    /// may not ask. Looks at every table of level 0: to be asked once for a version.
+    pub fn relief(&self, version: &KeyspaceVersion) -> Option<Relief> {
+        if !self.options.compact_for_reads {
+            return None;
+        }
+        self.choice(version, &Busy::new()).for_reads().map(|(relief, _)| relief)
     }
 
     /// The blob files whose values a job of this keyspace should move elsewhere if it meets them: those with the most garbage for their size, if
@@ -311,6 +329,48 @@ impl<'a> Choice<'a> {
             kind: PlanKind::Merge,
             grandparents: Vec::new(),
             deeper,
+        })
+    }
+
+    /// The compaction of level 0 that spares reads the most runs.
+    fn for_reads(&self) -> Option<(Relief, Plan)> {
+        let tables = &self.version.levels[0];
+        let mut seen = BTreeSet::new();
+        let mut best: Option<(Relief, Plan)> = None;
+        for seed in (0..tables.len()).rev() {
+            if seen.contains(&tables[seed].number) || !self.is_free(&tables[seed]) {
+                continue;
+            }
+            let Some(inputs) = self.l0_closure(seed) else { continue };
+            seen.extend(inputs.iter().map(|table| table.number));
+            let Some(plan) = self.down(Level::ZERO, inputs, Tombstones::Most) else { continue };
+            let better = |relief: &Relief| best.as_ref().is_none_or(|(best, _)| relief.runs > best.runs);
+            if let Some(relief) = Relief::of(&plan).filter(better) {
+                best = Some((relief, plan));
+            }
+        }
+        best.map(|(relief, plan)| (relief, self.stays_readable(&plan).unwrap_or(plan)))
+    }
+
+    /// The same tables merged within level 0, where what they would go down to has nothing of their keys and stores in another codec: that makes as few runs, and those who
+    /// ask go on to read them in the codec in which they read them now. Not if it is large: then it would be costly to write once more for its way down.
+    fn stays_readable(&self, plan: &Plan) -> Option<Plan> {
+        let [(Level::ZERO, run)] = &plan.inputs[..] else { return None };
+        let crosses = self.options.codec_changes_at.is_some_and(|at| Level::ZERO < at && at <= plan.output_level);
+        let first = self.version.levels[0].iter().position(|table| table.number == run[0].number)?;
+        let are_neighbours = self.version.levels[0][first..].iter().zip(run).all(|(a, b)| a.number == b.number);
+        let span = Span::hull(run)?;
+        let fits = bytes_of(run) <= self.options.grandparent_bytes_max();
+        if !crosses || !are_neighbours || !fits || self.busy.writes(self.version.id, Level::ZERO, span) {
+            return None;
+        }
+        Some(Plan {
+            keyspace: self.version.id,
+            inputs: plan.inputs.clone(),
+            output_level: Level::ZERO,
+            kind: PlanKind::Merge,
+            grandparents: Vec::new(),
+            deeper: self.deeper(Level::ZERO, span),
         })
     }
 

@@ -317,3 +317,49 @@ fn targets_follow_from_the_bottom() {
     assert_eq!(targets("L6: 1:a-z@30000"), [0, 0, 0, 30, 300, 3000, 0]);
     assert_eq!(targets("L4: 1:a-z@30000"), [0, 0, 0, 30, 300, 3000, 0]);
 }
+
+#[track_caller]
+fn reads_get(options: LeveledOptions, tree: &str, expected: &str) {
+    let (version, busy) = define(tree);
+    let picker = Picker::new(options);
+    assert_eq!(show(picker.pick_for_reads(&version, &busy).as_ref()), expected, "{tree}");
+}
+
+#[test]
+fn reads_get_level_0_merged_however_few_tables_it_has() {
+    reads_get(options(), "", "none");
+    reads_get(options(), "L0: 11:a-f@9", "none");
+    reads_get(options(), "L0: 12:a-f@9 11:c-h@9", "L0[12 11] -> L6 merge");
+    reads_get(options(), "L0: 12:a-f@9 11:c-h@9\nL6: 1:e-k@9 2:x-z@9", "L0[12 11] L6[1] -> L6 merge");
+    reads_get(options(), "L0: 11:a-f@9\nL6: 1:e-k@9", "L0[11] L6[1] -> L6 merge");
+    // Runs that don't overlap cost a seek no second look.
+    reads_get(options(), "L0: 13:m-p@9 12:i-l@9 11:a-d@9\nL6: 1:s-z@9", "none");
+    // Of two heaps, the higher.
+    reads_get(options(), "L0: 15:n-q@9 14:m-p@9 13:a-b@9 12:b-d@9 11:a-d@9", "L0[13 12 11] -> L6 merge");
+    reads_get(options(), "L0: 12:a-f@9 11:c-h@9\nbusy: 11", "none");
+    reads_get(options(), "L0: 12:a-f@9 11:c-h@9\nL6: 1:e-k@9\nbusy: 1", "none");
+}
+
+#[test]
+fn for_reads_level_0_stays_in_its_codec_while_it_meets_nothing_and_is_small() {
+    let at = |level| LeveledOptions { codec_changes_at: Some(esker_manifest::Level(level)), ..options() };
+    reads_get(at(2), "L0: 12:a-f@9 11:c-h@9", "L0[12 11] -> L0 merge");
+    reads_get(at(0), "L0: 12:a-f@9 11:c-h@9", "L0[12 11] -> L6 merge");
+    reads_get(at(2), "L0: 12:a-f@9 11:c-h@9\nL6: 1:e-k@9", "L0[12 11] L6[1] -> L6 merge");
+    reads_get(at(2), "L0: 12:a-f@51 11:c-h@50", "L0[12 11] -> L6 merge");
+    // 12 stands between them in age, and stays.
+    reads_get(at(2), "L0: 13:a-f@9 12:x-z@9 11:c-h@9", "L0[13 11] -> L6 merge");
+}
+
+#[test]
+fn what_reads_ask_for_costs_by_entries_and_bytes_and_spares_runs() {
+    let relief = |options: LeveledOptions, tree| Picker::new(options).relief(&define(tree).0);
+    // Tables of the notation have ten entries.
+    let found = relief(options(), "L0: 12:a-f@900 11:c-h@900\nL6: 1:e-k@50").unwrap();
+    assert_eq!((found.runs, found.cost_ns), (2, 3 * 10 * 50 + 1_850));
+    assert_eq!(relief(options(), "L0: 11:a-f@9"), None);
+    let off = LeveledOptions { compact_for_reads: false, ..options() };
+    assert_eq!(relief(off, "L0: 12:a-f@900 11:c-h@900"), None);
+    let huge = format!("L0: 12:a-f@{} 11:c-h@{}", u64::MAX, u64::MAX);
+    assert_eq!(relief(options(), &huge).unwrap().cost_ns, u64::MAX);
+}

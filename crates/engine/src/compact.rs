@@ -15,6 +15,14 @@ use std::time::Duration;
 struct CompactJob {
     keyspace: Arc<KeyspaceCore>,
     plan: Plan,
+    /// Whether reads have paid for it, and nothing else asks for it.
+    for_reads: bool,
+}
+
+impl CompactJob {
+    fn new(keyspace: &Arc<KeyspaceCore>, plan: Plan) -> Self {
+        Self { keyspace: Arc::clone(keyspace), plan, for_reads: false }
+    }
 }
 
 impl Core {
@@ -41,18 +49,24 @@ impl Core {
         keyspaces.sort_by_key(|(_, read)| std::cmp::Reverse(read.view.levels[0].len()));
         let pressing = keyspaces.iter().find_map(|(keyspace, read)| {
             let plan = self.picker.pick(&read.view.version, &state.busy)?;
-            Some(CompactJob { keyspace: Arc::clone(keyspace), plan })
+            Some(CompactJob::new(keyspace, plan))
         });
         let garbage = || {
             keyspaces.iter().find_map(|(keyspace, read)| {
                 let plan = self.picker.pick_garbage(&read.view.version, &state.busy)?;
-                Some(CompactJob { keyspace: Arc::clone(keyspace), plan })
+                Some(CompactJob::new(keyspace, plan))
             })
         };
-        let job = pressing.or_else(garbage).or_else(|| {
+        let for_reads = || {
+            keyspaces.iter().filter(|(_, read)| read.view.toll.is_paid()).find_map(|(keyspace, read)| {
+                let plan = self.picker.pick_for_reads(&read.view.version, &state.busy)?;
+                Some(CompactJob { for_reads: true, ..CompactJob::new(keyspace, plan) })
+            })
+        };
+        let job = pressing.or_else(garbage).or_else(for_reads).or_else(|| {
             keyspaces.iter().find_map(|(keyspace, read)| {
                 let plan = self.picker.pick_idle(&read.view.version, &state.busy, droppable)?;
-                Some(CompactJob { keyspace: Arc::clone(keyspace), plan })
+                Some(CompactJob::new(keyspace, plan))
             })
         })?;
         drop(keyspaces);
@@ -87,6 +101,7 @@ impl Core {
         }
         if result? {
             self.counters.compactions.add(1);
+            self.counters.compactions_for_reads.add(job.for_reads.into());
             self.tell(Event::Compacted {
                 keyspace: job.keyspace.name.to_string(),
                 level: job.plan.output_level.0,
@@ -154,7 +169,7 @@ impl Core {
                 match plan {
                     Some(plan) => {
                         state.busy.add(&plan);
-                        CompactJob { keyspace: Arc::clone(keyspace), plan }
+                        CompactJob::new(keyspace, plan)
                     }
                     None if state.paused > 0 || state.busy.plans(keyspace.id) > 0 => {
                         // What is under way may have to end before the range can go on.

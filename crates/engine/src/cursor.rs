@@ -3,10 +3,10 @@
 use crate::core::{Core, KeyspaceCore};
 use crate::error::{Error, Result};
 use crate::keyspace::Keyspace;
-use crate::read::{ReadState, read_at};
-use crate::source::Source;
-use esker_format::{SeqNo, Slice, ValueKind};
-use esker_iterator::{Bounds, MergingIterator, VisibleIterator};
+use crate::read::{ReadState, View, read_at};
+use crate::walk::Walk;
+use esker_format::{SeqNo, Slice};
+use esker_iterator::Bounds;
 use std::fmt;
 use std::sync::{Arc, OnceLock, Weak};
 
@@ -33,10 +33,8 @@ pub struct Cursor {
     inner: Result<Inner>,
 }
 
-type View = VisibleIterator<MergingIterator<Source>>;
-
 struct Inner {
-    iter: View,
+    walk: Walk,
     /// The error that sticks until the next seek.
     failed: Option<Error>,
     /// The value at hand, if it lies in a blob file and was asked for.
@@ -45,8 +43,6 @@ struct Inner {
     seq: SeqNo,
     /// Where to find newer states; `None` for a cursor of a snapshot, which has none.
     newer: Option<(Weak<Core>, Arc<KeyspaceCore>)>,
-    /// Keeps the tables' files; behind `iter`, which reads them.
-    state: Arc<ReadState>,
 }
 
 impl Inner {
@@ -55,7 +51,7 @@ impl Inner {
         if let Some(value) = self.loaded.get() {
             return Ok(value);
         }
-        let value = self.state.view.blob_value(self.iter.value())?;
+        let value = self.walk.state().view.blob_value(self.walk.stored())?;
         Ok(self.loaded.get_or_init(|| value))
     }
 }
@@ -63,8 +59,8 @@ impl Inner {
 impl Cursor {
     pub(crate) fn new(keyspace: &Keyspace, newest: bool, state: Arc<ReadState>, seq: SeqNo, bounds: Bounds) -> Self {
         let newer = newest.then(|| (Arc::downgrade(&keyspace.handle.core), Arc::clone(&keyspace.core)));
-        let iter = state.iter(seq, bounds.clone());
-        Self { inner: Ok(Inner { iter, failed: None, loaded: OnceLock::new(), bounds, seq, newer, state }) }
+        let walk = Walk::new(state, seq, bounds.clone());
+        Self { inner: Ok(Inner { walk, failed: None, loaded: OnceLock::new(), bounds, seq, newer }) }
     }
 
     pub(crate) fn failed(error: Error) -> Self {
@@ -78,24 +74,24 @@ impl Cursor {
     fn sought(&mut self, seek: impl FnOnce(&mut View) -> Result<()>) -> Result<()> {
         let inner = self.inner()?;
         inner.loaded.take();
-        inner.failed = seek(&mut inner.iter).err();
+        inner.failed = inner.walk.seek(seek).err();
         inner.failed.clone().map_or(Ok(()), Err)
     }
 
     #[inline]
-    fn stepped(&mut self, step: impl FnOnce(&mut View) -> Result<()>) -> Result<()> {
+    fn stepped(&mut self, step: impl FnOnce(&mut Walk) -> Result<()>) -> Result<()> {
         let inner = self.inner()?;
-        if !inner.iter.valid() {
+        if !inner.walk.valid() {
             return inner.failed.clone().map_or(Ok(()), Err);
         }
         inner.loaded.take();
-        step(&mut inner.iter).inspect_err(|error| inner.failed = Some(error.clone()))
+        step(&mut inner.walk).inspect_err(|error| inner.failed = Some(error.clone()))
     }
 
     /// Whether the cursor stands on an entry.
     #[inline]
     pub fn valid(&self) -> bool {
-        self.inner.as_ref().is_ok_and(|inner| inner.iter.valid())
+        self.inner.as_ref().is_ok_and(|inner| inner.walk.valid())
     }
 
     /// Moves to the first key at or behind `key`.
@@ -122,13 +118,13 @@ impl Cursor {
     #[expect(clippy::should_implement_trait, reason = "a cursor is not an iterator: it lends")]
     #[inline]
     pub fn next(&mut self) -> Result<()> {
-        self.stepped(View::next)
+        self.stepped(Walk::next)
     }
 
     /// Moves to the key before; does nothing where the cursor stands nowhere.
     #[inline]
     pub fn prev(&mut self) -> Result<()> {
-        self.stepped(View::prev)
+        self.stepped(Walk::prev)
     }
 
     /// The key.
@@ -138,7 +134,7 @@ impl Cursor {
     #[inline]
     pub fn key(&self) -> &[u8] {
         match &self.inner {
-            Ok(inner) => inner.iter.key(),
+            Ok(inner) => inner.walk.key(),
             Err(error) => panic!("the cursor is not valid: {error}"),
         }
     }
@@ -153,10 +149,7 @@ impl Cursor {
     #[inline]
     pub fn value(&self) -> Result<&[u8]> {
         let inner = self.inner.as_ref().map_err(Error::clone)?;
-        match inner.iter.trailer().kind() {
-            ValueKind::Blob => inner.load(),
-            _ => Ok(inner.iter.value()),
-        }
+        if inner.walk.is_blob() { inner.load() } else { Ok(inner.walk.stored()) }
     }
 
     /// Moves on to the newest state, and stands nowhere. A cursor of a snapshot keeps to its instant.
@@ -166,7 +159,7 @@ impl Cursor {
     pub fn refresh(&mut self) -> Result<()> {
         let inner = self.inner()?;
         let (state, seq) = match &inner.newer {
-            None => (Arc::clone(&inner.state), inner.seq),
+            None => (Arc::clone(inner.walk.state()), inner.seq),
             Some((core, keyspace)) => {
                 let core = core.upgrade().ok_or_else(Error::closed)?;
                 core.check_open()?;
@@ -174,10 +167,10 @@ impl Cursor {
                 read_at(&keyspace.read, &core.visible)
             }
         };
-        inner.iter = state.iter(seq, inner.bounds.clone());
+        inner.walk = Walk::new(state, seq, inner.bounds.clone());
         inner.failed = None;
         inner.loaded.take();
-        (inner.state, inner.seq) = (state, seq);
+        inner.seq = seq;
         Ok(())
     }
 }
@@ -185,7 +178,7 @@ impl Cursor {
 impl fmt::Debug for Cursor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.inner {
-            Ok(inner) if inner.iter.valid() => write!(f, "Cursor({})", inner.iter.key().escape_ascii()),
+            Ok(inner) if inner.walk.valid() => write!(f, "Cursor({})", inner.walk.key().escape_ascii()),
             Ok(_) => f.write_str("Cursor(nowhere)"),
             Err(error) => write!(f, "Cursor({error})"),
         }

@@ -107,10 +107,12 @@ impl Core {
             edit.clock_ms = Some(self.vfs.clock().unix_ms().max(current.clock_ms));
             edit.log_durable = edit.log_durable.map(|durable| durable.max(current.log_durable));
             let version = self.manifest_did(manifest, |manifest| manifest.commit(edit))?;
-            let view = LevelView::open(&version.keyspaces[&keyspace.id], &self.tables)?;
+            // Only whoever holds the manifest's lock changes the view.
+            before = Arc::clone(&keyspace.read.load().view);
+            let version_of_this = &version.keyspaces[&keyspace.id];
+            let view = LevelView::open(version_of_this, &self.tables, &self.picker, Some(&before))?;
 
             let mut state = self.state.lock();
-            before = Arc::clone(&keyspace.read.load().view);
             keyspace.swap(|now| ReadState {
                 active: Arc::clone(&now.active),
                 sealed: now

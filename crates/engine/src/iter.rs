@@ -1,10 +1,10 @@
 //! [`Iter`]: a range of keys and values, from both ends.
 
 use crate::error::{Error, Result};
-use crate::read::ReadState;
-use crate::source::Source;
+use crate::read::{ReadState, View};
+use crate::walk::Walk;
 use esker_format::{SeqNo, Slice};
-use esker_iterator::{Bounds, MergingIterator, VisibleIterator};
+use esker_iterator::Bounds;
 use std::fmt;
 use std::sync::Arc;
 
@@ -26,13 +26,10 @@ enum State {
 struct Open {
     seq: SeqNo,
     bounds: Bounds,
-    front: Option<End>,
-    back: Option<End>,
-    /// Keeps the tables' files until the iterator is dropped; behind the ends, which read them.
+    front: Option<Walk>,
+    back: Option<Walk>,
     read: Arc<ReadState>,
 }
-
-type End = VisibleIterator<MergingIterator<Source>>;
 
 impl Iter {
     pub(crate) fn new(read: Arc<ReadState>, seq: SeqNo, bounds: Bounds) -> Self {
@@ -62,17 +59,17 @@ impl Iter {
 }
 
 impl Open {
-    fn end(&self) -> End {
-        self.read.iter(self.seq, self.bounds.clone())
+    fn end(&self) -> Walk {
+        Walk::new(Arc::clone(&self.read), self.seq, self.bounds.clone())
     }
 
     /// Moves the front on; its key must lie before the back's.
-    fn advance(&mut self) -> Result<Option<&End>> {
+    fn advance(&mut self) -> Result<Option<&Walk>> {
         match &mut self.front {
             Some(front) => front.next()?,
             None => {
                 let mut front = self.end();
-                front.seek_to_first()?;
+                front.seek(View::seek_to_first)?;
                 self.front = Some(front);
             }
         }
@@ -81,12 +78,12 @@ impl Open {
     }
 
     /// Moves the back on; its key must lie behind the front's.
-    fn advance_back(&mut self) -> Result<Option<&End>> {
+    fn advance_back(&mut self) -> Result<Option<&Walk>> {
         match &mut self.back {
             Some(back) => back.prev()?,
             None => {
                 let mut back = self.end();
-                back.seek_to_last()?;
+                back.seek(View::seek_to_last)?;
                 self.back = Some(back);
             }
         }
@@ -95,8 +92,8 @@ impl Open {
     }
 }
 
-fn pair(end: &End, read: &ReadState) -> Result<(Slice, Slice)> {
-    Ok((Slice::from(end.key()), read.view.resolve(end.trailer(), end.value_slice())?))
+fn pair(end: &Walk) -> Result<(Slice, Slice)> {
+    Ok((Slice::from(end.key()), end.value_slice()?))
 }
 
 impl Iterator for Iter {
@@ -106,7 +103,7 @@ impl Iterator for Iter {
         self.step(|open| {
             let found = open.advance()?.is_some();
             let front = open.front.as_ref().filter(|_| found);
-            front.map(|front| pair(front, &open.read)).transpose()
+            front.map(pair).transpose()
         })
     }
 }
@@ -116,7 +113,7 @@ impl DoubleEndedIterator for Iter {
         self.step(|open| {
             let found = open.advance_back()?.is_some();
             let back = open.back.as_ref().filter(|_| found);
-            back.map(|back| pair(back, &open.read)).transpose()
+            back.map(pair).transpose()
         })
     }
 }

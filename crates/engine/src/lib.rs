@@ -75,7 +75,9 @@ mod snapshot;
 mod source;
 mod stall;
 mod tables;
+mod toll;
 mod verify;
+mod walk;
 
 pub use background::Background;
 pub use batch::WriteBatch;

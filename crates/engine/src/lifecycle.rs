@@ -189,7 +189,7 @@ impl Core {
     fn show_written(&self, written: Written, version: &Version) -> Result<()> {
         let Written { keyspaces, open } = written;
         for keyspace in &keyspaces {
-            let view = LevelView::open(&version.keyspaces[&keyspace.id], &self.tables)?;
+            let view = LevelView::open(&version.keyspaces[&keyspace.id], &self.tables, &self.picker, None)?;
             let active = self.new_memtable();
             {
                 let _state = self.state.lock();

@@ -31,6 +31,7 @@ pub(crate) struct Counters {
     pub(crate) stall_us: Counter,
     pub(crate) flushes: Counter,
     pub(crate) compactions: Counter,
+    pub(crate) compactions_for_reads: Counter,
     pub(crate) flush_bytes: Counter,
     pub(crate) compaction_read_bytes: Counter,
     pub(crate) compaction_written_bytes: Counter,
@@ -100,6 +101,8 @@ pub struct Metrics {
     pub flush_bytes: u64,
     /// Compactions.
     pub compactions: u64,
+    /// Those of them that reads have asked for; see [`crate::LeveledOptions::compact_for_reads`].
+    pub compactions_for_reads: u64,
     /// Bytes they read.
     pub compaction_read_bytes: u64,
     /// Bytes they wrote.
@@ -215,6 +218,7 @@ impl Core {
             flushes: counters.flushes.get(),
             flush_bytes: counters.flush_bytes.get(),
             compactions: counters.compactions.get(),
+            compactions_for_reads: counters.compactions_for_reads.get(),
             compaction_read_bytes: counters.compaction_read_bytes.get(),
             compaction_written_bytes: counters.compaction_written_bytes.get(),
             // Opened for reading only, the sealed logs are those that were replayed, which no counter has seen.

@@ -212,7 +212,7 @@ impl Core {
     /// Opens the tables of a keyspace and makes it known.
     pub(crate) fn add_keyspace(&self, version: Arc<esker_manifest::KeyspaceVersion>) -> Result<Arc<KeyspaceCore>> {
         let options = options_text::parse_keyspace(&version.options)?;
-        let view = LevelView::open(&version, &self.tables)?;
+        let view = LevelView::open(&version, &self.tables, &self.picker, None)?;
         let keyspace = KeyspaceCore::new(&version, options, &self.options, self.new_memtable(), view);
         self.update_pressure(&keyspace);
         self.commit.lock().keyspaces.insert(keyspace.id, Arc::clone(&keyspace));
@@ -339,7 +339,7 @@ impl Core {
 
     /// Puts the tables of `version` before the readers of `keyspace`.
     pub(crate) fn show_version(&self, keyspace: &KeyspaceCore, version: &Version) -> Result<()> {
-        let view = LevelView::open(&version.keyspaces[&keyspace.id], &self.tables)?;
+        let view = LevelView::open(&version.keyspaces[&keyspace.id], &self.tables, &self.picker, None)?;
         {
             let _state = self.state.lock();
             keyspace.swap(|now| ReadState { active: Arc::clone(&now.active), sealed: now.sealed.clone(), view });

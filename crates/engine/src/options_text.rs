@@ -152,6 +152,7 @@ fields! { show_options, set_option, Options,
     "compaction.debt_slowdown_bytes" => compaction.debt_slowdown_bytes;
     "compaction.debt_stop_bytes" => compaction.debt_stop_bytes;
     "compaction.blob_garbage_percent_max" => compaction.blob_garbage_percent_max;
+    "compaction.compact_for_reads" => compaction.compact_for_reads;
     "background_threads" => background_threads;
     "wal_bytes_max" => wal_bytes_max;
     "log_backend" => log_backend;

@@ -15,8 +15,10 @@ use crate::locate::{Candidates, Fences};
 use crate::memory::CountedTable;
 use crate::source::{LevelRun, Source};
 use crate::tables::{OpenTable, TableSet};
+use crate::toll::Toll;
 use arc_swap::{ArcSwap, Guard};
 use esker_blob::BlobRef;
+use esker_compaction::Picker;
 use esker_format::{KeyHash, SeqNo, Slice, Trailer, ValueKind};
 use esker_iterator::{Bounds, ConcatIterator, MergingIterator, VisibleIterator};
 use esker_manifest::KeyspaceVersion;
@@ -33,17 +35,25 @@ pub(crate) struct LevelView {
     pub(crate) levels: Vec<Vec<Arc<OpenTable>>>,
     /// The blob files that the tables refer to, by number.
     pub(crate) blobs: Vec<Arc<OpenBlob>>,
+    /// What walks pay for runs that overlap.
+    pub(crate) toll: Toll,
     /// Where they begin and end.
     fences: Fences,
 }
 
 impl LevelView {
-    /// Opens what is not open yet. Does I/O: not under the state lock.
-    pub(crate) fn open(version: &Arc<KeyspaceVersion>, tables: &TableSet) -> Result<Arc<Self>> {
+    /// Opens what is not open yet. Does I/O: not under the state lock. `before` is the view that this one follows.
+    pub(crate) fn open(
+        version: &Arc<KeyspaceVersion>,
+        tables: &TableSet,
+        picker: &Picker,
+        before: Option<&Self>,
+    ) -> Result<Arc<Self>> {
         let open_level = |level: &Vec<_>| level.iter().map(|meta| tables.get(meta)).collect();
-        let levels: Vec<_> = version.levels.iter().map(open_level).collect::<Result<_>>()?;
+        let levels: Vec<Vec<_>> = version.levels.iter().map(open_level).collect::<Result<_>>()?;
         let blobs = version.blobs.values().map(|blob| tables.blobs.get(blob)).collect::<Result<_>>()?;
-        Ok(Arc::new(Self { version: Arc::clone(version), fences: Fences::new(&levels), levels, blobs }))
+        let toll = Toll::new(picker.relief(version), &levels[0], before.map(|view| (&view.levels[0][..], &view.toll)));
+        Ok(Arc::new(Self { version: Arc::clone(version), fences: Fences::new(&levels), levels, blobs, toll }))
     }
 
     pub(crate) fn tables(&self) -> impl Iterator<Item = &Arc<OpenTable>> {
@@ -63,6 +73,9 @@ impl LevelView {
         Ok(blobs::find(&self.blobs, reference.file)?.get(reference)?)
     }
 }
+
+/// A state as a user sees it at one sequence number.
+pub(crate) type View = VisibleIterator<MergingIterator<Source>>;
 
 /// One state of a keyspace.
 #[derive(Debug)]
@@ -188,13 +201,14 @@ impl ReadState {
         }
     }
 
-    /// What a user sees of this state at `seq`, within `bounds`, in both directions.
-    pub(crate) fn iter(&self, seq: SeqNo, bounds: Bounds) -> VisibleIterator<MergingIterator<Source>> {
+    /// What a user sees of this state at `seq`, within `bounds`, in both directions; and how many runs of tables it looks into.
+    pub(crate) fn iter(&self, seq: SeqNo, bounds: Bounds) -> (View, u32) {
         let mut children: Vec<Source> = self
             .memtables()
             .filter(|memtable| !memtable.table.is_empty())
             .map(|memtable| Source::Memory(memtable.iter()))
             .collect();
+        let memtables = children.len();
         let (l0, sorted) = self.view.levels.split_first().expect("there are always seven levels");
         children.extend(l0.iter().filter(|open| overlaps(open, &bounds)).map(|open| Source::table(open)));
         for (i, level) in sorted.iter().enumerate() {
@@ -202,7 +216,8 @@ impl ReadState {
                 children.push(Source::Level(ConcatIterator::new(LevelRun::new(Arc::clone(&self.view), i + 1))));
             }
         }
-        VisibleIterator::new(MergingIterator::new(children), seq, bounds)
+        let runs = (children.len() - memtables) as u32;
+        (VisibleIterator::new(MergingIterator::new(children), seq, bounds), runs)
     }
 }
 

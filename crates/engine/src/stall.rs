@@ -242,7 +242,7 @@ mod tests {
         let mut full = KeyspaceVersion::clone(&empty.version);
         let stop = core.options.compaction.l0_stop;
         full.levels[0] = (0..stop).map(|i| Arc::clone(&open_table(i as u64 + 1, b"a", b"b").meta)).collect();
-        let full = LevelView::open(&Arc::new(full), &core.tables).unwrap();
+        let full = LevelView::open(&Arc::new(full), &core.tables, &core.picker, None).unwrap();
         let install = |view: &Arc<LevelView>| {
             {
                 let _state = core.state.lock();

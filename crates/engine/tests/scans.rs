@@ -260,7 +260,13 @@ fn sets() -> Vec<Options> {
     vec![
         Options { blob_bytes_min: 0, compression: [Codec::None; LEVELS], ..tiny.clone() },
         Options { blob_bytes_min: 32, compression: [Codec::None; LEVELS], block_size_bytes: 200, ..tiny.clone() },
-        Options { blob_bytes_min: 100, read_mode: ReadMode::Pread, compression: [Codec::Lz4; LEVELS], ..tiny },
+        Options { blob_bytes_min: 100, read_mode: ReadMode::Pread, compression: [Codec::Lz4; LEVELS], ..tiny.clone() },
+        // Level 0 is merged when the walks ask for it.
+        Options {
+            blob_bytes_min: 0,
+            compaction: LeveledOptions { l0_trigger: 20, l0_slowdown: 30, l0_stop: 40, ..tiny.compaction.clone() },
+            ..tiny
+        },
     ]
 }
 

@@ -1,0 +1,112 @@
+//! [`Walk`]: one position in a keyspace, as [`crate::Cursor`] and each end of [`crate::Iter`] have.
+//!
+//! It holds the state that it reads, and pays the [toll](crate::toll) for the runs it looks into: counted here, handed over when it ends, or now and then.
+
+use crate::error::Result;
+use crate::read::{ReadState, View};
+use esker_format::{SeqNo, Slice, Trailer, ValueKind};
+use esker_iterator::Bounds;
+use std::sync::Arc;
+
+/// Steps, and seeks, after which a walk that goes on pays.
+const STEPS_TOGETHER: u32 = 4096;
+const SEEKS_TOGETHER: u32 = 64;
+
+/// What is seen of a state at one sequence number, within bounds, and a position in it.
+pub(crate) struct Walk {
+    view: View,
+    /// Runs of tables that each seek looks into beyond one.
+    more_runs: u32,
+    /// What is not paid yet.
+    seeks: u32,
+    steps: u32,
+    /// Keeps the tables' files; behind `view`, which reads them.
+    state: Arc<ReadState>,
+}
+
+impl Walk {
+    pub(crate) fn new(state: Arc<ReadState>, seq: SeqNo, bounds: Bounds) -> Self {
+        let (view, runs) = state.iter(seq, bounds);
+        Self { view, more_runs: runs.saturating_sub(1), seeks: 0, steps: 0, state }
+    }
+
+    pub(crate) fn state(&self) -> &Arc<ReadState> {
+        &self.state
+    }
+
+    #[inline]
+    pub(crate) fn valid(&self) -> bool {
+        self.view.valid()
+    }
+
+    #[inline]
+    pub(crate) fn key(&self) -> &[u8] {
+        self.view.key()
+    }
+
+    /// What stands in the table: of a large value, the reference to it.
+    #[inline]
+    pub(crate) fn stored(&self) -> &[u8] {
+        self.view.value()
+    }
+
+    #[inline]
+    pub(crate) fn trailer(&self) -> Trailer {
+        self.view.trailer()
+    }
+
+    /// Whether the value lies in a blob file.
+    #[inline]
+    pub(crate) fn is_blob(&self) -> bool {
+        self.trailer().kind() == ValueKind::Blob
+    }
+
+    /// The value, owned.
+    pub(crate) fn value_slice(&self) -> Result<Slice> {
+        self.state.view.resolve(self.trailer(), self.view.value_slice())
+    }
+
+    pub(crate) fn seek(&mut self, seek: impl FnOnce(&mut View) -> Result<()>) -> Result<()> {
+        self.seeks += 1;
+        if self.seeks == SEEKS_TOGETHER {
+            self.pay();
+        }
+        seek(&mut self.view)
+    }
+
+    /// Moves to the next entry; only from one.
+    #[inline]
+    pub(crate) fn next(&mut self) -> Result<()> {
+        self.count_step();
+        self.view.next()
+    }
+
+    /// Moves to the entry before; only from one.
+    #[inline]
+    pub(crate) fn prev(&mut self) -> Result<()> {
+        self.count_step();
+        self.view.prev()
+    }
+
+    #[inline]
+    fn count_step(&mut self) {
+        self.steps += 1;
+        if self.steps == STEPS_TOGETHER {
+            self.pay();
+        }
+    }
+
+    #[inline(never)]
+    fn pay(&mut self) {
+        self.state.view.toll.pay(self.more_runs, self.seeks, self.steps);
+        (self.seeks, self.steps) = (0, 0);
+    }
+}
+
+impl Drop for Walk {
+    fn drop(&mut self) {
+        if self.more_runs > 0 {
+            self.pay();
+        }
+    }
+}

@@ -1,0 +1,212 @@
+//! Compaction that reads ask for: when seeks and walks have paid for runs that overlap as much as it costs to merge them, they are merged, and not before.
+
+use esker::vfs::MemVfs;
+use esker::{Background, Codec, Engine, LEVELS, LeveledOptions, Options};
+use std::time::{Duration, Instant};
+
+const ENTRIES: u32 = 2_000;
+
+fn options() -> Options {
+    Options { compression: [Codec::None; LEVELS], ..Options::default() }
+}
+
+fn manual(options: Options) -> Engine {
+    Engine::builder("/db").options(options).vfs(MemVfs::new()).background(Background::Manual).open().unwrap()
+}
+
+fn key(i: u32) -> [u8; 4] {
+    i.to_be_bytes()
+}
+
+fn value(i: u32, round: u32) -> Vec<u8> {
+    format!("value {i} of round {round}").into_bytes()
+}
+
+/// Every `rounds`-th key from a different one on, in a table of its own for each round: so that all of them overlap.
+fn flush_rounds(engine: &Engine, rounds: u32) {
+    for round in 0..rounds {
+        for i in (round..ENTRIES).step_by(rounds as usize) {
+            engine.put(key(i), value(i, round)).unwrap();
+        }
+        engine.flush().unwrap();
+    }
+}
+
+fn tables(engine: &Engine) -> Vec<usize> {
+    engine.metrics().keyspaces[0].levels.iter().map(|level| level.tables).collect()
+}
+
+fn for_reads(engine: &Engine) -> u64 {
+    engine.metrics().compactions_for_reads
+}
+
+fn walk(engine: &Engine) {
+    assert_eq!(engine.iter().map(|item| item.unwrap()).count(), ENTRIES as usize);
+}
+
+fn work(engine: &Engine) {
+    while engine.step().unwrap() {}
+}
+
+#[test]
+fn walks_over_several_runs_have_them_merged_and_ask_for_nothing_more() {
+    let engine = manual(options());
+    flush_rounds(&engine, 3);
+    work(&engine);
+    assert_eq!(tables(&engine)[0], 3, "three tables are below the trigger");
+    walk(&engine);
+    work(&engine);
+    assert_eq!(for_reads(&engine), 0, "one walk costs less than a compaction");
+    for _ in 0..10 {
+        walk(&engine);
+    }
+    assert_eq!(for_reads(&engine), 0, "an engine without threads does nothing between steps");
+    work(&engine);
+    assert_eq!((tables(&engine), for_reads(&engine)), (vec![0, 0, 0, 0, 0, 0, 1], 1));
+    for _ in 0..20 {
+        walk(&engine);
+        work(&engine);
+    }
+    assert_eq!((for_reads(&engine), engine.metrics().compactions), (1, 1), "one run asks for nothing");
+    assert_eq!(engine.get(key(7)).unwrap().as_deref(), Some(&value(7, 1)[..]));
+    assert!(engine.verify().unwrap().is_ok());
+}
+
+#[test]
+fn steps_backward_and_seeks_pay_too_and_so_do_cursors_of_snapshots() {
+    let ways: [fn(&Engine); 3] = [
+        |engine| assert_eq!(engine.iter().rev().count(), ENTRIES as usize),
+        |engine| {
+            for i in 0..1_000 {
+                let mut cursor = engine.cursor();
+                cursor.seek(key(i)).unwrap();
+                assert_eq!(cursor.key(), key(i));
+            }
+        },
+        |engine| {
+            let mut cursor = engine.snapshot().cursor();
+            cursor.seek_to_first().unwrap();
+            while cursor.valid() {
+                cursor.next().unwrap();
+            }
+        },
+    ];
+    for way in ways {
+        let engine = manual(options());
+        flush_rounds(&engine, 2);
+        for _ in 0..10 {
+            way(&engine);
+        }
+        work(&engine);
+        assert_eq!((tables(&engine)[0], for_reads(&engine)), (0, 1));
+    }
+}
+
+#[test]
+fn point_reads_single_runs_and_those_who_may_not_ask_bring_nothing_about() {
+    let gets = manual(options());
+    flush_rounds(&gets, 3);
+    for i in (0..ENTRIES).cycle().take(100_000) {
+        assert!(gets.get(key(i)).unwrap().is_some());
+    }
+    let single = manual(options());
+    flush_rounds(&single, 1);
+    let off =
+        manual(Options { compaction: LeveledOptions { compact_for_reads: false, ..Default::default() }, ..options() });
+    flush_rounds(&off, 3);
+    let apart = manual(options());
+    for table in 0..3 {
+        for i in 0..ENTRIES / 3 + 1 {
+            let i = table * (ENTRIES / 3 + 1) + i;
+            if i < ENTRIES {
+                apart.put(key(i), value(i, 0)).unwrap();
+            }
+        }
+        apart.flush().unwrap();
+    }
+    let bounded = manual(options());
+    flush_rounds(&bounded, 1);
+    bounded.put(key(ENTRIES - 1), "newer").unwrap();
+    bounded.flush().unwrap();
+    for engine in [&single, &off, &apart] {
+        (0..100).for_each(|_| walk(engine));
+    }
+    for _ in 0..1_000 {
+        // Looks into one table only: the other begins behind.
+        assert_eq!(bounded.range(..key(100)).count(), 100);
+    }
+    for (engine, l0) in [(&gets, 3), (&single, 1), (&off, 3), (&apart, 3), (&bounded, 2)] {
+        work(engine);
+        assert_eq!((tables(engine)[0], engine.metrics().compactions), (l0, 0));
+    }
+}
+
+#[test]
+fn what_is_merged_for_reads_is_not_compressed_unless_it_meets_what_is() {
+    let mut options = options();
+    options.compression[2..].fill(Codec::Lz4);
+    let engine = manual(options);
+    flush_rounds(&engine, 3);
+    (0..10).for_each(|_| walk(&engine));
+    work(&engine);
+    assert_eq!((tables(&engine), for_reads(&engine)), (vec![1, 0, 0, 0, 0, 0, 0], 1));
+    engine.compact_range(..).unwrap();
+    assert_eq!(tables(&engine), [0, 0, 0, 0, 0, 0, 1]);
+    engine.put(key(3), "new").unwrap();
+    engine.flush().unwrap();
+    (0..10).for_each(|_| walk(&engine));
+    work(&engine);
+    assert_eq!((tables(&engine), for_reads(&engine)), (vec![0, 0, 0, 0, 0, 0, 1], 2));
+    assert_eq!(engine.get(key(3)).unwrap().as_deref(), Some(&b"new"[..]));
+}
+
+#[test]
+fn what_was_paid_before_a_flush_counts_after_it() {
+    let engine = manual(options());
+    flush_rounds(&engine, 2);
+    let mut walks = 0;
+    // With a table more the price is higher, and nearly all of it is paid.
+    while for_reads(&engine) == 0 {
+        walk(&engine);
+        walks += 1;
+        if walks == 3 {
+            engine.put(key(5), "late").unwrap();
+            engine.flush().unwrap();
+        }
+        work(&engine);
+    }
+    let fresh = manual(options());
+    flush_rounds(&fresh, 2);
+    fresh.put(key(5), "late").unwrap();
+    fresh.flush().unwrap();
+    let mut after = 0;
+    while for_reads(&fresh) == 0 {
+        walk(&fresh);
+        after += 1;
+        work(&fresh);
+    }
+    assert!(walks < 3 + after, "{walks} walks, three of them before the flush; {after} where all came after it");
+}
+
+#[test]
+fn threads_do_it_while_others_read_and_write() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = Engine::builder(dir.path()).options(options()).open().unwrap();
+    flush_rounds(&engine, 3);
+    let begin = Instant::now();
+    let mut late = ENTRIES;
+    while for_reads(&engine) == 0 {
+        assert!(begin.elapsed() < Duration::from_secs(60), "{:?}", engine.metrics());
+        engine.put(key(late), value(late, 9)).unwrap();
+        late += 1;
+        let mut next = 0;
+        for item in engine.iter() {
+            let (found, _) = item.unwrap();
+            assert_eq!(&found[..], key(next));
+            next += 1;
+        }
+        assert_eq!(next, late);
+    }
+    assert_eq!(tables(&engine)[0], 0);
+    assert!(engine.verify().unwrap().is_ok());
+}
