@@ -43,7 +43,7 @@ pub struct Args {
     /// Threads that share the operations; each walks over everything. Of several numbers each is measured; 1 if not given, 1,2,4,8,16 for `--scale`.
     #[arg(long, value_name = "A,B,C", value_delimiter = ',', value_parser = parse_threads)]
     threads: Vec<usize>,
-    /// Measure within a control group that has this much memory, caches of files included, in MiB. With `--scale` of some rows only; half the data if not given.
+    /// Measure within a control group that has this much memory, caches of files included, in MiB. With `--scale` some rows only; a quarter of the data if not given.
     #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u64).range(32..=1 << 30))]
     memory_limit: Option<u64>,
     /// What and how.

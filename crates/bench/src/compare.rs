@@ -421,7 +421,7 @@ mod tests {
             is_cut_short: store == StoreName::Sled,
             lost_entries: None,
             room: Room::Plenty,
-            limit_hits: None,
+            group_peak_bytes: None,
         }
     }
 

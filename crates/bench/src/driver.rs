@@ -121,7 +121,7 @@ fn scale_all<'a>(args: &'a Args, stores: &[StoreName]) -> Result<Run<'a>> {
                         continue;
                     }
                 };
-                if !run.measure(case, store, repetition, found)? && place != Place::Own {
+                if !run.measure(case, store, repetition, found)? && scale::leaves_ruins(case, place) {
                     kept = None;
                 }
             }
@@ -240,5 +240,5 @@ fn in_child(args: &Args, case: Case, store: StoreName, repetition: u32, found: F
         return Err(format!("{case} on {store}: the child ended with {}", output.status).into());
     }
     let sample = serde_json::from_slice(&output.stdout)?;
-    Ok(Sample { limit_hits: limit.and_then(|limit| limit.hits()), ..sample })
+    Ok(Sample { group_peak_bytes: limit.and_then(|limit| limit.peak_bytes()), ..sample })
 }

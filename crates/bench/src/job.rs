@@ -50,9 +50,9 @@ pub struct Sample {
     /// What memory the store had.
     #[serde(default)]
     pub room: Room,
-    /// How often the limit of memory held an allocation up; absent where there was none.
+    /// The most memory that its control group used at a time, caches of files and the load included; absent where there was none.
     #[serde(default)]
-    pub limit_hits: Option<u64>,
+    pub group_peak_bytes: Option<u64>,
     /// Operations: entries for fills and walks, calls otherwise.
     pub operations: u64,
     /// How long they took together.
@@ -247,7 +247,7 @@ impl Start {
             compression: settings.compression,
             durability: settings.durability,
             room: job.room,
-            limit_hits: None,
+            group_peak_bytes: None,
             operations: measured.operations,
             seconds: measured.time.as_secs_f64(),
             ops_per_second: measured.operations as f64 / measured.time.as_secs_f64().max(1e-9),

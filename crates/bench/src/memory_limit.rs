@@ -1,7 +1,7 @@
 //! A control group with a limit of memory: what is measured in it has no more for its heap and for caches of its files, however much the machine has.
 //!
 //! ```text
-//! parent   make the group, set its limit | start the child |                  | how often was it hit? | remove it
+//! parent   make the group, set its limit | start the child |                  | how much was used? | remove it
 //! child                                  | join            | open, measure .. |
 //! ```
 //!
@@ -97,15 +97,13 @@ impl MemoryLimit {
         &self.dir
     }
 
-    /// How often the limit held up an allocation, until something was given back.
-    pub fn hits(&self) -> Option<u64> {
-        match self.version {
-            Version::One => fs::read_to_string(self.dir.join("memory.failcnt")).ok()?.trim().parse().ok(),
-            Version::Two => {
-                let events = fs::read_to_string(self.dir.join("memory.events")).ok()?;
-                events.lines().find_map(|line| line.strip_prefix("max "))?.trim().parse().ok()
-            }
-        }
+    /// The most that was used at a time, caches of files included: the limit, if it was ever felt. Kernels before 5.19 don't say it of groups of version 2.
+    pub fn peak_bytes(&self) -> Option<u64> {
+        let file = match self.version {
+            Version::One => "memory.max_usage_in_bytes",
+            Version::Two => "memory.peak",
+        };
+        fs::read_to_string(self.dir.join(file)).ok()?.trim().parse().ok()
     }
 }
 
@@ -219,7 +217,7 @@ mod tests {
         match MemoryLimit::new(64) {
             Ok(group) => {
                 let dir = group.dir().to_owned();
-                assert!(dir.exists() && group.hits() == Some(0));
+                assert!(dir.exists() && group.peak_bytes().unwrap_or(0) == 0);
                 drop(group);
                 assert!(!dir.exists());
             }

@@ -150,12 +150,12 @@ impl Report {
         let operations = |ops: f64| if ops < 100.0 { short(ops) } else { thousands(ops as u64) };
         let cut_short = samples.iter().any(|sample| sample.is_cut_short);
         let lost = samples.iter().filter_map(|sample| sample.lost_entries).max().filter(|lost| *lost > 0);
-        let hits = samples.iter().filter_map(|sample| sample.limit_hits).max();
+        let group_peak = samples.iter().filter_map(|sample| sample.group_peak_bytes).max();
         let notes = [
             case.workload.note().map(String::from),
             cut_short.then(|| "cut short".into()),
             lost.map(|lost| format!("{} acknowledged entries lost", thousands(lost))),
-            hits.map(|hits| format!("limit of memory hit {} times", thousands(hits))),
+            group_peak.map(|bytes| format!("{} MiB used at the peak, caches of files included", mib(bytes as f64))),
         ];
         vec![
             case.to_string(),

@@ -2,6 +2,7 @@
 
 use clap::ValueEnum;
 use esker_bench::args::StoreName;
+use esker_bench::plan::Room;
 use esker_bench::report::Report;
 use esker_bench::workload::Workload;
 use std::collections::BTreeSet;
@@ -89,7 +90,7 @@ fn the_json_has_the_names_that_scripts_read() {
     assert_eq!(names(&json), set("format title esker_version versions machine settings samples failures not_run"));
     let machine = "date commit rustc cpu cores memory_bytes kernel file_system load_before load_after";
     assert_eq!(names(&json["machine"]), set(machine));
-    let sample = "workload store repetition threads compression durability room limit_hits operations seconds ops_per_second latency user_bytes written_bytes write_amplification \
+    let sample = "workload store repetition threads compression durability room group_peak_bytes operations seconds ops_per_second latency user_bytes written_bytes write_amplification \
                   live_bytes disk_bytes space_amplification peak_memory_bytes heap_bytes cpu_seconds settle_seconds \
                   is_cut_short lost_entries";
     assert_eq!(names(&json["samples"][0]), set(sample));
@@ -176,8 +177,10 @@ fn a_run_at_scale_keeps_its_data_from_row_to_row_and_leaves_no_row_out_in_silenc
         "{:?}",
         report.not_run
     );
-    let hits = |sample: &esker_bench::job::Sample| sample.limit_hits.is_some();
-    assert_eq!(report.samples.iter().filter(|sample| hits(sample)).count(), in_group.len());
+    let in_groups: Vec<_> = report.samples.iter().filter(|sample| matches!(sample.room, Room::LimitMib(_))).collect();
+    assert_eq!(in_groups.len(), in_group.len());
+    let within = |bytes: u64| bytes > 1 << 20 && bytes <= 64 << 20;
+    assert!(in_groups.iter().all(|sample| sample.group_peak_bytes.is_none_or(within)));
     let markdown = std::fs::read_to_string(out.join("report.md")).unwrap();
     assert!(
         markdown.starts_with("# Esker at scale, ") && markdown.contains("| sustained: worst stall | "),
