@@ -12,6 +12,7 @@ use crate::block::{common_prefix, strip_prefix};
 use crate::error::Fault;
 use crate::frame::TRAILER_BYTES;
 use esker_format::{InternalKey, Trailer, head_of};
+use esker_vfs::prefetch;
 use std::ops::Range;
 
 const HEADER_BYTES: usize = 8;
@@ -20,6 +21,8 @@ const COMPRESSED: u64 = 1 << 63;
 /// Bit 31 of a fence's offset.
 const HAS_TRAILER: u32 = 1 << 31;
 const TRAILER_U64_BYTES: usize = 8;
+/// Fences that lie on one or two cache lines.
+const NEARLY_FOUND: usize = 8;
 
 /// An offset that can't be, in an index that passed its checks: it changed since.
 pub(crate) const ASTRAY: Fault = Fault::Damaged("offsets beyond the index's end");
@@ -108,7 +111,17 @@ impl Index {
         };
         let head = head_of(rest);
         let heads = words(payload.get(HEADER_BYTES..self.offsets_at).unwrap_or(&[]));
-        let first = heads.partition_point(|fence| u64::from_le_bytes(*fence) < head);
+        let is_before = |fence: &[u8; 8]| u64::from_le_bytes(*fence) < head;
+        // When few are left, where their blocks are is sent for: the caller asks for it next, and else would wait for it after the last of the fences.
+        let (mut base, mut size) = (0, heads.len());
+        while size > NEARLY_FOUND {
+            let half = size / 2;
+            base = std::hint::select_unpredictable(is_before(&heads[base + half - 1]), base + half, base);
+            size -= half;
+        }
+        prefetch(payload, self.offsets_at + 8 * base);
+        prefetch(payload, self.offsets_at + 8 * (base + size));
+        let first = base + heads[base..base + size].partition_point(is_before);
         match heads.get(first) {
             Some(fence) if u64::from_le_bytes(*fence) == head => {
                 self.find_among_equal(payload, heads, first, rest, target.trailer)
