@@ -84,7 +84,9 @@ impl Cursor {
         if !inner.walk.valid() {
             return inner.failed.clone().map_or(Ok(()), Err);
         }
-        inner.loaded.take();
+        if inner.loaded.get().is_some() {
+            inner.loaded.take();
+        }
         step(&mut inner.walk).inspect_err(|error| inner.failed = Some(error.clone()))
     }
 

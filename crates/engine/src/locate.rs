@@ -65,6 +65,11 @@ impl Fences {
         }
     }
 
+    /// How many runs there are.
+    pub(crate) fn runs(&self) -> usize {
+        self.run_ends.len()
+    }
+
     /// The tables that may hold `user_key`.
     #[inline]
     pub(crate) fn candidates<'a>(&'a self, user_key: &'a [u8]) -> Candidates<'a> {

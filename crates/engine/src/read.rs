@@ -56,6 +56,11 @@ impl LevelView {
         Ok(Arc::new(Self { version: Arc::clone(version), fences: Fences::new(&levels), levels, blobs, toll }))
     }
 
+    /// Tables of L0, and levels below it that have any.
+    pub(crate) fn runs(&self) -> usize {
+        self.fences.runs()
+    }
+
     pub(crate) fn tables(&self) -> impl Iterator<Item = &Arc<OpenTable>> {
         self.levels.iter().flatten()
     }
@@ -203,11 +208,10 @@ impl ReadState {
 
     /// What a user sees of this state at `seq`, within `bounds`, in both directions; and how many runs of tables it looks into.
     pub(crate) fn iter(&self, seq: SeqNo, bounds: Bounds) -> (View, u32) {
-        let mut children: Vec<Source> = self
-            .memtables()
-            .filter(|memtable| !memtable.table.is_empty())
-            .map(|memtable| Source::Memory(memtable.iter()))
-            .collect();
+        let count = 1 + self.sealed.len() + self.view.runs();
+        let mut children: Vec<Source> = Vec::with_capacity(count);
+        let memtables = self.memtables().filter(|memtable| !memtable.table.is_empty());
+        children.extend(memtables.map(|memtable| Source::Memory(memtable.iter())));
         let memtables = children.len();
         let (l0, sorted) = self.view.levels.split_first().expect("there are always seven levels");
         children.extend(l0.iter().filter(|open| overlaps(open, &bounds)).map(|open| Source::table(open)));

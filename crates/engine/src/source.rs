@@ -21,24 +21,38 @@ impl Source {
         Self::Table(TableSource::new(open))
     }
 
-    /// The table it stands in.
+    /// The memtable it is in, if it is in no table.
     #[inline]
-    fn current(&self) -> &TableIter {
+    fn in_memory(&self) -> &MemTableIter {
         match self {
-            Self::Table(table) => table.open(),
-            Self::Level(level) => level.current().expect("a valid level stands in a table").open(),
-            Self::Memory(_) => unreachable!("asked of tables only"),
+            Self::Memory(iter) => iter,
+            _ => panic!("the iterator is not valid"),
         }
     }
 
-    /// As [`Self::current`], if it stands in one.
-    #[inline]
-    fn current_mut(&mut self) -> Option<&mut TableIter> {
-        match self {
-            Self::Memory(_) => None,
-            Self::Table(table) => table.open_mut(),
-            Self::Level(level) => level.current_mut()?.open_mut(),
+    /// The table it is in. Whether it stands on an entry there is the table's to say, which is asked for one.
+    #[inline(always)]
+    fn in_table(&self) -> Option<&TableIter> {
+        let table = match self {
+            Self::Table(table) => table,
+            Self::Level(level) => level.open_source()?,
+            Self::Memory(_) => return None,
+        };
+        match table {
+            TableSource::Open(iter) => Some(iter),
+            TableSource::Failed(_) => None,
         }
+    }
+
+    /// As [`Self::in_table`], to move in it.
+    #[inline(always)]
+    fn in_table_mut(&mut self) -> Option<&mut TableIter> {
+        let table = match self {
+            Self::Table(table) => table,
+            Self::Level(level) => level.open_source_mut()?,
+            Self::Memory(_) => return None,
+        };
+        table.open_mut()
     }
 }
 
@@ -113,19 +127,19 @@ impl InternalIterator for Source {
         forward!(self, iter => iter.prev())
     }
 
-    #[inline]
+    #[inline(always)]
     fn key(&self) -> InternalKey<'_> {
-        match self {
-            Self::Memory(iter) => iter.key(),
-            _ => self.current().key(),
+        match self.in_table() {
+            Some(table) => table.key(),
+            None => self.in_memory().key(),
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn value(&self) -> &[u8] {
-        match self {
-            Self::Memory(iter) => iter.value(),
-            _ => self.current().value(),
+        match self.in_table() {
+            Some(table) => table.value(),
+            None => self.in_memory().value(),
         }
     }
 
@@ -142,7 +156,7 @@ impl InternalIterator for Source {
     fn next_is_other_key(&mut self) -> bool {
         match self {
             Self::Memory(iter) => iter.next_is_other_key(),
-            _ => self.current_mut().is_some_and(TableIter::next_is_other_key),
+            _ => self.in_table_mut().is_some_and(TableIter::next_is_other_key),
         }
     }
 
@@ -150,7 +164,7 @@ impl InternalIterator for Source {
     fn prev_is_other_key(&mut self) -> bool {
         match self {
             Self::Memory(iter) => iter.prev_is_other_key(),
-            _ => self.current_mut().is_some_and(TableIter::prev_is_other_key),
+            _ => self.in_table_mut().is_some_and(TableIter::prev_is_other_key),
         }
     }
 
@@ -158,7 +172,7 @@ impl InternalIterator for Source {
     fn try_next_key(&mut self) -> Option<Trailer> {
         match self {
             Self::Memory(iter) => iter.try_next_key(),
-            _ => self.current_mut()?.try_next_key(),
+            _ => self.in_table_mut()?.try_next_key(),
         }
     }
 
@@ -166,7 +180,7 @@ impl InternalIterator for Source {
     fn try_prev_key(&mut self) -> Option<Trailer> {
         match self {
             Self::Memory(iter) => iter.try_prev_key(),
-            _ => self.current_mut()?.try_prev_key(),
+            _ => self.in_table_mut()?.try_prev_key(),
         }
     }
 

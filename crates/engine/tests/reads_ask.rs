@@ -41,7 +41,8 @@ fn for_reads(engine: &Engine) -> u64 {
 }
 
 fn walk(engine: &Engine) {
-    assert_eq!(engine.iter().map(|item| item.unwrap()).count(), ENTRIES as usize);
+    let walked: esker::Result<Vec<_>> = engine.iter().collect();
+    assert_eq!(walked.unwrap().len(), ENTRIES as usize);
 }
 
 fn work(engine: &Engine) {

@@ -73,9 +73,21 @@ where
         }
     }
 
-    /// As [`Self::current`], to move in it; the caller stays within it.
+    /// The open source, whether the walk stands on an entry in it or not: for those who know that it does.
+    #[inline(always)]
+    pub fn open_source(&self) -> Option<&R::Iter> {
+        self.open.as_ref().map(|(_, source)| source)
+    }
+
+    /// As [`Self::open_source`], to move in it; the caller stays within it.
+    #[inline(always)]
+    pub fn open_source_mut(&mut self) -> Option<&mut R::Iter> {
+        self.open.as_mut().map(|(_, source)| source)
+    }
+
+    /// The source of the entry it stands on, to move in it.
     #[inline]
-    pub fn current_mut(&mut self) -> Option<&mut R::Iter> {
+    fn standing_mut(&mut self) -> Option<&mut R::Iter> {
         match &mut self.open {
             Some((_, source)) if source.valid() && self.failed.is_none() => Some(source),
             _ => None,
@@ -89,15 +101,15 @@ where
         seek: impl FnOnce(&mut R::Iter) -> Result<(), <R::Iter as InternalIterator>::Error>,
     ) -> Result<(), <R::Iter as InternalIterator>::Error> {
         self.failed = None;
-        let source = match self.open.take() {
-            Some((open, source)) if open == i => Ok(source),
-            _ => self.run.open(i),
-        };
-        let sought = source.and_then(|mut source| {
-            let sought = seek(&mut source);
-            self.open = Some((i, source));
-            sought
-        });
+        if self.open.as_ref().is_none_or(|(open, _)| *open != i) {
+            self.open = None;
+            match self.run.open(i) {
+                Ok(source) => self.open = Some((i, source)),
+                Err(error) => return self.check(Err(error)),
+            }
+        }
+        let (_, source) = self.open.as_mut().expect("it was opened");
+        let sought = seek(source);
         self.check(sought)
     }
 
@@ -257,23 +269,23 @@ where
     /// At the last entry of a source it is not known: two sources may share a user key.
     #[inline]
     fn next_is_other_key(&mut self) -> bool {
-        self.current_mut().is_some_and(InternalIterator::next_is_other_key)
+        self.standing_mut().is_some_and(InternalIterator::next_is_other_key)
     }
 
     #[inline]
     fn prev_is_other_key(&mut self) -> bool {
-        self.current_mut().is_some_and(InternalIterator::prev_is_other_key)
+        self.standing_mut().is_some_and(InternalIterator::prev_is_other_key)
     }
 
     #[inline]
     fn try_next_key(&mut self) -> Option<Trailer> {
-        self.current_mut()?.try_next_key()
+        self.standing_mut()?.try_next_key()
     }
 
     /// To the first entry of a source but the first it does not go: two sources may share a user key.
     #[inline]
     fn try_prev_key(&mut self) -> Option<Trailer> {
-        self.current_mut()?.try_prev_key()
+        self.standing_mut()?.try_prev_key()
     }
 }
 

@@ -51,6 +51,7 @@ pub struct VisibleIterator<I> {
     /// The candidate's value: here if it is long, else in `short`.
     long: Option<Slice>,
     short: Vec<u8>,
+    /// Of the entry shown, or of the candidate.
     trailer: Trailer,
 }
 
@@ -108,11 +109,8 @@ impl<I: InternalIterator> VisibleIterator<I> {
     /// If the iterator is not valid.
     #[inline]
     pub fn trailer(&self) -> Trailer {
-        match self.place {
-            Place::Inner | Place::InnerFromBehind => self.inner.key().trailer,
-            Place::Held => self.trailer,
-            Place::Nowhere => panic!("trailer() of an iterator that stands nowhere"),
-        }
+        assert!(self.place != Place::Nowhere, "trailer() of an iterator that stands nowhere");
+        self.trailer
     }
 
     /// The value, owned: pinned where it lies if it is long and its source can do that.
@@ -209,8 +207,8 @@ impl<I: InternalIterator> VisibleIterator<I> {
         if matches!(self.place, Place::Inner | Place::InnerFromBehind)
             && let Some(trailer) = self.inner.try_next_key()
         {
-            if self.is_shown(trailer) && self.bounds.reaches_up_to(self.inner.key().user_key) {
-                self.place = Place::Inner;
+            if self.is_shown(trailer) && self.ends_behind() {
+                (self.place, self.trailer) = (Place::Inner, trailer);
                 return Ok(());
             }
             self.place = Place::Nowhere;
@@ -249,7 +247,8 @@ impl<I: InternalIterator> VisibleIterator<I> {
         if self.place == Place::InnerFromBehind
             && let Some(trailer) = self.inner.try_prev_key()
         {
-            if self.is_shown(trailer) && self.bounds.reaches_down_to(self.inner.key().user_key) {
+            if self.is_shown(trailer) && self.begins_before() {
+                self.trailer = trailer;
                 return Ok(());
             }
             // Hidden, and the newest of its key; or out of bounds, as all that come are.
@@ -286,6 +285,18 @@ impl<I: InternalIterator> VisibleIterator<I> {
         self.check(found)
     }
 
+    /// Whether the entry of `inner` is not above the upper bound. Where there is none, its key is not asked for.
+    #[inline(always)]
+    fn ends_behind(&self) -> bool {
+        matches!(self.bounds.upper, Bound::Unbounded) || self.bounds.reaches_up_to(self.inner.key().user_key)
+    }
+
+    /// Whether the entry of `inner` is not below the lower bound.
+    #[inline(always)]
+    fn begins_before(&self) -> bool {
+        matches!(self.bounds.lower, Bound::Unbounded) || self.bounds.reaches_down_to(self.inner.key().user_key)
+    }
+
     /// Whether a key is shown whose newest version has this trailer.
     #[inline]
     fn is_shown(&self, trailer: Trailer) -> bool {
@@ -316,7 +327,7 @@ impl<I: InternalIterator> VisibleIterator<I> {
             }
             match trailer.kind() {
                 ValueKind::Put | ValueKind::Blob => {
-                    self.place = Place::Inner;
+                    (self.place, self.trailer) = (Place::Inner, trailer);
                     return Ok(());
                 }
                 ValueKind::Delete => self.skip_key_forward()?,
@@ -357,7 +368,7 @@ impl<I: InternalIterator> VisibleIterator<I> {
                     return Ok(());
                 }
             } else if self.is_shown(trailer) {
-                self.place = Place::InnerFromBehind;
+                (self.place, self.trailer) = (Place::InnerFromBehind, trailer);
                 return Ok(());
             } else {
                 self.inner.prev()?;

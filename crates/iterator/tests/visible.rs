@@ -147,7 +147,9 @@ proptest! {
                 let shown = view.valid().then(|| (view.key().to_vec(), view.value().to_vec()));
                 prop_assert_eq!(shown.as_ref(), model.get(at), "after {:?} at {}", step, seq);
                 if view.valid() {
-                    prop_assert!(view.trailer().seq() <= seq);
+                    let versions = entries.iter().map(|(key, _)| key.as_ref()).filter(|key| key.user_key == view.key());
+                    let newest = versions.map(|key| key.trailer).filter(|trailer| trailer.seq() <= seq).max();
+                    prop_assert_eq!(Some(view.trailer()), newest);
                 }
             }
         }

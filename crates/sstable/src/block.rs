@@ -156,6 +156,12 @@ impl Layout {
         is_other(payload, &self.keys.span(payload, i), &self.keys.span(payload, i + 1))
     }
 
+    /// Whether entry `i`, below `count`, has another user key than the entry whose rest is at `other`.
+    #[inline(always)]
+    pub(crate) fn key_differs(&self, payload: &[u8], i: usize, other: &Range<usize>) -> bool {
+        is_other(payload, &self.keys.span(payload, i), other)
+    }
+
     /// The trailer of entry `i`.
     #[inline(always)]
     pub(crate) fn trailer(&self, payload: &[u8], i: usize) -> Option<Trailer> {
@@ -368,13 +374,25 @@ pub(crate) fn strip_prefix<'a>(user_key: &'a [u8], prefix: &[u8]) -> Option<&'a 
     is_same(front, prefix).then_some(rest)
 }
 
-/// Whether two keys of a block are not the same; `false` where there are none.
+/// Whether two keys of a block are not the same. Of places where there are none it says something.
 #[inline(always)]
 pub(crate) fn is_other(payload: &[u8], a: &Range<usize>, b: &Range<usize>) -> bool {
-    // Most keys that stand beside one another differ in their last bytes.
-    a.len() != b.len()
-        || (a.len() >= 8 && load_le(payload, a.end - 8) != load_le(payload, b.end - 8))
-        || matches!((payload.get(a.clone()), payload.get(b.clone())), (Some(a), Some(b)) if !is_same(a, b))
+    let len = a.len();
+    if len != b.len() {
+        return true;
+    }
+    match len {
+        0 => false,
+        // What does not belong to the keys is shifted out.
+        1..=8 => (load_le(payload, a.start) ^ load_le(payload, b.start)) << (64 - 8 * len) != 0,
+        // Most keys that stand beside one another differ in their last bytes.
+        _ => load_le(payload, a.end - 8) != load_le(payload, b.end - 8) || is_other_long(payload, a, b),
+    }
+}
+
+#[inline(never)]
+fn is_other_long(payload: &[u8], a: &Range<usize>, b: &Range<usize>) -> bool {
+    matches!((payload.get(a.clone()), payload.get(b.clone())), (Some(a), Some(b)) if a != b)
 }
 
 /// The high bit of each byte that is zero. (Above the lowest one there may be more; candidates are compared anyway.)

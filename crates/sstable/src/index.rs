@@ -129,7 +129,8 @@ impl Index {
             let half = left / 2;
             prefetch_head(payload, low + half / 2);
             prefetch_head(payload, low + half + half / 2);
-            low = if u64::from_le_bytes(heads[low + half]) < head { low + half } else { low };
+            let is_before = u64::from_le_bytes(heads[low + half]) < head;
+            low = std::hint::select_unpredictable(is_before, low + half, low);
             left -= half;
         }
         prefetch_range(payload, self.offsets_at + 8 * low, 8 * (left + 1));

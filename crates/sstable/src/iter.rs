@@ -16,6 +16,8 @@ const WORD_BYTES: usize = 8;
 const HEAD_LINES: usize = 8;
 /// Lines of values that are sent for where a seek has landed.
 const VALUE_LINES: usize = 6;
+/// A seek that lands so near a block's end sends for the next one: few ask for one entry only.
+const SHORT_WALK_ENTRIES: usize = 12;
 /// Blocks entered one behind the other after which a walk is long, and leaves the cache to others: it would push out what they use,
 /// and filling memory that is not warm yet costs more than the walk.
 const LONG_WALK_BLOCKS: u32 = 64;
@@ -262,6 +264,9 @@ impl TableIter {
             None => Ok(()),
             Some((i, count)) if i < count => {
                 self.prefetch_values(i);
+                if count - i <= SHORT_WALK_ENTRIES {
+                    self.prefetch_head(number + 1);
+                }
                 self.stand(i)
             }
             Some(_) => self.first_of(self.number + 1),
@@ -418,7 +423,7 @@ impl InternalIterator for TableIter {
         assert!(self.valid, "the iterator is not valid");
         // The first one of a block may have newer versions in the block before.
         let before = self.i.checked_sub(1).filter(|before| *before > 0)?;
-        self.try_stand_if(before, |layout, payload, _, _| layout.key_changes_behind(payload, before - 1))?;
+        self.try_stand_if(before, |layout, payload, _, this| layout.key_differs(payload, before - 1, &this.rest))?;
         Some(self.trailer)
     }
 }
@@ -427,10 +432,16 @@ impl InternalIterator for TableIter {
 #[inline(always)]
 fn payload<'a>(map: &'a Option<Map>, block: &'a Block) -> &'a [u8] {
     match (block, map) {
-        (Block::Mapped(range), Some(map)) => map.get(range.clone()).unwrap_or(&[]),
+        // One that the cursor has entered lies in the map; branching is cheaper than choosing.
+        (Block::Mapped(range), Some(map)) => map.get(range.clone()).unwrap_or_else(|| nothing()),
         (Block::Cached(block), _) => (**block).as_ref(),
         (Block::Mapped(_), None) => unreachable!("mapped blocks come from a map"),
     }
+}
+
+#[cold]
+fn nothing() -> &'static [u8] {
+    &[]
 }
 
 /// Puts a rest of any length behind the prefix.

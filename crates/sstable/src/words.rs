@@ -5,10 +5,14 @@ use esker_format::head_of;
 /// Eight bytes from `at` on, little endian, as far as there are any; zeros behind.
 #[inline(always)]
 pub(crate) fn load_le(bytes: &[u8], at: usize) -> u64 {
-    match bytes.get(at..).and_then(|tail| tail.first_chunk()) {
-        Some(word) => u64::from_le_bytes(*word),
-        None => load_at_end(bytes, at),
+    // One comparison for each load, with what loads from the same bytes share.
+    if bytes.len() >= 8
+        && at <= bytes.len() - 8
+        && let Some(word) = bytes[at..].first_chunk()
+    {
+        return u64::from_le_bytes(*word);
     }
+    load_at_end(bytes, at)
 }
 
 /// As [`load_le`], big endian: sorts as the bytes do.

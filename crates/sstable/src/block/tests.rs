@@ -59,6 +59,17 @@ fn check_searches(entries: &Entries, payload: &[u8], target: InternalKey<'_>) {
 fn check(entries: &Entries) -> Vec<u8> {
     let payload = build(entries);
     assert_eq!(read(&payload).unwrap(), *entries);
+    let layout = Layout::parse(&payload).unwrap();
+    for (i, (key, _)) in entries.iter().enumerate() {
+        // Versions of one key, and keys that differ in one byte, at the block's start and at its end.
+        for (j, (other, _)) in entries.iter().enumerate().skip(i.saturating_sub(2)).take(5) {
+            let rest = layout.entry(&payload, j).unwrap().rest;
+            assert_eq!(layout.key_differs(&payload, i, &rest), key.user_key != other.user_key, "{key:?} and {other:?}");
+        }
+        if let Some((next, _)) = entries.get(i + 1) {
+            assert_eq!(layout.key_changes_behind(&payload, i), key.user_key != next.user_key);
+        }
+    }
     for (key, _) in entries {
         let InternalKey { user_key, trailer } = key.as_ref();
         for bits in [trailer.to_bits().saturating_sub(1), trailer.to_bits(), trailer.to_bits() + 1, 0, u64::MAX] {
@@ -101,6 +112,26 @@ fn many_entries_and_long_ones() {
         put(&long(b'a', 9), 1, &vec![9; 70_000]),
         put(&long(b'b', 535), 4, b"v"),
     ]);
+}
+
+#[test]
+fn keys_of_every_length_are_told_apart_by_every_byte() {
+    for len in 0..=24usize {
+        // Without values the last keys end where the block does.
+        for value in [&b""[..], b"value"] {
+            let key: Vec<u8> = (0..len as u8).map(|i| b'a' + i).collect();
+            let others = (0..len).map(|i| {
+                let mut other = key.clone();
+                other[i] = b'z';
+                other
+            });
+            for other in others.chain([[&key[..], b"\0"].concat()]) {
+                let mut entries = vec![put(&key, 9, value), put(&key, 8, value), put(&other, 7, value), del(&other, 6)];
+                entries.sort();
+                check(&entries);
+            }
+        }
+    }
 }
 
 #[test]
