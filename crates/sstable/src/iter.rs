@@ -2,6 +2,7 @@
 
 use crate::block::{Entry, HEADER_BYTES, Layout, is_other};
 use crate::error::TableError;
+use crate::read_ahead::{ReadAhead, Way};
 use crate::table::{Block, Fill, Table};
 use esker_format::{InternalKey, Slice, Trailer};
 use esker_iterator::InternalIterator;
@@ -46,6 +47,7 @@ pub struct TableIter {
     prepared: Option<usize>,
     /// Blocks that were entered by steps since the last seek.
     walked: u32,
+    ahead: ReadAhead,
 }
 
 impl TableIter {
@@ -67,6 +69,7 @@ impl TableIter {
             entry: Entry::default(),
             prepared: None,
             walked: 0,
+            ahead: ReadAhead::new(fill),
         }
     }
 
@@ -101,6 +104,7 @@ impl TableIter {
         self.error = None;
         self.prepared = None;
         self.walked = 0;
+        self.ahead = ReadAhead::new(self.fill);
     }
 
     /// Sends for the lines of block `number` that are read first, if they come from a map as they are.
@@ -209,6 +213,7 @@ impl TableIter {
     #[inline(never)]
     fn walk_forward(&mut self) -> Result<(), TableError> {
         self.walked = self.walked.saturating_add(1);
+        self.ahead.enter(&self.table, self.number + 1, Way::Forward);
         self.prefetch_head(self.number + 2);
         let result = self.first_of(self.number + 1);
         self.keep_error(result)
@@ -218,6 +223,9 @@ impl TableIter {
     #[inline(never)]
     fn walk_backward(&mut self) -> Result<(), TableError> {
         self.walked = self.walked.saturating_add(1);
+        if let Some(number) = self.number.checked_sub(1) {
+            self.ahead.enter(&self.table, number, Way::Backward);
+        }
         if let Some(number) = self.number.checked_sub(2) {
             self.prefetch_head(number);
         }

@@ -368,6 +368,13 @@ impl Table {
         }
     }
 
+    /// Has the system begin to read part of the file, if it is mapped: see [`Map::read_ahead`].
+    pub(crate) fn read_ahead(&self, range: Range<usize>) {
+        if let Some(map) = self.map() {
+            map.read_ahead(range);
+        }
+    }
+
     /// A block's payload.
     #[inline]
     pub(crate) fn payload<'a>(&'a self, block: &'a Block) -> &'a [u8] {
@@ -525,6 +532,7 @@ impl Table {
 
     /// The payload of a block that is not compressed, checked.
     fn read_region(&self, place: &Place<'_>, range: Range<usize>) -> Result<Map, TableError> {
+        self.read_ahead(range.clone());
         let region = self.hot.bytes.read(&self.name, range)?;
         let len = place.check_uncompressed(region.bytes())?.len();
         Ok(region.keep(len))

@@ -7,6 +7,7 @@ use crate::frame::BlockKind;
 use crate::hash::KeyHash;
 use crate::index::ASTRAY;
 use crate::properties::Properties;
+use crate::read_ahead::{ReadAhead, Way};
 use crate::table::Table;
 use esker_format::head_of;
 use esker_format::{InternalKey, InternalKeyBuf, SeqNo, Trailer, ValueKind};
@@ -52,7 +53,9 @@ impl Table {
             trailer: Trailer::MAX,
             fence: None,
         };
+        let mut ahead = ReadAhead::at_once();
         for number in 0..index.count() {
+            ahead.enter(self, number, Way::Forward);
             let at = index.block(&region, number).ok_or_else(|| at_index.fault(ASTRAY))?;
             let here = self.place(BlockKind::Data, at.range.start as u64);
             let block = self.load_block(&at)?;

@@ -42,7 +42,27 @@ impl Map {
         // writing (it writes files once and under a name that is used once), and holds the directory's lock against a second Esker. What
         // stays is another program that overwrites or cuts a file of ours under our feet, as with every mapped file; docs/unsafe.md says so.
         let map = unsafe { memmap2::Mmap::map(file)? };
+        // The kernel would read up to some MiB around each page that is not in memory: for look-ups in more data than memory holds that is all they do. Those who walk say
+        // so by `read_ahead`. A hint, as that is: where it can't be had, the kernel guesses.
+        #[cfg(unix)]
+        let _ = map.advise(memmap2::Advice::Random);
         Ok(Self::of(Repr::File(map)))
+    }
+
+    /// Has the system begin to read `range` of the bytes, and does not wait for it; what is beyond the end is left out.
+    ///
+    /// A hint, for who will read all of it: pages that are not in memory are otherwise read one by one, as they are touched. Costs a system call, and about as much again for every few
+    /// hundred pages that are in memory already.
+    pub fn read_ahead(&self, range: Range<usize>) {
+        let range = range.start.min(self.len())..range.end.min(self.len());
+        match &*self.owner {
+            #[cfg(unix)]
+            Repr::File(map) if !range.is_empty() => {
+                let start = self.bytes.cast::<u8>().as_ptr().addr() - map.as_ptr().addr();
+                let _ = map.advise_range(memmap2::Advice::WillNeed, start + range.start, range.len());
+            }
+            _ => {}
+        }
     }
 
     fn of(repr: Repr) -> Self {
@@ -129,6 +149,10 @@ mod tests {
         std::fs::remove_file(&path).unwrap();
         let part = map.part(4..6).unwrap();
         assert_eq!((&map[..], &part[..]), (&b"0123456789"[..], &b"45"[..]));
+        for range in [0..10, 3..usize::MAX, 10..12, 9..9] {
+            map.read_ahead(range.clone());
+            part.read_ahead(range);
+        }
         drop(map);
         assert_eq!(&part[..], b"45");
     }
