@@ -13,7 +13,7 @@ use std::cell::Cell;
 use std::io;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
-use std::thread::{self, JoinHandle};
+use std::thread::{self, JoinHandle, Scope};
 use std::time::Duration;
 
 /// Who does the background work.
@@ -28,6 +28,9 @@ pub enum Background {
 
 /// How often a thread looks around when nothing wakes it.
 const TICK: Duration = Duration::from_millis(250);
+
+/// When nothing has been written for so long, logs made ahead are given back.
+const PAUSE: Duration = Duration::from_secs(3);
 
 /// A thread of the engine.
 pub(crate) struct Worker(JoinHandle<()>);
@@ -82,6 +85,20 @@ pub(crate) fn start(core: &Arc<Core>) -> io::Result<()> {
         })?));
     }
     Ok(())
+}
+
+/// Runs `work`, which may have [another thread](beside) help it, to the end of both. If either panics, so does this.
+pub(crate) fn helped<'env, T>(work: impl for<'scope> FnOnce(&'scope Scope<'scope, 'env>) -> T) -> T {
+    thread::scope(work)
+}
+
+/// Has another thread `work`, at most until the scope ends.
+pub(crate) fn beside<'scope>(
+    scope: &'scope Scope<'scope, '_>,
+    name: &str,
+    work: impl FnOnce() + Send + 'scope,
+) -> io::Result<()> {
+    thread::Builder::new().name(name.into()).spawn_scoped(scope, work).map(drop)
 }
 
 fn work(core: &Weak<Core>, role: Role) {
@@ -192,12 +209,18 @@ impl Core {
         let sealed = self.seal_what_is_due()?;
         let mut commit = self.commit.lock();
         let Some(writer) = &commit.writer else { return Ok(sealed) };
-        let wants_spare = commit.spare.is_none() && writer.bytes() > (self.options.memtable_bytes() / 4) as u64;
+        let log_bytes = writer.bytes();
         let wants_seqs = Self::seqs_run_low(&commit);
         if wants_seqs {
             self.reserve_seqs(&mut commit, 0)?;
         }
         self.vouch_when_idle(&mut commit)?;
+        let paused = commit.written_at.is_none_or(|at| self.vfs.clock().now().saturating_sub(at) >= PAUSE);
+        if paused {
+            self.give_back_logs(&mut commit);
+            return Ok(sealed | wants_seqs);
+        }
+        let wants_spare = commit.spare.is_none() && log_bytes > (self.options.memtable_bytes() / 4) as u64;
         drop(commit);
         if wants_spare {
             self.keep_spare(self.prepare_roomy_log()?);
@@ -256,6 +279,9 @@ impl Core {
     fn vouch_when_idle(&self, commit: &mut Commit) -> Result<()> {
         let durable = commit.group.durable();
         let idle = std::mem::replace(&mut commit.seq_at_last_look, commit.last_seq) == commit.last_seq;
+        if !idle {
+            commit.written_at = Some(self.vfs.clock().now());
+        }
         let Some(writer) = commit.writer.as_mut().filter(|_| idle && durable > commit.vouched) else { return Ok(()) };
         let marked = writer.append(RecordKind::Marker, &[], Reserve::Keep).and_then(|_| writer.push());
         match marked {

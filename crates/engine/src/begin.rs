@@ -27,6 +27,7 @@ use esker_format::{FileKind, FileNo, SeqNo};
 use esker_manifest::{Version, VersionEdit};
 use esker_wal::{GroupSync, Lsn, Writer};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 impl Core {
     /// Whether an engine that was opened has nothing to write before somebody else has.
@@ -199,6 +200,8 @@ impl Core {
         let log = LogFile { number: writer.number(), last_seq: None, bytes: 0, start: writer.start() };
         self.state.lock().logs.push(log);
         commit.vouched = group.durable();
+        // What was replayed says nothing of what will be written.
+        self.visible_at_last_look.store(self.visible().0, Ordering::Relaxed);
         commit.writer = Some(writer);
         commit.group = group;
         commit.reserved = reserved;

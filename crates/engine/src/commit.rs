@@ -25,6 +25,7 @@ use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 /// Sequence numbers are reserved in the manifest this many at a time; a million writes a second use one block in 16 seconds.
 const SEQ_BLOCK: u64 = 1 << 24;
@@ -46,6 +47,8 @@ pub(crate) struct Commit {
     pub(crate) vouched: Lsn,
     /// `last_seq` when upkeep last looked.
     pub(crate) seq_at_last_look: SeqNo,
+    /// When upkeep last saw that something had been written; `None` once logs made ahead were given back, until it does.
+    pub(crate) written_at: Option<Duration>,
     /// Whether nothing was written yet since an open after a close in order, and so there is no log: see [`crate::begin`].
     pub(crate) resting: bool,
 }

@@ -71,6 +71,7 @@ mod range;
 mod read;
 mod reads;
 mod recovery;
+mod refill;
 mod snapshot;
 mod source;
 mod stall;

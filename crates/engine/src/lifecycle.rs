@@ -54,6 +54,13 @@ impl Core {
                 self.changed.wait_for(&mut state, Duration::from_millis(100));
             }
         }
+        let mut commit = self.commit.lock();
+        let written_on = self.keyspaces().iter().any(|keyspace| !keyspace.read.load().active.table.is_empty());
+        if !written_on {
+            // A load has come to its end.
+            commit.written_at.get_or_insert(Duration::ZERO);
+            self.give_back_logs(&mut commit);
+        }
         Ok(())
     }
 
@@ -141,6 +148,7 @@ impl Core {
             last_seq: commit.last_seq,
             keyspaces: std::mem::take(&mut commit.keyspaces),
             seq_at_last_look: commit.seq_at_last_look,
+            written_at: commit.written_at,
             resting: false,
         };
         self.forget_failed_log_sync();

@@ -7,9 +7,12 @@
 //! A log's file is small at first and grows as it is written. One that no recovery needs any more becomes the next: to unlink a long file holds up
 //! others who sync, and one that was written before is quicker to write and to sync than a new one. At most one waits, beside the spare.
 //!
+//! Logs are made ahead while something is written: after a flush on demand that leaves nothing in memory, or some seconds without a write, all that was made ahead is given back, so
+//! that a store at rest takes no more space than it needs.
+//!
 //! Room is made by background work, before the writer comes to it; see [`Fill`] for how. The writer that is faster makes its own.
 
-use crate::commit::SpareLog;
+use crate::commit::{Commit, SpareLog};
 use crate::core::{Core, LogFile};
 use crate::error::{Error, Result};
 use crate::options::{Durability, LogBackend};
@@ -34,7 +37,9 @@ pub(crate) struct LogFiles {
 impl Core {
     /// Makes the file of a log to come; its name is durable on return.
     pub(crate) fn prepare_log(&self) -> Result<SpareLog> {
-        if let Some(old) = self.log_files.kept.lock().take() {
+        // Let go of at once: a writer that needs a log must not wait for a rename of another's.
+        let kept = self.log_files.kept.lock().take();
+        if let Some(old) = kept {
             let number = self.new_file_no()?;
             let (from, to) = (FileKind::Wal(old), FileKind::Wal(number));
             match Prepared::reuse(&*self.vfs, &from.path(&self.dir), &to.path(&self.dir)) {
@@ -145,7 +150,25 @@ impl Core {
         temp_path(&FileKind::Wal(FileNo(0)).path(&self.dir))
     }
 
-    /// Has the file that is kept unlinked: the engine closes, or the disk is full.
+    /// Gives back what was made ahead of writes that do not come: the file that is kept, the spare, and the room in the log being written but for its reserve.
+    pub(crate) fn give_back_logs(&self, commit: &mut Commit) {
+        self.give_up_kept_log();
+        if commit.written_at.take().is_none() {
+            return;
+        }
+        // What was written before counts no more.
+        commit.seq_at_last_look = commit.last_seq;
+        if let Some(spare) = commit.spare.take() {
+            self.removals.owe(FileKind::Wal(spare.number));
+        }
+        if let Some(writer) = &mut commit.writer {
+            // The log is as good with more room.
+            let _ = writer.give_back_room();
+        }
+        self.changed.notify_all();
+    }
+
+    /// Has the file that is kept unlinked: nobody writes, the engine closes, or the disk is full.
     pub(crate) fn give_up_kept_log(&self) {
         if let Some(log) = self.log_files.kept.lock().take() {
             self.removals.owe(FileKind::Wal(log));

@@ -24,11 +24,11 @@ use crate::metrics::Counters;
 use crate::options::Options;
 use crate::options_text;
 use crate::read::{LevelView, ReadState};
-use crate::recovery::{self, Numbered, Replayed};
+use crate::recovery::{self, Replayed};
 use crate::snapshot::SnapshotList;
 use crate::tables::{Removals, TableSet};
 use esker_compaction::{Busy, Picker};
-use esker_format::{FileKind, FileNo, InternalKey, KeyspaceId, SeqNo};
+use esker_format::{FileKind, FileNo, KeyspaceId, SeqNo};
 use esker_manifest::{Found, ManifestError, Version, VersionSet, probe};
 use esker_vfs::{FileLock, LockMode, Vfs};
 use esker_wal::{GroupSync, Lsn};
@@ -163,6 +163,7 @@ fn new_core(
         keyspaces: BTreeMap::new(),
         vouched: Lsn(0),
         seq_at_last_look: SeqNo::ZERO,
+        written_at: None,
         resting: false,
     };
     let memory = Arc::new(MemoryUse::new(options.memtable_bytes(), options.memtables_bytes_max()));
@@ -273,52 +274,6 @@ impl Core {
             }
         }
         Ok(None)
-    }
-
-    /// Replays the logs into the memtables; what does not fit in memory is written as tables, which are added to `pending`.
-    fn replay(&self, version: &Version, logs: &[FileNo], pending: &mut Vec<Pending>) -> Result<Replayed> {
-        let keyspaces = self.commit.lock().keyspaces.clone();
-        let limit = self.options.memtables_bytes_max() / 4 * 3;
-        recovery::replay(
-            &*self.vfs,
-            &self.dir,
-            logs,
-            version.oldest_log,
-            version.log_durable,
-            self.options.recovery,
-            |Numbered { op, seq, batch_end }| {
-                let Some(keyspace) = keyspaces.get(&op.keyspace) else {
-                    if op.keyspace < version.next_keyspace {
-                        // Dropped since: its number is never used again.
-                        return Ok(());
-                    }
-                    return Err(Error::corruption(format!("a log names keyspace {}, which never was", op.keyspace)));
-                };
-                if seq <= version.keyspaces[&op.keyspace].flushed_seq {
-                    return Ok(());
-                }
-                let active = Arc::clone(&keyspace.read.load().active);
-                active.table.insert(InternalKey::new(op.key, seq, op.kind), op.value);
-                active.count(batch_end);
-                let full = active.table.memory_bytes() >= keyspace.memtable_bytes();
-                // The numbers replayed so far are what a flush may look at.
-                self.visible.store(seq.0, Ordering::Release);
-                if self.read_only {
-                    return Ok(());
-                }
-                if full {
-                    self.seal_memtable(keyspace);
-                }
-                if self.memory.bytes() < limit {
-                    return Ok(());
-                }
-                let held = |keyspace: &&Arc<KeyspaceCore>| -> usize {
-                    keyspace.read.load().memtables().map(|memtable| memtable.table.memory_bytes()).sum()
-                };
-                let largest = keyspaces.values().max_by_key(held).expect("one was just written to");
-                self.write_recovered(largest, pending)
-            },
-        )
     }
 
     /// Writes the memtables of a keyspace as a table, and empties them.

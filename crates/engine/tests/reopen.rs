@@ -3,6 +3,7 @@
 
 use esker::vfs::{CrashPolicy, Fault, FaultVfs, MemVfs, Operation, Rule, TraceVfs, Vfs};
 use esker::{Background, Engine, KeyspaceOptions, Options, WriteBatch, WriteOptions};
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -284,4 +285,112 @@ fn what_was_replayed_into_a_keyspace_goes_with_it_and_a_checkpoint_has_the_rest(
     holds(&open(killed(&vfs)), 40);
     let copy = Engine::builder("/copy").vfs(killed(&vfs)).options(small()).open().unwrap();
     holds(&copy, 30);
+}
+
+/// Keyspaces by name, and their entries.
+type Contents = Vec<(String, Vec<(Vec<u8>, Vec<u8>)>)>;
+
+/// Replays with a thread beside, and with the one thread that is the plain form of it; what they find is the same, in contents and in words.
+#[track_caller]
+fn both_ways(vfs: &MemVfs, options: &Options) -> Result<Contents, String> {
+    let mut found = [Background::Manual, Background::Threads].map(|background| {
+        let copy = Arc::new(vfs.crash_now(CrashPolicy::All));
+        let opened = Engine::builder(DIR).vfs(copy).options(options.clone()).background(background).open();
+        opened.map_err(|error| format!("{:?}: {error}", error.kind())).map(|engine| {
+            let names = engine.keyspaces().into_iter();
+            let contents = names.map(|name| {
+                let keyspace = engine.keyspace(&name, KeyspaceOptions::default()).unwrap();
+                let entries = keyspace.iter().map(|entry| entry.map(|(k, v)| (k.to_vec(), v.to_vec())).unwrap());
+                let entries: Vec<_> = entries.collect();
+                for (key, value) in &entries {
+                    assert_eq!(keyspace.get(key).unwrap().unwrap(), value[..], "a get agrees with the walk");
+                }
+                (name, entries)
+            });
+            contents.collect::<Vec<_>>()
+        })
+    });
+    let [manual, threads] = &mut found;
+    assert_eq!(manual, threads);
+    std::mem::replace(manual, Err(String::new()))
+}
+
+/// Three keyspaces, one of them dropped in the end, written in batches across them: keys that come again and again, deletions, empty and long values, more than fits in many windows
+/// and in several memtables.
+fn written_at_random(seed: u64) -> (Arc<MemVfs>, Contents) {
+    let mut state = seed;
+    let vfs = MemVfs::new();
+    let large = Options { memory_budget_bytes: 256 << 20, memtable_bytes: Some(64 << 20), ..Options::default() };
+    let engine = Engine::builder(DIR).vfs(vfs.clone()).options(large).background(Background::Manual).open().unwrap();
+    let names = ["default", "first", "second", "dropped"];
+    let spaces = names.map(|name| engine.keyspace(name, KeyspaceOptions::default()).unwrap());
+    let mut model = names.map(|_| BTreeMap::new());
+    for _ in 0..600 {
+        let mut batch = WriteBatch::new();
+        for _ in 0..1 + random(&mut state) % 30 {
+            let space = (random(&mut state) % 4) as usize;
+            let key = format!("{:0width$}", random(&mut state) % 700, width = 1 + space * 9).into_bytes();
+            if random(&mut state).is_multiple_of(5) {
+                batch.delete_in(&spaces[space], &key);
+                model[space].remove(&key);
+            } else {
+                let value_bytes = match random(&mut state) % 200 {
+                    0 => 100_000,
+                    short => short as usize % 120,
+                };
+                let value = vec![state as u8; value_bytes];
+                batch.put_in(&spaces[space], &key, &value);
+                model[space].insert(key, value);
+            }
+        }
+        engine.write(&batch).unwrap();
+    }
+    engine.drop_keyspace("dropped").unwrap();
+    engine_left_behind(engine);
+    let named = names.into_iter().zip(model).filter(|(name, _)| *name != "dropped");
+    let mut contents: Contents =
+        named.map(|(name, entries)| (name.to_owned(), entries.into_iter().collect())).collect();
+    contents.sort();
+    (killed(&vfs), contents)
+}
+
+#[test]
+fn windows_of_the_log_are_taken_in_as_if_one_by_one() {
+    for seed in 0..6 {
+        let (vfs, model) = written_at_random(seed);
+        let tight = Options { memtable_bytes: Some(100 << 10), memory_budget_bytes: 2 << 20, ..Options::default() };
+        let middle = Options { memtable_bytes: Some(300 << 10), memory_budget_bytes: 8 << 20, ..Options::default() };
+        for options in [tight, middle, Options::default()] {
+            let mut found = both_ways(&vfs, &options).unwrap();
+            found.sort();
+            assert!(found == model, "seed {seed}");
+        }
+    }
+}
+
+#[test]
+fn damage_anywhere_in_a_long_log_is_told_in_the_same_words_by_one_thread_and_two() {
+    let (vfs, _) = written_at_random(7);
+    let log = Path::new(DIR).join(&files(&*vfs, ".wal")[0]);
+    let options = Options { memtable_bytes: Some(100 << 10), memory_budget_bytes: 2 << 20, ..Options::default() };
+    let len = vfs.metadata(&log).unwrap().len_bytes;
+    let (mut opened, mut refused) = (0, 0);
+    for at in (10..len).step_by(len as usize / 40) {
+        let image = vfs.crash_now(CrashPolicy::All);
+        image.edit(&log, |bytes| bytes[at as usize] ^= 0x10).unwrap();
+        match both_ways(&image, &options) {
+            Ok(_) => opened += 1,
+            Err(_) => refused += 1,
+        }
+    }
+    assert!(opened > 0, "{opened} opened, {refused} refused");
+    // A table that can't be written in the midst of it.
+    for background in [Background::Manual, Background::Threads] {
+        let faults = FaultVfs::new(Arc::new(vfs.crash_now(CrashPolicy::All)));
+        faults.add(Rule::new(Operation::Sync, Fault::EIO).path("*.sst*").nth(2));
+        let opened = Engine::builder(DIR).vfs(faults.clone()).options(options.clone()).background(background).open();
+        assert_eq!(opened.unwrap_err().kind(), esker::ErrorKind::Io);
+        faults.clear();
+        drop(Engine::builder(DIR).vfs(faults).options(options.clone()).background(background).open().unwrap());
+    }
 }

@@ -167,6 +167,14 @@ impl MemTable {
         }
     }
 
+    /// Asks for what an insert or a look-up of a key with this hash will touch first: a hint, for those who know some keys ahead.
+    #[inline]
+    pub fn prefetch(&self, hash: KeyHash) {
+        if let Some(Body::Tree(tree)) = self.body() {
+            tree.prefetch(hash);
+        }
+    }
+
     /// The newest version of `user_key` at or below `seq`, with its value.
     #[inline]
     pub fn get(&self, user_key: &[u8], seq: SeqNo) -> Option<(Trailer, &[u8])> {

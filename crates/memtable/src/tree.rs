@@ -116,6 +116,12 @@ impl<const N: usize> Tree<N> {
         size_of::<Self>() + self.bytes.load(Relaxed)
     }
 
+    /// Asks for where the index has the key with this hash.
+    #[inline]
+    pub(crate) fn prefetch(&self, hash: KeyHash) {
+        self.index.prefetch(Tag::of(hash));
+    }
+
     /// The newest version of `user_key`, whose hash is `hash`, at or below `seq`.
     #[inline]
     pub(crate) fn get(&self, user_key: &[u8], hash: KeyHash, seq: SeqNo) -> Option<Record<'_>> {

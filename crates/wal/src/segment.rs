@@ -134,6 +134,15 @@ impl Segment {
         }
     }
 
+    /// Gives back room that a pause in writing leaves unused; what is kept in reserve stays.
+    pub(crate) fn give_back(&mut self) -> io::Result<()> {
+        match self {
+            // It is never far ahead.
+            Self::File(_) => Ok(()),
+            Self::Mapped(segment) => segment.give_back(),
+        }
+    }
+
     /// Puts on stable storage what was pushed; usable beside `put_record`.
     pub(crate) fn syncer(&self) -> Arc<dyn FileSync> {
         match self {
@@ -290,6 +299,17 @@ impl MappedSegment {
     fn trim(&mut self) -> io::Result<()> {
         self.log.trim(self.position)?;
         self.allocated = self.position;
+        Ok(())
+    }
+
+    fn give_back(&mut self) -> io::Result<()> {
+        let kept = (self.position + END_MARK_BYTES as u64 + RESERVE_BYTES).next_multiple_of(PAGE_BYTES) + PAGE_BYTES;
+        if kept < self.log.len_bytes() {
+            self.log.trim(kept)?;
+            self.allocated = kept;
+            // Who writes on asks for room before long.
+            self.ask_at = 0;
+        }
         Ok(())
     }
 }

@@ -271,6 +271,15 @@ impl Writer {
         Ok(())
     }
 
+    /// Gives back room that was made ahead, but for the reserve: for a pause in writing. The log goes on as ever, and asks for room anew.
+    ///
+    /// # Errors
+    /// The operating system's. The log is as good as before, with the room it had or less.
+    pub fn give_back_room(&mut self) -> Result<(), WalError> {
+        self.check()?;
+        self.segment.give_back().map_err(|error| self.error("give back room of", error))
+    }
+
     /// Pushes, and returns when everything appended is on stable storage.
     ///
     /// # Errors

@@ -317,3 +317,50 @@ fn a_trimmed_mapped_log_ends_with_its_last_record_and_may_go_on() {
     log.sync().unwrap();
     assert_eq!(read_all(vfs.open_read(&path(1)).unwrap()).unwrap().0.len(), 2);
 }
+
+/// A pause in writing gives room back; the log goes on where it was, asks for room anew, and whatever a crash leaves of it is a prefix.
+#[test]
+fn room_that_was_given_back_is_made_anew() {
+    let vfs = MemVfs::new();
+    let (group, mut log) = recycled(&*vfs, &[0xaa; 5000]);
+    let long = bytes_of(&*vfs, &path(2)).len();
+    append(&mut log, &[1; 3000]);
+    log.sync().unwrap();
+    log.give_back_room().unwrap();
+    let kept = bytes_of(&*vfs, &path(2)).len() as u64;
+    assert!(kept < long as u64 && kept >= log.bytes() + RESERVE_BYTES, "{kept} of {long}, used {}", log.bytes());
+    log.give_back_room().unwrap();
+    assert_eq!(bytes_of(&*vfs, &path(2)).len() as u64, kept, "there is no more to give back");
+    append(&mut log, &[2; 100]);
+    assert!(log.asks_for_room());
+    assert!(log.ahead(4 << 20).is_some());
+    let before = vfs.operations();
+    for n in 0..400 {
+        append(&mut log, &[n as u8; 3000]);
+    }
+    assert!(bytes_of(&*vfs, &path(2)).len() > 400 * 3000);
+    let (records, end) = read_all(vfs.open_read(&path(2)).unwrap()).unwrap();
+    assert_eq!((records.len(), end.position, end.cause), (402, log.end(), EndCause::Zeros));
+    for operations in (before..=vfs.operations()).step_by(37) {
+        for policy in [CrashPolicy::SyncedOnly, CrashPolicy::All, CrashPolicy::Subset(operations as u64)] {
+            let image = vfs.crash_image(operations, policy);
+            let (left, end) = read_all(image.open_read(&path(2)).unwrap()).unwrap();
+            assert!(!left.is_empty() && left[..] == records[..left.len()] && end.vouched <= end.position);
+        }
+    }
+    log.sync().unwrap();
+    assert_eq!(group.durable(), log.end());
+}
+
+#[test]
+fn room_that_cannot_be_given_back_stays() {
+    let memory = MemVfs::new();
+    let vfs = FaultVfs::new(memory.clone());
+    let (_, mut log) = recycled(&*vfs, &[0xaa; 5000]);
+    vfs.add(Rule::new(Operation::Trim, Fault::EIO));
+    append(&mut log, &[1; 3000]);
+    log.give_back_room().unwrap_err();
+    append(&mut log, &[2; 3000]);
+    let (records, end) = read_all(memory.open_read(&path(2)).unwrap()).unwrap();
+    assert_eq!((records.len(), end.position), (2, log.end()));
+}
