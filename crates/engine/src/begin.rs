@@ -8,7 +8,7 @@
 //! ```
 //! Beginning takes half a dozen syncs: a new manifest, CURRENT, the names of both and of the log, the edit. After a close in order none of them is needed to read: the manifest on
 //! disk says all that there is to say, and as long as nothing is written it stays true. So an engine that was closed in order rests, and begins when somebody first needs it to; one
-//! that only reads leaves the directory as it found it, unless reads [ask](crate::toll) for a compaction.
+//! that only reads leaves the directory as it found it, unless a compaction is due or reads [ask](crate::toll) for one.
 //!
 //! Invariants
 //! - While it rests the engine makes no file and commits no edit: it takes no number, of file or sequence. (It may remove files that no version names.) So a crash finds what the

@@ -276,7 +276,7 @@ impl Core {
         }
         self.health.check()?;
         // Without a log nothing was written since the last close in order.
-        let Some(mut writer) = writer else { return Ok(()) };
+        let Some(mut writer) = writer else { return self.close_refused(last_seq) };
         let log_bytes = writer.bytes();
         writer.sync().map_err(|error| {
             self.note_failed_log_sync();
@@ -319,6 +319,18 @@ impl Core {
         }
         self.removals.pay(&*self.vfs, &self.dir);
         error.map_or(Ok(()), Err)
+    }
+
+    /// Closes the manifest of an engine that rests: it has one open only if the engine was to begin, and was refused the space for it. Then the next open rests too, and needs no space.
+    fn close_refused(&self, last_seq: SeqNo) -> Result<()> {
+        self.with_manifest(|manifest| {
+            if manifest.manifest_bytes() > 0 {
+                manifest.close(VersionEdit::default(), last_seq)?;
+            }
+            Ok(())
+        })?;
+        self.removals.pay(&*self.vfs, &self.dir);
+        Ok(())
     }
 
     /// Says that the tables hold everything up to `last_seq`.

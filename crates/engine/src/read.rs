@@ -206,7 +206,8 @@ impl ReadState {
         }
     }
 
-    /// What a user sees of this state at `seq`, within `bounds`, in both directions; and how many runs of tables it looks into.
+    /// What a user sees of this state at `seq`, within `bounds`, in both directions; and how many runs of tables it would look into less if level 0 were merged with what is below
+    /// it.
     pub(crate) fn iter(&self, seq: SeqNo, bounds: Bounds) -> (View, u32) {
         let count = 1 + self.sealed.len() + self.view.runs();
         let mut children: Vec<Source> = Vec::with_capacity(count);
@@ -215,12 +216,15 @@ impl ReadState {
         let memtables = children.len();
         let (l0, sorted) = self.view.levels.split_first().expect("there are always seven levels");
         children.extend(l0.iter().filter(|open| overlaps(open, &bounds)).map(|open| Source::table(open)));
+        let level_0 = children.len() - memtables;
         for (i, level) in sorted.iter().enumerate() {
             if level.iter().any(|open| overlaps(open, &bounds)) {
                 children.push(Source::Level(ConcatIterator::new(LevelRun::new(Arc::clone(&self.view), i + 1))));
             }
         }
-        let runs = (children.len() - memtables) as u32;
+        // However many levels are below, they stay.
+        let below = children.len() - memtables - level_0;
+        let runs = (level_0 + below.min(1)).saturating_sub(1) as u32;
         (VisibleIterator::new(MergingIterator::new(children), seq, bounds), runs)
     }
 }

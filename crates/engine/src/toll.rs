@@ -1,8 +1,8 @@
 //! [`Toll`]: what reads have paid for runs that overlap in L0, until it pays to merge them.
 //!
 //! As one who skis should rent until the rent has cost as much as a pair of skis: whatever comes, reads and the compaction they ask for cost at most about twice what
-//! they would have cost one who knew. A seek and a step pay for each run but one that they look into ([`Relief`] says how much, and what the compaction costs). Point reads
-//! pay nothing: filters spare them the other runs.
+//! they would have cost one who knew. A seek and a step pay for each table of level 0 that they look into, but for one where nothing lies below ([`Relief`] says how much, and what the compaction costs). Levels below
+//! are not what it would spare them. Point reads pay nothing: filters spare them the other runs.
 //!
 //! Who reads counts for itself, adds up in its thread, and only now and then to what all have paid: many readers share a line that is seldom written.
 //! Deliberately absent: a clock, a thread, a lock. Background work looks whether a toll [is paid](Toll::is_paid) when it looks for work.

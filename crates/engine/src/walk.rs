@@ -15,7 +15,7 @@ const SEEKS_TOGETHER: u32 = 64;
 /// What is seen of a state at one sequence number, within bounds, and a position in it.
 pub(crate) struct Walk {
     view: View,
-    /// Runs of tables that each seek looks into beyond one.
+    /// Runs of tables that each seek looks into and would not if level 0 were merged.
     more_runs: u32,
     /// What is not paid yet.
     seeks: u32,
@@ -26,8 +26,8 @@ pub(crate) struct Walk {
 
 impl Walk {
     pub(crate) fn new(state: Arc<ReadState>, seq: SeqNo, bounds: Bounds) -> Self {
-        let (view, runs) = state.iter(seq, bounds);
-        Self { view, more_runs: runs.saturating_sub(1), seeks: 0, steps: 0, state }
+        let (view, more_runs) = state.iter(seq, bounds);
+        Self { view, more_runs, seeks: 0, steps: 0, state }
     }
 
     pub(crate) fn state(&self) -> &Arc<ReadState> {

@@ -142,6 +142,39 @@ fn point_reads_single_runs_and_those_who_may_not_ask_bring_nothing_about() {
     }
 }
 
+/// Walks that looked into two lower levels, and into nothing of level 0, paid for a merge of level 0 that spared them nothing.
+#[test]
+fn who_looks_into_nothing_of_level_0_does_not_pay_for_it() {
+    let compaction = LeveledOptions { level_base_bytes: 4 << 10, ..Default::default() };
+    let engine = manual(Options { compaction, ..options() });
+    flush_rounds(&engine, 1);
+    engine.compact_range(..).unwrap();
+    for i in 0..4 {
+        engine.put(key(i), "newer").unwrap();
+        engine.put(key(ENTRIES - 1 - i), "newer").unwrap();
+        engine.flush().unwrap();
+    }
+    work(&engine);
+    for _ in 0..2 {
+        engine.put(key(ENTRIES), "behind").unwrap();
+        engine.put(key(ENTRIES + 1), "behind").unwrap();
+        engine.flush().unwrap();
+    }
+    work(&engine);
+    let before = tables(&engine);
+    assert!(before[0] == 2 && before[1..].iter().filter(|tables| **tables > 0).count() == 2, "{before:?}");
+    for _ in 0..1_000 {
+        assert_eq!(engine.range(..key(ENTRIES)).count(), ENTRIES as usize);
+    }
+    work(&engine);
+    assert_eq!((tables(&engine), for_reads(&engine)), (before, 0));
+    for _ in 0..1_000 {
+        assert_eq!(engine.range(key(ENTRIES)..).count(), 2);
+    }
+    work(&engine);
+    assert_eq!((tables(&engine)[0], for_reads(&engine)), (0, 1), "those who gain do");
+}
+
 #[test]
 fn what_is_merged_for_reads_is_not_compressed_unless_it_meets_what_is() {
     let mut options = options();

@@ -232,3 +232,93 @@ fn opening_and_closing_by_turns_neither_writes_nor_waits() {
     // A tick has 250 ms; with one in each round it would be 5 s.
     assert!(begin.elapsed() < std::time::Duration::from_secs(4), "{:?}", begin.elapsed());
 }
+
+/// Where the log of the first write found no space, numbers had been reserved already: the close after that left a manifest that was not closed, and with the disk still full the next
+/// open, which after a close in order needs no space, was refused.
+#[test]
+fn a_close_after_a_beginning_that_was_refused_is_in_order_too() {
+    let vfs = closed();
+    let faults = FaultVfs::new(vfs.clone());
+    let full = faults.add(Rule::any(Fault::ENOSPC).path("*.wal"));
+    for _ in 0..3 {
+        let engine = open(faults.clone());
+        holds(&engine, 100);
+        assert_eq!(engine.put("k", "v").unwrap_err().kind(), ErrorKind::NoSpace);
+        engine.close().unwrap();
+    }
+    let before = vfs.operations();
+    drop(open(faults.clone()));
+    assert_eq!(vfs.operations(), before, "the next open rests again");
+    faults.remove(full);
+    let engine = open(faults);
+    let seq = engine.metrics().last_seq;
+    put(&engine, 100..110);
+    assert!(engine.metrics().last_seq > seq);
+    engine.close().unwrap();
+    holds(&open(vfs), 110);
+}
+
+/// Compaction that is due does not wait for a write.
+#[test]
+fn what_presses_is_compacted_though_nobody_writes() {
+    let vfs = MemVfs::new();
+    let engine = open(vfs.clone());
+    for round in 0..4 {
+        put(&engine, 0..100 - round);
+        if round < 3 {
+            engine.flush().unwrap();
+        }
+    }
+    engine.close().unwrap();
+    let before = vfs.operations();
+    let engine = open(vfs.clone());
+    assert_eq!((engine.metrics().keyspaces[0].levels[0].tables, vfs.operations()), (4, before));
+    while engine.step().unwrap() {}
+    assert_eq!(engine.metrics().keyspaces[0].levels[0].tables, 0);
+    assert!(vfs.operations() > before);
+    holds(&engine, 100);
+}
+
+/// Each operation in turn fails as it begins, and then nobody tries again: the engine is closed, with the fault gone or not, or the power goes. What was there is there, by a second open too.
+#[test]
+fn after_a_beginning_that_failed_it_opens_again() {
+    for fault in [Fault::ENOSPC, Fault::EIO, Fault::DONE] {
+        for (name, first) in firsts() {
+            for nth in 1.. {
+                let vfs = closed();
+                let faults = FaultVfs::new(vfs.clone());
+                let engine = open(faults.clone());
+                let before = found(&engine);
+                let last = engine.metrics().last_seq;
+                faults.add(Rule::any(fault).path("/data/*").nth(nth));
+                let result = first(&engine);
+                let at = format!("{name}, {fault:?} at {nth}, {result:?}");
+                if faults.rules()[0].2 == 0 {
+                    break;
+                }
+                let outcome = found(&engine);
+                let check = |vfs: Arc<dyn Vfs>, how: &str| {
+                    for round in 0..2 {
+                        let builder = Engine::builder(DIR).vfs(vfs.clone()).options(small());
+                        let again = builder.background(Background::Manual).open();
+                        let again = again.unwrap_or_else(|error| panic!("{at}, {how}, round {round}: {error}"));
+                        let now = found(&again);
+                        let kept = now == before || now == outcome || result.is_err();
+                        assert!(kept, "{at}, {how}: {before:?}, {outcome:?}, {now:?}");
+                        assert!(now.keys.len() >= 99, "{at}, {how}");
+                        assert!(again.metrics().last_seq >= last, "{at}, {how}");
+                        again.put_with("later", "v", &WriteOptions::sync()).unwrap();
+                        again.delete_with("later", &WriteOptions::sync()).unwrap();
+                        again.close().unwrap();
+                    }
+                };
+                for policy in [CrashPolicy::SyncedOnly, CrashPolicy::All, CrashPolicy::Subset(nth)] {
+                    check(Arc::new(vfs.crash_now(policy)), "crash");
+                }
+                let _ = engine.close();
+                check(Arc::new(vfs.crash_now(CrashPolicy::SyncedOnly)), "close and crash");
+                check(vfs, "close");
+            }
+        }
+    }
+}
