@@ -2,8 +2,10 @@
 
 use esker::vfs::{CrashPolicy, Fault, FaultVfs, MemVfs, Rule, TraceVfs, Vfs, read_file};
 use esker::{Background, Engine, ErrorKind, Event, KeyspaceOptions, Options, WriteBatch, WriteOptions};
+use std::collections::BTreeSet;
 use std::path::Path;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Barrier, Mutex};
+use std::thread;
 
 const DIR: &str = "/data";
 
@@ -202,6 +204,9 @@ fn a_full_disk_opens_and_takes_writes_when_it_is_full_no_more() {
     for _ in 0..3 {
         assert_eq!(engine.put("k", "v").unwrap_err().kind(), ErrorKind::NoSpace);
     }
+    // There is no log yet, so there is no reserve in it either.
+    assert_eq!(engine.delete(5_u32.to_be_bytes()).unwrap_err().kind(), ErrorKind::NoSpace);
+    assert_eq!(engine.drop_keyspace("old").unwrap_err().kind(), ErrorKind::NoSpace);
     faults.remove(full);
     put(&engine, 100..110);
     holds(&engine, 110);
@@ -319,6 +324,70 @@ fn after_a_beginning_that_failed_it_opens_again() {
                 check(Arc::new(vfs.crash_now(CrashPolicy::SyncedOnly)), "close and crash");
                 check(vfs, "close");
             }
+        }
+    }
+}
+
+/// Writers, a keyspace that comes and goes, a checkpoint, a compaction and in every other round a close, all at once, and any of them the first: what was acknowledged is there when it is
+/// opened again, and numbers go on.
+#[test]
+fn many_are_first_at_once() {
+    const DOERS: usize = 6;
+    let dir = tempfile::tempdir().unwrap();
+    let open = |name: &str| Engine::builder(dir.path().join(name)).options(small()).open().unwrap();
+    let mut expected = BTreeSet::new();
+    let mut last_seq = 0;
+    for round in 0..40_u32 {
+        let engine = open("db");
+        let found: BTreeSet<_> = engine.iter().keys().map(|key| key.unwrap().to_vec()).collect();
+        assert_eq!(found, expected, "round {round}");
+        assert!(engine.metrics().last_seq >= last_seq, "round {round}");
+        let copy = format!("copy {round}");
+        let barrier = Barrier::new(DOERS);
+        let begin = || {
+            barrier.wait();
+            &engine
+        };
+        // Whether it was done; only the close may refuse.
+        let done = |result: esker::Result<()>| match result {
+            Ok(()) => true,
+            Err(error) if error.kind() == ErrorKind::Closed && round % 2 == 0 => false,
+            Err(error) => panic!("round {round}: {error}"),
+        };
+        let copied = thread::scope(|scope| {
+            let writers = [WriteOptions::default(), WriteOptions::sync()].map(|options| {
+                scope.spawn(move || {
+                    let synced = if options == WriteOptions::sync() { "synced" } else { "" };
+                    let keys = (0..20 * (round % 3) + 1).map(|i| format!("{round} {synced} {i}").into_bytes());
+                    let engine = begin();
+                    keys.take_while(|key| done(engine.put_with(key, "v", &options))).collect::<Vec<_>>()
+                })
+            });
+            scope.spawn(|| {
+                let engine = begin();
+                done(engine.keyspace("passing", KeyspaceOptions::default()).map(drop))
+                    && done(engine.drop_keyspace("passing"))
+            });
+            let copied = scope.spawn(|| done(begin().checkpoint(dir.path().join(&copy))));
+            scope.spawn(|| {
+                let engine = begin();
+                done(engine.sync()) && done(engine.flush()) && done(engine.compact_range(..))
+            });
+            scope.spawn(|| {
+                let engine = begin();
+                if round % 2 == 0 {
+                    engine.close().unwrap();
+                }
+            });
+            writers.into_iter().for_each(|writer| expected.extend(writer.join().unwrap()));
+            copied.join().unwrap()
+        });
+        last_seq = engine.metrics().last_seq;
+        engine.close().unwrap();
+        if copied {
+            let copy = open(&copy);
+            assert!(copy.verify().unwrap().is_ok());
+            copy.put("k", "v").unwrap();
         }
     }
 }
