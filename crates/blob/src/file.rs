@@ -23,6 +23,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Records of at least this length have a bit, in bytes.
 const BIT_BYTES: u64 = 4096;
+/// So much of a map is asked for before it is read: less comes in a few touches, each of which reads a page that is not in memory.
+const READ_AHEAD_BYTES_MIN: usize = 16 << 10;
 
 /// How values are read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -149,6 +151,9 @@ impl BlobFile {
                 place.expect("value length", u64::from(reference.value_bytes), u64::from(length))?;
             }
             bit => {
+                if value.len() >= READ_AHEAD_BYTES_MIN {
+                    map.read_ahead(range.clone());
+                }
                 place.check_record(self.header.file_id, head, value)?;
                 if let Some((word, bit)) = bit {
                     word.fetch_or(bit, Ordering::Relaxed);
@@ -236,6 +241,9 @@ impl BlobFile {
             }
             Bytes::Map(map) => {
                 let start = offset as usize;
+                if buffer.len() >= READ_AHEAD_BYTES_MIN {
+                    map.read_ahead(start..start + buffer.len());
+                }
                 let bytes = map.get(start..start + buffer.len());
                 buffer.copy_from_slice(bytes.ok_or_else(|| self.place(offset).damaged("cut"))?);
                 Ok(())

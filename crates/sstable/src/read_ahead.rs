@@ -5,7 +5,7 @@
 //! asked for                                  |<--- 128 KiB --->|<------- 256 KiB ------->|<-- up to 2 MiB -->
 //! ```
 //! Tables are mapped for look-ups, so the kernel reads no more than what is touched. A walk that has entered a few blocks one behind the other will likely go on, and
-//! asks for what comes, twice as much each time; a walk over a whole table asks at once. It asks again when it is half way through, so that the device works meanwhile.
+//! asks for what comes, more each time; a walk over a whole table asks at once. It asks again when it is half way through, so that the device works meanwhile.
 
 use crate::table::{Fill, Table};
 use std::ops::Range;
