@@ -4,7 +4,7 @@ use crate::error::Error;
 use crate::read::LevelView;
 use crate::tables::OpenTable;
 use esker_format::{InternalKey, Slice, Trailer};
-use esker_iterator::{ConcatIterator, InternalIterator, Run};
+use esker_iterator::{ConcatIterator, InternalIterator, Run, Stepped};
 use esker_memtable::MemTableIter;
 use esker_sstable::TableIter;
 use std::sync::Arc;
@@ -177,10 +177,10 @@ impl InternalIterator for Source {
     }
 
     #[inline]
-    fn try_prev_key(&mut self) -> Option<Trailer> {
+    fn try_prev(&mut self) -> Option<Stepped> {
         match self {
-            Self::Memory(iter) => iter.try_prev_key(),
-            _ => self.in_table_mut()?.try_prev_key(),
+            Self::Memory(iter) => iter.try_prev(),
+            _ => self.in_table_mut()?.try_prev(),
         }
     }
 
@@ -289,8 +289,8 @@ impl InternalIterator for TableSource {
     }
 
     #[inline]
-    fn try_prev_key(&mut self) -> Option<Trailer> {
-        self.open_mut()?.try_prev_key()
+    fn try_prev(&mut self) -> Option<Stepped> {
+        self.open_mut()?.try_prev()
     }
 
     fn prepare_seek(&mut self, target: InternalKey<'_>) {

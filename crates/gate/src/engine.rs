@@ -67,6 +67,16 @@ fn layers() -> Result<(TempDir, Engine)> {
     Ok((dir, engine))
 }
 
+/// A third of all entries in each of three tables of L0, picked at random.
+fn even() -> Result<(TempDir, Engine)> {
+    let (dir, engine) = new_engine(Codec::None)?;
+    for part in shuffled(4).chunks(ENTRIES.div_ceil(3) as usize) {
+        put_all(&engine, part)?;
+        engine.flush()?;
+    }
+    Ok((dir, engine))
+}
+
 /// Counts and checks what is there, each value whole.
 fn check_all(engine: &Engine, expected: u64) -> Result<u64> {
     let mut next = 0;
@@ -224,6 +234,22 @@ pub(crate) fn walk_backward() -> Result<u64> {
 pub(crate) fn walk_merged() -> Result<u64> {
     let (_dir, engine) = layers()?;
     walk(&engine, Cursor::seek_to_first, Cursor::next)
+}
+
+pub(crate) fn walk_merged_backward() -> Result<u64> {
+    let (_dir, engine) = layers()?;
+    walk(&engine, Cursor::seek_to_last, Cursor::prev)
+}
+
+/// Over three tables of L0 whose keys come in turns, as loads in random order leave them.
+pub(crate) fn walk_even() -> Result<u64> {
+    let (_dir, engine) = even()?;
+    walk(&engine, Cursor::seek_to_first, Cursor::next)
+}
+
+pub(crate) fn walk_even_backward() -> Result<u64> {
+    let (_dir, engine) = even()?;
+    walk(&engine, Cursor::seek_to_last, Cursor::prev)
 }
 
 pub(crate) fn flush() -> Result<u64> {

@@ -29,7 +29,7 @@ struct Part {
 }
 
 /// All of them, the engine's first.
-const PARTS: [Part; 24] = [
+const PARTS: [Part; 27] = [
     Part { name: "put-random", run: engine::put_random },
     Part { name: "put-sequential", run: engine::put_sequential },
     Part { name: "put-batch-100", run: engine::put_batches },
@@ -42,6 +42,9 @@ const PARTS: [Part; 24] = [
     Part { name: "walk-forward", run: engine::walk_forward },
     Part { name: "walk-backward", run: engine::walk_backward },
     Part { name: "walk-merged", run: engine::walk_merged },
+    Part { name: "walk-merged-backward", run: engine::walk_merged_backward },
+    Part { name: "walk-even", run: engine::walk_even },
+    Part { name: "walk-even-backward", run: engine::walk_even_backward },
     Part { name: "flush", run: engine::flush },
     Part { name: "compaction", run: engine::compaction },
     Part { name: "recovery", run: engine::recovery },

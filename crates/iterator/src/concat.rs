@@ -1,6 +1,6 @@
 //! A sorted series of sources as one, of which only one is open at a time.
 
-use crate::InternalIterator;
+use crate::{InternalIterator, Stepped};
 use esker_format::{InternalKey, Slice, Trailer};
 use std::fmt;
 
@@ -282,10 +282,10 @@ where
         self.standing_mut()?.try_next_key()
     }
 
-    /// To the first entry of a source but the first it does not go: two sources may share a user key.
+    /// At the first entry of a source it is not known whether it is the newest: two sources may share a user key.
     #[inline]
-    fn try_prev_key(&mut self) -> Option<Trailer> {
-        self.standing_mut()?.try_prev_key()
+    fn try_prev(&mut self) -> Option<Stepped> {
+        self.standing_mut()?.try_prev()
     }
 }
 

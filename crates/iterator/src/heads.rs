@@ -4,7 +4,6 @@
 //!   user:00001729        prefix "user:0000", which all of them share
 //!   user:00001730
 //!   user:00002001        heads "1729", "1730", "2001": the eight bytes that follow, big endian, zeros where the key ends
-//!   (at its end)         the largest head there is
 //! ```
 //! Where two heads differ, they order the keys, and neither key is touched. Going backward heads are complemented, so that the
 //! smaller head leads either way. The prefix is what the keys have in common at the time: it is cut when a key comes that lacks
@@ -13,58 +12,36 @@
 /// Ties before the prefix is sought anew.
 const TIES: u32 = 64;
 
-/// One head for each child.
+/// How keys become heads.
 #[derive(Debug)]
 pub(crate) struct Heads {
     prefix: Vec<u8>,
-    heads: Vec<u64>,
     /// All ones going backward, else zero.
     flip: u64,
     ties: u32,
 }
 
 impl Heads {
-    /// Of no children yet: [`Heads::set_all`] makes room for them.
     pub(crate) fn new() -> Self {
-        Self { prefix: Vec::new(), heads: Vec::new(), flip: 0, ties: 0 }
+        Self { prefix: Vec::new(), flip: 0, ties: 0 }
     }
 
-    /// Takes the keys of all children; `None` is one at its end.
-    pub(crate) fn set_all<'a>(&mut self, backward: bool, keys: impl Iterator<Item = Option<&'a [u8]>> + Clone) {
-        let mut live = keys.clone().flatten();
-        let first = live.next().unwrap_or_default();
+    /// Takes what these keys share for the prefix.
+    pub(crate) fn share<'a>(&mut self, backward: bool, mut keys: impl Iterator<Item = &'a [u8]>) {
+        let first = keys.next().unwrap_or_default();
         let shared =
-            live.fold(first.len(), |len, key| first[..len].iter().zip(key).take_while(|(a, b)| a == b).count());
+            keys.fold(first.len(), |len, key| first[..len].iter().zip(key).take_while(|(a, b)| a == b).count());
         self.prefix.clear();
         self.prefix.extend_from_slice(&first[..shared]);
         self.flip = if backward { u64::MAX } else { 0 };
         self.ties = 0;
-        self.heads.clear();
-        let flip = self.flip;
-        self.heads.extend(keys.map(|key| key.map_or(u64::MAX, |key| word(&key[shared..]) ^ flip)));
     }
 
-    /// Takes the new key of one child. Returns false if all must be taken anew.
+    /// The head of a key. `None` if the prefix has to be sought anew.
     #[inline]
-    pub(crate) fn set(&mut self, child: usize, key: Option<&[u8]>) -> bool {
-        let Some(key) = key else {
-            self.heads[child] = u64::MAX;
-            return true;
-        };
-        match strip_prefix(key, &self.prefix) {
-            Some(rest) if self.ties < TIES => {
-                self.heads[child] = word(rest) ^ self.flip;
-                true
-            }
-            _ => false,
-        }
-    }
-
-    /// Whether child `a` leads child `b`; `None` if their heads are the same.
-    #[inline]
-    pub(crate) fn leads(&self, a: usize, b: usize) -> Option<bool> {
-        let (a, b) = (self.heads[a], self.heads[b]);
-        (a != b).then_some(a < b)
+    pub(crate) fn head(&self, key: &[u8]) -> Option<u64> {
+        let rest = strip_prefix(key, &self.prefix)?;
+        (self.ties < TIES).then(|| word(rest) ^ self.flip)
     }
 
     /// Counts a tie that had to be decided by the keys.
@@ -121,17 +98,16 @@ mod tests {
     #[test]
     fn a_key_without_the_prefix_and_too_many_ties_ask_for_all_keys() {
         let mut heads = Heads::new();
-        heads.set_all(false, [Some(&b"user:1"[..]), None, Some(b"user:2")].into_iter());
-        assert_eq!(heads.leads(0, 2), Some(true));
-        assert_eq!(heads.leads(1, 2), Some(false), "one at its end comes last");
-        assert!(heads.set(0, Some(b"user:2")));
-        assert_eq!(heads.leads(0, 2), None);
-        assert!(!heads.set(0, Some(b"usez")));
+        heads.share(false, [&b"user:1"[..], b"user:2"].into_iter());
+        assert!(heads.head(b"user:1") < heads.head(b"user:2"));
+        assert_eq!(heads.head(b"user:"), Some(0));
+        assert_eq!(heads.head(b"usez"), None);
 
-        heads.set_all(true, [Some(&b"a"[..]), None, Some(b"b")].into_iter());
-        assert_eq!((heads.leads(0, 2), heads.leads(1, 0)), (Some(false), Some(false)));
-        assert!(heads.set(0, Some(b"b")));
+        heads.share(true, [&b"a"[..], b"b"].into_iter());
+        assert!(heads.head(b"b") < heads.head(b"a"), "the smaller head leads either way");
         (0..TIES).for_each(|_| heads.tie());
-        assert!(!heads.set(0, Some(b"b")));
+        assert_eq!(heads.head(b"b"), None);
+        heads.share(true, [].into_iter());
+        assert_eq!(heads.head(b""), Some(u64::MAX));
     }
 }

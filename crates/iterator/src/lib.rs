@@ -48,6 +48,15 @@ pub use visible::VisibleIterator;
 
 use esker_format::{InternalKey, Slice, Trailer};
 
+/// What [`InternalIterator::try_prev`] knows of the entry that it moved to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stepped {
+    /// Its trailer.
+    pub trailer: Trailer,
+    /// Whether it is known that there is an entry before it, of another user key: that it is the newest version of its own. `false` promises nothing.
+    pub is_newest: bool,
+}
+
 /// A cursor over versions, in internal-key order: user key ascending, of one key the newest version first.
 ///
 /// # Contract
@@ -135,12 +144,12 @@ pub trait InternalIterator {
         None
     }
 
-    /// Moves to the entry before this one, if at next to no cost it is known that there is one, and another before it, of another user key: so
-    /// that it is the newest version. Returns its trailer. `None` if it did not move; then that has to be found out by steps.
+    /// Moves to the entry before this one, if at next to no cost it is known that there is one, and tells what it knows of that one. `None` if it did not move; then
+    /// that has to be found out by steps.
     ///
     /// # Panics
     /// If the iterator is not valid.
-    fn try_prev_key(&mut self) -> Option<Trailer> {
+    fn try_prev(&mut self) -> Option<Stepped> {
         None
     }
 
@@ -227,8 +236,8 @@ macro_rules! pass_on {
         }
 
         #[inline]
-        fn try_prev_key(&mut self) -> Option<Trailer> {
-            (**self).try_prev_key()
+        fn try_prev(&mut self) -> Option<Stepped> {
+            (**self).try_prev()
         }
 
         fn prepare_seek(&mut self, target: InternalKey<'_>) {

@@ -1,37 +1,42 @@
 //! Many sorted sources as one.
 //!
-//! A tournament: each inner node of a binary tree keeps the child that *lost* there, so after the winner has moved one walk from
-//! its leaf to the root finds the next winner. Children are named by index, and keys are compared where they lie, most of them
-//! by their [heads](crate::heads) alone.
+//! The children that stand on an entry are kept in the order in which their entries come, by index, each with the [head](crate::heads) of its key. The first is shown. After it has
+//! moved it is put back where it belongs now, and those that come before it move up:
 //!
 //! ```text
-//!          winner 2            node 1 is the root; the children of node i are 2i and 2i + 1
-//!             |                leaf of child c is node n + c
-//!          [1: 0]
-//!          /    \
-//!      [2: 3]   [3: 1]         a loser stands in [brackets]
-//!      /    \   /    \
-//!     2      3 0      1
+//!   child          2     0     3     1        child 2 moves from 17 to 25       0     3     2     1
+//!   head          17    21    24    40                                         21    24    25    40
+//!               shown                                                        shown
 //! ```
-//! When a child wins twice in a row it is likely to win again (runs of one source: old data under new, sorted loads). Then the
-//! runner-up, the best of those that lost to it, is looked up once, and each further step costs one comparison until the
-//! runner-up takes over. If the runner-up is at its end, so are all others, and nothing is compared any more until the next seek or turn:
-//! one live child costs what it costs alone.
+//! Most keys are compared by their heads alone, without a look at any child. The second is always known, so a child that comes first many times in a row (old data under new, sorted
+//! loads) costs one comparison a step, and one that is left alone what it costs alone. An LSM tree's sources are few and of growing sizes, so the way back is short. A tournament
+//! needs fewer comparisons, the logarithm, but each is a branch that no processor foresees, where these are foreseen but for the last. Far behind, the place is sought by halves.
 //!
-//! Invariant: going forward, each child but the winner stands on its first entry behind the winner's; going backward, on its
+//! Invariant: going forward, each child but the first stands on its first entry behind the first one's; going backward, on its
 //! last one before it. A turn restores that by seeks, which also hold when entries have come into a child meanwhile.
 
-use crate::InternalIterator;
 use crate::heads::Heads;
+use crate::{InternalIterator, Stepped};
 use esker_format::{InternalKey, Slice, Trailer};
+use std::cmp::Ordering;
 
-/// No child.
-const NONE: usize = usize::MAX;
+/// So many places are tried one by one; those behind, by halves.
+const NEAR: usize = 8;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Direction {
     Forward,
     Backward,
+}
+
+/// A child that stands on an entry.
+#[derive(Debug, Clone, Copy)]
+struct Standing {
+    head: u64,
+    child: u32,
+    /// Whether the child said that this is its newest version of the key. Only asked for, and kept, on the way backward.
+    is_newest: bool,
+    trailer: Trailer,
 }
 
 /// Merges sources that are each in internal-key order.
@@ -41,39 +46,30 @@ enum Direction {
 #[derive(Debug)]
 pub struct MergingIterator<I> {
     children: Vec<I>,
-    /// `losers[i]` is the child that lost at node `i`; `losers[0]` is not used. Made by the first match.
-    losers: Vec<usize>,
+    /// In the order in which their entries come. Empty before the first seek, at the end, and after an error.
+    standing: Vec<Standing>,
     heads: Heads,
-    /// The child whose entry is shown. `NONE` before the first seek, at the end, and after an error.
-    winner: usize,
-    /// The best child after the winner, if it has been looked up.
-    runner_up: usize,
-    /// Whether all other children are at their ends.
-    alone: bool,
     direction: Direction,
     /// The child that returned an error, and will return it again.
-    failed: usize,
+    failed: Option<usize>,
 }
 
 impl<I: InternalIterator> MergingIterator<I> {
     /// Merges `children`, the newest first. It is not valid until a seek.
     pub fn new(children: Vec<I>) -> Self {
         Self {
-            alone: children.len() == 1,
+            standing: Vec::with_capacity(children.len()),
             children,
-            losers: Vec::new(),
             heads: Heads::new(),
-            winner: NONE,
-            runner_up: NONE,
             direction: Direction::Forward,
-            failed: NONE,
+            failed: None,
         }
     }
 
     /// The source of the entry it stands on.
     #[inline]
     pub fn current(&self) -> Option<&I> {
-        self.children.get(self.winner)
+        self.standing.first().map(|first| &self.children[first.child as usize])
     }
 
     /// The sources, in the order they were given.
@@ -81,169 +77,126 @@ impl<I: InternalIterator> MergingIterator<I> {
         &self.children
     }
 
-    /// Whether the entry of child `a` comes before that of child `b` in the direction of travel.
     #[inline]
-    fn leads(&mut self, a: usize, b: usize) -> bool {
-        self.heads.leads(a, b).unwrap_or_else(|| self.leads_by_key(a, b))
+    fn first(&self) -> &I {
+        self.current().expect("an iterator that stands on an entry")
+    }
+
+    #[inline]
+    fn first_mut(&mut self) -> &mut I {
+        let first = self.standing.first().expect("an iterator that stands on an entry");
+        &mut self.children[first.child as usize]
+    }
+
+    /// Whether the entry of `a` comes before that of `b` in the direction of travel.
+    #[inline(always)]
+    fn leads(&mut self, a: Standing, b: Standing) -> bool {
+        if a.head == b.head { self.leads_by_key(a, b) } else { a.head < b.head }
     }
 
     #[cold]
-    fn leads_by_key(&mut self, a: usize, b: usize) -> bool {
+    fn leads_by_key(&mut self, a: Standing, b: Standing) -> bool {
         self.heads.tie();
-        let (left, right) = (&self.children[a], &self.children[b]);
-        if !left.valid() || !right.valid() {
-            return left.valid();
-        }
-        let order = left.key().cmp(&right.key()).then(a.cmp(&b));
-        match self.direction {
-            Direction::Forward => order.is_lt(),
-            Direction::Backward => order.is_gt(),
-        }
+        order(&self.children, self.direction, &a, &b).is_lt()
     }
 
-    #[cold]
-    fn take_all_heads(&mut self) {
-        let backward = self.direction == Direction::Backward;
-        self.heads.set_all(backward, self.children.iter().map(user_key));
-    }
-
-    /// Plays every match anew.
-    fn play_all(&mut self) {
-        self.runner_up = NONE;
-        self.alone = self.children.len() == 1;
-        match self.children.len() {
-            0 => {}
-            1 => self.show(0),
-            children => {
-                self.losers.resize(children, NONE);
-                self.take_all_heads();
-                let winner = self.play(1);
-                self.show(winner);
+    /// Puts the children in order, wherever they stand.
+    #[inline(never)]
+    fn sort_all(&mut self) {
+        let (children, direction) = (&self.children, self.direction);
+        self.standing.clear();
+        for (child, source) in (0..).zip(children).filter(|(_, source)| source.valid()) {
+            self.standing.push(Standing { head: 0, child, is_newest: false, trailer: source.key().trailer });
+        }
+        // One that is alone is compared with none.
+        if self.standing.len() > 1 {
+            let user_key = |standing: &Standing| children[standing.child as usize].key().user_key;
+            self.heads.share(direction == Direction::Backward, self.standing.iter().map(user_key));
+            for standing in &mut self.standing {
+                standing.head = self.heads.head(user_key(standing)).expect("all keys have the prefix that they share");
             }
+            self.standing.sort_unstable_by(|a, b| order(children, direction, a, b));
         }
     }
 
-    /// Shows the entry of the winner; if even that has none, all are at their end.
+    /// Finds the place of the first child after it has moved in the direction of travel. `is_newest` is what it said of its entry.
     #[inline]
-    fn show(&mut self, winner: usize) {
-        self.winner = if self.children[winner].valid() { winner } else { NONE };
-    }
-
-    /// Plays the matches at `node` and below; returns who wins them.
-    fn play(&mut self, node: usize) -> usize {
-        let children = self.children.len();
-        if node >= children {
-            return node - children;
-        }
-        let (a, b) = (self.play(2 * node), self.play(2 * node + 1));
-        let (winner, loser) = if self.leads(a, b) { (a, b) } else { (b, a) };
-        self.losers[node] = loser;
-        winner
-    }
-
-    /// Finds the new winner after the old one has moved in the direction of travel.
-    #[inline]
-    fn play_winner(&mut self) {
-        let winner = self.winner;
-        if self.alone {
-            self.show(winner);
+    fn put_back(&mut self, is_newest: bool) {
+        let first = self.first();
+        if !first.valid() {
+            self.standing.remove(0);
             return;
         }
-        if !self.heads.set(winner, user_key(&self.children[winner])) {
-            self.take_all_heads();
+        if self.standing.len() == 1 {
+            return;
         }
-        if self.runner_up == NONE || !self.leads(winner, self.runner_up) {
-            self.play_up();
-        }
-    }
-
-    /// Lets the winner, which has moved, play on its way to the root.
-    fn play_up(&mut self) {
-        let moved = self.winner;
-        let mut winner = moved;
-        let mut node = (self.children.len() + moved) / 2;
-        while node > 0 {
-            let loser = self.losers[node];
-            if self.leads(loser, winner) {
-                self.losers[node] = winner;
-                winner = loser;
+        let InternalKey { user_key, trailer } = first.key();
+        let Some(head) = self.heads.head(user_key) else { return self.sort_all() };
+        let moved = Standing { head, is_newest, trailer, ..self.standing[0] };
+        let mut before = 1;
+        while before < self.standing.len() && self.leads(self.standing[before], moved) {
+            self.standing[before - 1] = self.standing[before];
+            before += 1;
+            if before > NEAR {
+                before = self.pass_by_halves(before, moved);
+                break;
             }
-            node /= 2;
         }
-        self.runner_up = NONE;
-        if winner == moved {
-            self.look_up_runner_up(winner);
-        }
-        self.show(winner);
+        self.standing[before - 1] = moved;
     }
 
-    /// Remembers the second best.
-    fn look_up_runner_up(&mut self, winner: usize) {
-        self.runner_up = self.find_runner_up(winner);
-        self.alone = !self.children[self.runner_up].valid();
+    /// Moves up those from place `from` on that lead `moved`; returns the place behind them.
+    #[cold]
+    fn pass_by_halves(&mut self, from: usize, moved: Standing) -> usize {
+        let (children, direction) = (&self.children, self.direction);
+        let led = self.standing[from..].partition_point(|other| order(children, direction, other, &moved).is_lt());
+        self.standing.copy_within(from..from + led, from - 1);
+        from + led
     }
 
-    /// The second best lost to the winner itself, so it stands on the winner's way to the root.
-    fn find_runner_up(&mut self, winner: usize) -> usize {
-        let mut best = NONE;
-        let mut node = (self.children.len() + winner) / 2;
-        while node > 0 {
-            let loser = self.losers[node];
-            if best == NONE || self.leads(loser, best) {
-                best = loser;
-            }
-            node /= 2;
-        }
-        best
-    }
-
-    /// Whether the other children stand on that side of the winner; a single child has none.
+    /// Whether the other children stand on that side of the first; a single child has none.
     #[inline]
     fn travels(&self, direction: Direction) -> bool {
         self.direction == direction || self.children.len() == 1
     }
 
-    /// Whether no other child has an entry of the winner's user key in the direction of travel.
+    /// Whether no other child has an entry of the first one's user key in the direction of travel: all others stand at or behind the second.
     #[inline]
-    fn is_only_one_of_its_key(&mut self) -> bool {
-        if self.alone {
-            return true;
+    fn is_only_one_of_its_key(&self) -> bool {
+        match &self.standing[..] {
+            [first, second, ..] => first.head != second.head || self.is_before_by_key(first, second),
+            _ => true,
         }
-        if self.runner_up == NONE {
-            self.look_up_runner_up(self.winner);
-        }
-        // All others stand at or behind the runner-up.
-        self.heads.leads(self.winner, self.runner_up).is_some() || self.is_before_by_key()
     }
 
     #[cold]
-    fn is_before_by_key(&self) -> bool {
-        let (winner, other) = (&self.children[self.winner], &self.children[self.runner_up]);
-        !other.valid() || winner.key().user_key != other.key().user_key
+    fn is_before_by_key(&self, first: &Standing, second: &Standing) -> bool {
+        self.children[first.child as usize].key().user_key != self.children[second.child as usize].key().user_key
     }
 
-    /// Seeks every child, then plays.
+    /// Seeks in every child, then puts them in order.
     fn seek_all(
         &mut self,
         direction: Direction,
         mut seek: impl FnMut(&mut I) -> Result<(), I::Error>,
     ) -> Result<(), I::Error> {
-        (self.direction, self.winner, self.failed) = (direction, NONE, NONE);
+        (self.direction, self.failed) = (direction, None);
+        self.standing.clear();
         for c in 0..self.children.len() {
             let sought = seek(&mut self.children[c]);
             self.check(c, sought)?;
         }
-        self.play_all();
+        self.sort_all();
         Ok(())
     }
 
-    /// Moves all children but the winner to the other side of the winner's entry.
+    /// Moves all children but the first to the other side of its entry.
     fn turn(&mut self, to: Direction) -> Result<(), I::Error> {
         self.direction = to;
-        let winner = self.winner;
-        for c in (0..self.children.len()).filter(|c| *c != winner) {
-            let [child, winning] = self.children.get_disjoint_mut([c, winner]).expect("two children");
-            let key = winning.key();
+        let first = self.standing[0].child as usize;
+        for c in (0..self.children.len()).filter(|c| *c != first) {
+            let [child, shown] = self.children.get_disjoint_mut([c, first]).expect("two children");
+            let key = shown.key();
             let sought = match to {
                 Direction::Forward => child.seek(key),
                 Direction::Backward => child.seek_for_prev(key),
@@ -251,8 +204,8 @@ impl<I: InternalIterator> MergingIterator<I> {
             // Of equal keys, those of earlier children come first.
             let is_same = sought.is_ok() && child.valid() && child.key() == key;
             let moved = match to {
-                Direction::Forward if is_same && c < winner => child.next(),
-                Direction::Backward if is_same && c > winner => child.prev(),
+                Direction::Forward if is_same && c < first => child.next(),
+                Direction::Backward if is_same && c > first => child.prev(),
                 _ => sought,
             };
             self.check(c, moved)?;
@@ -260,23 +213,24 @@ impl<I: InternalIterator> MergingIterator<I> {
         Ok(())
     }
 
-    /// Moves the winner on, after a turn if the last move went the other way.
+    /// Moves the first child on, after a turn if the last move went the other way.
     #[inline]
     fn step(&mut self, to: Direction, step: impl Fn(&mut I) -> Result<(), I::Error>) -> Result<(), I::Error> {
         let turns = self.direction != to;
-        if self.winner == NONE {
-            assert!(self.failed != NONE, "a step on an iterator that stands nowhere");
-            return step(&mut self.children[self.failed]);
-        }
+        let Some(first) = self.standing.first() else {
+            let failed = self.failed.expect("a step on an iterator that stands nowhere");
+            return step(&mut self.children[failed]);
+        };
+        let first = first.child as usize;
         if turns {
             self.turn(to)?;
         }
-        let stepped = step(&mut self.children[self.winner]);
-        self.check(self.winner, stepped)?;
+        let stepped = step(&mut self.children[first]);
+        self.check(first, stepped)?;
         if turns {
-            self.play_all();
+            self.sort_all();
         } else {
-            self.play_winner();
+            self.put_back(false);
         }
         Ok(())
     }
@@ -285,16 +239,20 @@ impl<I: InternalIterator> MergingIterator<I> {
     #[inline]
     fn check(&mut self, child: usize, result: Result<(), I::Error>) -> Result<(), I::Error> {
         if result.is_err() {
-            (self.failed, self.winner) = (child, NONE);
+            self.failed = Some(child);
+            self.standing.clear();
         }
         result
     }
 }
 
-/// The user key a child stands on.
-#[inline]
-fn user_key<I: InternalIterator>(child: &I) -> Option<&[u8]> {
-    child.valid().then(|| child.key().user_key)
+/// In which order the entries of two children come. Of equal keys, that of the earlier child comes first, or backward last.
+fn order<I: InternalIterator>(children: &[I], direction: Direction, a: &Standing, b: &Standing) -> Ordering {
+    let by_key = || {
+        let order = children[a.child as usize].key().cmp(&children[b.child as usize].key()).then(a.child.cmp(&b.child));
+        if direction == Direction::Forward { order } else { order.reverse() }
+    };
+    a.head.cmp(&b.head).then_with(by_key)
 }
 
 impl<I: InternalIterator> InternalIterator for MergingIterator<I> {
@@ -302,7 +260,7 @@ impl<I: InternalIterator> InternalIterator for MergingIterator<I> {
 
     #[inline]
     fn valid(&self) -> bool {
-        self.winner != NONE
+        !self.standing.is_empty()
     }
 
     fn seek_to_first(&mut self) -> Result<(), I::Error> {
@@ -345,50 +303,53 @@ impl<I: InternalIterator> InternalIterator for MergingIterator<I> {
 
     #[inline]
     fn key(&self) -> InternalKey<'_> {
-        self.children[self.winner].key()
+        self.first().key()
     }
 
     #[inline]
     fn value(&self) -> &[u8] {
-        self.children[self.winner].value()
+        self.first().value()
     }
 
     fn value_slice(&self) -> Slice {
-        self.children[self.winner].value_slice()
+        self.first().value_slice()
     }
 
-    /// Known only in the direction of travel: there the other children stand right behind the winner.
+    /// Known only in the direction of travel: there the other children stand right behind the first.
     #[inline]
     fn next_is_other_key(&mut self) -> bool {
-        self.children[self.winner].next_is_other_key()
-            && (self.travels(Direction::Forward) && self.is_only_one_of_its_key())
+        self.first_mut().next_is_other_key() && self.travels(Direction::Forward) && self.is_only_one_of_its_key()
     }
 
     #[inline]
     fn prev_is_other_key(&mut self) -> bool {
-        self.children[self.winner].prev_is_other_key()
-            && (self.travels(Direction::Backward) && self.is_only_one_of_its_key())
+        self.first_mut().prev_is_other_key() && self.travels(Direction::Backward) && self.is_only_one_of_its_key()
     }
 
     #[inline]
     fn try_next_key(&mut self) -> Option<Trailer> {
-        if self.alone && self.travels(Direction::Forward) {
-            return self.children[self.winner].try_next_key();
-        }
-        if self.direction != Direction::Forward || !self.is_only_one_of_its_key() {
+        if !self.travels(Direction::Forward) || !self.is_only_one_of_its_key() {
             return None;
         }
-        self.children[self.winner].try_next_key()?;
-        self.play_winner();
-        Some(self.key().trailer)
+        let trailer = self.first_mut().try_next_key()?;
+        if self.standing.len() == 1 {
+            return Some(trailer);
+        }
+        self.put_back(false);
+        Some(self.standing[0].trailer)
     }
 
-    /// With several live children it does not go: another may stand on a version of the key before.
     #[inline]
-    fn try_prev_key(&mut self) -> Option<Trailer> {
-        if self.alone && self.travels(Direction::Backward) {
-            return self.children[self.winner].try_prev_key();
+    fn try_prev(&mut self) -> Option<Stepped> {
+        if !self.travels(Direction::Backward) {
+            return None;
         }
-        None
+        let stepped = self.first_mut().try_prev()?;
+        if self.standing.len() == 1 {
+            return Some(stepped);
+        }
+        self.put_back(stepped.is_newest);
+        let Standing { trailer, is_newest, .. } = self.standing[0];
+        Some(Stepped { trailer, is_newest: is_newest && self.is_only_one_of_its_key() })
     }
 }

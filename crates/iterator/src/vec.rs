@@ -1,6 +1,6 @@
 //! A sorted vector as a source: for tests, examples, and small sorted sets.
 
-use crate::InternalIterator;
+use crate::{InternalIterator, Stepped};
 use esker_format::{InternalKey, InternalKeyBuf, Trailer};
 use std::convert::Infallible;
 
@@ -101,12 +101,8 @@ impl InternalIterator for VecIterator {
     }
 
     #[inline]
-    fn try_prev_key(&mut self) -> Option<Trailer> {
-        let before = self.at.checked_sub(1)?;
-        if before == 0 || self.entries[before - 1].0.user_key == self.entries[before].0.user_key {
-            return None;
-        }
-        self.at = before;
-        Some(self.key().trailer)
+    fn try_prev(&mut self) -> Option<Stepped> {
+        self.at = self.at.checked_sub(1)?;
+        Some(Stepped { trailer: self.key().trailer, is_newest: self.prev_is_other_key() })
     }
 }

@@ -13,7 +13,7 @@
 //! A key with many versions is left by a seek after [`SKIPS_BEFORE_SEEK`] of them, so a key overwritten a million times costs
 //! a bounded walk.
 
-use crate::{Bounds, InternalIterator};
+use crate::{Bounds, InternalIterator, Stepped};
 use esker_format::{InternalKey, SeqNo, Slice, Trailer, ValueKind};
 use std::ops::Bound;
 
@@ -245,13 +245,12 @@ impl<I: InternalIterator> VisibleIterator<I> {
     #[inline]
     pub fn prev(&mut self) -> Result<(), I::Error> {
         if self.place == Place::InnerFromBehind
-            && let Some(trailer) = self.inner.try_prev_key()
+            && let Some(Stepped { trailer, is_newest }) = self.inner.try_prev()
         {
-            if self.is_shown(trailer) && self.begins_before() {
+            if is_newest && self.is_shown(trailer) && self.begins_before() {
                 self.trailer = trailer;
                 return Ok(());
             }
-            // Hidden, and the newest of its key; or out of bounds, as all that come are.
             self.place = Place::Nowhere;
             let found = self.find_backward();
             return self.check(found);

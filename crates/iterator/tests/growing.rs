@@ -1,7 +1,7 @@
 //! Sources that gain entries while they are walked, as a memtable does: what a view shows stays what it was at its sequence number.
 
 use esker_format::{InternalKey, InternalKeyBuf, SeqNo, Trailer, ValueKind};
-use esker_iterator::{Bounds, InternalIterator, MergingIterator, VisibleIterator};
+use esker_iterator::{Bounds, InternalIterator, MergingIterator, Stepped, VisibleIterator};
 use esker_testkit::iterator_suite::{Entry, any_entries, any_user_key, visible};
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -100,15 +100,14 @@ impl InternalIterator for Growing {
         Some(self.key().trailer)
     }
 
-    fn try_prev_key(&mut self) -> Option<Trailer> {
+    fn try_prev(&mut self) -> Option<Stepped> {
         let at = self.at.clone();
-        self.at.as_ref()?;
         self.prev().unwrap_or_else(|never| match never {});
-        if self.valid() && self.prev_is_other_key() {
-            return Some(self.key().trailer);
+        if !self.valid() {
+            self.at = at;
+            return None;
         }
-        self.at = at;
-        None
+        Some(Stepped { trailer: self.key().trailer, is_newest: self.prev_is_other_key() })
     }
 }
 

@@ -1,7 +1,7 @@
 //! The view at one sequence number against a map, and the words of the contract.
 
 use esker_format::{InternalKey, SeqNo, Trailer};
-use esker_iterator::{Bounds, InternalIterator, MergingIterator, VecIterator, VisibleIterator};
+use esker_iterator::{Bounds, InternalIterator, MergingIterator, Stepped, VecIterator, VisibleIterator};
 use esker_testkit::iterator_suite::{Entry, any_entries, any_user_key, entries, visible};
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -73,8 +73,8 @@ impl InternalIterator for Knowing {
         if self.knows() { self.inner.try_next_key() } else { None }
     }
 
-    fn try_prev_key(&mut self) -> Option<Trailer> {
-        if self.knows() { self.inner.try_prev_key() } else { None }
+    fn try_prev(&mut self) -> Option<Stepped> {
+        if self.knows() { self.inner.try_prev() } else { None }
     }
 }
 

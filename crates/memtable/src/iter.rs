@@ -4,7 +4,7 @@ use crate::skiplist::{self, Index};
 use crate::tree::Place;
 use crate::{Body, MemTable};
 use esker_format::{InternalKey, Trailer};
-use esker_iterator::InternalIterator;
+use esker_iterator::{InternalIterator, Stepped};
 use std::convert::Infallible;
 use std::sync::Arc;
 
@@ -127,16 +127,17 @@ impl InternalIterator for MemTableIter {
     }
 
     #[inline]
-    fn try_prev_key(&mut self) -> Option<Trailer> {
+    fn try_prev(&mut self) -> Option<Stepped> {
         let (Some(Body::Tree(tree)), At::Tree(place)) = (self.table.body(), self.at) else { return None };
         let prev = tree.prev(place);
-        let before = if prev.is_somewhere() { tree.prev(prev) } else { prev };
+        if !prev.is_somewhere() {
+            return None;
+        }
+        let before = tree.prev(prev);
+        self.at = At::Tree(prev);
         // A newer version that comes in between from now on is one that no reader of the present sees.
         let is_newest = before.is_somewhere() && !tree.is_same_key(before, prev);
-        is_newest.then(|| {
-            self.at = At::Tree(prev);
-            tree.record(prev).trailer()
-        })
+        Some(Stepped { trailer: tree.record(prev).trailer(), is_newest })
     }
 
     #[inline]

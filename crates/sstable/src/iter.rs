@@ -5,7 +5,7 @@ use crate::error::TableError;
 use crate::read_ahead::{ReadAhead, Way};
 use crate::table::{Block, Fill, Table};
 use esker_format::{InternalKey, Slice, Trailer};
-use esker_iterator::InternalIterator;
+use esker_iterator::{InternalIterator, Stepped};
 use esker_vfs::{CACHE_LINE_BYTES, Map, prefetch};
 use std::fmt;
 use std::sync::Arc;
@@ -159,12 +159,16 @@ impl TableIter {
 
     #[inline(always)]
     fn try_stand(&mut self, i: usize) -> Option<()> {
-        self.try_stand_if(i, |_, _, _, _| true)
+        self.try_stand_with(i, |_, _, _, _| true)
     }
 
     /// As [`Self::try_stand`], if `stands` says so of the layout, the payload, the present entry, and the new one.
     #[inline(always)]
-    fn try_stand_if(&mut self, i: usize, stands: impl Fn(&Layout, &[u8], &Entry, &Entry) -> bool) -> Option<()> {
+    fn try_stand_with(
+        &mut self,
+        i: usize,
+        mut stands: impl FnMut(&Layout, &[u8], &Entry, &Entry) -> bool,
+    ) -> Option<()> {
         let layout = self.layout.as_ref()?;
         let payload = payload(&self.map, self.block.as_ref()?);
         let entry = layout.entry(payload, i)?;
@@ -422,17 +426,20 @@ impl InternalIterator for TableIter {
         if next >= self.layout.as_ref()?.count {
             return None;
         }
-        self.try_stand_if(next, |_, payload, this, next| is_other(payload, &this.rest, &next.rest))?;
+        self.try_stand_with(next, |_, payload, this, next| is_other(payload, &this.rest, &next.rest))?;
         Some(self.trailer)
     }
 
     #[inline]
-    fn try_prev_key(&mut self) -> Option<Trailer> {
+    fn try_prev(&mut self) -> Option<Stepped> {
         assert!(self.valid, "the iterator is not valid");
-        // The first one of a block may have newer versions in the block before.
-        let before = self.i.checked_sub(1).filter(|before| *before > 0)?;
-        self.try_stand_if(before, |layout, payload, _, this| layout.key_differs(payload, before - 1, &this.rest))?;
-        Some(self.trailer)
+        let (before, mut is_newest) = (self.i.checked_sub(1)?, false);
+        self.try_stand_with(before, |layout, payload, _, this| {
+            // The first one of a block may have newer versions in the block before.
+            is_newest = before > 0 && layout.key_differs(payload, before - 1, &this.rest);
+            true
+        })?;
+        Some(Stepped { trailer: self.trailer, is_newest })
     }
 }
 
