@@ -1,50 +1,47 @@
-//! Filling memtables with what the logs hold: gathered in windows, sorted, inserted.
+//! Filling memtables with what the logs hold.
 //!
 //! ```text
-//! this thread    read ─> check ─> decode ─> gather ─> sort ─┐           ┌─ gather the next ..
-//!                                                    window ▼           ▲ window, empty again
-//! beside it                                                 insert, seal, write tables
+//! this thread    read ─> check ─> decode ─> gather ──┐         ┌─ gather the next ..
+//!                                             window ▼         ▲ window, empty again
+//! beside it                                          insert loose ─> when full, and at the end: tie, seal, write tables
 //! ```
-//! An insert at a random place waits for memory several times; one behind the last key inserted seldom does. So operations are sorted by key before they are inserted, as many at a
-//! time as a window holds, and the memory that they will take is faulted in by the thread that reads. With [`Background::Manual`](crate::Background), or for a log shorter than a
-//! window, all is done by one thread: that is the plain form of the same.
+//! Nobody looks at a memtable while it is filled, so entries are inserted loose: stored and indexed in the order of the log, put in order all at once. Windows are small, so that they stay
+//! in the processor's caches. Of the two threads the one that reads has less to do; where the other is behind, it faults in the memory that entries will take. With
+//! [`Background::Manual`](crate::Background), or for a log shorter than a window, all is done by one thread: that is the plain form of the same.
 //!
 //! Invariants
 //! - Windows are filled, and taken in, in the order of the log. So of each key the versions are inserted in the order of their numbers, as the memtable's index likes it, and no
 //!   memtable holds an operation older than one that is in a memtable sealed before it.
 //! - An operation is judged (its keyspace, whether it is in a table already) when it is gathered: of two errors the one further to the front of the log is returned.
+//! - A memtable is tied before it is sealed or written, and when all is replayed: none is loose once the engine is open.
 
 use crate::background;
 use crate::core::{Core, KeyspaceCore};
 use crate::error::{Error, Result};
+use crate::memory::CountedTable;
 use crate::open::Pending;
 use crate::recovery::{self, Numbered, Replayed};
 use esker_format::batch::BatchOp;
-use esker_format::{FileNo, InternalKey, KeyHash, KeyspaceId, SeqNo, ValueKind, head_of};
+use esker_format::{FileNo, InternalKey, KeyHash, KeyspaceId, SeqNo, ValueKind};
 use esker_manifest::Version;
-use esker_vfs::prefetch_range;
 use std::collections::BTreeMap;
 use std::io;
-use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::Scope;
 
-/// How large a window is, by what it will take in memtables: this, unless there is little memory. The larger, the more entries go into each leaf of a memtable at a time, and the
-/// longer ago was its own memory last touched.
-const WINDOW_BYTES_MAX: usize = 16 << 20;
+/// How large a window is, by what it will take in memtables: this, unless there is little memory. Those on their way are to lie in the caches; each costs two threads a hand-over.
+const WINDOW_BYTES_MAX: usize = 256 << 10;
 const WINDOW_BYTES_MIN: usize = 32 << 10;
 /// All memtables together have room for no fewer windows.
 const WINDOWS_MIN: usize = 12;
 
 /// How many windows there are beside the one that is gathered.
-const WINDOWS_BESIDE: usize = 1;
+const WINDOWS_BESIDE: usize = 3;
 
-/// How many entries ahead memory is asked for what an insert will touch: about as many as are inserted until it answers.
-const AHEAD: usize = 6;
-/// Of an entry's key and value, no more than this.
-const AHEAD_BYTES: usize = 512;
+/// How much memory for memtables the thread that reads has ready when the other is behind.
+const PREPARED_BYTES: usize = 3 << 20;
 
 /// What an entry takes in a memtable beside key and value: about so much.
 const ENTRY_BYTES: usize = 80;
@@ -52,8 +49,6 @@ const ENTRY_BYTES: usize = 80;
 /// An operation, its key and value in the window's bytes.
 #[derive(Debug, Clone, Copy)]
 struct Entry {
-    /// The key's first bytes behind what all keys that are sorted with it have in common.
-    head: u64,
     hash: KeyHash,
     seq: SeqNo,
     keyspace: KeyspaceId,
@@ -66,22 +61,11 @@ struct Entry {
     kind: ValueKind,
 }
 
-/// Entries of one keyspace, sorted, to be inserted together.
-#[derive(Debug)]
-struct Run {
-    entries: Range<usize>,
-    /// The last number of the last batch among them.
-    batch_end: SeqNo,
-    /// Whether they fill a memtable.
-    fills: bool,
-}
-
-/// Operations in the order of the log, until they are sorted.
+/// Operations in the order of the log.
 #[derive(Debug, Default)]
 struct Window {
     bytes: Vec<u8>,
     entries: Vec<Entry>,
-    runs: Vec<Run>,
 }
 
 impl Window {
@@ -100,7 +84,6 @@ impl Window {
         self.bytes.extend_from_slice(op.key);
         self.bytes.extend_from_slice(op.value);
         self.entries.push(Entry {
-            head: 0,
             hash: KeyHash::of(op.key),
             seq: *seq,
             keyspace: op.keyspace,
@@ -114,38 +97,17 @@ impl Window {
     }
 
     fn key_of(&self, entry: &Entry) -> &[u8] {
-        key_in(&self.bytes, entry)
+        &self.bytes[entry.key_at as usize..][..usize::from(entry.key_bytes)]
     }
 
     fn value_of(&self, entry: &Entry) -> &[u8] {
         &self.bytes[entry.value_at as usize..][..entry.value_bytes as usize]
     }
 
-    /// Puts the entries of each keyspace together and sorts them, in runs that end where a memtable is full.
-    fn sort(&mut self, memtables: &mut BTreeMap<KeyspaceId, Memtable>) {
-        if self.entries.iter().any(|entry| entry.keyspace != self.entries[0].keyspace) {
-            // Stable: by number within each.
-            self.entries.sort_by_key(|entry| entry.keyspace);
-        }
-        let mut from = 0;
-        while from < self.entries.len() {
-            let keyspace = self.entries[from].keyspace;
-            let memtable = memtables.get_mut(&keyspace).expect("an operation is judged before it is gathered");
-            let same = self.entries[from..].iter().take_while(|entry| entry.keyspace == keyspace);
-            let (count, fills) = memtable.fill(same);
-            let entries = from..from + count;
-            let last = self.entries[entries.end - 1];
-            from = entries.end;
-            sort_by_key(&mut self.entries[entries.clone()], &self.bytes);
-            self.runs.push(Run { entries, batch_end: SeqNo(last.seq.0 + u64::from(last.batch_left)), fills });
-        }
-    }
-
     fn clear(&mut self) {
         self.bytes.clear();
         self.bytes.shrink_to(2 * WINDOW_BYTES_MAX);
         self.entries.clear();
-        self.runs.clear();
     }
 }
 
@@ -153,100 +115,99 @@ fn weight_of(key_bytes: usize, value_bytes: usize) -> usize {
     key_bytes + value_bytes + ENTRY_BYTES
 }
 
-fn key_in<'a>(bytes: &'a [u8], entry: &Entry) -> &'a [u8] {
-    &bytes[entry.key_at as usize..][..usize::from(entry.key_bytes)]
+/// The active memtable of a keyspace, which takes in what was replayed; not put in order yet.
+struct Filling {
+    keyspace: Arc<KeyspaceCore>,
+    active: Arc<CountedTable>,
 }
 
-/// Sorts by user key, then number.
-fn sort_by_key(entries: &mut [Entry], bytes: &[u8]) {
-    let Some(first) = entries.first().map(|entry| key_in(bytes, entry)) else { return };
-    let common = entries.iter().fold(first.len(), |common, entry| {
-        let key = key_in(bytes, entry);
-        if key.starts_with(&first[..common]) {
-            return common;
-        }
-        key.iter().zip(first).take_while(|(a, b)| a == b).count()
-    });
-    for entry in entries.iter_mut() {
-        entry.head = head_of(&key_in(bytes, entry)[common..]);
+impl Filling {
+    fn of(keyspace: &Arc<KeyspaceCore>) -> Self {
+        Self { keyspace: Arc::clone(keyspace), active: Arc::clone(&keyspace.read.load().active) }
     }
-    entries.sort_unstable_by(|a, b| {
-        let by_key = || key_in(bytes, a).cmp(key_in(bytes, b));
-        a.head.cmp(&b.head).then_with(by_key).then(a.seq.cmp(&b.seq))
-    });
-}
 
-/// How much goes into the memtable of a keyspace, as the one who gathers reckons: what is inserted lags behind.
-#[derive(Debug)]
-struct Memtable {
-    /// What is in tables already.
-    flushed: SeqNo,
-    bytes_max: usize,
-    bytes: usize,
-}
+    /// Inserts the first of `entries` in the memtable, as many as there is room for, or one; how many, and whether it is full.
+    fn insert(&self, window: &Window, entries: &[Entry]) -> (usize, bool) {
+        let table = &self.active.table;
+        let bytes_max = self.keyspace.memtable_bytes();
+        let room = bytes_max.saturating_sub(table.memory_bytes());
+        let mut bytes = 0;
+        let fit = entries.iter().take_while(|entry| {
+            let has_room = bytes <= room;
+            bytes += weight_of(usize::from(entry.key_bytes), entry.value_bytes as usize);
+            has_room
+        });
+        let count = fit.count();
+        let entry = |entry: &'_ Entry| {
+            (InternalKey::new(window.key_of(entry), entry.seq, entry.kind), entry.hash, window.value_of(entry))
+        };
+        table.insert_loose(entries[..count].iter().map(entry));
+        let last = entries[count - 1];
+        self.active.count(SeqNo(last.seq.0 + u64::from(last.batch_left)));
+        (count, table.memory_bytes() >= bytes_max)
+    }
 
-impl Memtable {
-    /// Puts entries in until it is full; how many, at least one of one or more, and whether it is. Then it is another one, empty.
-    fn fill<'a>(&mut self, entries: impl Iterator<Item = &'a Entry>) -> (usize, bool) {
-        let mut count = 0;
-        for entry in entries {
-            count += 1;
-            self.bytes += weight_of(usize::from(entry.key_bytes), entry.value_bytes as usize);
-            if self.bytes >= self.bytes_max {
-                self.bytes = 0;
-                return (count, true);
-            }
+    /// Puts in order what was inserted.
+    fn tie(&self) {
+        if !self.active.table.is_empty() {
+            self.active.table.tie();
+            self.active.count(self.active.batch_end());
         }
-        (count, false)
     }
 }
 
 /// The end that takes windows in.
 struct Filler<'a> {
     core: &'a Core,
-    keyspaces: &'a BTreeMap<KeyspaceId, Arc<KeyspaceCore>>,
+    fillings: BTreeMap<KeyspaceId, Filling>,
     pending: &'a mut Vec<Pending>,
 }
 
 impl Filler<'_> {
     fn take_in(&mut self, window: &Window) -> Result<()> {
-        window.runs.iter().try_for_each(|run| self.insert(window, run))
+        window.entries.chunk_by(|a, b| a.keyspace == b.keyspace).try_for_each(|run| self.insert(window, run))
     }
 
-    fn insert(&mut self, window: &Window, run: &Run) -> Result<()> {
+    /// Inserts entries of one keyspace.
+    fn insert(&mut self, window: &Window, run: &[Entry]) -> Result<()> {
         let core = self.core;
-        let entries = &window.entries[run.entries.clone()];
-        let keyspace = &self.keyspaces[&entries[0].keyspace];
-        let active = Arc::clone(&keyspace.read.load().active);
-        let mut newest = SeqNo::ZERO;
-        for (i, entry) in entries.iter().enumerate() {
-            if let Some(ahead) = entries.get(i + AHEAD) {
-                active.table.prefetch(ahead.hash);
-                let bytes = usize::from(ahead.key_bytes) + ahead.value_bytes as usize;
-                prefetch_range(&window.bytes, ahead.key_at as usize, bytes.min(AHEAD_BYTES));
+        let mut rest = run;
+        while let Some(first) = rest.first() {
+            let filling = self.fillings.get_mut(&first.keyspace).expect("an operation is judged before it is gathered");
+            let (count, is_full) = filling.insert(window, rest);
+            // The numbers replayed so far are what a flush may look at.
+            core.visible.fetch_max(rest[count - 1].seq.0, Ordering::Release);
+            rest = &rest[count..];
+            if core.read_only {
+                continue;
             }
-            let key = InternalKey::new(window.key_of(entry), entry.seq, entry.kind);
-            active.table.insert_hashed(key, entry.hash, window.value_of(entry));
-            newest = newest.max(entry.seq);
+            if is_full {
+                filling.tie();
+                core.seal_memtable(&filling.keyspace);
+                *filling = Filling::of(&filling.keyspace);
+            }
+            if core.memory.bytes() >= core.options.memtables_bytes_max() / 4 * 3 {
+                self.write_largest()?;
+            }
         }
-        active.count(run.batch_end);
-        let full = run.fills || active.table.memory_bytes() >= keyspace.memtable_bytes();
-        // The numbers replayed so far are what a flush may look at.
-        core.visible.fetch_max(newest.0, Ordering::Release);
-        if core.read_only {
-            return Ok(());
-        }
-        if full {
-            core.seal_memtable(keyspace);
-        }
-        if core.memory.bytes() < core.options.memtables_bytes_max() / 4 * 3 {
-            return Ok(());
-        }
-        let held = |keyspace: &&Arc<KeyspaceCore>| -> usize {
-            keyspace.read.load().memtables().map(|memtable| memtable.table.memory_bytes()).sum()
+        Ok(())
+    }
+
+    /// Writes the memtables of the keyspace that holds most.
+    fn write_largest(&mut self) -> Result<()> {
+        let held = |filling: &&mut Filling| -> usize {
+            filling.keyspace.read.load().memtables().map(|memtable| memtable.table.memory_bytes()).sum()
         };
-        let largest = self.keyspaces.values().max_by_key(held).expect("one was just written to");
-        core.write_recovered(largest, self.pending)
+        let largest = self.fillings.values_mut().max_by_key(held).expect("one was just written to");
+        largest.tie();
+        self.core.write_recovered(&largest.keyspace, self.pending)?;
+        *largest = Filling::of(&largest.keyspace);
+        Ok(())
+    }
+
+    /// Puts in order what was taken in.
+    fn finish(&self) {
+        self.fillings.values().for_each(Filling::tie);
     }
 }
 
@@ -278,13 +239,21 @@ impl Beside {
                     return;
                 }
             }
+            filler.finish();
         })?;
         Ok(Self { full, empty, lent: 0 })
     }
 
-    /// Hands `window` over for an empty one.
-    fn exchange(&mut self, window: &mut Window) -> Result<()> {
-        let next = if self.lent < WINDOWS_BESIDE { Window::default() } else { self.get_back()? };
+    /// Hands `window` over for an empty one. If there is none yet, does something else meanwhile.
+    fn exchange(&mut self, window: &mut Window, meanwhile: impl FnOnce()) -> Result<()> {
+        let next = if self.lent < WINDOWS_BESIDE {
+            Window::default()
+        } else if let Ok(back) = self.empty.try_recv() {
+            self.is_back(back)?
+        } else {
+            meanwhile();
+            self.get_back()?
+        };
         match self.full.send(std::mem::replace(window, next)) {
             Ok(()) => {
                 self.lent += 1;
@@ -297,7 +266,11 @@ impl Beside {
 
     fn get_back(&mut self) -> Result<Window> {
         // It ends without a word only if it panics, and the scope passes that on.
-        let (window, result) = self.empty.recv().map_err(|_| Error::closed())?;
+        let back = self.empty.recv().map_err(|_| Error::closed())?;
+        self.is_back(back)
+    }
+
+    fn is_back(&mut self, (window, result): (Window, Result<()>)) -> Result<Window> {
         self.lent -= 1;
         result.map(|()| window)
     }
@@ -316,7 +289,8 @@ struct Gatherer<'scope, 'env> {
     core: &'env Core,
     scope: &'scope Scope<'scope, 'env>,
     next_keyspace: KeyspaceId,
-    memtables: BTreeMap<KeyspaceId, Memtable>,
+    /// What of each keyspace is in tables already.
+    flushed: BTreeMap<KeyspaceId, SeqNo>,
     window: Window,
     window_bytes: usize,
     /// `None` once an error was returned.
@@ -326,16 +300,11 @@ struct Gatherer<'scope, 'env> {
 impl<'scope, 'env> Gatherer<'scope, 'env> {
     fn new(scope: &'scope Scope<'scope, 'env>, filler: Filler<'env>, version: &Version) -> Self {
         let core = filler.core;
-        let memtable = |keyspace: &Arc<KeyspaceCore>| Memtable {
-            flushed: version.keyspaces[&keyspace.id].flushed_seq,
-            bytes_max: keyspace.memtable_bytes(),
-            bytes: 0,
-        };
         Self {
             core,
             scope,
             next_keyspace: version.next_keyspace,
-            memtables: filler.keyspaces.iter().map(|(id, keyspace)| (*id, memtable(keyspace))).collect(),
+            flushed: filler.fillings.keys().map(|id| (*id, version.keyspaces[id].flushed_seq)).collect(),
             window: Window::default(),
             window_bytes: (core.options.memtables_bytes_max() / WINDOWS_MIN).clamp(WINDOW_BYTES_MIN, WINDOW_BYTES_MAX),
             taker: Some(Taker::Here(filler)),
@@ -344,14 +313,14 @@ impl<'scope, 'env> Gatherer<'scope, 'env> {
 
     fn add(&mut self, numbered: &Numbered<'_>) -> Result<()> {
         let op = &numbered.op;
-        let Some(memtable) = self.memtables.get(&op.keyspace) else {
+        let Some(flushed) = self.flushed.get(&op.keyspace) else {
             if op.keyspace < self.next_keyspace {
                 // Dropped since: its number is never used again.
                 return Ok(());
             }
             return Err(Error::corruption(format!("a log names keyspace {}, which never was", op.keyspace)));
         };
-        if numbered.seq <= memtable.flushed {
+        if numbered.seq <= *flushed {
             return Ok(());
         }
         if !self.window.takes(op, self.window_bytes) {
@@ -371,13 +340,12 @@ impl<'scope, 'env> Gatherer<'scope, 'env> {
     }
 
     fn hand_over(&mut self) -> Result<()> {
-        self.window.sort(&mut self.memtables);
         let result = match &mut self.taker {
             Some(Taker::Here(filler)) => filler.take_in(&self.window).map(|()| self.window.clear()),
             Some(Taker::Beside(beside)) => {
-                // While the other is busy with what it got before.
-                self.core.memory.prepare(self.window.weight());
-                beside.exchange(&mut self.window)
+                // Where the other is behind, part of its work is done here: else it faults in what it writes to itself.
+                let memory = &self.core.memory;
+                beside.exchange(&mut self.window, || memory.prepare(PREPARED_BYTES))
             }
             None => Ok(()),
         };
@@ -390,7 +358,13 @@ impl<'scope, 'env> Gatherer<'scope, 'env> {
     /// Has everything taken in that was gathered.
     fn finish(&mut self) -> Result<()> {
         self.hand_over()?;
-        self.wait()
+        match self.taker.take() {
+            Some(Taker::Here(filler)) => filler.finish(),
+            // Which then does the same: nothing more will come.
+            Some(Taker::Beside(mut beside)) => beside.drain()?,
+            None => {}
+        }
+        Ok(())
     }
 
     /// Waits until what was handed over is taken in.
@@ -406,7 +380,8 @@ impl Core {
     /// Replays the logs into the memtables; what does not fit in memory is written as tables, which are added to `pending`.
     pub(crate) fn replay(&self, version: &Version, logs: &[FileNo], pending: &mut Vec<Pending>) -> Result<Replayed> {
         let keyspaces = self.commit.lock().keyspaces.clone();
-        let filler = Filler { core: self, keyspaces: &keyspaces, pending };
+        let fillings = keyspaces.iter().map(|(id, keyspace)| (*id, Filling::of(keyspace))).collect();
+        let filler = Filler { core: self, fillings, pending };
         background::helped(|scope| {
             let mut gatherer = Gatherer::new(scope, filler, version);
             let (oldest, durable, mode) = (version.oldest_log, version.log_durable, self.options.recovery);

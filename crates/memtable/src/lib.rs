@@ -167,6 +167,28 @@ impl MemTable {
         }
     }
 
+    /// As [`insert_hashed`](Self::insert_hashed) of many versions, for a caller who has a great many and nobody who looks for them yet: they are put in order all at
+    /// once, by [`tie`](Self::tie) or by the first who needs it, which costs less than one by one. A walk that has begun before sees them when that is done.
+    ///
+    /// # Panics
+    /// As [`insert`](Self::insert); but where a version is there already perhaps only when they are put in order.
+    pub fn insert_loose<'a>(&self, entries: impl Iterator<Item = (InternalKey<'a>, KeyHash, &'a [u8])> + Clone) {
+        match &**self.body.get_or_init(|| self.make_body()) {
+            Body::Tree(tree) => tree.insert_loose(entries, &self.counters),
+            Body::List(list) => entries.for_each(|(key, _, value)| list.insert(key, value, &self.counters)),
+        }
+    }
+
+    /// Puts in order what was [inserted loose](Self::insert_loose).
+    ///
+    /// # Panics
+    /// If a version was inserted twice.
+    pub fn tie(&self) {
+        if let Some(Body::Tree(tree)) = self.body() {
+            tree.tie();
+        }
+    }
+
     /// Asks for what an insert or a look-up of a key with this hash will touch first: a hint, for those who know some keys ahead.
     #[inline]
     pub fn prefetch(&self, hash: KeyHash) {
@@ -226,6 +248,9 @@ impl MemTable {
 
     /// An iterator, which keeps the table alive.
     pub fn iter(self: &Arc<Self>) -> MemTableIter {
+        if let Some(Body::Tree(tree)) = self.body() {
+            tree.tie_loose();
+        }
         MemTableIter::new(Arc::clone(self))
     }
 }

@@ -16,16 +16,19 @@
 //!   stands in it goes on in those that took its place.
 //! - A key behind the end of a full leaf gets a new leaf and copies nothing.
 //! - A key without the prefix that a node's keys share has the node copied with a shorter one.
+//! - Many entries that nobody looks for yet may be inserted loose: into arena and index, and into leaves all at once, later (`loose`).
 //!
 //! Invariants
 //! - A leaf but the first holds the record of its `lo`: so going back from any other leaf finds something.
 //! - Inner nodes in which a search has begun lead to all that was inserted before it began, even after others took their
 //!   place: they lead to leaves that were alive then or later.
+//! - Whoever searches or walks has what is loose tied first. Only gets by the index need not.
 //! - While `indexed` is set, the index names the newest version of every key, and each version names the next older one.
 
 mod bytes;
 pub(crate) mod index;
 mod insert;
+mod loose;
 pub(crate) mod node;
 pub(crate) mod records;
 mod supply;
@@ -56,6 +59,8 @@ pub(crate) struct Tree<const N: usize> {
     root: AtomicU64,
     /// Whether the index answers for every key.
     indexed: AtomicBool,
+    /// Whether there are entries that are in no leaf.
+    is_loose: AtomicBool,
     leaves: List<Leaf<N>>,
     inners: List<Inner<N>>,
     records: Records,
@@ -101,6 +106,7 @@ impl<const N: usize> Tree<N> {
         Self {
             root: AtomicU64::new(0),
             indexed: AtomicBool::new(true),
+            is_loose: AtomicBool::new(false),
             leaves,
             inners: List::new(),
             records: Records::new(),
@@ -141,6 +147,7 @@ impl<const N: usize> Tree<N> {
                 name = record.previous();
             }
         }
+        self.tie_loose();
         let place = self.forward(InternalKey { user_key, trailer: sought }, true);
         let record = place.is_somewhere().then(|| self.records.get(place.record))?;
         same(record.user_key(), user_key).then_some(record)

@@ -1,6 +1,6 @@
 //! Look-ups, walks and counters against a sorted map.
 
-use esker_format::{InternalKey, SeqNo, Trailer, ValueKind};
+use esker_format::{InternalKey, KeyHash, SeqNo, Trailer, ValueKind};
 use esker_iterator::InternalIterator;
 use esker_memtable::{Form, MemTable};
 use esker_testkit::iterator_suite::any_user_key;
@@ -33,6 +33,7 @@ proptest! {
         others in vec(any_user_key(), 0..10),
         first in 1..1000u64,
         form in prop_oneof![Just(Form::Tree), Just(Form::SkipList)],
+        loose in 0..60usize,
     ) {
         let table = Arc::new(MemTable::with_form(form));
         let mut state: BTreeMap<Vec<u8>, (Trailer, Vec<u8>)> = BTreeMap::new();
@@ -42,7 +43,12 @@ proptest! {
                 Write::Put(key, value) => (key, ValueKind::Put, &value[..]),
                 Write::Delete(key) => (key, ValueKind::Delete, &[][..]),
             };
-            table.insert(InternalKey::new(key, SeqNo(seq), kind), value);
+            let entry = InternalKey::new(key, SeqNo(seq), kind);
+            if seq < first + loose as u64 {
+                table.insert_loose(std::iter::once((entry, KeyHash::of(key), value)));
+            } else {
+                table.insert(entry, value);
+            }
             state.insert(key.clone(), (Trailer::new(SeqNo(seq), kind), value.to_vec()));
             states.push((SeqNo(seq), state.clone()));
         }

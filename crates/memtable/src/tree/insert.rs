@@ -2,7 +2,8 @@
 
 use super::Tree;
 use super::bytes::{common, same};
-use super::index::{IndexWriter, Page, Tag};
+use super::index::{IndexWriter, Page, Spot, Tag};
+use super::loose::Loose;
 use super::node::{ChildAt, Entry, Inner, Leaf, Side, prefix_to_take};
 use super::records::{NONE, Name, RecordsWriter};
 use super::root_of;
@@ -21,19 +22,38 @@ pub(super) struct Writer<const N: usize> {
     records: RecordsWriter,
     index: IndexWriter,
     /// From the root down: inner nodes, and which child was taken.
-    path: Vec<(u32, ChildAt)>,
+    pub(super) path: Vec<(u32, ChildAt)>,
     /// The last leaf, if the last insert went to its end: so may the next.
-    end: Option<u32>,
+    pub(super) end: Option<u32>,
+    pub(super) loose: Loose,
+}
+
+/// Where a key goes in the index.
+#[derive(Clone, Copy)]
+pub(super) struct PlaceInIndex {
+    tag: Tag,
+    spot: Spot,
+    /// The newest version so far.
+    previous: Name,
+    indexed: bool,
 }
 
 impl<const N: usize> Writer<N> {
     pub(super) fn new(pool: Option<Arc<Pool<N>>>) -> Self {
         let supply = Supply::new(pool);
-        Self { supply, records: RecordsWriter::new(), index: IndexWriter::default(), path: Vec::new(), end: None }
+        Self {
+            supply,
+            records: RecordsWriter::new(),
+            index: IndexWriter::default(),
+            path: Vec::new(),
+            end: None,
+            loose: Loose::default(),
+        }
     }
 
+    #[inline]
     pub(super) fn bytes(&self) -> usize {
-        self.supply.bytes()
+        self.supply.bytes() + self.loose.bytes()
     }
 
     pub(super) fn new_leaf(&mut self, leaves: &List<Leaf<N>>, fill: impl FnOnce(&mut Leaf<N>)) -> u32 {
@@ -61,9 +81,8 @@ impl<const N: usize> Tree<N> {
         let mut writer = self.writer.lock().expect("no insert has panicked");
         let writer = &mut *writer;
         let tag = Tag::of(hash);
-        // Relaxed here and for the root: only this thread stores them.
-        let mut indexed = self.indexed.load(Relaxed);
-        if indexed {
+        // Relaxed: only this thread stores it.
+        if self.indexed.load(Relaxed) {
             self.index.prefetch(tag);
         }
         let end = self.end_to_insert(writer, key);
@@ -77,6 +96,22 @@ impl<const N: usize> Tree<N> {
         };
         self.leaves.get(place as usize).prefetch_to_add();
 
+        let in_index = self.place_in_index(key, tag);
+        let record = self.store(writer, key, value, in_index);
+        match end {
+            Some((number, last, head)) => self.leaves.get(number as usize).add(Entry { record, head }, Some(last)),
+            None => self.link(writer, place, key, record),
+        }
+        self.fill_index(writer, in_index, record);
+        counters.add(key.trailer);
+        // Relaxed: see `memory_bytes`.
+        self.bytes.store(writer.bytes(), Relaxed);
+    }
+
+    /// Where the index has the key, or will have it.
+    #[inline(always)]
+    pub(super) fn place_in_index(&self, key: InternalKey<'_>, tag: Tag) -> PlaceInIndex {
+        let mut indexed = self.indexed.load(Relaxed);
         let spot = self.index.spot(tag, |name| same(self.records.get(name).user_key(), key.user_key));
         let mut previous = spot.name;
         if indexed && previous != NONE {
@@ -92,17 +127,28 @@ impl<const N: usize> Tree<N> {
         if !indexed {
             previous = NONE;
         }
-        let record = self.records.store(&mut writer.records, &mut writer.supply, key, value, previous);
-        match end {
-            Some((number, last, head)) => self.leaves.get(number as usize).add(Entry { record, head }, Some(last)),
-            None => self.link(writer, place, key, record),
-        }
+        PlaceInIndex { tag, spot, previous, indexed }
+    }
+
+    /// Writes the record.
+    #[inline(always)]
+    pub(super) fn store(
+        &self,
+        writer: &mut Writer<N>,
+        key: InternalKey<'_>,
+        value: &[u8],
+        place: PlaceInIndex,
+    ) -> Name {
+        self.records.store(&mut writer.records, &mut writer.supply, key, value, place.previous)
+    }
+
+    /// Has the index name the record.
+    #[inline(always)]
+    pub(super) fn fill_index(&self, writer: &mut Writer<N>, place: PlaceInIndex, record: Name) {
+        let PlaceInIndex { tag, spot, indexed, .. } = place;
         if indexed && !self.index.fill(&mut writer.index, &mut writer.supply, tag, spot, record) {
             self.indexed.store(false, Release);
         }
-        counters.add(key.trailer);
-        // Relaxed: see `memory_bytes`.
-        self.bytes.store(writer.supply.bytes(), Relaxed);
     }
 
     /// Where the key goes, if the last one went to the end of the tree and this one goes behind it, as when keys come in order: the last leaf, its last
@@ -120,8 +166,9 @@ impl<const N: usize> Tree<N> {
     }
 
     /// Leaves the path to the leaf where `key` belongs.
-    fn descend_to_insert(&self, writer: &mut Writer<N>, key: InternalKey<'_>) -> u32 {
+    pub(super) fn descend_to_insert(&self, writer: &mut Writer<N>, key: InternalKey<'_>) -> u32 {
         writer.path.clear();
+        // Relaxed: only this thread stores it.
         let (level, mut number) = root_of(self.root.load(Relaxed));
         for _ in 0..level {
             let (at, child) = self.inners.get(number as usize).descend_to_insert(key, &self.records);
@@ -132,7 +179,7 @@ impl<const N: usize> Tree<N> {
     }
 
     /// Puts the record of `key` into its leaf, or into leaves that take its place.
-    fn link(&self, writer: &mut Writer<N>, number: u32, key: InternalKey<'_>, record: Name) {
+    pub(super) fn link(&self, writer: &mut Writer<N>, number: u32, key: InternalKey<'_>, record: Name) {
         let leaf = self.leaves.get(number as usize);
         let key_of = |name: Name| self.records.get(name).key();
         let (before, head) = leaf.keys.floor_to_insert(key, &self.records);
@@ -276,7 +323,7 @@ impl<const N: usize> Tree<N> {
         (left, Some((middle.record, right)))
     }
 
-    fn new_inner(
+    pub(super) fn new_inner(
         &self,
         writer: &mut Writer<N>,
         child0: u32,

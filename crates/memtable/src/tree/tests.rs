@@ -18,6 +18,14 @@ fn insert<const N: usize>(tree: &Tree<N>, user_key: &[u8], seq: u64, value: &[u8
     tree.insert(key(user_key, seq), KeyHash::of(user_key), value, &Counters::default());
 }
 
+/// Inserts entries loose; their values are as `value` says of their numbers.
+fn insert_loose<const N: usize>(tree: &Tree<N>, entries: &[(Vec<u8>, u64)], value: impl Fn(u64) -> Vec<u8>) {
+    let values: Vec<_> = entries.iter().map(|(_, seq)| value(*seq)).collect();
+    let all = entries.iter().zip(&values);
+    let all = all.map(|((user_key, seq), value)| (key(user_key, *seq), KeyHash::of(user_key), &value[..]));
+    tree.insert_loose(all, &Counters::default());
+}
+
 fn get<const N: usize>(tree: &Tree<N>, user_key: &[u8], seq: u64) -> Option<u64> {
     tree.get(user_key, KeyHash::of(user_key), SeqNo(seq)).map(|record| record.trailer().seq().0)
 }
@@ -101,6 +109,96 @@ proptest! {
         }
         check(&tree, &list, &map);
     }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig {
+        failure_persistence: None,
+        cases: if cfg!(miri) { 3 } else { 300 },
+        ..ProptestConfig::default()
+    })]
+
+    /// Parts of a history are inserted loose, others singly: it comes to the same as if all were inserted singly, whether the loose ones are tied or found to be
+    /// needed.
+    #[test]
+    fn loose_entries_come_to_the_same_as_single_ones(
+        parts in proptest::collection::vec(
+            (proptest::collection::vec(any_key(), 0..if cfg!(miri) { 12 } else { 120 }), any::<bool>(), any::<bool>()),
+            1..5,
+        ),
+        in_order in any::<bool>(),
+    ) {
+        let (tree, list, mut map) = (Tree::<TINY>::new(None), SkipList::default(), BTreeMap::new());
+        let value = |seq: u64| vec![seq as u8; seq as usize % 40];
+        let mut count = 0;
+        for (user_keys, is_loose, is_tied) in parts {
+            let entries: Vec<_> = user_keys.into_iter().map(|user_key| {
+                count += 1;
+                (user_key, if in_order { count } else { 1 + (count * 7919 + 13) % 10_007 })
+            }).collect();
+            for (user_key, seq) in &entries {
+                list.insert(key(user_key, *seq), &value(*seq), &Counters::default());
+                map.insert((user_key.clone(), std::cmp::Reverse(*seq)), value(*seq));
+            }
+            if is_loose {
+                insert_loose(&tree, &entries, value);
+            } else {
+                entries.iter().for_each(|(user_key, seq)| insert(&tree, user_key, *seq, &value(*seq)));
+            }
+            for (user_key, seq) in &entries {
+                prop_assert_eq!(get(&tree, user_key, *seq), Some(*seq), "before they are tied");
+            }
+            if is_tied {
+                tree.tie();
+            }
+        }
+        tree.tie_loose();
+        check(&tree, &list, &map);
+    }
+}
+
+/// Many at once, in nodes as they are used: every order of keys, one key again and again, keys that differ behind a long front, keys that are fronts of others.
+#[test]
+fn a_great_many_loose_entries() {
+    let count = if cfg!(miri) { 300 } else { 60_000u64 };
+    let names: [fn(u64) -> Vec<u8>; 6] = [
+        |i| format!("{:016}", 2 * i).into_bytes(),
+        |i| format!("{:016}", scramble(i) % 1_000_000_000).into_bytes(),
+        |i| scramble(i).to_be_bytes().to_vec(),
+        |i| format!("a long front that all keys have/{:09}/and a back", scramble(i) % 1_000_000).into_bytes(),
+        |i| vec![b'k'; (scramble(i) % 90) as usize],
+        |i| format!("{:04}", i % 500).into_bytes(),
+    ];
+    for name in names {
+        let tree = Tree::<128>::new(None);
+        let mut entries: Vec<_> = (1..=count).map(|seq| (name(seq), seq)).collect();
+        entries.chunks(1000).for_each(|part| insert_loose(&tree, part, |seq| seq.to_le_bytes().to_vec()));
+        let before = tree.memory_bytes();
+        tree.tie();
+        assert!(tree.memory_bytes() < before + 40 * count as usize, "{before} bytes became {}", tree.memory_bytes());
+        entries.iter().for_each(|(name, seq)| assert_eq!(get(&tree, name, *seq), Some(*seq)));
+        // Then as ever, between them and behind them.
+        for seq in count + 1..=count + count / 10 {
+            insert(&tree, &name(seq), seq, &seq.to_le_bytes());
+            entries.push((name(seq), seq));
+        }
+        entries.sort_by(|a, b| a.0.cmp(&b.0).then(b.1.cmp(&a.1)));
+        assert!(walk(&tree, Way::Forward) == entries);
+        assert!(walk(&tree, Way::Backward).iter().eq(entries.iter().rev()));
+        for (name, seq) in entries.iter().step_by(7) {
+            let found = tree.forward(key(name, *seq), true);
+            assert_eq!(tree.record(found).key(), key(name, *seq));
+        }
+    }
+}
+
+#[test]
+#[should_panic = "is there already"]
+fn nor_is_one_inserted_twice_that_is_loose() {
+    let tree = Tree::<TINY>::new(None);
+    // The index no longer tells: the tree does.
+    insert_loose(&tree, &[(b"k".to_vec(), 7), (b"k".to_vec(), 3), (b"j".to_vec(), 4), (b"k".to_vec(), 7)], |_| vec![]);
+    tree.tie();
 }
 
 /// Orders that make every kind of new node: at the end, at the front, in the middle, past a full leaf again and again.
@@ -223,7 +321,12 @@ fn readers_beside_a_writer_who_divides_all_the_time() {
         // Ascending in every other round, so that leaves are extended; else scattered, so that they are divided.
         let name = move |seq: u64| if round % 2 == 0 { scramble(seq) % 1_000_000 } else { seq * 100 };
         let name = move |seq: u64| ((name(seq) << 16) + seq).to_be_bytes();
-        let done = AtomicU64::new(0);
+        // In every third round some are there before that were inserted all at once.
+        let loose = if round % 3 == 0 { writes / 3 } else { 0 };
+        let entries: Vec<_> = (1..=loose).map(|seq| (name(seq).to_vec(), seq)).collect();
+        insert_loose(&tree, &entries, |seq| seq.to_le_bytes().to_vec());
+        tree.tie();
+        let done = AtomicU64::new(loose);
         std::thread::scope(|scope| {
             for reader in 0..2u64 {
                 let (tree, done) = (&tree, &done);
@@ -253,7 +356,7 @@ fn readers_beside_a_writer_who_divides_all_the_time() {
                     }
                 });
             }
-            for seq in 1..=writes {
+            for seq in loose + 1..=writes {
                 insert(&tree, &name(seq), seq, &seq.to_le_bytes());
                 done.store(seq, std::sync::atomic::Ordering::Release);
             }
