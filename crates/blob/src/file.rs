@@ -11,11 +11,13 @@
 //! Records shorter than that have no bit and are checked each time, which costs less than it takes to reach them.
 
 use crate::error::{BlobError, Part};
-use crate::frame::{FOOTER_BYTES, Footer, HEADER_BYTES, Header, Place, RECORD_HEAD_BYTES, parse_head};
+use crate::frame::{
+    FOOTER_BYTES, Footer, HEADER_BYTES, Header, PREFETCH_BYTES_MAX, Place, RECORD_HEAD_BYTES, parse_head,
+};
 use crate::records::Records;
 use crate::reference::BlobRef;
 use esker_format::{FileId, FileNo, Slice};
-use esker_vfs::{Map, ReadableFile};
+use esker_vfs::{Map, ReadableFile, prefetch_range};
 use std::fmt;
 use std::io;
 use std::sync::Arc;
@@ -114,7 +116,7 @@ impl BlobFile {
     #[inline]
     pub fn get(&self, reference: BlobRef) -> Result<Slice, BlobError> {
         match &self.bytes {
-            Bytes::Map(map) => self.get_mapped(map, reference),
+            Bytes::Map(map) => self.get_mapped(map, reference, false),
             Bytes::File(file) => self.get_copied(&**file, reference),
         }
     }
@@ -124,29 +126,27 @@ impl BlobFile {
     /// # Errors
     /// As [`BlobFile::get`].
     pub fn get_checked(&self, reference: BlobRef) -> Result<Slice, BlobError> {
-        let value = self.get(reference)?;
-        if let Bytes::Map(map) = &self.bytes {
-            let start = reference.offset as usize;
-            let head = map.get(start..start + RECORD_HEAD_BYTES).and_then(|head| head.first_chunk());
-            let place = self.place(reference.offset);
-            place.check_record(self.header.file_id, head.ok_or_else(|| place.damaged("cut"))?, &value)?;
+        match &self.bytes {
+            Bytes::Map(map) => self.get_mapped(map, reference, true),
+            Bytes::File(file) => self.get_copied(&**file, reference),
         }
-        Ok(value)
     }
 
+    /// Checks it if it was not checked before, or `anyway`.
     #[inline]
-    fn get_mapped(&self, map: &Arc<Map>, reference: BlobRef) -> Result<Slice, BlobError> {
+    fn get_mapped(&self, map: &Arc<Map>, reference: BlobRef, anyway: bool) -> Result<Slice, BlobError> {
         let place = self.place(reference.offset);
         let start = self.locate(reference)? as usize;
         let values = start + RECORD_HEAD_BYTES;
         let range = values..values + reference.value_bytes as usize;
+        prefetch_range(map, start, (range.end - start).min(PREFETCH_BYTES_MAX));
         let head = map.get(start..values).and_then(|head| head.first_chunk::<RECORD_HEAD_BYTES>());
         let (Some(head), Some(value)) = (head, map.get(range.clone())) else {
             return Err(place.damaged("a record beyond the file's end"));
         };
         // Relaxed: a bit publishes no other memory; the map's bytes were there before it.
         match self.bit_of(reference) {
-            Some((word, bit)) if word.load(Ordering::Relaxed) & bit != 0 => {
+            Some((word, bit)) if !anyway && word.load(Ordering::Relaxed) & bit != 0 => {
                 let (_, length) = parse_head(head);
                 place.expect("value length", u64::from(reference.value_bytes), u64::from(length))?;
             }

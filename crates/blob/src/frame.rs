@@ -19,6 +19,8 @@ pub const FOOTER_BYTES: usize = 40;
 pub(crate) const RECORD_HEAD_BYTES: usize = 8;
 /// Records start at multiples of this, in bytes.
 pub(crate) const RECORD_ALIGNMENT: u64 = 8;
+/// So much of a record is asked for from memory before its checksum is worked out; of a longer one the processor foresees the rest. In bytes.
+pub(crate) const PREFETCH_BYTES_MAX: usize = 16 << 10;
 
 const HEADER_MAGIC: [u8; 8] = *b"ESKERBLB";
 const FOOTER_MAGIC: [u8; 8] = *b"ESKERBLE";

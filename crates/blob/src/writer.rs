@@ -1,10 +1,10 @@
 //! [`Writer`]: writes a blob file, front to back.
 
 use crate::error::BlobError;
-use crate::frame::{FOOTER_BYTES, Footer, HEADER_BYTES, Header, RECORD_ALIGNMENT, record_head};
+use crate::frame::{FOOTER_BYTES, Footer, HEADER_BYTES, Header, PREFETCH_BYTES_MAX, RECORD_ALIGNMENT, record_head};
 use crate::reference::BlobRef;
 use esker_format::{FileId, FileNo, VALUE_BYTES_MAX};
-use esker_vfs::WritableFile;
+use esker_vfs::{WritableFile, prefetch_range};
 use std::fmt;
 use std::sync::Arc;
 
@@ -59,6 +59,8 @@ impl Writer {
         }
         let Header { file_id, number } = self.header;
         let offset = self.file_bytes();
+        // It comes from a memtable or a map, where its neighbours in key order lie elsewhere.
+        prefetch_range(value, 0, value.len().min(PREFETCH_BYTES_MAX));
         self.buffer.extend_from_slice(&record_head(file_id, offset, value));
         if value.len() < DIRECT_BYTES_MIN {
             self.buffer.extend_from_slice(value);
