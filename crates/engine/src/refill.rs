@@ -186,7 +186,8 @@ impl Filler<'_> {
                 core.seal_memtable(&filling.keyspace);
                 *filling = Filling::of(&filling.keyspace);
             }
-            if core.memory.bytes() >= core.options.memtables_bytes_max() / 4 * 3 {
+            // What lies in the pool does not count: it gives way, and how much there is depends on which thread was faster.
+            if core.memory.tables_bytes() >= core.options.memtables_bytes_max() / 4 * 3 {
                 self.write_largest()?;
             }
         }

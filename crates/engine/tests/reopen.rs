@@ -394,3 +394,30 @@ fn damage_anywhere_in_a_long_log_is_told_in_the_same_words_by_one_thread_and_two
         drop(Engine::builder(DIR).vfs(faults).options(options.clone()).background(background).open().unwrap());
     }
 }
+
+/// What has to become tables follows from what the memtables hold, not from how much memory for them happens to lie ready.
+#[test]
+fn two_threads_write_no_more_tables_than_one() {
+    let vfs = MemVfs::new();
+    let large = Options { memtable_bytes: Some(64 << 20), memory_budget_bytes: 256 << 20, ..Options::default() };
+    let engine = Engine::builder(DIR).vfs(vfs.clone()).options(large).background(Background::Manual).open().unwrap();
+    let spaces: Vec<_> = (0..8).map(|i| engine.keyspace(&i.to_string(), KeyspaceOptions::default()).unwrap()).collect();
+    let mut state = 1;
+    for _ in 0..20_000 {
+        let mut batch = WriteBatch::new();
+        for space in &spaces {
+            batch.put_in(space, random(&mut state).to_be_bytes(), [7; 100]);
+        }
+        engine.write(&batch).unwrap();
+    }
+    engine_left_behind(engine);
+    let options = Options { memtable_bytes: Some(4 << 20), memory_budget_bytes: 16 << 20, ..Options::default() };
+    let tables = [Background::Manual, Background::Threads].map(|background| {
+        let copy = killed(&vfs);
+        let opened = Engine::builder(DIR).vfs(copy.clone()).options(options.clone()).background(background).open();
+        let tables = files(&*copy, ".sst").len();
+        drop(opened.unwrap());
+        tables
+    });
+    assert!(tables[0] > 8 && tables[0] == tables[1], "{tables:?}");
+}
