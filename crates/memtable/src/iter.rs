@@ -11,7 +11,8 @@ use std::sync::Arc;
 /// Walks a [`MemTable`], and keeps it alive. Every step is a few loads, forward and backward.
 ///
 /// It sees, in order, every entry whose insert had returned before the walk came to its place. One that is being inserted
-/// meanwhile may be seen or not, and may be missing when the walk comes back to it at once.
+/// meanwhile may be seen or not, and may be missing when the walk comes back to it at once. What is inserted loose meanwhile is seen
+/// when it has been put in order ([`MemTable::insert_loose`]), which every seek does.
 #[derive(Debug, Clone)]
 pub struct MemTableIter {
     table: Arc<MemTable>,
@@ -51,7 +52,10 @@ macro_rules! place {
     ($self:ident, $tree:ident => $in_tree:expr, $list:ident => $in_list:expr) => {{
         $self.at = match $self.table.body() {
             None => At::Nowhere,
-            Some(Body::Tree($tree)) => $in_tree.into(),
+            Some(Body::Tree($tree)) => {
+                $tree.tie_loose();
+                $in_tree.into()
+            }
             Some(Body::List($list)) => $in_list.into(),
         };
         Ok(())

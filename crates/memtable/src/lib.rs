@@ -1,7 +1,7 @@
 //! The in-memory table of an LSM tree: many versions of each key, in internal-key order.
 //!
-//! One thread writes, any number read at the same time, none waits for another. Nothing is ever removed or changed: a
-//! deletion is an entry, and a table is dropped whole once it has been flushed and its last reader is gone.
+//! One thread writes, any number read at the same time, none waits for another, unless entries were inserted loose. Nothing is ever
+//! removed or changed: a deletion is an entry, and a table is dropped whole once it has been flushed and its last reader is gone.
 //!
 //! ```
 //! use esker_format::{InternalKey, SeqNo, ValueKind};
@@ -168,7 +168,8 @@ impl MemTable {
     }
 
     /// As [`insert_hashed`](Self::insert_hashed) of many versions, for a caller who has a great many and nobody who looks for them yet: they are put in order all at
-    /// once, by [`tie`](Self::tie) or by the first who needs it, which costs less than one by one. A walk that has begun before sees them when that is done.
+    /// once, by [`tie`](Self::tie) or by the first search or seek that needs it (others that do wait), which costs less than one by one. A walk that has begun before sees
+    /// them when that is done.
     ///
     /// # Panics
     /// As [`insert`](Self::insert); but where a version is there already perhaps only when they are put in order.
@@ -248,9 +249,6 @@ impl MemTable {
 
     /// An iterator, which keeps the table alive.
     pub fn iter(self: &Arc<Self>) -> MemTableIter {
-        if let Some(Body::Tree(tree)) = self.body() {
-            tree.tie_loose();
-        }
         MemTableIter::new(Arc::clone(self))
     }
 }

@@ -6,7 +6,7 @@
 //!   records  ... trailer | previous | lengths | user key | value ...  <────────────┘
 //!                             └──> the next older version
 //! ```
-//! One thread inserts, any number read; no reader waits, takes a lock or counts anything. What a reader can see never changes but
+//! One thread inserts, any number read; no reader waits, takes a lock or counts anything, unless something is loose. What a reader can see never changes but
 //! in three ways: a slot is appended, a link is swung to a new slot, a child is swung to a new node.
 //!
 //! - An entry goes into the next free slot of its leaf and into the leaf's list, whose links are a byte each. A slot is published by the
@@ -22,7 +22,7 @@
 //! - A leaf but the first holds the record of its `lo`: so going back from any other leaf finds something.
 //! - Inner nodes in which a search has begun lead to all that was inserted before it began, even after others took their
 //!   place: they lead to leaves that were alive then or later.
-//! - Whoever searches or walks has what is loose tied first. Only gets by the index need not.
+//! - Whoever searches, or seeks to walk, has what is loose tied first. Only gets by the index need not.
 //! - While `indexed` is set, the index names the newest version of every key, and each version names the next older one.
 
 mod bytes;

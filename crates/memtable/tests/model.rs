@@ -88,6 +88,32 @@ fn an_iterator_keeps_the_table_and_goes_to_another_thread() {
     assert_eq!(walked.join().unwrap().1, b"v");
 }
 
+/// Also by an iterator that was made before there were any.
+#[test]
+fn a_seek_finds_what_was_inserted_loose_before_it() {
+    let table = Arc::new(MemTable::new());
+    let insert = |key: &'static [u8], seq| {
+        let entry = InternalKey::new(key, SeqNo(seq), ValueKind::Put);
+        table.insert_loose(std::iter::once((entry, KeyHash::of(key), &b"v"[..])));
+    };
+    let mut iter = table.iter();
+    for (key, seq) in [(&b"k"[..], 1), (b"j", 2), (b"l", 3)] {
+        insert(key, seq);
+        let sought = InternalKey::new(key, SeqNo(seq), ValueKind::Put);
+        iter.seek(sought).unwrap();
+        assert!(iter.valid() && iter.key() == sought);
+    }
+    insert(b"m", 4);
+    iter.seek_to_last().unwrap();
+    assert_eq!(iter.key().user_key, b"m");
+    insert(b"a", 5);
+    iter.seek_for_prev(InternalKey::behind_all(b"a")).unwrap();
+    assert!(iter.valid() && iter.key().user_key == b"a");
+    insert(b"", 6);
+    iter.seek_to_first().unwrap();
+    assert_eq!(iter.key().user_key, b"");
+}
+
 /// From one byte to eight megabytes, many times the size of a chunk.
 #[test]
 fn values_of_every_magnitude() {

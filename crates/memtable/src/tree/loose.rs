@@ -7,7 +7,7 @@
 //! An insert descends to its leaf, looks through its slots, and now and then divides it. Of many entries that nobody looks for in
 //! the meantime, as when a log is replayed, each costs a fraction of that: nothing is searched, and every node is made once.
 //!
-//! - Gets find a loose entry by the index; whoever walks or searches the tree has it tied first (`Tree::tie`), so nobody need know that there are any.
+//! - Gets find a loose entry by the index; whoever searches the tree, or seeks in it, has it tied first (`Tree::tie`), so nobody need know that there are any.
 //! - All nodes are built in private and published by the root alone. Only an empty tree is built so; into one that has entries the loose
 //!   ones go one by one, in order.
 
@@ -123,7 +123,7 @@ impl<const N: usize> Tree<N> {
         self.is_loose.store(false, Release);
     }
 
-    /// To be called by who searches the tree, or walks it.
+    /// To be called by who searches the tree, or seeks in it to walk.
     #[inline]
     pub(crate) fn tie_loose(&self) {
         if self.is_loose.load(Acquire) {
