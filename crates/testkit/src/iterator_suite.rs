@@ -150,6 +150,8 @@ enum Move {
     Last,
     Next,
     Prev,
+    TryNextKey,
+    TryPrev,
     Seek(Target),
     SeekForPrev(Target),
 }
@@ -172,6 +174,8 @@ fn any_move() -> impl Strategy<Value = Move> {
         1 => Just(Move::Last),
         12 => Just(Move::Next),
         12 => Just(Move::Prev),
+        6 => Just(Move::TryNextKey),
+        6 => Just(Move::TryPrev),
         3 => target().prop_map(Move::Seek),
         3 => target().prop_map(Move::SeekForPrev),
     ]
@@ -224,7 +228,22 @@ where
             }
             Move::Next if at < entries.len() => (at, _) = (at + 1, iter.next().unwrap()),
             Move::Prev if at < entries.len() => (at, _) = (at.wrapping_sub(1), iter.prev().unwrap()),
-            Move::Next | Move::Prev => {}
+            Move::TryNextKey if at < entries.len() => {
+                if let Some(trailer) = iter.try_next_key() {
+                    at += 1;
+                    prop_assert_eq!(entries.get(at).map(|(key, _)| key.trailer), Some(trailer));
+                    prop_assert!(entries[at].0.user_key != entries[at - 1].0.user_key);
+                }
+            }
+            Move::TryPrev if at < entries.len() => {
+                if let Some(Stepped { trailer, is_newest }) = iter.try_prev() {
+                    at = at.wrapping_sub(1);
+                    prop_assert_eq!(entries.get(at).map(|(key, _)| key.trailer), Some(trailer));
+                    let is_other = at > 0 && entries[at].0.user_key != entries[at - 1].0.user_key;
+                    prop_assert!(is_other || !is_newest, "before entry {}", at);
+                }
+            }
+            Move::Next | Move::Prev | Move::TryNextKey | Move::TryPrev => {}
         }
         if iter.valid() && at < entries.len() {
             knows_neighbours(iter, entries, at);

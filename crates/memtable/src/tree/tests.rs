@@ -192,6 +192,28 @@ fn a_great_many_loose_entries() {
     }
 }
 
+/// As many as just fill a leaf or an inner node, one fewer and one more; then some in between.
+#[test]
+fn loose_entries_that_just_fill_nodes() {
+    let (leaf, inner) = (96, 84);
+    let small = [0, 1, 2, leaf - 1, leaf, leaf + 1, 2 * leaf, 2 * leaf + 1];
+    let large = [leaf * inner - 1, leaf * inner, leaf * inner + 1, leaf * inner * 2 + 1];
+    for count in small.into_iter().chain(large.into_iter().filter(|_| !cfg!(miri))) {
+        let tree = Tree::<128>::new(None);
+        let name = |i: u64| format!("{i:06}").into_bytes();
+        let mut entries: Vec<_> = (0..count).map(|i| (name(2 * (count - 1 - i)), i + 1)).collect();
+        insert_loose(&tree, &entries, |_| Vec::new());
+        tree.tie();
+        for i in (0..count).step_by(1 + count as usize / 100) {
+            entries.push((name(2 * i + 1), count + 1 + i));
+            insert(&tree, &name(2 * i + 1), count + 1 + i, b"");
+        }
+        entries.sort();
+        assert!(walk(&tree, Way::Forward) == entries, "{count} entries");
+        assert!(walk(&tree, Way::Backward).iter().eq(entries.iter().rev()), "{count} entries");
+    }
+}
+
 #[test]
 #[should_panic = "is there already"]
 fn nor_is_one_inserted_twice_that_is_loose() {
@@ -255,10 +277,16 @@ fn the_longest_keys_and_the_empty_one() {
         key
     }));
     keys.iter().zip(1..).for_each(|(key, seq)| insert(&tree, key, seq, b"v"));
-    keys.iter().zip(1..).for_each(|(key, seq)| assert_eq!(get(&tree, key, SeqNo::MAX.0), Some(seq)));
+    let loose = Tree::<TINY>::new(None);
+    let entries: Vec<_> = keys.iter().cloned().zip(1..).collect();
+    insert_loose(&loose, &entries, |_| b"v".to_vec());
+    loose.tie();
     keys.sort();
-    assert!(walk(&tree, Way::Forward).iter().map(|(key, _)| key).eq(&keys));
-    assert!(walk(&tree, Way::Backward).iter().map(|(key, _)| key).eq(keys.iter().rev()));
+    for tree in [tree, loose] {
+        entries.iter().for_each(|(key, seq)| assert_eq!(get(&tree, key, SeqNo::MAX.0), Some(*seq)));
+        assert!(walk(&tree, Way::Forward).iter().map(|(key, _)| key).eq(&keys));
+        assert!(walk(&tree, Way::Backward).iter().map(|(key, _)| key).eq(keys.iter().rev()));
+    }
 }
 
 #[test]
