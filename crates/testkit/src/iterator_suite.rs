@@ -416,6 +416,16 @@ impl FailingIterator {
     fn step(&mut self) -> Result<(), Failure> {
         if self.failed { Err(Failure) } else { self.count() }
     }
+
+    /// A step that is only tried does not fail: the one made instead of it does.
+    fn tried<T>(&mut self, step: impl FnOnce(&mut esker_iterator::VecIterator) -> Option<T>) -> Option<T> {
+        if self.failed || self.moves_left == 0 {
+            return None;
+        }
+        let stepped = step(&mut self.inner)?;
+        self.moves_left -= 1;
+        Some(stepped)
+    }
 }
 
 impl InternalIterator for FailingIterator {
@@ -455,6 +465,22 @@ impl InternalIterator for FailingIterator {
 
     fn value(&self) -> &[u8] {
         self.inner.value()
+    }
+
+    fn next_is_other_key(&mut self) -> bool {
+        self.inner.next_is_other_key()
+    }
+
+    fn prev_is_other_key(&mut self) -> bool {
+        self.inner.prev_is_other_key()
+    }
+
+    fn try_next_key(&mut self) -> Option<Trailer> {
+        self.tried(InternalIterator::try_next_key)
+    }
+
+    fn try_prev(&mut self) -> Option<Stepped> {
+        self.tried(InternalIterator::try_prev)
     }
 }
 
