@@ -401,7 +401,7 @@ fn two_threads_write_no_more_tables_than_one() {
     let vfs = MemVfs::new();
     let large = Options { memtable_bytes: Some(64 << 20), memory_budget_bytes: 256 << 20, ..Options::default() };
     let engine = Engine::builder(DIR).vfs(vfs.clone()).options(large).background(Background::Manual).open().unwrap();
-    let spaces: Vec<_> = (0..8).map(|i| engine.keyspace(&i.to_string(), KeyspaceOptions::default()).unwrap()).collect();
+    let spaces: Vec<_> = (0..8).map(|i| engine.keyspace(i.to_string(), KeyspaceOptions::default()).unwrap()).collect();
     let mut state = 1;
     for _ in 0..20_000 {
         let mut batch = WriteBatch::new();
