@@ -9,7 +9,7 @@
 //! keys only where heads are equal. A run offers one table at most, so a look-up has at most as many as there are runs.
 
 use crate::tables::OpenTable;
-use esker_format::head_of;
+use esker_format::{common_prefix, head_of};
 use std::sync::Arc;
 
 /// Where the tables of a keyspace begin and end.
@@ -131,10 +131,6 @@ fn smallest(open: &OpenTable) -> &[u8] {
 
 fn largest(open: &OpenTable) -> &[u8] {
     &open.meta.largest.user_key
-}
-
-fn common_prefix(a: &[u8], b: &[u8]) -> usize {
-    a.iter().zip(b).take_while(|(a, b)| a == b).count()
 }
 
 /// `user_key` without `prefix`. Compared by whole words and without a call: it is done at every look-up.

@@ -22,3 +22,47 @@ fn short_head(bytes: &[u8]) -> u64 {
         _ => [0, n / 2, n - 1].into_iter().fold(0, |head, i| head | u64::from(bytes[i]) << (56 - 8 * i)),
     }
 }
+
+/// How many bytes two strings begin with in common.
+#[inline]
+pub fn common_prefix(a: &[u8], b: &[u8]) -> usize {
+    let (mut rest_a, mut rest_b) = (a, b);
+    while let (Some((word_a, next_a)), Some((word_b, next_b))) =
+        (rest_a.split_first_chunk(), rest_b.split_first_chunk())
+    {
+        let differs = u64::from_le_bytes(*word_a) ^ u64::from_le_bytes(*word_b);
+        if differs != 0 {
+            return a.len() - rest_a.len() + (differs.trailing_zeros() / 8) as usize;
+        }
+        (rest_a, rest_b) = (next_a, next_b);
+    }
+    a.len() - rest_a.len() + rest_a.iter().zip(rest_b).take_while(|(a, b)| a == b).count()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn heads_sort_as_the_bytes_do() {
+        let keys: [&[u8]; 8] = [b"", b"\0", b"a", b"a\0b", b"ab", b"abcdefg", b"abcdefgh", b"b"];
+        assert!(keys.is_sorted() && keys.map(head_of).is_sorted());
+        assert_eq!(
+            [head_of(b""), head_of(b"a\0b"), head_of(b"abcdefghi")],
+            [0, 0x6100_6200_0000_0000, head_of(b"abcdefgh")]
+        );
+    }
+
+    #[test]
+    fn what_strings_of_every_length_have_in_common() {
+        let a: Vec<u8> = (0..40).collect();
+        for len in 0..=a.len() {
+            assert_eq!((common_prefix(&a[..len], &a), common_prefix(&a, &a[..len])), (len, len));
+            for at in 0..len {
+                let mut b = a[..len].to_vec();
+                b[at] ^= 0x80;
+                assert_eq!((common_prefix(&a[..len], &b), common_prefix(&b, &a)), (at, at), "of {len}");
+            }
+        }
+    }
+}

@@ -9,6 +9,8 @@
 //! smaller head leads either way. The prefix is what the keys have in common at the time: it is cut when a key comes that lacks
 //! it, and sought anew when heads tie often, so that eight bytes tell keys apart however much they share.
 
+use esker_format::{common_prefix, head_of};
+
 /// Ties before the prefix is sought anew.
 const TIES: u32 = 64;
 
@@ -29,8 +31,7 @@ impl Heads {
     /// Takes what these keys share for the prefix.
     pub(crate) fn share<'a>(&mut self, backward: bool, mut keys: impl Iterator<Item = &'a [u8]>) {
         let first = keys.next().unwrap_or_default();
-        let shared =
-            keys.fold(first.len(), |len, key| first[..len].iter().zip(key).take_while(|(a, b)| a == b).count());
+        let shared = keys.fold(first.len(), |len, key| common_prefix(&first[..len], key));
         self.prefix.clear();
         self.prefix.extend_from_slice(&first[..shared]);
         self.flip = if backward { u64::MAX } else { 0 };
@@ -41,7 +42,7 @@ impl Heads {
     #[inline]
     pub(crate) fn head(&self, key: &[u8]) -> Option<u64> {
         let rest = strip_prefix(key, &self.prefix)?;
-        (self.ties < TIES).then(|| word(rest) ^ self.flip)
+        (self.ties < TIES).then(|| head_of(rest) ^ self.flip)
     }
 
     /// Counts a tie that had to be decided by the keys.
@@ -61,25 +62,9 @@ fn strip_prefix<'a>(key: &'a [u8], prefix: &[u8]) -> Option<&'a [u8]> {
     is_same.then_some(rest)
 }
 
-/// The first eight bytes as a number that sorts as they do.
-#[inline]
-fn word(bytes: &[u8]) -> u64 {
-    match bytes.first_chunk() {
-        Some(chunk) => u64::from_be_bytes(*chunk),
-        None => bytes.iter().rev().fold(0, |word, byte| word >> 8 | u64::from(*byte) << 56),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn where_words_differ_they_order_the_bytes() {
-        let keys: [&[u8]; 8] = [b"", b"\0", b"a", b"a\0b", b"ab", b"abcdefg", b"abcdefgh", b"b"];
-        assert!(keys.is_sorted() && keys.map(word).is_sorted());
-        assert_eq!([word(b""), word(b"a\0b"), word(b"abcdefghi")], [0, 0x6100_6200_0000_0000, word(b"abcdefgh")]);
-    }
 
     #[test]
     fn prefixes_of_every_length() {

@@ -15,7 +15,7 @@ mod builder;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use builder::{BlockBuilder, common_prefix};
+pub(crate) use builder::BlockBuilder;
 
 use crate::error::Fault;
 use crate::words::{is_same, load_be, load_le};

@@ -1,6 +1,6 @@
 //! [`Builder`]: writes a table, front to back.
 
-use crate::block::{BlockBuilder, common_prefix};
+use crate::block::BlockBuilder;
 use crate::error::{Fault, TableError};
 use crate::filter;
 use crate::footer::{Footer, Handle};
@@ -8,7 +8,7 @@ use crate::frame::{BlockKind, Codec, Compressor, Place, TRAILER_BYTES, seal};
 use crate::hash::KeyHash;
 use crate::index::IndexBuilder;
 use crate::properties::Properties;
-use esker_format::{FileId, InternalKey, KEY_BYTES_MAX, SeqNo, Trailer, VALUE_BYTES_MAX, ValueKind};
+use esker_format::{FileId, InternalKey, KEY_BYTES_MAX, SeqNo, Trailer, VALUE_BYTES_MAX, ValueKind, common_prefix};
 use esker_vfs::WritableFile;
 use std::cmp::Ordering;
 use std::fmt;

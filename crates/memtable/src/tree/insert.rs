@@ -1,7 +1,7 @@
 //! Inserting: what only the one writer does.
 
 use super::Tree;
-use super::bytes::{common, same};
+use super::bytes::same;
 use super::index::{IndexWriter, Page, Spot, Tag};
 use super::loose::Loose;
 use super::node::{ChildAt, Entry, Inner, Leaf, Side, prefix_to_take};
@@ -12,7 +12,7 @@ use crate::Counters;
 use crate::arena::Chunk;
 use crate::list::List;
 use crate::pool::Pool;
-use esker_format::{InternalKey, KeyHash};
+use esker_format::{InternalKey, KeyHash, common_prefix};
 use std::sync::Arc;
 use std::sync::atomic::{Ordering::Relaxed, Ordering::Release};
 
@@ -258,7 +258,7 @@ impl<const N: usize> Tree<N> {
         if bounds.0 == NONE || bounds.1 == NONE {
             return 0;
         }
-        common(self.records.get(bounds.0).user_key(), self.records.get(bounds.1).user_key())
+        common_prefix(self.records.get(bounds.0).user_key(), self.records.get(bounds.1).user_key())
     }
 
     /// Puts `left` in the place of the node at the end of the path, and `right` behind it if there is one, which begins at its key.
@@ -348,6 +348,6 @@ impl<const N: usize> Tree<N> {
             };
             if bytes == 0 { &[][..] } else { &self.records.get(witness).user_key()[..bytes] }
         };
-        common(prefix(left), prefix(right))
+        common_prefix(prefix(left), prefix(right))
     }
 }

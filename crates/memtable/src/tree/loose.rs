@@ -12,14 +12,14 @@
 //!   ones go one by one, in order.
 
 use super::Tree;
-use super::bytes::{common, head};
+use super::bytes::head;
 use super::index::Tag;
 use super::insert::Writer;
 use super::node::{Entry, Inner, Leaf};
 use super::records::{NONE, Name};
 use super::root_of;
 use crate::Counters;
-use esker_format::{InternalKey, KeyHash};
+use esker_format::{InternalKey, KeyHash, common_prefix};
 use std::ops::Range;
 use std::sync::atomic::{Ordering::Acquire, Ordering::Relaxed, Ordering::Release};
 
@@ -64,7 +64,7 @@ impl Loose {
         if self.entries.is_empty() {
             self.prefix = user_key.to_vec();
         } else {
-            self.prefix.truncate(common(&self.prefix, user_key));
+            self.prefix.truncate(common_prefix(&self.prefix, user_key));
         }
         self.heads_from = self.entries.len();
     }
@@ -182,7 +182,8 @@ impl<const N: usize> Tree<N> {
             );
             let part = &entries[part];
             let user_key = |entry: &LooseEntry| self.records.get(entry.record).user_key();
-            let all = part.first().zip(part.last()).map_or(0, |(first, last)| common(user_key(first), user_key(last)));
+            let all =
+                part.first().zip(part.last()).map_or(0, |(first, last)| common_prefix(user_key(first), user_key(last)));
             // A longer one only if that tells keys apart much better.
             let bytes = if all >= prefix_bytes + 4 && part.len() > 1 { all } else { prefix_bytes };
             let more = bytes - prefix_bytes;
@@ -214,7 +215,8 @@ impl<const N: usize> Tree<N> {
                 rest.iter().map(|(record, child)| (Entry { record: *record, head: 0 }, *child)).collect();
             let [(lowest, _), .., (highest, _)] = &entries[..] else {
                 // One key tells nothing of the others that will come here; the first of what lies before it does.
-                let bytes = entries.first().map_or(0, |(entry, _)| common(user_key(*first), user_key(entry.record)));
+                let bytes =
+                    entries.first().map_or(0, |(entry, _)| common_prefix(user_key(*first), user_key(entry.record)));
                 above.push((*first, self.new_inner(writer, *child0, &entries, bytes, false)));
                 continue;
             };

@@ -12,10 +12,10 @@
 //! A slot is written once, before the `len` that covers it, and never changes. What is not atomic here is set before the node is
 //! published.
 
-use super::bytes::{common, head};
+use super::bytes::head;
 use super::records::{NONE, Name, Records};
 use crate::prefetch::prefetch;
-use esker_format::InternalKey;
+use esker_format::{InternalKey, common_prefix};
 use std::cmp::Ordering;
 use std::sync::atomic::{
     AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering::Acquire, Ordering::Relaxed, Ordering::Release,
@@ -539,6 +539,6 @@ impl<const N: usize> Inner<N> {
 /// How long a prefix to take for a node whose keys go from `first` to `last`, where all that may come are sure to have `sure`
 /// bytes of it. A longer one only if that tells keys apart much better: each key without it has the node copied.
 pub(super) fn prefix_to_take(sure: usize, first: &[u8], last: &[u8]) -> usize {
-    let all = common(first, last);
+    let all = common_prefix(first, last);
     if all >= sure + 4 { all } else { sure }
 }

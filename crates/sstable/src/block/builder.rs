@@ -2,7 +2,7 @@
 
 use super::{FLAG_FINGERPRINTS, FLAG_ONE_KIND, HEADER_BYTES};
 use crate::hash::KeyHash;
-use esker_format::{InternalKey, Trailer};
+use esker_format::{InternalKey, Trailer, common_prefix};
 
 /// Scanning more fingerprints than these takes longer than a binary search.
 const FINGERPRINTS_MAX: usize = 256;
@@ -257,22 +257,4 @@ fn push_words(out: &mut Vec<u8>, width: usize, count: usize, words: impl Iterato
         out[at..at + WORD_BYTES].copy_from_slice(&word.to_le_bytes());
     }
     out.truncate(end);
-}
-
-/// How many leading bytes `a` and `b` share.
-#[inline]
-pub(crate) fn common_prefix(a: &[u8], b: &[u8]) -> usize {
-    let (mut rest_a, mut rest_b) = (a, b);
-    let mut same = 0;
-    while let (Some((word_a, next_a)), Some((word_b, next_b))) =
-        (rest_a.split_first_chunk::<WORD_BYTES>(), rest_b.split_first_chunk::<WORD_BYTES>())
-    {
-        let differs = u64::from_le_bytes(*word_a) ^ u64::from_le_bytes(*word_b);
-        if differs != 0 {
-            return same + (differs.trailing_zeros() / 8) as usize;
-        }
-        (rest_a, rest_b) = (next_a, next_b);
-        same += WORD_BYTES;
-    }
-    same + rest_a.iter().zip(rest_b).take_while(|(a, b)| a == b).count()
 }

@@ -1,6 +1,6 @@
 use super::*;
 use crate::hash::KeyHash;
-use esker_format::{InternalKeyBuf, SeqNo};
+use esker_format::{InternalKeyBuf, SeqNo, common_prefix};
 use proptest::prelude::*;
 
 type Entries = Vec<(InternalKeyBuf, Vec<u8>)>;
