@@ -179,7 +179,8 @@ fn a_run_at_scale_keeps_its_data_from_row_to_row_and_leaves_no_row_out_in_silenc
     );
     let in_groups: Vec<_> = report.samples.iter().filter(|sample| matches!(sample.room, Room::LimitMib(_))).collect();
     assert_eq!(in_groups.len(), in_group.len());
-    let within = |bytes: u64| bytes > 1 << 20 && bytes <= 64 << 20;
+    // Pages of the program and of files that others use are counted elsewhere: a megabyte is left.
+    let within = |bytes: u64| bytes > 1 << 18 && bytes <= 64 << 20;
     assert!(in_groups.iter().all(|sample| sample.group_peak_bytes.is_none_or(within)));
     let markdown = std::fs::read_to_string(out.join("report.md")).unwrap();
     assert!(
