@@ -198,7 +198,7 @@ fn loose_entries_that_just_fill_nodes() {
     let (leaf, inner) = (96, 84);
     let small = [0, 1, 2, leaf - 1, leaf, leaf + 1, 2 * leaf, 2 * leaf + 1];
     let large = [leaf * inner - 1, leaf * inner, leaf * inner + 1, leaf * inner * 2 + 1];
-    for count in small.into_iter().chain(large.into_iter().filter(|_| !cfg!(miri))) {
+    for count in small.into_iter().chain(large).filter(|count| !cfg!(miri) || *count <= leaf + 1) {
         let tree = Tree::<128>::new(None);
         let name = |i: u64| format!("{i:06}").into_bytes();
         let mut entries: Vec<_> = (0..count).map(|i| (name(2 * (count - 1 - i)), i + 1)).collect();
