@@ -176,6 +176,10 @@ impl InternalIterator for Source {
         }
     }
 
+    fn steps_before(&mut self, user_key: &[u8]) -> usize {
+        self.in_table_mut().map_or(0, |table| table.steps_before(user_key))
+    }
+
     #[inline]
     fn try_prev(&mut self) -> Option<Stepped> {
         match self {
@@ -286,6 +290,10 @@ impl InternalIterator for TableSource {
     #[inline]
     fn try_next_key(&mut self) -> Option<Trailer> {
         self.open_mut()?.try_next_key()
+    }
+
+    fn steps_before(&mut self, user_key: &[u8]) -> usize {
+        self.open_mut().map_or(0, |table| table.steps_before(user_key))
     }
 
     #[inline]

@@ -282,6 +282,10 @@ where
         self.standing_mut()?.try_next_key()
     }
 
+    fn steps_before(&mut self, user_key: &[u8]) -> usize {
+        self.standing_mut().map_or(0, |source| source.steps_before(user_key))
+    }
+
     /// At the first entry of a source it is not known whether it is the newest: two sources may share a user key.
     #[inline]
     fn try_prev(&mut self) -> Option<Stepped> {

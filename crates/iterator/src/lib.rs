@@ -144,6 +144,16 @@ pub trait InternalIterator {
         None
     }
 
+    /// How many times [`Self::next`] will surely stand on an entry before all versions of `user_key`: as far as one search can tell, so far as the end of a block. 0 promises
+    /// nothing.
+    ///
+    /// # Panics
+    /// If the iterator is not valid.
+    fn steps_before(&mut self, user_key: &[u8]) -> usize {
+        let _ = user_key;
+        0
+    }
+
     /// Moves to the entry before this one, if at next to no cost it is known that there is one, and tells what it knows of that one. `None` if it did not move; then
     /// that has to be found out by steps.
     ///
@@ -238,6 +248,10 @@ macro_rules! pass_on {
         #[inline]
         fn try_prev(&mut self) -> Option<Stepped> {
             (**self).try_prev()
+        }
+
+        fn steps_before(&mut self, user_key: &[u8]) -> usize {
+            (**self).steps_before(user_key)
         }
 
         fn prepare_seek(&mut self, target: InternalKey<'_>) {

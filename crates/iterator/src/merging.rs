@@ -12,6 +12,9 @@
 //! loads) costs one comparison a step, and one that is left alone what it costs alone. An LSM tree's sources are few and of growing sizes, so the way back is short. A tournament
 //! needs fewer comparisons, the logarithm, but each is a branch that no processor foresees, where these are foreseen but for the last. Far behind, the place is sought by halves.
 //!
+//! One that came first several times in a row is asked how far it goes before the second's key (so far as the end of a block), and goes so far without any comparison: old data under a few
+//! new entries are read as if they were alone.
+//!
 //! Invariant: going forward, each child but the first stands on its first entry behind the first one's; going backward, on its
 //! last one before it. A turn restores that by seeks, which also hold when entries have come into a child meanwhile.
 
@@ -22,6 +25,8 @@ use std::cmp::Ordering;
 
 /// So many places are tried one by one; those behind, by halves.
 const NEAR: usize = 8;
+/// A child that has come first so many times in a row is asked how far it goes on.
+const WINS: u32 = 4;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Direction {
@@ -50,6 +55,12 @@ pub struct MergingIterator<I> {
     standing: Vec<Standing>,
     heads: Heads,
     direction: Direction,
+    /// How often in a row the first child was the first.
+    wins: u32,
+    /// Steps forward after which the first child still stands before the second's user key.
+    free: usize,
+    /// Whether it has made such steps, and what is noted of it is of an entry behind it.
+    is_ahead: bool,
     /// The child that returned an error, and will return it again.
     failed: Option<usize>,
 }
@@ -62,6 +73,9 @@ impl<I: InternalIterator> MergingIterator<I> {
             children,
             heads: Heads::new(),
             direction: Direction::Forward,
+            wins: 0,
+            free: 0,
+            is_ahead: false,
             failed: None,
         }
     }
@@ -103,6 +117,7 @@ impl<I: InternalIterator> MergingIterator<I> {
     /// Puts the children in order, wherever they stand.
     #[inline(never)]
     fn sort_all(&mut self) {
+        (self.wins, self.free, self.is_ahead) = (0, 0, false);
         let (children, direction) = (&self.children, self.direction);
         self.standing.clear();
         for (child, source) in (0..).zip(children).filter(|(_, source)| source.valid()) {
@@ -122,6 +137,7 @@ impl<I: InternalIterator> MergingIterator<I> {
     /// Finds the place of the first child after it has moved in the direction of travel. `is_newest` is what it said of its entry.
     #[inline]
     fn put_back(&mut self, is_newest: bool) {
+        (self.free, self.is_ahead) = (0, false);
         let first = self.first();
         if !first.valid() {
             self.standing.remove(0);
@@ -143,6 +159,22 @@ impl<I: InternalIterator> MergingIterator<I> {
             }
         }
         self.standing[before - 1] = moved;
+        self.wins = if before == 1 { self.wins + 1 } else { 0 };
+        if self.wins == WINS {
+            self.look_ahead();
+        }
+    }
+
+    /// Asks the first child how far it goes before the second one's key.
+    #[inline(never)]
+    fn look_ahead(&mut self) {
+        self.wins = 0;
+        let [first, second, ..] = self.standing[..] else { return };
+        if self.direction == Direction::Forward
+            && let Ok([first, second]) = self.children.get_disjoint_mut([first.child as usize, second.child as usize])
+        {
+            self.free = first.steps_before(second.key().user_key);
+        }
     }
 
     /// Moves up those from place `from` on that lead `moved`; returns the place behind them.
@@ -164,7 +196,7 @@ impl<I: InternalIterator> MergingIterator<I> {
     #[inline]
     fn is_only_one_of_its_key(&self) -> bool {
         match &self.standing[..] {
-            [first, second, ..] => first.head != second.head || self.is_before_by_key(first, second),
+            [first, second, ..] => self.is_ahead || first.head != second.head || self.is_before_by_key(first, second),
             _ => true,
         }
     }
@@ -333,6 +365,10 @@ impl<I: InternalIterator> InternalIterator for MergingIterator<I> {
         }
         let trailer = self.first_mut().try_next_key()?;
         if self.standing.len() == 1 {
+            return Some(trailer);
+        }
+        if self.free > 0 {
+            (self.free, self.is_ahead) = (self.free - 1, true);
             return Some(trailer);
         }
         self.put_back(false);

@@ -100,6 +100,11 @@ impl InternalIterator for VecIterator {
         Some(self.key().trailer)
     }
 
+    fn steps_before(&mut self, user_key: &[u8]) -> usize {
+        let before = self.entries.partition_point(|(key, _)| key.user_key[..] < *user_key);
+        before.saturating_sub(self.at + 1)
+    }
+
     #[inline]
     fn try_prev(&mut self) -> Option<Stepped> {
         self.at = self.at.checked_sub(1)?;

@@ -430,6 +430,14 @@ impl InternalIterator for TableIter {
         Some(self.trailer)
     }
 
+    /// Within the block.
+    fn steps_before(&mut self, user_key: &[u8]) -> usize {
+        assert!(self.valid, "the iterator is not valid");
+        let (Some(block), Some(layout)) = (&self.block, &self.layout) else { return 0 };
+        let before = layout.lower_bound(payload(&self.map, block), InternalKey::before_all(user_key));
+        before.map_or(0, |before| before.saturating_sub(self.i + 1))
+    }
+
     #[inline]
     fn try_prev(&mut self) -> Option<Stepped> {
         assert!(self.valid, "the iterator is not valid");

@@ -262,6 +262,10 @@ fn knows_neighbours<I: InternalIterator>(iter: &mut I, entries: &[Entry], at: us
         "before entry {at}"
     );
     assert_eq!(iter.value_slice(), entries[at].1);
+    for (key, _) in [at, at + 1, at + 2, at + 9, at + 99].into_iter().filter_map(|other| entries.get(other)) {
+        let before = entries[at + 1..].partition_point(|(other, _)| other.user_key < key.user_key);
+        assert!(iter.steps_before(&key.user_key) <= before, "before {key:?}, from entry {at}");
+    }
 }
 
 /// A step that is only made where it is known what it meets goes where the ordinary one does, or nowhere.
