@@ -39,6 +39,25 @@ pub fn common_prefix(a: &[u8], b: &[u8]) -> usize {
     a.len() - rest_a.len() + rest_a.iter().zip(rest_b).take_while(|(a, b)| a == b).count()
 }
 
+/// `a == b`, without a call for short ones.
+#[inline(always)]
+pub fn is_same(a: &[u8], b: &[u8]) -> bool {
+    if a.len() != b.len() {
+        return false;
+    }
+    match (a.first_chunk::<8>(), a.last_chunk::<8>(), b.first_chunk::<8>(), b.last_chunk::<8>()) {
+        (Some(a0), Some(a1), Some(b0), Some(b1)) => a0 == b0 && a1 == b1 && (a.len() <= 16 || a == b),
+        _ => head_of(a) == head_of(b),
+    }
+}
+
+/// `bytes` behind `prefix`, if they begin with it; without a call for short ones.
+#[inline(always)]
+pub fn strip_prefix<'a>(bytes: &'a [u8], prefix: &[u8]) -> Option<&'a [u8]> {
+    let (front, rest) = bytes.split_at_checked(prefix.len())?;
+    is_same(front, prefix).then_some(rest)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -64,5 +83,38 @@ mod tests {
                 assert_eq!((common_prefix(&a[..len], &b), common_prefix(&b, &a)), (at, at), "of {len}");
             }
         }
+    }
+
+    #[test]
+    fn prefixes_of_every_length() {
+        let key: Vec<u8> = (0..40).collect();
+        for len in 0..=40 {
+            assert_eq!(strip_prefix(&key, &key[..len]), Some(&key[len..]));
+            for i in 0..len {
+                let mut prefix = key[..len].to_vec();
+                prefix[i] ^= 0x80;
+                assert_eq!(strip_prefix(&key, &prefix), None, "byte {i} of {len}");
+            }
+        }
+        assert_eq!(strip_prefix(b"ab", b"abc"), None);
+    }
+
+    #[test]
+    fn heads_and_equality_of_every_length() {
+        let bytes: Vec<u8> = (1..=40).collect();
+        for n in 0..=40 {
+            let mut padded = [0; 8];
+            padded[..n.min(8)].copy_from_slice(&bytes[..n.min(8)]);
+            assert_eq!(head_of(&bytes[..n]), u64::from_be_bytes(padded), "{n} bytes");
+            let copy = bytes.clone();
+            assert!(is_same(&bytes[..n], &copy[..n]));
+            for i in 0..n {
+                let mut other = bytes[..n].to_vec();
+                other[i] ^= 0x80;
+                assert!(!is_same(&bytes[..n], &other), "byte {i} of {n}");
+            }
+            assert!(n == 0 || !is_same(&bytes[..n], &bytes[..n - 1]));
+        }
+        assert!(!is_same(b"a", b"a\0"));
     }
 }

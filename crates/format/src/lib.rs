@@ -36,7 +36,7 @@ pub use batch::{BatchError, BatchOp, WriteBatch};
 pub use decode::{DecodeError, Decoder};
 pub use files::{FileId, FileKind, FileNo};
 pub use hash::{KeyHash, mix};
-pub use head::{common_prefix, head_of};
+pub use head::{common_prefix, head_of, is_same, strip_prefix};
 pub use key::{InternalKey, InternalKeyBuf, KeyspaceId, SeqNo, Trailer, ValueKind};
 pub use slice::Slice;
 

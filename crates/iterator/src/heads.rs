@@ -9,7 +9,7 @@
 //! smaller head leads either way. The prefix is what the keys have in common at the time: it is cut when a key comes that lacks
 //! it, and sought anew when heads tie often, so that eight bytes tell keys apart however much they share.
 
-use esker_format::{common_prefix, head_of};
+use esker_format::{common_prefix, head_of, strip_prefix};
 
 /// Ties before the prefix is sought anew.
 const TIES: u32 = 64;
@@ -51,34 +51,9 @@ impl Heads {
     }
 }
 
-/// The rest of `key` behind `prefix`; short prefixes are compared without a call.
-#[inline]
-fn strip_prefix<'a>(key: &'a [u8], prefix: &[u8]) -> Option<&'a [u8]> {
-    let (front, rest) = key.split_at_checked(prefix.len())?;
-    let is_same = match (front.first_chunk::<8>(), front.last_chunk::<8>(), prefix.first_chunk(), prefix.last_chunk()) {
-        (Some(a0), Some(a1), Some(b0), Some(b1)) => a0 == b0 && a1 == b1 && (front.len() <= 16 || front == prefix),
-        _ => front.iter().zip(prefix).all(|(a, b)| a == b),
-    };
-    is_same.then_some(rest)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn prefixes_of_every_length() {
-        let key: Vec<u8> = (0..40).collect();
-        for len in 0..=40 {
-            assert_eq!(strip_prefix(&key, &key[..len]), Some(&key[len..]));
-            for i in 0..len {
-                let mut prefix = key[..len].to_vec();
-                prefix[i] ^= 0x80;
-                assert_eq!(strip_prefix(&key, &prefix), None, "byte {i} of {len}");
-            }
-        }
-        assert_eq!(strip_prefix(b"ab", b"abc"), None);
-    }
 
     #[test]
     fn a_key_without_the_prefix_and_too_many_ties_ask_for_all_keys() {

@@ -18,8 +18,8 @@ mod tests;
 pub(crate) use builder::BlockBuilder;
 
 use crate::error::Fault;
-use crate::words::{is_same, load_be, load_le};
-use esker_format::{InternalKey, Trailer, ValueKind, head_of};
+use crate::words::{load_be, load_le};
+use esker_format::{InternalKey, Trailer, ValueKind, head_of, is_same, strip_prefix};
 use esker_vfs::{prefetch, prefetch_range};
 use std::cmp::Ordering;
 use std::ops::Range;
@@ -366,12 +366,6 @@ fn search(count: usize, is_before: impl Fn(usize) -> Option<bool>) -> Option<usi
         size -= half;
     }
     Some(base + usize::from(is_before(base)?))
-}
-
-#[inline(always)]
-pub(crate) fn strip_prefix<'a>(user_key: &'a [u8], prefix: &[u8]) -> Option<&'a [u8]> {
-    let (front, rest) = user_key.split_at_checked(prefix.len())?;
-    is_same(front, prefix).then_some(rest)
 }
 
 /// Whether two keys of a block are not the same. Of places where there are none it says something.

@@ -8,10 +8,9 @@
 //! Fence i is an internal key at or behind the last key of block i and before the first one of block i+1. A search compares the heads,
 //! which lie together, and a whole fence only where heads are equal.
 
-use crate::block::strip_prefix;
 use crate::error::Fault;
 use crate::frame::TRAILER_BYTES;
-use esker_format::{InternalKey, Trailer, common_prefix, head_of};
+use esker_format::{InternalKey, Trailer, common_prefix, head_of, strip_prefix};
 use esker_vfs::{prefetch, prefetch_range};
 use std::ops::Range;
 
