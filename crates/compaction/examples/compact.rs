@@ -107,6 +107,7 @@ fn config(horizon: u64, table_bytes: u64) -> JobConfig<'static> {
         codec: Codec::Lz4,
         block_size_bytes: 4096,
         filter_bits_per_key: 12,
+        piece_bytes: 64 << 10,
         blobs: None,
         should_stop: &|| false,
         on_progress: &|_| {},

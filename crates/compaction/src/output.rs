@@ -61,6 +61,8 @@ pub struct JobConfig<'a> {
     pub block_size_bytes: usize,
     /// Bits of filter per key; 0 for none.
     pub filter_bits_per_key: u32,
+    /// How much of a file is gathered before it is written, in bytes: see [`esker_vfs::PIECE_BYTES`].
+    pub piece_bytes: usize,
     /// What is done with large values; `None`: they stay where they are.
     pub blobs: Option<BlobConfig<'a>>,
     /// Asked every few hundred entries; `true` ends the job with [`Cause::Stopped`].
@@ -153,7 +155,7 @@ impl<'a> Writer<'a> {
             tables,
             config,
             passed: Passed { grandparents, bytes: 0 },
-            values: Values::new(config.blobs),
+            values: Values::new(config.blobs, config.piece_bytes),
             open: None,
             outputs: Vec::new(),
             written_bytes: 0,
@@ -262,6 +264,7 @@ impl Open {
             block_size_bytes: config.block_size_bytes,
             codec: config.codec,
             filter_bits_per_key: config.filter_bits_per_key,
+            piece_bytes: config.piece_bytes,
             created_unix_ms,
         };
         let builder = Builder::new(file, &name, options).map_err(CompactionError::output(number))?;

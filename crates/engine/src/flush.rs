@@ -15,6 +15,7 @@ use esker_compaction::{BlobConfig, CompactionError, CompactionIter, JobConfig, w
 use esker_format::{FileNo, SeqNo};
 use esker_iterator::{InternalIterator, MergingIterator};
 use esker_manifest::{Level, VersionEdit};
+use esker_vfs::PIECE_BYTES;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -162,6 +163,8 @@ impl Core {
             codec: own.compression.unwrap_or(options.compression[level.index()]),
             block_size_bytes: own.block_size_bytes.unwrap_or(options.block_size_bytes),
             filter_bits_per_key: own.filter_bits_per_key.unwrap_or(options.filter_bits_per_key),
+            // Several jobs, each with a table and a blob file, take little of the budget.
+            piece_bytes: PIECE_BYTES.min(options.memory_budget_bytes / 64),
             blobs: Some(BlobConfig { value_bytes_min, file_bytes: BLOB_FILE_BYTES, collect, files: self }),
             should_stop,
             on_progress: &|_| {},

@@ -59,16 +59,23 @@ pub(crate) struct Opened {
 }
 
 impl Core {
-    /// Makes the names of finished files durable, and opens them, so that nothing can fail to open once the manifest names it: one that was not written as it should
-    /// must not replace what it was made of.
+    /// Makes the names of finished files durable, opens them and reads them back: one that was not written as it should must not replace what it was made of. Also, what
+    /// is read first pays neither for checksums nor for pages that are not mapped yet.
     pub(crate) fn publish_tables(&self, outputs: &Outputs) -> Result<Opened> {
         if outputs.numbers().next().is_some() {
             self.vfs.sync_dir(&self.dir).map_err(|error| Error::io("sync", &self.dir, error))?;
         }
-        Ok(Opened {
-            _tables: outputs.tables.iter().map(|table| self.tables.open_new(table)).collect::<Result<_>>()?,
-            _blobs: outputs.blobs.iter().map(|blob| self.tables.blobs.open_new(blob)).collect::<Result<_>>()?,
-        })
+        let tables = outputs.tables.iter().map(|table| {
+            let open = self.tables.open_new(table)?;
+            open.table()?.read_back()?;
+            Ok(open)
+        });
+        let blobs = outputs.blobs.iter().map(|blob| {
+            let open = self.tables.blobs.open_new(blob)?;
+            open.file()?.read_back()?;
+            Ok(open)
+        });
+        Ok(Opened { _tables: tables.collect::<Result<_>>()?, _blobs: blobs.collect::<Result<_>>()? })
     }
 
     /// Removes what a failed job left: tables and blob files.

@@ -51,12 +51,12 @@ static ONE_AT_A_TIME: std::sync::Mutex<()> = std::sync::Mutex::new(());
 #[test]
 fn with_compaction_held_back_writers_slow_then_stop() {
     let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(|e| e.into_inner());
-    // Compaction reads tables by calls that take long, so that it can't keep up; flush writes only.
+    // Compaction reads tables block by block, by calls that take long, so that it can't keep up; flush reads back what it wrote by few.
     let dir = tempfile::tempdir().unwrap();
     let faults = FaultVfs::new(Arc::new(OsVfs));
     let options = Options { read_mode: esker::ReadMode::Pread, ..options() };
     let engine = Engine::builder(dir.path()).options(options).vfs(Arc::clone(&faults) as Arc<dyn Vfs>).open().unwrap();
-    let held = faults.add(Rule::new(Operation::Read, Fault::Delay(Duration::from_millis(300))).path("*.sst"));
+    let held = faults.add(Rule::new(Operation::Read, Fault::Delay(Duration::from_millis(30))).path("*.sst"));
     let before = HEAP.load(Ordering::Relaxed);
     PEAK.store(before, Ordering::Relaxed);
 

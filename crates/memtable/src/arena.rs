@@ -12,6 +12,7 @@
 //! does not cover.
 #![expect(unsafe_code, reason = "bytes that are shared while more are appended behind them")]
 
+use crate::room::Bytes;
 use std::cell::UnsafeCell;
 use std::mem::MaybeUninit;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -21,7 +22,7 @@ const PAGE_BYTES: usize = 4096;
 
 /// A chunk, which anyone may read who can name it.
 pub(crate) struct Chunk {
-    bytes: Box<[MaybeUninit<UnsafeCell<u8>>]>,
+    bytes: Bytes<UnsafeCell<u8>>,
     /// How many bytes are written for good. Only who holds the [`Right`] stores it.
     len: AtomicUsize,
     /// The one right that is for this chunk.
@@ -48,13 +49,27 @@ unsafe impl Sync for Chunk {}
 impl Chunk {
     /// Room for `capacity` bytes. They are not touched before they are written.
     pub(crate) fn with_capacity(capacity: usize) -> (Self, Right) {
+        Self::of(Box::new_uninit_slice(capacity).into())
+    }
+
+    /// Chunks with room for `capacity` bytes each, as many as there is space for in one region.
+    pub(crate) fn many(capacity: usize) -> impl Iterator<Item = Self> {
+        Bytes::many_uninit(capacity).into_iter().map(|bytes| Self::of(bytes).0)
+    }
+
+    fn of(bytes: Bytes<UnsafeCell<u8>>) -> (Self, Right) {
         let right = Right::new();
-        (Self { bytes: Box::new_uninit_slice(capacity), len: AtomicUsize::new(0), right: right.0 }, right)
+        (Self { bytes, len: AtomicUsize::new(0), right: right.0 }, right)
     }
 
     /// How many bytes there is room for.
     pub(crate) fn capacity(&self) -> usize {
         self.bytes.len()
+    }
+
+    /// Where its bytes are.
+    pub(crate) fn address(&self) -> usize {
+        self.bytes.as_ptr().addr()
     }
 
     /// Empties it. The right there was is void.

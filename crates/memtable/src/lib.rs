@@ -33,6 +33,7 @@ mod list;
 mod pool;
 mod prefetch;
 mod record;
+mod room;
 mod skiplist;
 mod slots;
 mod tree;

@@ -1,4 +1,4 @@
-//! An append-only list of boxes: one appends at a time, any number read, and what is in it never moves.
+//! An append-only list of rooms: one appends at a time, any number read, and what is in it never moves.
 //!
 //! ```text
 //!   array   [ptr][ptr][ptr][   ]        replaced by one twice as long when it is full; the old ones stay for those who read them
@@ -8,7 +8,9 @@
 //! A look-up is two dependent loads. The memtable's nodes, the pages of its index and the chunks of its arena are found through it.
 #![expect(unsafe_code, reason = "readers follow pointers that a writer publishes, without a count or a lock")]
 
+use crate::room::{Region, Regions, Room};
 use std::ptr::{self, NonNull};
+use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering::Acquire, Ordering::Relaxed, Ordering::Release};
 
@@ -21,7 +23,14 @@ pub(crate) struct List<T> {
     len: AtomicUsize,
     /// The first of at least `len` pointers.
     array: AtomicPtr<AtomicPtr<T>>,
-    arrays: Mutex<Vec<Array<T>>>,
+    owned: Mutex<Owned<T>>,
+}
+
+/// What is freed with the list.
+struct Owned<T> {
+    arrays: Vec<Array<T>>,
+    /// Those in which items lie; one may stand here several times.
+    regions: Vec<Arc<Region>>,
 }
 
 /// An array of pointers, made by `Box::into_raw`.
@@ -36,7 +45,8 @@ unsafe impl<T: Send + Sync> Sync for List<T> {}
 
 impl<T> List<T> {
     pub(crate) const fn new() -> Self {
-        Self { len: AtomicUsize::new(0), array: AtomicPtr::new(ptr::null_mut()), arrays: Mutex::new(Vec::new()) }
+        let owned = Owned { arrays: Vec::new(), regions: Vec::new() };
+        Self { len: AtomicUsize::new(0), array: AtomicPtr::new(ptr::null_mut()), owned: Mutex::new(owned) }
     }
 
     /// How many items there are.
@@ -56,13 +66,14 @@ impl<T> List<T> {
         let array = self.array.load(Acquire);
         // SAFETY: `array` has at least `len` places, as `push` stores it before it stores a length it has room for, and it
         // lives until the list is dropped. Place `index` was stored before the length that covers it, or copied from there,
-        // and holds what `Box::into_raw` gave: a `T` that is freed when the list is dropped and only shared until then.
+        // and holds a room's item: a `T` that is freed when the list is dropped and only shared until then.
         unsafe { &*(*array.add(index)).load(Relaxed) }
     }
 
     /// Appends `item`; returns its index, and the bytes that were allocated for the list itself.
-    pub(crate) fn push(&self, item: Box<T>) -> (usize, usize) {
-        let mut arrays = self.arrays.lock().expect("a push does not panic");
+    pub(crate) fn push(&self, item: Room<T>) -> (usize, usize) {
+        let mut owned = self.owned.lock().expect("a push does not panic");
+        let Owned { arrays, regions } = &mut *owned;
         let index = self.len.load(Relaxed);
         // SAFETY: arrays live as long as the list, and are only shared until it is dropped.
         let newest = arrays.last().map(|array| unsafe { array.0.as_ref() });
@@ -84,30 +95,42 @@ impl<T> List<T> {
                 unsafe { array.as_ref() }
             }
         };
-        places[index].store(Box::into_raw(item), Relaxed);
+        let (item, region) = item.into_parts();
+        if let Some(region) = region
+            && !regions.last().is_some_and(|last| Arc::ptr_eq(last, &region))
+        {
+            regions.push(region);
+        }
+        places[index].store(item.as_ptr(), Relaxed);
         // Release, for the Acquire in `get`: the pointer, and what it points to, come before the length that covers them.
         self.len.store(index + 1, Release);
         (index, grown)
     }
 
     /// Takes all items out.
-    pub(crate) fn drain(&mut self) -> Vec<Box<T>> {
+    pub(crate) fn drain(&mut self) -> Vec<Room<T>> {
         let len = std::mem::take(self.len.get_mut());
-        let arrays = self.arrays.get_mut().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let Owned { arrays, regions } = self.owned.get_mut().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let regions = Regions::new(std::mem::take(regions));
         // SAFETY: `&mut self`: nobody else has a reference to an array.
         let newest = arrays.last_mut().map(|array| unsafe { array.0.as_mut() });
         let places = &mut newest.unwrap_or_default()[..len];
-        // SAFETY: each of the first `len` places of the newest array holds a pointer from `Box::into_raw` that nobody else
-        // frees: the length is zero from here on. `&mut self`: no reference to an item is left.
-        places.iter_mut().map(|place| unsafe { Box::from_raw(*place.get_mut()) }).collect()
+        let room = |place: &mut AtomicPtr<T>| {
+            let item = NonNull::new(*place.get_mut()).expect("stored by a push");
+            // SAFETY: each of the first `len` places of the newest array holds the item of a room that nobody else puts together
+            // again: the length is zero from here on. `&mut self`: no reference to an item is left. Its region, if it had one, is kept, and
+            // what lies in a region that is alive was not a box.
+            unsafe { Room::from_parts(item, regions.of(item.as_ptr())) }
+        };
+        places.iter_mut().map(room).collect()
     }
 }
 
 impl<T> Drop for List<T> {
     fn drop(&mut self) {
         drop(self.drain());
-        let arrays = self.arrays.get_mut().unwrap_or_else(|poisoned| poisoned.into_inner());
-        for array in arrays.drain(..) {
+        let owned = self.owned.get_mut().unwrap_or_else(|poisoned| poisoned.into_inner());
+        for array in owned.arrays.drain(..) {
             // SAFETY: made by leaking a box, and taken out of the list of arrays: freed once, and nobody reads it any more.
             drop(unsafe { Box::from_raw(array.0.as_ptr()) });
         }
@@ -125,19 +148,39 @@ mod tests {
         let mut list = List::new();
         let mut bytes = 0;
         for i in 0..100 {
-            let (index, grown) = list.push(Box::new((i, Arc::clone(&dropped))));
+            let (index, grown) = list.push(Box::new((i, Arc::clone(&dropped))).into());
             assert_eq!(index, i);
             bytes += grown;
         }
         assert_eq!((list.len(), bytes), (100, (4 + 8 + 16 + 32 + 64 + 128) * 8));
         let third: *const _ = list.get(3);
-        list.push(Box::new((100, Arc::clone(&dropped))));
+        list.push(Box::new((100, Arc::clone(&dropped))).into());
         assert!(ptr::eq(third, list.get(3)) && (0..=100).all(|i| list.get(i).0 == i));
         assert_eq!(list.drain().len(), 101);
         assert_eq!((list.len(), Arc::strong_count(&dropped)), (0, 1));
-        list.push(Box::new((7, Arc::clone(&dropped))));
+        list.push(Box::new((7, Arc::clone(&dropped))).into());
         assert_eq!(list.get(0).0, 7);
         drop(list);
+        assert_eq!(Arc::strong_count(&dropped), 1);
+    }
+
+    #[test]
+    fn items_of_regions_and_boxes_come_out_as_they_went_in() {
+        let dropped = Arc::new(());
+        let make = || (Arc::clone(&dropped), [0_u8; 900_000]);
+        let mut list = List::new();
+        let (one, other) = (Room::many(make), Room::many(make));
+        for (a, b) in one.into_iter().zip(other) {
+            list.push(a);
+            list.push(Box::new(make()).into());
+            list.push(b);
+        }
+        let mut rooms = list.drain();
+        drop(list);
+        assert_eq!((rooms.len(), Arc::strong_count(&dropped)), (6, 7));
+        rooms.iter_mut().enumerate().for_each(|(i, room)| room.1[0] = i as u8);
+        assert!(rooms.iter().enumerate().all(|(i, room)| room.1[0] == i as u8));
+        drop(rooms);
         assert_eq!(Arc::strong_count(&dropped), 1);
     }
 
@@ -145,7 +188,7 @@ mod tests {
     #[should_panic = "item 1 of 1"]
     fn what_is_not_there_is_not_given() {
         let list = List::new();
-        list.push(Box::new(7));
+        list.push(Box::new(7).into());
         list.get(1);
     }
 
@@ -165,7 +208,7 @@ mod tests {
                     }
                 });
             }
-            (0..items).for_each(|i| assert_eq!(list.push(Box::new(i)).0, i));
+            (0..items).for_each(|i| assert_eq!(list.push(Box::new(i).into()).0, i));
         });
     }
 }

@@ -2,10 +2,11 @@
 //!
 //! The first touch of a page of fresh memory costs a fault, some 1,400 ns; a table of 64 MiB takes 16,000 of them in the midst of
 //! its inserts. So chunks, leaves and index pages go from table to table, and [`ArenaPool::prepare`] has fresh ones faulted in by
-//! whoever has time.
+//! whoever has time. What the pool makes it makes by regions of huge pages ([`crate::room`]), unless it is so small that a few of them are much of it.
 
 use crate::SLOTS;
 use crate::arena::Chunk;
+use crate::room::{REGION_BYTES, Room};
 use crate::tree::index::{Page, empty_page};
 use crate::tree::node::Leaf;
 use crate::tree::records::LARGEST_CHUNK_BYTES;
@@ -56,11 +57,10 @@ pub(crate) struct Pool<const N: usize> {
     bytes_max: usize,
 }
 
-#[expect(clippy::vec_box, reason = "a chunk is named by pointers, and does not move from table to table")]
 struct Stock<const N: usize> {
-    chunks: Vec<Box<Chunk>>,
-    leaves: Vec<Box<Leaf<N>>>,
-    pages: Vec<Box<Page>>,
+    chunks: Vec<Room<Chunk>>,
+    leaves: Vec<Room<Leaf<N>>>,
+    pages: Vec<Room<Page>>,
 }
 
 impl<const N: usize> Default for Stock<N> {
@@ -74,6 +74,13 @@ impl<const N: usize> Stock<N> {
         self.chunks.len() * LARGEST_CHUNK_BYTES
             + self.leaves.len() * size_of::<Leaf<N>>()
             + self.pages.len() * size_of::<Page>()
+    }
+
+    /// Puts neighbours in memory side by side, so that whole regions are freed.
+    fn sort(&mut self) {
+        self.chunks.sort_unstable_by_key(|chunk| chunk.address());
+        self.leaves.sort_unstable_by_key(|leaf| (&raw const **leaf).addr());
+        self.pages.sort_unstable_by_key(|page| (&raw const **page).addr());
     }
 
     /// Takes out something to be freed: the kind of which there is most.
@@ -90,9 +97,9 @@ impl<const N: usize> Stock<N> {
 /// What the pool lets go of. Freed outside its lock.
 #[expect(dead_code, reason = "held to be dropped")]
 enum Discarded<const N: usize> {
-    Chunk(Box<Chunk>),
-    Leaf(Box<Leaf<N>>),
-    Page(Box<Page>),
+    Chunk(Room<Chunk>),
+    Leaf(Room<Leaf<N>>),
+    Page(Room<Page>),
 }
 
 impl<const N: usize> Pool<N> {
@@ -118,21 +125,45 @@ impl<const N: usize> Pool<N> {
         result
     }
 
-    pub(crate) fn take_chunk(&self) -> Option<Box<Chunk>> {
-        self.change(|stock| stock.chunks.pop())
+    /// Whether it makes regions.
+    fn in_regions(&self) -> bool {
+        self.bytes_max >= 16 * REGION_BYTES
     }
 
-    pub(crate) fn take_leaf(&self) -> Option<Box<Leaf<N>>> {
-        self.change(|stock| stock.leaves.pop())
+    /// A chunk of the largest size, if there is one, or `make` asks for one to be made.
+    pub(crate) fn take_chunk(&self, make: bool) -> Option<Room<Chunk>> {
+        self.take(|stock| &mut stock.chunks, make.then_some(new_chunks))
     }
 
-    pub(crate) fn take_page(&self) -> Option<Box<Page>> {
-        self.change(|stock| stock.pages.pop())
+    /// As [`Pool::take_chunk`].
+    pub(crate) fn take_leaf(&self, make: bool) -> Option<Room<Leaf<N>>> {
+        self.take(|stock| &mut stock.leaves, make.then_some(|| Room::many(Leaf::new)))
+    }
+
+    /// As [`Pool::take_chunk`].
+    pub(crate) fn take_page(&self, make: bool) -> Option<Room<Page>> {
+        self.take(|stock| &mut stock.pages, make.then_some(|| Room::many(empty_page)))
+    }
+
+    fn take<T>(
+        &self,
+        kind: fn(&mut Stock<N>) -> &mut Vec<Room<T>>,
+        many: Option<fn() -> Vec<Room<T>>>,
+    ) -> Option<Room<T>> {
+        let taken = self.change(|stock| kind(stock).pop());
+        match many {
+            Some(many) if taken.is_none() && self.in_regions() => {
+                let mut rooms = many();
+                let room = rooms.pop();
+                self.change(|stock| kind(stock).append(&mut rooms));
+                room
+            }
+            _ => taken,
+        }
     }
 
     /// Takes what a table held, as far as there is room.
-    #[expect(clippy::vec_box, reason = "a chunk is named by pointers, and does not move from table to table")]
-    pub(crate) fn give_back(&self, chunks: Vec<Box<Chunk>>, leaves: Vec<Box<Leaf<N>>>, pages: Vec<Box<Page>>) {
+    pub(crate) fn give_back(&self, chunks: Vec<Room<Chunk>>, leaves: Vec<Room<Leaf<N>>>, pages: Vec<Room<Page>>) {
         self.change(|stock| {
             stock.chunks.extend(chunks.into_iter().filter(|chunk| chunk.capacity() == LARGEST_CHUNK_BYTES));
             stock.leaves.extend(leaves);
@@ -142,8 +173,12 @@ impl<const N: usize> Pool<N> {
     }
 
     pub(crate) fn shrink_to(&self, bytes: usize) {
-        let freed: Vec<_> = self
-            .change(|stock| std::iter::from_fn(|| if stock.bytes() > bytes { stock.pop() } else { None }).collect());
+        let freed: Vec<_> = self.change(|stock| {
+            if stock.bytes() > bytes {
+                stock.sort();
+            }
+            std::iter::from_fn(|| if stock.bytes() > bytes { stock.pop() } else { None }).collect()
+        });
         drop(freed);
     }
 
@@ -164,14 +199,38 @@ impl<const N: usize> Pool<N> {
         if chunks + leaves + pages == 0 {
             return false;
         }
-        for _ in 0..chunks {
-            let (mut chunk, _) = Chunk::with_capacity(LARGEST_CHUNK_BYTES);
-            chunk.touch();
-            self.give_back(vec![Box::new(chunk)], Vec::new(), Vec::new());
+        // A few at a time, so that who needs one meanwhile finds it.
+        let mut made = 0;
+        while made < chunks {
+            let mut some = if self.in_regions() {
+                new_chunks()
+            } else {
+                vec![Box::new(Chunk::with_capacity(LARGEST_CHUNK_BYTES).0).into()]
+            };
+            made += some.len();
+            some.iter_mut().for_each(|chunk| chunk.touch());
+            self.give_back(some, Vec::new(), Vec::new());
         }
-        let leaves = (0..leaves).map(|_| Box::new(Leaf::new())).collect();
-        let pages = (0..pages).map(|_| empty_page()).collect();
+        let leaves = self.make(leaves, Leaf::new);
+        let pages = self.make(pages, empty_page);
         self.give_back(Vec::new(), leaves, pages);
         true
     }
+
+    /// At least `count` items.
+    fn make<T>(&self, count: usize, make: impl Fn() -> T) -> Vec<Room<T>> {
+        let mut rooms = Vec::new();
+        while rooms.len() < count {
+            if self.in_regions() {
+                rooms.append(&mut Room::many(&make));
+            } else {
+                rooms.push(Box::new(make()).into());
+            }
+        }
+        rooms
+    }
+}
+
+fn new_chunks() -> Vec<Room<Chunk>> {
+    Chunk::many(LARGEST_CHUNK_BYTES).map(|chunk| Box::new(chunk).into()).collect()
 }

@@ -9,13 +9,11 @@ use crate::hash::KeyHash;
 use crate::index::IndexBuilder;
 use crate::properties::Properties;
 use esker_format::{FileId, InternalKey, KEY_BYTES_MAX, SeqNo, Trailer, VALUE_BYTES_MAX, ValueKind, common_prefix};
-use esker_vfs::WritableFile;
+use esker_vfs::{PIECE_BYTES, WritableFile, whole_pieces};
 use std::cmp::Ordering;
 use std::fmt;
 use std::sync::Arc;
 
-/// Finished blocks are handed to the file in pieces of at least this size.
-const BUFFER_BYTES: usize = 256 << 10;
 /// Where filter and index start, so that no probe touches two cache lines.
 const ALIGNMENT: u64 = 64;
 /// Blocks of many entries have offsets of 32 bits.
@@ -36,6 +34,8 @@ pub struct BuilderOptions {
     pub filter_bits_per_key: u32,
     /// When, in milliseconds since 1970-01-01 UTC. Default: 0.
     pub created_unix_ms: u64,
+    /// How much is gathered before it is handed to the file, in bytes. Default: [`PIECE_BYTES`], with which a map of the table can have the largest pages.
+    pub piece_bytes: usize,
 }
 
 impl Default for BuilderOptions {
@@ -46,6 +46,7 @@ impl Default for BuilderOptions {
             codec: Codec::None,
             filter_bits_per_key: 12,
             created_unix_ms: 0,
+            piece_bytes: PIECE_BYTES,
         }
     }
 }
@@ -211,7 +212,7 @@ impl Builder {
         let file_bytes = self.offset() + crate::footer::FOOTER_BYTES as u64;
         let footer = Footer { properties, index, filter, file_id: self.options.file_id, file_bytes };
         self.buffer.extend_from_slice(&footer.encode());
-        self.flush()?;
+        self.flush(self.buffer.len())?;
         self.file.sync().map_err(|error| TableError::from_io(&self.name, "sync", error))?;
         Ok(Built { file_bytes, properties: self.properties })
     }
@@ -294,16 +295,14 @@ impl Builder {
         self.index.add_block(offset, codec != Codec::None);
         let last = InternalKey { user_key: &self.ended_user_key, trailer: self.last_trailer };
         self.index.add_fence(last, next);
-        if self.buffer.len() >= BUFFER_BYTES { self.flush() } else { Ok(()) }
+        self.flush_whole_pieces()
     }
 
     fn write_block(&mut self, kind: BlockKind, payload: &[u8]) -> Result<Handle, TableError> {
         let (start, offset) = (self.buffer.len(), self.offset());
         self.buffer.extend_from_slice(payload);
         seal(&mut self.buffer, start, self.options.file_id, offset, kind, Codec::None);
-        if self.buffer.len() >= BUFFER_BYTES {
-            self.flush()?;
-        }
+        self.flush_whole_pieces()?;
         Ok(Handle { offset, len: payload.len() as u64 })
     }
 
@@ -312,14 +311,23 @@ impl Builder {
         self.buffer.extend_from_slice(&[0; ALIGNMENT as usize][..pad as usize]);
     }
 
-    fn flush(&mut self) -> Result<(), TableError> {
-        if let Err(error) = self.file.append(&self.buffer) {
+    #[inline]
+    fn flush_whole_pieces(&mut self) -> Result<(), TableError> {
+        match whole_pieces(self.flushed_bytes, self.buffer.len(), self.options.piece_bytes) {
+            0 => Ok(()),
+            bytes => self.flush(bytes),
+        }
+    }
+
+    /// Hands the first `bytes` of what is gathered to the file.
+    fn flush(&mut self, bytes: usize) -> Result<(), TableError> {
+        if let Err(error) = self.file.append(&self.buffer[..bytes]) {
             let error = TableError::from_io(&self.name, "write", error);
             self.failed = Some(error.clone());
             return Err(error);
         }
-        self.flushed_bytes += self.buffer.len() as u64;
-        self.buffer.clear();
+        self.flushed_bytes += bytes as u64;
+        self.buffer.drain(..bytes);
         Ok(())
     }
 }

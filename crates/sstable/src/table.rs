@@ -109,6 +109,9 @@ pub(crate) enum Block {
 /// What is fetched of a block before anything in it is known: header, prefix and fingerprints of a block of the usual size.
 const BLOCK_START_BYTES: usize = 128;
 
+/// How much is read at once where a whole table is checked, at the least.
+const CHECKED_BYTES: usize = 256 << 10;
+
 /// Whether a block that had to be loaded is kept in the cache.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Fill {
@@ -438,6 +441,29 @@ impl Table {
         let payload = place.check_uncompressed(map.get(range).unwrap_or(&[]))?;
         Layout::validate(payload).map_err(|fault| place.fault(fault))?;
         Ok(())
+    }
+
+    /// Checks data blocks as they are stored, from `number` on, as many as are worth one call; where they end.
+    pub(crate) fn check_blocks(&self, mut number: usize) -> Result<usize, TableError> {
+        let (index, payload) = self.index()?;
+        let block = |number| index.block(payload, number).ok_or_else(|| self.astray());
+        let first = block(number)?;
+        if let (Bytes::Map(map, _), false) = (&self.hot.bytes, first.compressed) {
+            return self.mapped_block(map, number, first.range).map(|_| number + 1);
+        }
+        let start = first.range.start;
+        let mut places = vec![first.range];
+        while number + places.len() < index.count() && places[places.len() - 1].end.saturating_sub(start) < CHECKED_BYTES {
+            places.push(block(number + places.len())?.range);
+        }
+        let region = self.hot.bytes.read(&self.name, start..places[places.len() - 1].end)?;
+        for at in places {
+            let place = self.place(BlockKind::Data, at.start as u64);
+            let stored = region.bytes().get(at.start.wrapping_sub(start)..at.end.wrapping_sub(start));
+            place.check(stored.ok_or_else(|| self.astray())?)?;
+            number += 1;
+        }
+        Ok(number)
     }
 
     fn cached_block(&self, number: usize, at: &BlockPlace, fill: Fill) -> Result<Block, TableError> {

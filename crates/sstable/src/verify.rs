@@ -1,4 +1,4 @@
-//! [`Table::verify`]: does every byte of a table say what the others say?
+//! [`Table::verify`]: does every byte of a table say what the others say? And [`Table::read_back`]: is it what was written?
 
 use crate::block::{Layout, diagnose};
 use crate::error::{Fault, TableError};
@@ -88,6 +88,28 @@ impl Table {
             return Err(at_properties.damaged("properties that are not those of the entries"));
         }
         Ok(VerifyReport { blocks: stored.blocks, entries: stored.entries, file_bytes: self.file_bytes() })
+    }
+}
+
+impl Table {
+    /// Reads each block as it is stored and compares its checksum: for whoever has just written the table and still has what it was made of. What is read from a map in place
+    /// counts as used from then on, so it is not checked again, and its pages are mapped.
+    ///
+    /// Far cheaper than [`Table::verify`], which also compares what the parts say of each other.
+    ///
+    /// # Errors
+    /// The first thing found wrong.
+    pub fn read_back(&self) -> Result<(), TableError> {
+        if self.footer().filter.is_some() {
+            self.may_contain(KeyHash(0))?;
+        }
+        let mut ahead = ReadAhead::at_once();
+        let (mut number, count) = (0, self.block_count()?);
+        while number < count {
+            ahead.enter(self, number, Way::Forward);
+            number = self.check_blocks(number)?;
+        }
+        Ok(())
     }
 }
 

@@ -64,13 +64,18 @@ fn any_byte_flipped_is_an_error_or_harmless() {
     for codec in codecs() {
         let bytes = build(&entries, options(200, codec));
         assert!(ask(&bytes, &entries, MODES[0]).is_ok());
+        MODES.iter().for_each(|mode| try_open(&bytes, *mode).unwrap().read_back().unwrap());
+        let (blocks, footer) = (blocks(&bytes), bytes.len() - FOOTER_BYTES);
         for at in 0..bytes.len() {
+            let is_checked = at >= footer || blocks.iter().any(|block| block.contains(&at));
             for flip in [0x01, 0x80, 0xff] {
                 let mut bad = bytes.clone();
                 bad[at] ^= flip;
                 for mode in MODES {
                     let error = ask(&bad, &entries, mode).expect_err("verify sees every byte");
                     assert!(error.is_corruption() || error.is_unsupported(), "byte {at}: {error}");
+                    let read_back = try_open(&bad, mode).and_then(|table| table.read_back());
+                    assert!(read_back.is_err() || !is_checked, "byte {at} was read back as right");
                 }
             }
         }

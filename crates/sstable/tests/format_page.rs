@@ -18,6 +18,7 @@ fn example() -> (Vec<Entry>, Vec<u8>) {
         block_size_bytes: 64,
         codec: Codec::None,
         filter_bits_per_key: 12,
+        piece_bytes: 100,
         created_unix_ms: 1_750_000_000_000,
     };
     let bytes = build(&entries, options);

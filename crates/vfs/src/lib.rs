@@ -42,6 +42,7 @@ mod map;
 mod mem;
 mod operation;
 mod os;
+mod piece;
 mod prefetch;
 #[cfg(target_os = "linux")]
 mod region;
@@ -54,6 +55,7 @@ pub use map::Map;
 pub use mem::{CrashPolicy, MemVfs};
 pub use operation::Operation;
 pub use os::OsVfs;
+pub use piece::{PIECE_BYTES, whole_pieces};
 pub use prefetch::{CACHE_LINE_BYTES, prefetch, prefetch_range};
 pub use trace::{Event, TraceVfs};
 

@@ -25,7 +25,7 @@ const ALLOWED: [Allowed; 15] = [
     Allowed { name: "esker-wal", layer: 1, ours: &["esker-format", "esker-vfs"],
         third_party: &["byteorder", "thiserror"], optional: &[] },
     Allowed { name: "esker-memtable", layer: 2, ours: &["esker-format", "esker-iterator"],
-        third_party: &["crossbeam-skiplist"], optional: &[] },
+        third_party: &["crossbeam-skiplist", "rustix"], optional: &[] },
     Allowed { name: "esker-sstable", layer: 2, ours: &["esker-format", "esker-vfs", "esker-iterator"],
         third_party: &["byteorder", "lz4_flex", "quick_cache", "thiserror"], optional: &["serde", "zstd"] },
     Allowed { name: "esker-blob", layer: 2, ours: &["esker-format", "esker-vfs"],

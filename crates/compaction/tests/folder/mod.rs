@@ -108,6 +108,7 @@ pub(crate) fn config() -> JobConfig<'static> {
         codec: Codec::None,
         block_size_bytes: 4096,
         filter_bits_per_key: 10,
+        piece_bytes: 10_000,
         blobs: None,
         should_stop: &|| false,
         on_progress: &|_| {},

@@ -22,6 +22,7 @@ use super::records::{NONE, Name};
 use super::supply::Supply;
 use crate::list::List;
 use crate::prefetch::prefetch;
+use crate::room::Room;
 use esker_format::KeyHash;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Acquire, Ordering::Relaxed, Ordering::Release};
@@ -46,8 +47,8 @@ const PLACES_PER_PAGE_MAX: usize = 16;
 pub(crate) type Page = [AtomicU64; PAGE_SLOTS];
 
 /// A page without an entry.
-pub(crate) fn empty_page() -> Box<Page> {
-    Box::new([const { AtomicU64::new(0) }; PAGE_SLOTS])
+pub(crate) const fn empty_page() -> Page {
+    [const { AtomicU64::new(0) }; PAGE_SLOTS]
 }
 
 /// What the index knows of a key's hash.
@@ -291,7 +292,7 @@ impl Index {
     }
 
     /// Takes all pages out.
-    pub(super) fn drain(&mut self) -> Vec<Box<Page>> {
+    pub(super) fn drain(&mut self) -> Vec<Room<Page>> {
         self.pages.drain()
     }
 }

@@ -12,6 +12,7 @@ use crate::Counters;
 use crate::arena::Chunk;
 use crate::list::List;
 use crate::pool::Pool;
+use crate::room::Room;
 use esker_format::{InternalKey, KeyHash, common_prefix};
 use std::sync::Arc;
 use std::sync::atomic::{Ordering::Relaxed, Ordering::Release};
@@ -64,9 +65,9 @@ impl<const N: usize> Writer<N> {
 
     pub(super) fn give_back(
         &self,
-        chunks: impl FnOnce() -> Vec<Box<Chunk>>,
-        leaves: impl FnOnce() -> Vec<Box<Leaf<N>>>,
-        pages: impl FnOnce() -> Vec<Box<Page>>,
+        chunks: impl FnOnce() -> Vec<Room<Chunk>>,
+        leaves: impl FnOnce() -> Vec<Room<Leaf<N>>>,
+        pages: impl FnOnce() -> Vec<Room<Page>>,
     ) {
         self.supply.give_back(chunks, leaves, pages);
     }

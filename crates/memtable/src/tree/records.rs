@@ -11,6 +11,7 @@ use crate::arena::{Chunk, Right};
 use crate::list::List;
 use crate::prefetch::prefetch;
 use crate::record::{self, HEADER_BYTES, Record};
+use crate::room::Room;
 use esker_format::InternalKey;
 
 /// The name of a record.
@@ -120,8 +121,7 @@ impl Records {
     }
 
     /// Takes all chunks out.
-    #[expect(clippy::vec_box, reason = "a chunk is named by pointers, and does not move from table to table")]
-    pub(super) fn drain(&mut self) -> Vec<Box<Chunk>> {
+    pub(super) fn drain(&mut self) -> Vec<Room<Chunk>> {
         self.chunks.drain()
     }
 }

@@ -6,6 +6,7 @@ use super::records::LARGEST_CHUNK_BYTES;
 use crate::arena::{Chunk, Right};
 use crate::list::List;
 use crate::pool::Pool;
+use crate::room::{REGION_BYTES, Room};
 use std::sync::Arc;
 
 /// One tree's supply.
@@ -30,16 +31,22 @@ impl<const N: usize> Supply<N> {
     }
 
     /// Puts an item into a list; returns its index.
-    pub(super) fn push<T>(&mut self, list: &List<T>, item: Box<T>) -> usize {
+    pub(super) fn push<T>(&mut self, list: &List<T>, item: Room<T>) -> usize {
         let (index, bytes) = list.push(item);
         self.bytes += bytes;
         index
     }
 
+    /// The pool, and whether it should make what it has not: not for a small table, whose pages would be mostly unused.
+    fn pool(&self) -> Option<(&Pool<N>, bool)> {
+        self.pool.as_ref().map(|pool| (&**pool, self.bytes >= REGION_BYTES))
+    }
+
     /// A chunk of `capacity` bytes, empty.
-    pub(super) fn chunk(&mut self, capacity: usize) -> (Box<Chunk>, Right) {
+    pub(super) fn chunk(&mut self, capacity: usize) -> (Room<Chunk>, Right) {
+        let pool = self.pool().filter(|_| capacity == LARGEST_CHUNK_BYTES);
+        let pooled = pool.and_then(|(pool, is_large)| pool.take_chunk(is_large));
         self.bytes += capacity + size_of::<Chunk>();
-        let pooled = self.pool.as_ref().filter(|_| capacity == LARGEST_CHUNK_BYTES).and_then(|pool| pool.take_chunk());
         match pooled {
             Some(mut chunk) => {
                 let right = chunk.reset();
@@ -47,41 +54,43 @@ impl<const N: usize> Supply<N> {
             }
             None => {
                 let (chunk, right) = Chunk::with_capacity(capacity);
-                (Box::new(chunk), right)
+                (Box::new(chunk).into(), right)
             }
         }
     }
 
     /// A leaf, with anything in it.
-    pub(super) fn leaf(&mut self) -> Box<Leaf<N>> {
+    pub(super) fn leaf(&mut self) -> Room<Leaf<N>> {
+        let pooled = self.pool().and_then(|(pool, is_large)| pool.take_leaf(is_large));
         self.bytes += size_of::<Leaf<N>>();
-        self.pool.as_ref().and_then(|pool| pool.take_leaf()).unwrap_or_else(|| Box::new(Leaf::new()))
+        pooled.unwrap_or_else(|| Box::new(Leaf::new()).into())
     }
 
     /// An inner node, with anything in it.
-    pub(super) fn inner(&mut self) -> Box<Inner<N>> {
+    pub(super) fn inner(&mut self) -> Room<Inner<N>> {
         self.bytes += size_of::<Inner<N>>();
-        Box::new(Inner::new())
+        Box::new(Inner::new()).into()
     }
 
     /// A page of the index, all zeros.
-    pub(super) fn page(&mut self) -> Box<Page> {
+    pub(super) fn page(&mut self) -> Room<Page> {
+        let pooled = self.pool().and_then(|(pool, is_large)| pool.take_page(is_large));
         self.bytes += PAGE_SLOTS * size_of::<u64>();
-        match self.pool.as_ref().and_then(|pool| pool.take_page()) {
+        match pooled {
             Some(mut page) => {
                 page.iter_mut().for_each(|slot| *slot.get_mut() = 0);
                 page
             }
-            None => super::index::empty_page(),
+            None => Box::new(super::index::empty_page()).into(),
         }
     }
 
     /// Gives back to the pool what it may use again.
     pub(super) fn give_back(
         &self,
-        chunks: impl FnOnce() -> Vec<Box<Chunk>>,
-        leaves: impl FnOnce() -> Vec<Box<Leaf<N>>>,
-        pages: impl FnOnce() -> Vec<Box<Page>>,
+        chunks: impl FnOnce() -> Vec<Room<Chunk>>,
+        leaves: impl FnOnce() -> Vec<Room<Leaf<N>>>,
+        pages: impl FnOnce() -> Vec<Room<Page>>,
     ) {
         if let Some(pool) = &self.pool {
             pool.give_back(chunks(), leaves(), pages());
