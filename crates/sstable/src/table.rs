@@ -453,7 +453,9 @@ impl Table {
         }
         let start = first.range.start;
         let mut places = vec![first.range];
-        while number + places.len() < index.count() && places[places.len() - 1].end.saturating_sub(start) < CHECKED_BYTES {
+        while number + places.len() < index.count()
+            && places[places.len() - 1].end.saturating_sub(start) < CHECKED_BYTES
+        {
             places.push(block(number + places.len())?.range);
         }
         let region = self.hot.bytes.read(&self.name, start..places[places.len() - 1].end)?;
