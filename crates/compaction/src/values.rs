@@ -52,7 +52,6 @@ pub struct BlobConfig<'a> {
 /// The blob files of a job.
 pub(crate) struct Values<'a> {
     config: Option<BlobConfig<'a>>,
-    piece_bytes: usize,
     open: Option<esker_blob::Writer>,
     outputs: Vec<BlobMeta>,
     /// The reference being handed out.
@@ -74,10 +73,9 @@ pub(crate) struct Placed<'v> {
 }
 
 impl<'a> Values<'a> {
-    pub(crate) fn new(config: Option<BlobConfig<'a>>, piece_bytes: usize) -> Self {
+    pub(crate) fn new(config: Option<BlobConfig<'a>>) -> Self {
         Self {
             config,
-            piece_bytes,
             open: None,
             outputs: Vec::new(),
             reference: Vec::new(),
@@ -148,7 +146,7 @@ impl<'a> Values<'a> {
             none => {
                 let (number, file, name, file_id) = config.files.create_blob()?;
                 created.push(number);
-                none.insert(esker_blob::Writer::new(file, &name, number, file_id).with_piece_bytes(self.piece_bytes))
+                none.insert(esker_blob::Writer::new(file, &name, number, file_id))
             }
         };
         open.add(value).map_err(CompactionError::blob_output(open.number()))

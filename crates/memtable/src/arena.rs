@@ -67,9 +67,9 @@ impl Chunk {
         self.bytes.len()
     }
 
-    /// Where its bytes are.
-    pub(crate) fn address(&self) -> usize {
-        self.bytes.as_ptr().addr()
+    /// Where the region is in which its bytes lie, if they lie in one.
+    pub(crate) fn region_address(&self) -> Option<usize> {
+        self.bytes.region_address()
     }
 
     /// Empties it. The right there was is void.

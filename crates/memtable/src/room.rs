@@ -10,7 +10,7 @@
 //! at its first use; in pages of 2 MiB the tables hold all of it, and there are 32 faults.
 #![expect(unsafe_code, reason = "memory that is shared by several owners, each of a part")]
 
-use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
+use std::alloc::{Layout, handle_alloc_error};
 use std::mem::MaybeUninit;
 use std::ops::{Deref, DerefMut};
 use std::ptr::{self, NonNull};
@@ -36,19 +36,31 @@ unsafe impl Sync for Region {}
 
 impl Region {
     fn new() -> Arc<Self> {
-        // SAFETY: the layout is not empty.
-        let start = unsafe { alloc(LAYOUT) };
-        let start = NonNull::new(start).unwrap_or_else(|| handle_alloc_error(LAYOUT));
-        advise(start);
+        let start = pages::take().unwrap_or_else(|| handle_alloc_error(LAYOUT));
+        #[cfg(test)]
+        ALIVE.with(|alive| alive.set(alive.get() + 1));
         Arc::new(Self { start })
     }
 }
 
 impl Drop for Region {
     fn drop(&mut self) {
-        // SAFETY: allocated in `new` with this layout. Every room in it holds the region, so none is left.
-        unsafe { dealloc(self.start.as_ptr(), LAYOUT) };
+        #[cfg(test)]
+        ALIVE.with(|alive| alive.set(alive.get().wrapping_sub(1)));
+        // SAFETY: taken in `new`. Every room in it holds the region, so none is left.
+        unsafe { pages::give_back(self.start) };
     }
+}
+
+#[cfg(test)]
+thread_local! {
+    static ALIVE: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
+}
+
+/// How many regions this thread has made and freed not yet; for tests that leave them to it alone.
+#[cfg(test)]
+pub(crate) fn regions_alive() -> usize {
+    ALIVE.with(std::cell::Cell::get)
 }
 
 /// Regions, to be found by what lies in them.
@@ -70,15 +82,62 @@ impl Regions {
     }
 }
 
-/// Asks for a huge page. A hint: where there is none, pages are small.
+/// Where regions come from: from the system itself. An allocator that is asked for so much at such a place keeps what is around it, and what is freed, as pages in use.
 #[cfg(all(target_os = "linux", not(miri)))]
-fn advise(start: NonNull<u8>) {
-    // SAFETY: the range was just allocated, and the advice changes nothing about what it holds.
-    let _ = unsafe { rustix::mm::madvise(start.as_ptr().cast(), REGION_BYTES, rustix::mm::Advice::LinuxHugepage) };
+mod pages {
+    use super::REGION_BYTES;
+    use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap_anonymous, munmap};
+    use std::ptr::{self, NonNull};
+
+    /// A region, all zeros.
+    pub(super) fn take() -> Option<NonNull<u8>> {
+        let (access, flags) = (ProtFlags::READ | ProtFlags::WRITE, MapFlags::PRIVATE);
+        // SAFETY: new memory, where the system wants it.
+        let twice = unsafe { mmap_anonymous(ptr::null_mut(), 2 * REGION_BYTES, access, flags) };
+        let first = twice.ok()?.cast::<u8>();
+        let before = first.addr().next_multiple_of(REGION_BYTES) - first.addr();
+        let start = first.wrapping_add(before);
+        for (from, bytes) in [(first, before), (start.wrapping_add(REGION_BYTES), REGION_BYTES - before)] {
+            if bytes > 0 {
+                // SAFETY: a part of what was mapped above, in whole pages, that nobody knows of.
+                let _ = unsafe { munmap(from.cast(), bytes) };
+            }
+        }
+        // A hint: where there is no huge page, pages are small.
+        // SAFETY: what is left of the map, of which the advice changes nothing.
+        let _ = unsafe { madvise(start.cast(), REGION_BYTES, Advice::LinuxHugepage) };
+        NonNull::new(start)
+    }
+
+    /// Unmaps a region.
+    ///
+    /// # Safety
+    /// It was taken here, is not given back twice, and nobody uses it any more.
+    pub(super) unsafe fn give_back(start: NonNull<u8>) {
+        // SAFETY: the caller's promise.
+        let _ = unsafe { munmap(start.as_ptr().cast(), REGION_BYTES) };
+    }
 }
 
+/// As above, by the allocator.
 #[cfg(not(all(target_os = "linux", not(miri))))]
-fn advise(_: NonNull<u8>) {}
+mod pages {
+    use super::LAYOUT;
+    use std::alloc::{alloc, dealloc};
+    use std::ptr::NonNull;
+
+    pub(super) fn take() -> Option<NonNull<u8>> {
+        // SAFETY: the layout is not empty.
+        NonNull::new(unsafe { alloc(LAYOUT) })
+    }
+
+    /// # Safety
+    /// As above.
+    pub(super) unsafe fn give_back(start: NonNull<u8>) {
+        // SAFETY: the caller's promise; it was allocated with this layout.
+        unsafe { dealloc(start.as_ptr(), LAYOUT) };
+    }
+}
 
 /// Owns an item, alone or in a region with others.
 ///
@@ -94,6 +153,11 @@ unsafe impl<T: ?Sized + Send> Send for Room<T> {}
 unsafe impl<T: ?Sized + Sync> Sync for Room<T> {}
 
 impl<T: ?Sized> Room<T> {
+    /// Where the region is in which the item lies, if it lies in one.
+    pub(crate) fn region_address(&self) -> Option<usize> {
+        self.region.as_ref().map(|region| region.start.addr().get())
+    }
+
     /// What it is made of. Who does not put it together again leaks the item.
     pub(crate) fn into_parts(self) -> (NonNull<T>, Option<Arc<Region>>) {
         let mut room = std::mem::ManuallyDrop::new(self);

@@ -30,6 +30,9 @@ const FIRST_CHUNK_BYTES: usize = 1 << 10;
 /// The largest chunk that takes more than one record, and the size of all chunks that are used again.
 pub(crate) const LARGEST_CHUNK_BYTES: usize = UNIT_BYTES << PLACE_BITS;
 
+/// A record of at least this length spans pages however small they are, so its chunk need not lie in a large one, whose first touch would take long.
+const REGION_RECORD_BYTES_MAX: usize = 2 << 10;
+
 /// All records of a tree.
 pub(super) struct Records {
     chunks: List<Chunk>,
@@ -109,7 +112,7 @@ impl Records {
         // The place 0 of chunk 0 would be the name of nothing.
         let unused = if self.chunks.len() == 0 { UNIT_BYTES } else { 0 };
         let capacity = if is_large { bytes + unused } else { writer.next_chunk_bytes.max(4 * bytes) };
-        let (chunk, mut right) = supply.chunk(capacity);
+        let (chunk, mut right) = supply.chunk(capacity, bytes < REGION_RECORD_BYTES_MAX);
         chunk.append(&mut right, [&[0; UNIT_BYTES][..unused]]);
         let offset = chunk.append(&mut right, parts).expect("a new chunk has room");
         let number = supply.push(&self.chunks, chunk);

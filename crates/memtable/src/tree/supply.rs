@@ -42,10 +42,10 @@ impl<const N: usize> Supply<N> {
         self.pool.as_ref().map(|pool| (&**pool, self.bytes >= REGION_BYTES))
     }
 
-    /// A chunk of `capacity` bytes, empty.
-    pub(super) fn chunk(&mut self, capacity: usize) -> (Room<Chunk>, Right) {
+    /// A chunk of `capacity` bytes, empty; for `small` records in a region, if the pool makes one.
+    pub(super) fn chunk(&mut self, capacity: usize, small: bool) -> (Room<Chunk>, Right) {
         let pool = self.pool().filter(|_| capacity == LARGEST_CHUNK_BYTES);
-        let pooled = pool.and_then(|(pool, is_large)| pool.take_chunk(is_large));
+        let pooled = pool.and_then(|(pool, is_large)| pool.take_chunk(is_large && small));
         self.bytes += capacity + size_of::<Chunk>();
         match pooled {
             Some(mut chunk) => {
