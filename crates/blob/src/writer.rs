@@ -4,14 +4,9 @@ use crate::error::BlobError;
 use crate::frame::{FOOTER_BYTES, Footer, HEADER_BYTES, Header, PREFETCH_BYTES_MAX, RECORD_ALIGNMENT, record_head};
 use crate::reference::BlobRef;
 use esker_format::{FileId, FileNo, VALUE_BYTES_MAX};
-use esker_vfs::{WritableFile, prefetch_range};
+use esker_vfs::{PIECE_BYTES, WritableFile, prefetch_range, whole_pieces};
 use std::fmt;
 use std::sync::Arc;
-
-/// Records are handed to the file in pieces of at least this size.
-const BUFFER_BYTES: usize = 256 << 10;
-/// Values from this length on go to the file from where they are, without a copy.
-const DIRECT_BYTES_MIN: usize = 64 << 10;
 
 /// What [`Writer::finish`] has written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,6 +27,8 @@ pub struct Writer {
     header: Header,
     /// Written to the file when long enough; begins at `flushed_bytes` in the file.
     buffer: Vec<u8>,
+    /// Values from this length on go to the file from where they are, without a copy.
+    piece_bytes: usize,
     flushed_bytes: u64,
     records: u64,
     failed: Option<BlobError>,
@@ -42,7 +39,21 @@ impl Writer {
     pub fn new(file: Box<dyn WritableFile>, name: &str, number: FileNo, file_id: FileId) -> Self {
         let header = Header { file_id, number };
         let buffer = header.encode().to_vec();
-        Self { file, name: name.into(), header, buffer, flushed_bytes: 0, records: 0, failed: None }
+        Self {
+            file,
+            name: name.into(),
+            header,
+            buffer,
+            piece_bytes: PIECE_BYTES,
+            flushed_bytes: 0,
+            records: 0,
+            failed: None,
+        }
+    }
+
+    /// How much is gathered before it is handed to the file, in bytes; as it is made: [`PIECE_BYTES`], with which a map of the file can have the largest pages.
+    pub fn with_piece_bytes(self, piece_bytes: usize) -> Self {
+        Self { piece_bytes, ..self }
     }
 
     /// Adds a value, and says where it lies.
@@ -62,18 +73,19 @@ impl Writer {
         // It comes from a memtable or a map, where its neighbours in key order lie elsewhere.
         prefetch_range(value, 0, value.len().min(PREFETCH_BYTES_MAX));
         self.buffer.extend_from_slice(&record_head(file_id, offset, value));
-        if value.len() < DIRECT_BYTES_MIN {
+        if value.len() < self.piece_bytes {
             self.buffer.extend_from_slice(value);
         } else {
-            self.flush()?;
+            self.flush(self.buffer.len())?;
             self.append(value)?;
         }
         let end = self.file_bytes();
         let pad = end.next_multiple_of(RECORD_ALIGNMENT) - end;
         self.buffer.extend_from_slice(&[0; RECORD_ALIGNMENT as usize][..pad as usize]);
         self.records += 1;
-        if self.buffer.len() >= BUFFER_BYTES {
-            self.flush()?;
+        let whole = whole_pieces(self.flushed_bytes, self.buffer.len(), self.piece_bytes);
+        if whole > 0 {
+            self.flush(whole)?;
         }
         Ok(BlobRef { file: number, offset, value_bytes: value.len() as u32 })
     }
@@ -116,17 +128,18 @@ impl Writer {
         let record_bytes = self.file_bytes() - HEADER_BYTES as u64;
         let footer = Footer { records: self.records, record_bytes, file_id: self.header.file_id };
         self.buffer.extend_from_slice(&footer.encode());
-        self.flush()?;
+        self.flush(self.buffer.len())?;
         self.file.sync().map_err(|error| BlobError::from_io(&self.name, "sync", error))?;
         let file_bytes = record_bytes + (HEADER_BYTES + FOOTER_BYTES) as u64;
         Ok(Built { file_bytes, records: self.records, record_bytes })
     }
 
-    fn flush(&mut self) -> Result<(), BlobError> {
-        let buffer = std::mem::take(&mut self.buffer);
-        let written = self.append(&buffer);
+    /// Hands the first `bytes` of what is gathered to the file.
+    fn flush(&mut self, bytes: usize) -> Result<(), BlobError> {
+        let mut buffer = std::mem::take(&mut self.buffer);
+        let written = self.append(&buffer[..bytes]);
+        buffer.drain(..bytes);
         self.buffer = buffer;
-        self.buffer.clear();
         written
     }
 

@@ -179,7 +179,8 @@ fn a_record_moved_within_the_file_is_not_taken_for_another() {
 fn after_a_failed_write_the_writer_gives_the_same_error() {
     let vfs = MemVfs::new();
     vfs.set_space(Some(100_000));
-    let mut writer = Writer::new(vfs.create_new(path()).unwrap(), "000009.blob", FileNo(9), ID);
+    let mut writer =
+        Writer::new(vfs.create_new(path()).unwrap(), "000009.blob", FileNo(9), ID).with_piece_bytes(64 << 10);
     let mut failed = 0;
     for _ in 0..100 {
         failed += usize::from(writer.add(&[0; 70_000]).is_err_and(|error| error.is_no_space()));

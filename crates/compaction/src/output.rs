@@ -155,7 +155,7 @@ impl<'a> Writer<'a> {
             tables,
             config,
             passed: Passed { grandparents, bytes: 0 },
-            values: Values::new(config.blobs),
+            values: Values::new(config.blobs, config.piece_bytes),
             open: None,
             outputs: Vec::new(),
             written_bytes: 0,

@@ -52,6 +52,7 @@ pub struct BlobConfig<'a> {
 /// The blob files of a job.
 pub(crate) struct Values<'a> {
     config: Option<BlobConfig<'a>>,
+    piece_bytes: usize,
     open: Option<esker_blob::Writer>,
     outputs: Vec<BlobMeta>,
     /// The reference being handed out.
@@ -73,9 +74,10 @@ pub(crate) struct Placed<'v> {
 }
 
 impl<'a> Values<'a> {
-    pub(crate) fn new(config: Option<BlobConfig<'a>>) -> Self {
+    pub(crate) fn new(config: Option<BlobConfig<'a>>, piece_bytes: usize) -> Self {
         Self {
             config,
+            piece_bytes,
             open: None,
             outputs: Vec::new(),
             reference: Vec::new(),
@@ -146,7 +148,7 @@ impl<'a> Values<'a> {
             none => {
                 let (number, file, name, file_id) = config.files.create_blob()?;
                 created.push(number);
-                none.insert(esker_blob::Writer::new(file, &name, number, file_id))
+                none.insert(esker_blob::Writer::new(file, &name, number, file_id).with_piece_bytes(self.piece_bytes))
             }
         };
         open.add(value).map_err(CompactionError::blob_output(open.number()))
