@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   user keys      VisibleIterator     newest version at one sequence number, tombstones hidden, within Bounds
-//!                        |
+//!                        |     └── Covers       what range tombstones of which source hide
 //!   all versions   MergingIterator     many sorted sources as one
 //!                   /    |    \
 //!            memtable  table  ConcatIterator      a sorted run of tables, opened one at a time
@@ -35,14 +35,20 @@ struct Readme;
 
 mod bounds;
 mod concat;
+mod covers;
 mod heads;
 mod merging;
+mod tombstones;
 mod vec;
 mod visible;
 
 pub use bounds::Bounds;
 pub use concat::{ConcatIterator, Run};
+pub use covers::Covers;
 pub use merging::MergingIterator;
+pub use tombstones::{
+    Covering, Fragments, RangeTombstone, RangeTombstoneBuf, RangeTombstones, Stretch, TombstoneRun, is_before_end,
+};
 pub use vec::VecIterator;
 pub use visible::VisibleIterator;
 
@@ -163,6 +169,18 @@ pub trait InternalIterator {
         None
     }
 
+    /// If the entry that it stands on comes from a source behind the first `newer` ones: moves all of those that are behind in the direction of travel on to `to`, as a seek there
+    /// would, at least; whether it did. Who knows that all their entries up to `to` are hidden passes them so, however many they are.
+    ///
+    /// After it the iterator stands where it stands; a step the other way comes upon what was passed.
+    ///
+    /// # Errors
+    /// As a seek.
+    fn pass_over(&mut self, newer: usize, to: InternalKey<'_>) -> Result<bool, Self::Error> {
+        let _ = (newer, to);
+        Ok(false)
+    }
+
     /// The first half of a seek: finds out where `target` lies and sends for the bytes there, without waiting for them. One who
     /// seeks in several sources lets all of them do this first, so that they wait for memory at the same time.
     ///
@@ -252,6 +270,10 @@ macro_rules! pass_on {
 
         fn steps_before(&mut self, user_key: &[u8]) -> usize {
             (**self).steps_before(user_key)
+        }
+
+        fn pass_over(&mut self, newer: usize, to: InternalKey<'_>) -> Result<bool, I::Error> {
+            (**self).pass_over(newer, to)
         }
 
         fn prepare_seek(&mut self, target: InternalKey<'_>) {
