@@ -253,7 +253,11 @@ fn range_end<'a>(decoder: &mut Decoder<'a>, begin: &[u8]) -> Result<&'a [u8], De
     let offset = decoder.offset();
     let end = decoder.prefixed("end of a range tombstone")?;
     if end.len() > KEY_BYTES_MAX || !end.is_empty() && end <= begin {
-        return Err(DecodeError::Invalid { what: "end of a range tombstone, of length", offset, found: end.len() as u64 });
+        return Err(DecodeError::Invalid {
+            what: "end of a range tombstone, of length",
+            offset,
+            found: end.len() as u64,
+        });
     }
     Ok(end)
 }

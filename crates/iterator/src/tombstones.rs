@@ -369,8 +369,7 @@ impl TombstoneRun {
 impl Covering for TombstoneRun {
     fn stretch(&self, user_key: &[u8], at: SeqNo) -> Stretch<'_> {
         let hull = |i: usize| self.sources.get(i).and_then(|source| source.hull());
-        let begun =
-            self.sources.partition_point(|source| source.hull().is_some_and(|(begin, _)| begin <= user_key));
+        let begun = self.sources.partition_point(|source| source.hull().is_some_and(|(begin, _)| begin <= user_key));
         let end = hull(begun).map_or(&[][..], |(begin, _)| begin);
         match begun.checked_sub(1).and_then(|last| Some((last, hull(last)?.1))) {
             None => Stretch { end, ..Stretch::ALL },

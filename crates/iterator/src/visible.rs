@@ -359,10 +359,7 @@ impl<I: InternalIterator> VisibleIterator<I> {
 
     /// Whether something older than the present stretch lets be seen came up, and was passed.
     #[inline(never)]
-    fn pass_hidden(
-        &mut self,
-        pass: impl FnOnce(&Covers, &mut I) -> Result<bool, I::Error>,
-    ) -> Result<bool, I::Error> {
+    fn pass_hidden(&mut self, pass: impl FnOnce(&Covers, &mut I) -> Result<bool, I::Error>) -> Result<bool, I::Error> {
         self.covers.as_ref().map_or(Ok(false), |covers| pass(covers, &mut self.inner))
     }
 

@@ -153,11 +153,16 @@ fn view(ops: &[Op], cuts: &[usize], seq: u64, bounds: Bounds) -> (View, Rc<Cell<
     for low in cuts.iter().rev().chain([&0]) {
         let source = &numbered[*low..high];
         high = *low;
-        let mut entries: Vec<Entry> = source.iter().filter_map(|(op, seq)| match op {
-            Op::Put(key) => Some((InternalKey::new(key, SeqNo(*seq), ValueKind::Put).to_buf(), seq.to_string().into_bytes())),
-            Op::Delete(key) => Some((InternalKey::new(key, SeqNo(*seq), ValueKind::Delete).to_buf(), Vec::new())),
-            Op::DeleteRange(..) => None,
-        }).collect();
+        let mut entries: Vec<Entry> = source
+            .iter()
+            .filter_map(|(op, seq)| match op {
+                Op::Put(key) => {
+                    Some((InternalKey::new(key, SeqNo(*seq), ValueKind::Put).to_buf(), seq.to_string().into_bytes()))
+                }
+                Op::Delete(key) => Some((InternalKey::new(key, SeqNo(*seq), ValueKind::Delete).to_buf(), Vec::new())),
+                Op::DeleteRange(..) => None,
+            })
+            .collect();
         entries.sort();
         let layers = source.iter().filter_map(|(op, seq)| match op {
             Op::DeleteRange(begin, end) => Some(Fragments::cut([RangeTombstone { begin, end, seq: SeqNo(*seq) }])),

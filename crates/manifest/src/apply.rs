@@ -290,7 +290,9 @@ fn check_table(table: &TableMeta, version: &Version) -> Result<(), EditError> {
         (
             table.ranges.as_ref().is_none_or(|ranges| {
                 // The place behind the longest key is one byte longer.
-                ranges.count > 0 && ranges.begin < ranges.end && ranges.begin.len().max(ranges.end.len()) <= KEY_BYTES_MAX + 1
+                ranges.count > 0
+                    && ranges.begin < ranges.end
+                    && ranges.begin.len().max(ranges.end.len()) <= KEY_BYTES_MAX + 1
             }),
             "its range tombstones are none, or hold no key",
         ),

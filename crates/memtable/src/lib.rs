@@ -193,7 +193,10 @@ impl MemTable {
     /// # Panics
     /// As [`insert`](Self::insert); but where a version is there already perhaps only when they are put in order.
     pub fn insert_loose<'a>(&self, entries: impl Iterator<Item = (InternalKey<'a>, KeyHash, &'a [u8])> + Clone) {
-        debug_assert!(entries.clone().all(|(key, ..)| !is_range_tombstone(key.trailer)), "range tombstones are no entries");
+        debug_assert!(
+            entries.clone().all(|(key, ..)| !is_range_tombstone(key.trailer)),
+            "range tombstones are no entries"
+        );
         match &**self.body.get_or_init(|| self.make_body()) {
             Body::Tree(tree) => tree.insert_loose(entries, &self.counters),
             Body::List(list) => entries.for_each(|(key, _, value)| list.insert(key, value, &self.counters)),

@@ -171,14 +171,15 @@ impl Builder {
     ///
     /// # Errors
     /// `BadLayer`: it was not added, and the builder can go on.
-    pub fn add_range_tombstones(&mut self, layer: Fragments) -> Result<(), TableError> {
+    pub fn add_range_tombstones(&mut self, layer: impl Into<Arc<Fragments>>) -> Result<(), TableError> {
         if let Some(error) = &self.failed {
             return Err(error.clone());
         }
+        let layer = layer.into();
         if let Some(what) = ranges::check_layer(&layer, &self.ranges) {
             return Err(TableError::BadLayer { table: Arc::clone(&self.name), what });
         }
-        self.ranges.push(Arc::new(layer));
+        self.ranges.push(layer);
         Ok(())
     }
 
@@ -289,8 +290,9 @@ impl Builder {
         }
     }
 
+    /// The user key of the last entry that was added; empty if there is none.
     #[inline]
-    fn last_user_key(&self) -> &[u8] {
+    pub fn last_user_key(&self) -> &[u8] {
         if self.block.count() > 0 { self.block.last_user_key() } else { &self.ended_user_key }
     }
 

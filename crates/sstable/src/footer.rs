@@ -173,12 +173,7 @@ mod tests {
 
     #[test]
     fn what_is_to_come_is_refused_by_name() {
-        for (at, what) in [
-            (64, "blob"),
-            (80, "flags"),
-            (104, "flags"),
-            (108, "version"),
-        ] {
+        for (at, what) in [(64, "blob"), (80, "flags"), (104, "flags"), (108, "version")] {
             let error = decode(&changed(at, 2)).unwrap_err();
             assert!(error.is_unsupported() && error.to_string().contains(what), "{error}");
         }

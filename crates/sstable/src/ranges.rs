@@ -155,7 +155,11 @@ mod tests {
             (properties.smallest.user_key.to_vec(), properties.largest.user_key.to_vec())
         };
         assert_eq!(counted(b"a", b"b"), (b"a".to_vec(), b"b".to_vec()), "no greatest key lies before `b`");
-        assert_eq!(counted(b"a\0", b"b\0"), (b"a\0".to_vec(), b"b".to_vec()), "what lies before `b` and a zero ends with `b`");
+        assert_eq!(
+            counted(b"a\0", b"b\0"),
+            (b"a\0".to_vec(), b"b".to_vec()),
+            "what lies before `b` and a zero ends with `b`"
+        );
         let longest = [b'k'; KEY_BYTES_MAX];
         let behind = |key: &[u8]| [key, &[0]].concat();
         assert_eq!(counted(b"a", &behind(&longest)).1, longest);

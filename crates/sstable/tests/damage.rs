@@ -13,7 +13,8 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
 use support::{
-    Bytes, Entry, FILE_ID, MODES, build, build_with_ranges, codecs, del, options, put, read_all, read_all_back, table_options, try_open,
+    Bytes, Entry, FILE_ID, MODES, build, build_with_ranges, codecs, del, options, put, read_all, read_all_back,
+    table_options, try_open,
 };
 
 const FOOTER_BYTES: usize = 128;

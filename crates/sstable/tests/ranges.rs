@@ -26,7 +26,11 @@ fn they_are_beside_the_entries_and_widen_the_bounds() {
         assert_eq!(ranges.newest_covering(b"m", SeqNo(30)), Some(SeqNo(21)));
         assert_eq!(ranges.newest_covering(b"m", SeqNo(19)), Some(SeqNo(3)));
         assert_eq!(ranges.newest_covering(b"y", SeqNo(30)), None);
-        assert_eq!(table.get(b"m", KeyHash::of(b"m"), SeqNo(30)).unwrap().unwrap().1, b"2", "entries are told as they are");
+        assert_eq!(
+            table.get(b"m", KeyHash::of(b"m"), SeqNo(30)).unwrap().unwrap().1,
+            b"2",
+            "entries are told as they are"
+        );
         assert!(!table.may_contain(KeyHash::of(b"b")).unwrap(), "the filter knows of no range");
         assert_eq!(read_all(table.iter()).unwrap(), entries);
     }
@@ -79,7 +83,10 @@ fn what_a_table_can_not_hold_is_refused_and_the_rest_goes_on() {
 #[test]
 fn a_table_without_any_has_the_bytes_that_it_always_had() {
     let entries = [put(b"d", 5, b"1")];
-    assert_eq!(build(&entries, options(4096, Codec::None)), build_with_ranges(&entries, &[], options(4096, Codec::None)));
+    assert_eq!(
+        build(&entries, options(4096, Codec::None)),
+        build_with_ranges(&entries, &[], options(4096, Codec::None))
+    );
     assert!(open(&build(&entries, options(4096, Codec::None))).range_tombstones().is_none());
 }
 

@@ -26,7 +26,8 @@ fn newest(tombstones: &[RangeTombstoneBuf], key: &[u8], at: SeqNo) -> Option<Seq
 /// Keys at, before and behind all that may matter.
 fn keys(tombstones: &[RangeTombstoneBuf]) -> Vec<Vec<u8>> {
     let ends = tombstones.iter().flat_map(|t| [&t.begin, &t.end]);
-    let mut keys: Vec<_> = ends.flat_map(|key| [key.to_vec(), [key, &[0][..]].concat(), [key, &[0xff][..]].concat()]).collect();
+    let mut keys: Vec<_> =
+        ends.flat_map(|key| [key.to_vec(), [key, &[0][..]].concat(), [key, &[0xff][..]].concat()]).collect();
     keys.extend([vec![], vec![0xff; 5], b"ab".to_vec()]);
     keys
 }

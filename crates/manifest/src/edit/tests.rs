@@ -39,9 +39,8 @@ fn any_table() -> impl Strategy<Value = TableMeta> {
     let used = (file_no(), any::<[u64; 2]>()).prop_map(|(file, [records, bytes])| BlobUse { file, records, bytes });
     let blobs = prop::collection::vec(used, 0..3);
     let ranges = prop::option::of((any::<u64>(), any::<Vec<u8>>(), any::<Vec<u8>>()));
-    let ranges = ranges.prop_map(|ranges| {
-        ranges.map(|(count, begin, end)| RangeUse { count, begin: begin.into(), end: end.into() })
-    });
+    let ranges = ranges
+        .prop_map(|ranges| ranges.map(|(count, begin, end)| RangeUse { count, begin: begin.into(), end: end.into() }));
     (numbers, key(), key(), seq_no(), seq_no(), blobs, ranges).prop_map(
         |((number, n), smallest, largest, smallest_seq, largest_seq, blobs, ranges)| TableMeta {
             number,
