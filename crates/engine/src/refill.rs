@@ -141,7 +141,14 @@ impl Filling {
         let entry = |entry: &'_ Entry| {
             (InternalKey::new(window.key_of(entry), entry.seq, entry.kind), entry.hash, window.value_of(entry))
         };
-        table.insert_loose(entries[..count].iter().map(entry));
+        // Range tombstones have nothing to be put in order with.
+        let is_range = |entry: &Entry| entry.kind == ValueKind::RangeDelete;
+        for alike in entries[..count].chunk_by(|a, b| is_range(a) == is_range(b)) {
+            match is_range(&alike[0]) {
+                true => alike.iter().map(entry).for_each(|(key, hash, end)| table.insert_hashed(key, hash, end)),
+                false => table.insert_loose(alike.iter().map(entry)),
+            }
+        }
         let last = entries[count - 1];
         self.active.count(SeqNo(last.seq.0 + u64::from(last.batch_left)));
         (count, table.memory_bytes() >= bytes_max)
