@@ -46,6 +46,7 @@ pub struct CompactionIter<I, K> {
     keep_tombstone: K,
     stripes: Stripes,
     ranges: Ranges,
+    has_ranges: bool,
     user_key: Vec<u8>,
     /// The last bytes of `user_key`, which nearly always say that the next one is another.
     tail: u64,
@@ -79,6 +80,7 @@ impl<I: InternalIterator, K: FnMut(&[u8]) -> bool> CompactionIter<I, K> {
             keep_tombstone,
             stripes: Stripes::new(snapshots, horizon),
             ranges: Ranges::default(),
+            has_ranges: false,
             user_key: Vec::new(),
             tail: 0,
             has_key: false,
@@ -92,16 +94,16 @@ impl<I: InternalIterator, K: FnMut(&[u8]) -> bool> CompactionIter<I, K> {
     /// their begin and their end.
     #[must_use]
     pub fn with_range_tombstones<'a>(
-        mut self,
+        self,
         tombstones: impl IntoIterator<Item = RangeTombstone<'a>>,
         keep: impl FnMut(RangeTombstone<'_>) -> bool,
     ) -> Self {
-        self.ranges = Ranges::new(tombstones, &self.stripes, keep);
-        self
+        let ranges = Ranges::new(tombstones, &self.stripes, keep);
+        self.with_ranges(ranges)
     }
 
     pub(crate) fn with_ranges(self, ranges: Ranges) -> Self {
-        Self { ranges, ..self }
+        Self { has_ranges: !ranges.is_empty(), ranges, ..self }
     }
 
     /// The range tombstones to write.
@@ -218,17 +220,19 @@ impl<I: InternalIterator, K: FnMut(&[u8]) -> bool> CompactionIter<I, K> {
             self.starts_user_key = true;
         }
         let seq = key.trailer.seq();
-        let Some(stripe) = self.stripes.of(seq) else { return true };
-        if self.stripe == Some(stripe) || !self.ranges.is_empty() && self.ranges.hide(&self.user_key, seq, stripe) {
-            self.stripe = Some(stripe);
+        let oldest = self.stripes.oldest();
+        let stripe = if seq <= oldest { Some(oldest) } else { self.stripes.above_oldest(seq) };
+        let Some(stripe) = stripe else { return true };
+        if self.stripe == Some(stripe) {
             self.counts.hidden += 1;
             return false;
         }
         self.stripe = Some(stripe);
-        if stripe == self.stripes.oldest()
-            && key.trailer.kind() == ValueKind::Delete
-            && !(self.keep_tombstone)(&self.user_key)
-        {
+        if self.has_ranges && self.ranges.hide(&self.user_key, seq, stripe) {
+            self.counts.hidden += 1;
+            return false;
+        }
+        if stripe == oldest && key.trailer.kind() == ValueKind::Delete && !(self.keep_tombstone)(&self.user_key) {
             self.counts.tombstones += 1;
             return false;
         }

@@ -173,7 +173,7 @@ impl Picker {
 /// Which tables are worth a rewrite to get rid of their tombstones, where a move would do otherwise.
 #[derive(Clone, Copy)]
 enum Tombstones {
-    /// Those with more than half tombstones, or range tombstones under which lies a whole table, so that bringing them down frees more than it costs.
+    /// Those with more than half tombstones, or range tombstones under which lies half of a table, so that bringing them down frees about what it costs.
     Most,
     /// Those with any.
     Any,
@@ -200,15 +200,19 @@ impl<'a> Choice<'a> {
         }
     }
 
-    /// Whether a table, be it the same, lies between the first and the last of the range tombstones, and is no newer.
+    /// Whether half of a table or more, be it the same, lies between the first and the last of the range tombstones, and is no newer.
     fn hides_a_table(&self, table: &TableMeta) -> bool {
         let Some(ranges) = &table.ranges else { return false };
-        let lies_between = |other: &TableMeta| {
-            *ranges.begin <= *other.smallest.user_key
-                && *other.largest.user_key < *ranges.end
-                && other.smallest_seq <= table.largest_seq
+        let is_hidden = |other: &TableMeta| {
+            other.smallest_seq <= table.largest_seq && Span::of(other).lies_half_in(&ranges.begin, &ranges.end)
         };
-        table.entries == 0 || self.version.tables().any(|(_, other)| lies_between(other))
+        let (l0, sorted) = self.version.levels.split_first().expect("there are always seven levels");
+        table.entries == 0
+            || l0.iter().any(|other| is_hidden(other))
+            || sorted.iter().any(|level| {
+                let span = Span { lo: &ranges.begin, hi: &ranges.end };
+                overlapping(level, span).iter().any(|other| is_hidden(other))
+            })
     }
 
     /// How full a level is, 1 being its target. What running plans take away no longer counts.

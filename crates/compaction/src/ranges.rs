@@ -33,12 +33,11 @@ impl Stripes {
     }
 
     /// The end of the one that `seq` lies in; `None` above the horizon.
-    #[inline]
     pub(crate) fn of(&self, seq: SeqNo) -> Option<SeqNo> {
         if seq <= self.oldest() { Some(self.oldest()) } else { self.above_oldest(seq) }
     }
 
-    fn above_oldest(&self, seq: SeqNo) -> Option<SeqNo> {
+    pub(crate) fn above_oldest(&self, seq: SeqNo) -> Option<SeqNo> {
         let at = self.0.partition_point(|&end| end < seq);
         self.0.get(at).copied()
     }
@@ -91,7 +90,7 @@ impl Ranges {
     }
 
     /// Whether a version is hidden, of a stripe that ends at `stripe`. To be asked with ascending keys.
-    #[inline]
+    #[inline(never)]
     pub(crate) fn hide(&mut self, user_key: &[u8], seq: SeqNo, stripe: SeqNo) -> bool {
         let Some(stripe) = self.stripes.iter_mut().find(|other| other.end == stripe) else { return false };
         while stripe.passed < stripe.fragments.len() {
@@ -104,7 +103,6 @@ impl Ranges {
         false
     }
 
-    #[inline]
     pub(crate) fn is_empty(&self) -> bool {
         self.stripes.is_empty()
     }

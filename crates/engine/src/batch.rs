@@ -30,6 +30,8 @@ pub struct WriteBatch {
     keyspaces: Vec<KeyspaceId>,
     /// Whether any operation is a put; a batch of deletions alone may use the reserve of a full disk.
     puts: bool,
+    /// Whether any is a range delete.
+    ranges: bool,
 }
 
 impl WriteBatch {
@@ -106,6 +108,7 @@ impl WriteBatch {
         self.error = None;
         self.keyspaces.clear();
         self.puts = false;
+        self.ranges = false;
     }
 
     fn belongs(&mut self, keyspace: &Keyspace) -> &mut Self {
@@ -129,11 +132,13 @@ impl WriteBatch {
 
     pub(crate) fn delete_range_id(&mut self, keyspace: KeyspaceId, begin: &[u8], end: &[u8]) -> &mut Self {
         self.encoded.delete_range(keyspace, begin, end);
+        self.ranges = true;
         self.touches(keyspace)
     }
 
     pub(crate) fn delete_all_id(&mut self, keyspace: KeyspaceId) -> &mut Self {
         self.encoded.delete_from(keyspace, b"");
+        self.ranges = true;
         self.touches(keyspace)
     }
 
@@ -162,6 +167,10 @@ impl WriteBatch {
 
     pub(crate) fn keyspaces(&self) -> &[KeyspaceId] {
         &self.keyspaces
+    }
+
+    pub(crate) fn has_ranges(&self) -> bool {
+        self.ranges
     }
 
     pub(crate) fn only_deletes(&self) -> bool {

@@ -164,15 +164,15 @@ impl ReadState {
         in_table: impl Fn(&Table, &Spot, KeyHash) -> Result<Option<T>, TableError>,
     ) -> Result<Option<T>> {
         let hash = KeyHash::of(user_key);
-        if let Some(found) = self.memory(user_key, hash, seq) {
-            return Ok(found.map(|(trailer, value)| in_memory(trailer, value)));
+        if self.has_ranges() {
+            return self.find_among_ranges(user_key, hash, seq, in_memory, in_table);
+        }
+        if let Some((trailer, value)) = self.memory(user_key, hash, seq) {
+            return Ok(Some(in_memory(trailer, value)));
         }
         let candidates = self.view.fences.candidates(user_key);
         if candidates.may_be_many() {
             prefetch_filters(&candidates, hash);
-        }
-        if self.view.has_ranges {
-            return find_among_ranges(candidates, user_key, hash, seq, in_table);
         }
         for open in candidates {
             let table = open.table()?;
@@ -186,17 +186,57 @@ impl ReadState {
         Ok(None)
     }
 
-    /// The newest version of `user_key` at or below `seq` in a memtable; `Some(None)` if it was deleted with a range there, so that nothing older is to be looked for.
+    /// The newest version of `user_key` at or below `seq` in a memtable.
     #[inline]
-    fn memory(&self, user_key: &[u8], hash: KeyHash, seq: SeqNo) -> Option<Option<(Trailer, &[u8])>> {
+    fn memory(&self, user_key: &[u8], hash: KeyHash, seq: SeqNo) -> Option<(Trailer, &[u8])> {
+        self.memtables().find_map(|memtable| memtable.get(user_key, hash, seq))
+    }
+
+    /// Whether a range was deleted in any source.
+    #[inline(always)]
+    fn has_ranges(&self) -> bool {
+        self.active.table.has_range_tombstones()
+            || self.view.has_ranges
+            || self.sealed.iter().any(|memtable| memtable.table.has_range_tombstones())
+    }
+
+    /// As [`Self::find`], where ranges were deleted. In each source of a key all is newer than in the next, so what covers the key in one hides all that lies in those behind.
+    #[inline(never)]
+    fn find_among_ranges<T: Found>(
+        &self,
+        user_key: &[u8],
+        hash: KeyHash,
+        seq: SeqNo,
+        in_memory: impl Fn(Trailer, &[u8]) -> T,
+        in_table: impl Fn(&Table, &Spot, KeyHash) -> Result<Option<T>, TableError>,
+    ) -> Result<Option<T>> {
+        if let Some(found) = self.memory_among_ranges(user_key, hash, seq) {
+            return Ok(found.map(|(trailer, value)| in_memory(trailer, value)));
+        }
+        for open in self.view.fences.candidates(user_key) {
+            let table = open.table()?;
+            let covering = table.range_tombstones().and_then(|ranges| ranges.newest_covering(user_key, seq));
+            if table.may_contain(hash)?
+                && let Some(spot) = table.spot(user_key, seq)?
+                && let Some(found) = in_table(table, &spot, hash)?
+            {
+                return Ok(Some(found).filter(|found| covering.is_none_or(|covering| found.seq() > covering)));
+            }
+            if covering.is_some() {
+                return Ok(None);
+            }
+        }
+        Ok(None)
+    }
+
+    /// As [`Self::memory`], where ranges were deleted; `Some(None)` if the key was in a memtable, so that nothing older is to be looked for.
+    fn memory_among_ranges(&self, user_key: &[u8], hash: KeyHash, seq: SeqNo) -> Option<Option<(Trailer, &[u8])>> {
         self.memtables().find_map(|memtable| {
             let found = memtable.get(user_key, hash, seq);
-            if memtable.table.has_range_tombstones()
-                && let Some(covering) = memtable.table.newest_covering(user_key, seq)
-            {
-                return Some(found.filter(|(trailer, _)| trailer.seq() > covering));
+            match memtable.table.newest_covering(user_key, seq) {
+                Some(covering) => Some(found.filter(|(trailer, _)| trailer.seq() > covering)),
+                None => found.map(Some),
             }
-            found.map(Some)
         })
     }
 
@@ -211,10 +251,15 @@ impl ReadState {
         values: &mut [Option<Slice>],
     ) -> Result<()> {
         let mut wanted = Vec::with_capacity(keys.len());
+        let has_ranges = self.has_ranges();
         for (key, value) in keys.iter().zip(values) {
             let user_key = key.as_ref();
             let hash = KeyHash::of(user_key);
-            match self.memory(user_key, hash, seq) {
+            let found = match has_ranges {
+                true => self.memory_among_ranges(user_key, hash, seq),
+                false => self.memory(user_key, hash, seq).map(Some),
+            };
+            match found {
                 Some(Some((trailer, bytes))) => *value = (trailer.kind() == ValueKind::Put).then(|| Slice::from(bytes)),
                 Some(None) => {}
                 None => {
@@ -267,7 +312,7 @@ impl ReadState {
         let mut covers = Covers::new();
         for memtable in self.memtables().filter(|memtable| !memtable.table.is_empty()) {
             children.push(Source::Memory(memtable.iter()));
-            if let Some(ranges) = memtable.table.range_tombstones(seq) {
+            if let Some(ranges) = memtable.table.range_tombstones(seq).filter(|ranges| !ranges.is_empty()) {
                 covers.push(children.len(), Arc::new(ranges));
             }
         }
@@ -295,31 +340,6 @@ impl ReadState {
         let runs = (level_0 + below.min(1)).saturating_sub(1) as u32;
         (VisibleIterator::with_tombstones(MergingIterator::new(children), seq, bounds, covers), runs)
     }
-}
-
-/// As the loop of [`ReadState::find`], where tables have range tombstones. In each of a key's tables all is newer than in the next, so what covers the key in one hides all that lies in those behind.
-#[inline(never)]
-fn find_among_ranges<T: Found>(
-    candidates: Candidates<'_>,
-    user_key: &[u8],
-    hash: KeyHash,
-    seq: SeqNo,
-    in_table: impl Fn(&Table, &Spot, KeyHash) -> Result<Option<T>, TableError>,
-) -> Result<Option<T>> {
-    for open in candidates {
-        let table = open.table()?;
-        let covering = table.range_tombstones().and_then(|ranges| ranges.newest_covering(user_key, seq));
-        if table.may_contain(hash)?
-            && let Some(spot) = table.spot(user_key, seq)?
-            && let Some(found) = in_table(table, &spot, hash)?
-        {
-            return Ok(Some(found).filter(|found| covering.is_none_or(|covering| found.seq() > covering)));
-        }
-        if covering.is_some() {
-            return Ok(None);
-        }
-    }
-    Ok(None)
 }
 
 /// Whether the table may hold keys in `bounds`.

@@ -249,6 +249,7 @@ impl<'a> BatchOps<'a> {
 }
 
 /// Where a range tombstone that begins at `begin` ends.
+#[cold]
 fn range_end<'a>(decoder: &mut Decoder<'a>, begin: &[u8]) -> Result<&'a [u8], DecodeError> {
     let offset = decoder.offset();
     let end = decoder.prefixed("end of a range tombstone")?;

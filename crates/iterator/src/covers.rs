@@ -17,7 +17,7 @@ use std::ops::Bound;
 use std::sync::Arc;
 
 /// No user key is greater.
-static GREATEST_KEY: [u8; KEY_BYTES_MAX] = [0xff; KEY_BYTES_MAX];
+pub(crate) static GREATEST_KEY: [u8; KEY_BYTES_MAX] = [0xff; KEY_BYTES_MAX];
 
 /// The range tombstones of the sources of a merge.
 #[derive(Debug, Default)]
@@ -26,7 +26,8 @@ pub struct Covers {
     sources: Vec<(usize, Arc<dyn Covering>)>,
     /// What the scan keeps to, tombstones or not.
     pub(crate) bounds: Bounds,
-    /// Where the present stretch is covered: sources from this one on show nothing in it.
+    /// Whether the present stretch is covered: then sources from this one on show nothing in it.
+    is_covered: bool,
     newer: usize,
     begin: Vec<u8>,
     end: Vec<u8>,
@@ -59,6 +60,7 @@ impl Covers {
                 break;
             }
         }
+        self.is_covered = here.seq.is_some();
         debug_assert!(here.begin <= user_key && crate::is_before_end(user_key, here.end));
         copy(&mut self.begin, here.begin);
         copy(&mut self.end, here.end);
@@ -77,13 +79,34 @@ impl Covers {
         (Bounds { lower, upper }, here.seq.map_or(SeqNo::ZERO, SeqNo::next))
     }
 
-    /// In a covered stretch: moves what it hides past its end, if an entry of that came up; whether one did.
-    pub(crate) fn pass_forward<I: InternalIterator>(&self, inner: &mut I) -> Result<bool, I::Error> {
-        let to = match &self.end[..] {
+    /// Seeks; what is hidden in the present stretch, in which `target` lies, is not even looked for.
+    pub(crate) fn seek<I: InternalIterator>(&self, inner: &mut I, target: InternalKey<'_>) -> Result<(), I::Error> {
+        if self.is_covered { inner.seek_over(target, self.newer, self.behind()) } else { inner.seek(target) }
+    }
+
+    /// As [`Self::seek`], to the last entry at or before `target`.
+    pub(crate) fn seek_for_prev<I: InternalIterator>(
+        &self,
+        inner: &mut I,
+        target: InternalKey<'_>,
+    ) -> Result<(), I::Error> {
+        match self.is_covered {
+            true => inner.seek_for_prev_over(target, self.newer, InternalKey::before_all(&self.begin)),
+            false => inner.seek_for_prev(target),
+        }
+    }
+
+    /// Where the present stretch ends.
+    fn behind(&self) -> InternalKey<'_> {
+        match &self.end[..] {
             [] => InternalKey::behind_all(&GREATEST_KEY),
             end => InternalKey::before_all(end),
-        };
-        inner.pass_over(self.newer, to)
+        }
+    }
+
+    /// In a covered stretch: moves what it hides past its end, if an entry of that came up; whether one did.
+    pub(crate) fn pass_forward<I: InternalIterator>(&self, inner: &mut I) -> Result<bool, I::Error> {
+        inner.pass_over(self.newer, self.behind())
     }
 
     /// As [`Self::pass_forward`], to before its begin.

@@ -181,6 +181,29 @@ pub trait InternalIterator {
         Ok(false)
     }
 
+    /// As [`Self::seek`], but that sources behind the first `newer` ones are moved to `to`, which lies at or behind `target`: for who knows that all they have before it is hidden.
+    ///
+    /// # Errors
+    /// As a seek.
+    fn seek_over(&mut self, target: InternalKey<'_>, newer: usize, to: InternalKey<'_>) -> Result<(), Self::Error> {
+        let _ = (newer, to);
+        self.seek(target)
+    }
+
+    /// As [`Self::seek_over`], for [`Self::seek_for_prev`]: `to` lies at or before `target`.
+    ///
+    /// # Errors
+    /// As a seek.
+    fn seek_for_prev_over(
+        &mut self,
+        target: InternalKey<'_>,
+        newer: usize,
+        to: InternalKey<'_>,
+    ) -> Result<(), Self::Error> {
+        let _ = (newer, to);
+        self.seek_for_prev(target)
+    }
+
     /// The first half of a seek: finds out where `target` lies and sends for the bytes there, without waiting for them. One who
     /// seeks in several sources lets all of them do this first, so that they wait for memory at the same time.
     ///
@@ -274,6 +297,19 @@ macro_rules! pass_on {
 
         fn pass_over(&mut self, newer: usize, to: InternalKey<'_>) -> Result<bool, I::Error> {
             (**self).pass_over(newer, to)
+        }
+
+        fn seek_over(&mut self, target: InternalKey<'_>, newer: usize, to: InternalKey<'_>) -> Result<(), I::Error> {
+            (**self).seek_over(target, newer, to)
+        }
+
+        fn seek_for_prev_over(
+            &mut self,
+            target: InternalKey<'_>,
+            newer: usize,
+            to: InternalKey<'_>,
+        ) -> Result<(), I::Error> {
+            (**self).seek_for_prev_over(target, newer, to)
         }
 
         fn prepare_seek(&mut self, target: InternalKey<'_>) {

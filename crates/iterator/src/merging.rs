@@ -375,6 +375,25 @@ impl<I: InternalIterator> InternalIterator for MergingIterator<I> {
         Some(self.standing[0].trailer)
     }
 
+    fn seek_over(&mut self, target: InternalKey<'_>, newer: usize, to: InternalKey<'_>) -> Result<(), I::Error> {
+        let target_of = |c: usize| if c < newer { target } else { to };
+        (0..).zip(&mut self.children).for_each(|(c, child)| child.prepare_seek(target_of(c)));
+        let mut targets = (0..).map(target_of);
+        let mut next = || targets.next().expect("there are targets without end");
+        self.seek_all(Direction::Forward, |child| child.seek_prepared(next()))
+    }
+
+    fn seek_for_prev_over(
+        &mut self,
+        target: InternalKey<'_>,
+        newer: usize,
+        to: InternalKey<'_>,
+    ) -> Result<(), I::Error> {
+        let mut targets = (0..).map(|c: usize| if c < newer { target } else { to });
+        let mut next = || targets.next().expect("there are targets without end");
+        self.seek_all(Direction::Backward, |child| child.seek_for_prev(next()))
+    }
+
     #[inline(never)]
     fn pass_over(&mut self, newer: usize, to: InternalKey<'_>) -> Result<bool, I::Error> {
         let Some(first) = self.standing.first().filter(|first| first.child as usize >= newer) else { return Ok(false) };

@@ -16,6 +16,7 @@
 //! Where there are range tombstones, `bounds` are those of the present stretch ([`Covers`]), and `least` the least sequence number that they leave to be seen in it. So what goes from entry to entry
 //! knows of no tombstones: it only looks at a bound and at two numbers, and finds out what is behind the bound when it gets there.
 
+use crate::covers::GREATEST_KEY;
 use crate::{Bounds, Covers, InternalIterator, Stepped};
 use esker_format::{InternalKey, SeqNo, Slice, Trailer, ValueKind};
 use std::ops::Bound;
@@ -161,13 +162,20 @@ impl<I: InternalIterator> VisibleIterator<I> {
     /// That of the inner iterator; it sticks until the next seek.
     pub fn seek_to_first(&mut self) -> Result<(), I::Error> {
         self.place = Place::Nowhere;
-        let bounds = self.covers.as_ref().map_or(&self.bounds, |covers| &covers.bounds);
-        let sought = match &bounds.lower {
+        if self.covers.is_some() {
+            let lower = self.bounds().lower.clone();
+            return match &lower {
+                Bound::Included(key) => self.seek_covered(key, InternalKey::seek(key, self.seq)),
+                Bound::Excluded(key) => self.seek_covered(key, InternalKey::behind_all(key)),
+                Bound::Unbounded => self.seek_covered(b"", InternalKey::before_all(b"")),
+            };
+        }
+        let sought = match &self.bounds.lower {
             Bound::Included(key) => self.inner.seek(InternalKey::seek(key, self.seq)),
             Bound::Excluded(key) => self.inner.seek(InternalKey::behind_all(key)),
             Bound::Unbounded => self.inner.seek_to_first(),
         };
-        let found = sought.and_then(|()| self.find_forward_from_seek());
+        let found = sought.and_then(|()| self.find_forward());
         self.check(found)
     }
 
@@ -177,13 +185,20 @@ impl<I: InternalIterator> VisibleIterator<I> {
     /// As [`Self::seek_to_first`].
     pub fn seek_to_last(&mut self) -> Result<(), I::Error> {
         self.place = Place::Nowhere;
-        let bounds = self.covers.as_ref().map_or(&self.bounds, |covers| &covers.bounds);
-        let sought = match &bounds.upper {
+        if self.covers.is_some() {
+            let upper = self.bounds().upper.clone();
+            return match &upper {
+                Bound::Included(key) => self.seek_for_prev_covered(key, InternalKey::behind_all(key)),
+                Bound::Excluded(key) => self.seek_for_prev_covered(key, InternalKey::before_all(key)),
+                Bound::Unbounded => self.seek_for_prev_covered(&GREATEST_KEY, InternalKey::behind_all(&GREATEST_KEY)),
+            };
+        }
+        let sought = match &self.bounds.upper {
             Bound::Included(key) => self.inner.seek_for_prev(InternalKey::behind_all(key)),
             Bound::Excluded(key) => self.inner.seek_for_prev(InternalKey::before_all(key)),
             Bound::Unbounded => self.inner.seek_to_last(),
         };
-        let found = sought.and_then(|()| self.find_backward_from_seek());
+        let found = sought.and_then(|()| self.find_backward());
         self.check(found)
     }
 
@@ -196,8 +211,11 @@ impl<I: InternalIterator> VisibleIterator<I> {
             return self.seek_to_first();
         }
         self.place = Place::Nowhere;
+        if self.covers.is_some() {
+            return self.seek_covered(key, InternalKey::seek(key, self.seq));
+        }
         let sought = self.inner.seek(InternalKey::seek(key, self.seq));
-        let found = sought.and_then(|()| self.find_forward_from_seek());
+        let found = sought.and_then(|()| self.find_forward());
         self.check(found)
     }
 
@@ -210,8 +228,11 @@ impl<I: InternalIterator> VisibleIterator<I> {
             return self.seek_to_last();
         }
         self.place = Place::Nowhere;
+        if self.covers.is_some() {
+            return self.seek_for_prev_covered(key, InternalKey::behind_all(key));
+        }
         let sought = self.inner.seek_for_prev(InternalKey::behind_all(key));
-        let found = sought.and_then(|()| self.find_backward_from_seek());
+        let found = sought.and_then(|()| self.find_backward());
         self.check(found)
     }
 
@@ -339,22 +360,24 @@ impl<I: InternalIterator> VisibleIterator<I> {
         }
     }
 
-    /// As [`Self::find_forward`], from wherever a seek has led.
-    #[inline]
-    fn find_forward_from_seek(&mut self) -> Result<(), I::Error> {
-        if self.covers.is_some() && self.inner.valid() && !self.enter_stretch(Bounds::reaches_up_to) {
-            return Ok(());
-        }
-        self.find_forward()
+    /// A seek to `target`, a place at `key`, where there are range tombstones: in the stretch that the key lies in.
+    #[inline(never)]
+    fn seek_covered(&mut self, key: &[u8], target: InternalKey<'_>) -> Result<(), I::Error> {
+        let covers = self.covers.as_mut().expect("there are range tombstones");
+        (self.bounds, self.least) = covers.enter(key, self.seq);
+        let sought = covers.seek(&mut self.inner, target);
+        let found = sought.and_then(|()| self.find_forward());
+        self.check(found)
     }
 
-    /// As [`Self::find_backward`], from wherever a seek has led.
-    #[inline]
-    fn find_backward_from_seek(&mut self) -> Result<(), I::Error> {
-        if self.covers.is_some() && self.inner.valid() && !self.enter_stretch(Bounds::reaches_down_to) {
-            return Ok(());
-        }
-        self.find_backward()
+    /// As [`Self::seek_covered`], backward.
+    #[inline(never)]
+    fn seek_for_prev_covered(&mut self, key: &[u8], target: InternalKey<'_>) -> Result<(), I::Error> {
+        let covers = self.covers.as_mut().expect("there are range tombstones");
+        (self.bounds, self.least) = covers.enter(key, self.seq);
+        let sought = covers.seek_for_prev(&mut self.inner, target);
+        let found = sought.and_then(|()| self.find_backward());
+        self.check(found)
     }
 
     /// Whether something older than the present stretch lets be seen came up, and was passed.
