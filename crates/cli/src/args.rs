@@ -64,6 +64,17 @@ pub(crate) enum Command {
         #[arg(allow_negative_numbers = true)]
         key: OsString,
     },
+    /// Remove all keys from one on, up to another, which stays; durable when it returns
+    DeleteRange {
+        /// The store's folder
+        db: PathBuf,
+        /// The first key to remove, if it is there
+        #[arg(allow_negative_numbers = true)]
+        from: OsString,
+        /// The first key behind it that stays
+        #[arg(allow_negative_numbers = true)]
+        to: OsString,
+    },
     /// Print keys and values in key order, one KEY TAB VALUE a line (see --json, --hex)
     Scan(Scan),
     /// Store the records of a file. Makes the store if there is none

@@ -19,6 +19,7 @@ pub(crate) fn run(cli: Cli) -> Result {
         Command::Put { db, key, value } => basic::put(&common, &db, key, value),
         Command::Get { db, key } => basic::get(&common, &db, key),
         Command::Delete { db, key } => basic::delete(&common, &db, key),
+        Command::DeleteRange { db, from, to } => basic::delete_range(&common, &db, from, to),
         Command::Scan(scan) => scan::run(&common, scan),
         Command::Import(import) => import::run(&common, &import),
         Command::Export(export) => export::run(&common, &export),

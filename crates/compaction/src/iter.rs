@@ -11,10 +11,12 @@
 //!   version at or below its sequence number, so all readers of a stripe's end need the newest version within it, and nobody needs
 //!   the others.
 //! - Above the horizon nothing is judged: readers may begin there while the job runs.
+//! - Versions that a range tombstone of their stripe hides go with those that a newer version hides (`ranges`).
 //! - A tombstone goes if it lies in the oldest stripe and nothing older of its key can lie outside the inputs. What it hides goes with it.
 
+use crate::ranges::{Ranges, Stripes, Written};
 use esker_format::{InternalKey, SeqNo, ValueKind};
-use esker_iterator::InternalIterator;
+use esker_iterator::{InternalIterator, RangeTombstone};
 
 /// The entries of `inner` that are still needed, in order. Walks forward only, and copies nothing but one user key at a time, into a buffer that is kept.
 ///
@@ -42,8 +44,9 @@ use esker_iterator::InternalIterator;
 pub struct CompactionIter<I, K> {
     inner: I,
     keep_tombstone: K,
-    /// Where stripes end, ascending; the last one is the horizon.
-    stripes: Vec<SeqNo>,
+    stripes: Stripes,
+    ranges: Ranges,
+    has_ranges: bool,
     user_key: Vec<u8>,
     /// The last bytes of `user_key`, which nearly always say that the next one is another.
     tail: u64,
@@ -60,7 +63,7 @@ pub struct CompactionIter<I, K> {
 pub struct Counts {
     /// Entries read.
     pub entries_in: u64,
-    /// Versions left out because a newer one in their stripe hides them.
+    /// Versions left out because a newer one, or a range tombstone, in their stripe hides them.
     pub hidden: u64,
     /// Tombstones left out because nothing is left for them to hide.
     pub tombstones: u64,
@@ -72,12 +75,12 @@ impl<I: InternalIterator, K: FnMut(&[u8]) -> bool> CompactionIter<I, K> {
     /// `snapshots`, ascending, are all sequence numbers at or below `horizon` that a reader may hold; new readers come in at `horizon` or above.
     /// `keep_tombstone` tells whether something older of a user key may lie outside `inner`; it is asked with keys in ascending order.
     pub fn new(inner: I, snapshots: &[SeqNo], horizon: SeqNo, keep_tombstone: K) -> Self {
-        debug_assert!(snapshots.is_sorted());
-        let below = snapshots.iter().copied().filter(|&snapshot| snapshot < horizon);
         Self {
             inner,
             keep_tombstone,
-            stripes: below.chain([horizon]).collect(),
+            stripes: Stripes::new(snapshots, horizon),
+            ranges: Ranges::default(),
+            has_ranges: false,
             user_key: Vec::new(),
             tail: 0,
             has_key: false,
@@ -85,6 +88,27 @@ impl<I: InternalIterator, K: FnMut(&[u8]) -> bool> CompactionIter<I, K> {
             starts_user_key: false,
             counts: Counts::default(),
         }
+    }
+
+    /// The same, with range tombstones that hide entries, and are written with them by [`write_tables`](crate::write_tables), each of which must have an end. `keep` tells whether something older may lie outside `inner` between
+    /// their begin and their end.
+    #[must_use]
+    pub fn with_range_tombstones<'a>(
+        self,
+        tombstones: impl IntoIterator<Item = RangeTombstone<'a>>,
+        keep: impl FnMut(RangeTombstone<'_>) -> bool,
+    ) -> Self {
+        let ranges = Ranges::new(tombstones, &self.stripes, keep);
+        self.with_ranges(ranges)
+    }
+
+    pub(crate) fn with_ranges(self, ranges: Ranges) -> Self {
+        Self { has_ranges: !ranges.is_empty(), ranges, ..self }
+    }
+
+    /// The range tombstones to write.
+    pub(crate) fn take_written(&mut self) -> Written {
+        self.ranges.take_written()
     }
 
     /// Whether there is an entry.
@@ -196,25 +220,23 @@ impl<I: InternalIterator, K: FnMut(&[u8]) -> bool> CompactionIter<I, K> {
             self.starts_user_key = true;
         }
         let seq = key.trailer.seq();
-        let oldest = self.stripes[0];
-        let stripe = if seq <= oldest { Some(oldest) } else { self.stripe_above_oldest(seq) };
+        let oldest = self.stripes.oldest();
+        let stripe = if seq <= oldest { Some(oldest) } else { self.stripes.above_oldest(seq) };
         let Some(stripe) = stripe else { return true };
         if self.stripe == Some(stripe) {
             self.counts.hidden += 1;
             return false;
         }
         self.stripe = Some(stripe);
+        if self.has_ranges && self.ranges.hide(&self.user_key, seq, stripe) {
+            self.counts.hidden += 1;
+            return false;
+        }
         if stripe == oldest && key.trailer.kind() == ValueKind::Delete && !(self.keep_tombstone)(&self.user_key) {
             self.counts.tombstones += 1;
             return false;
         }
         true
-    }
-
-    /// The stripe that `seq` lies in; `None` above the horizon.
-    fn stripe_above_oldest(&self, seq: SeqNo) -> Option<SeqNo> {
-        let at = self.stripes.partition_point(|&end| end < seq);
-        self.stripes.get(at).copied()
     }
 }
 

@@ -4,8 +4,11 @@ use crate::error::{Cause, CompactionError};
 use crate::iter::{CompactionIter, Counts};
 use crate::output::{JobConfig, Outcome, Tables, write_tables};
 use crate::plan::{Plan, PlanKind};
+use crate::ranges::{Ranges, Stripes};
 use esker_format::{FileNo, InternalKey};
-use esker_iterator::{ConcatIterator, InternalIterator, MergingIterator, Run};
+use esker_iterator::{
+    ConcatIterator, InternalIterator, MergingIterator, RangeTombstone, RangeTombstones, Run, is_before_end,
+};
 use esker_manifest::{Level, TableMeta};
 use esker_sstable::{Codec, TableIter};
 use std::sync::Arc;
@@ -43,17 +46,27 @@ pub fn run(plan: &Plan, tables: &dyn Tables, config: &JobConfig<'_>) -> Result<O
         config.table_bytes = u64::MAX;
     }
     let mut deeper = Deeper::new(plan);
-    let iter = CompactionIter::new(merged(plan, tables)?, config.snapshots, config.horizon, |key| deeper.may_hold(key));
-    let mut outcome = write_tables(iter, &plan.grandparents, tables, &config)?;
+    let stripes = Stripes::new(config.snapshots, config.horizon);
+    let ranges = ranges_of(plan, tables)?;
+    let ranges = ranges.iter().flat_map(|ranges| ranges.iter());
+    let ranges = Ranges::new(ranges, &stripes, |range| deeper.may_hold_any(range));
+    // What is hidden as a whole is not even opened.
+    let needed = |table: &&Arc<TableMeta>| ranges.is_empty() || !ranges.hide_all_of(table, &stripes);
+    let of_level = |(level, inputs): &(Level, Vec<_>)| (*level, inputs.iter().filter(needed).cloned().collect());
+    let inputs: Vec<(Level, Vec<Arc<TableMeta>>)> = plan.inputs.iter().map(of_level).collect();
+    let read = || inputs.iter().flat_map(|(_, inputs)| inputs);
+    let iter =
+        CompactionIter::new(merged(&inputs, tables)?, config.snapshots, config.horizon, |key| deeper.may_hold(key));
+    let mut outcome = write_tables(iter.with_ranges(ranges), &plan.grandparents, tables, &config)?;
 
-    let expected = plan.tables().map(|(_, table)| table.entries).sum();
+    let expected = read().map(|table| table.entries).sum();
     let found = outcome.counts.entries_in;
     if found != expected {
         let tables = outcome.outputs.iter().map(|table| table.number);
         let created = tables.chain(outcome.blobs.iter().map(|blob| blob.number)).collect();
         return Err(CompactionError::new(Cause::EntryCount { expected, found }).with_created(created));
     }
-    outcome.read_bytes += plan.input_bytes();
+    outcome.read_bytes += read().fold(0, |sum: u64, table| sum.saturating_add(table.file_bytes));
     Ok(outcome)
 }
 
@@ -68,10 +81,23 @@ fn is_stored_in(codec: Codec, plan: &Plan, tables: &dyn Tables) -> Result<bool, 
     Ok(true)
 }
 
+/// The range tombstones of the inputs.
+fn ranges_of(plan: &Plan, tables: &dyn Tables) -> Result<Vec<Arc<RangeTombstones>>, CompactionError> {
+    let mut found = Vec::new();
+    for (_, input) in plan.tables().filter(|(_, input)| input.ranges.is_some()) {
+        let table = tables.open(input).map_err(CompactionError::input(input.number))?;
+        found.extend(table.range_tombstones().map(Arc::clone));
+    }
+    Ok(found)
+}
+
 /// The inputs as one: each table of level 0 for itself, every other level as one series.
-fn merged<'a>(plan: &'a Plan, tables: &'a dyn Tables) -> Result<MergingIterator<Source<'a>>, CompactionError> {
+fn merged<'a>(
+    inputs: &'a [(Level, Vec<Arc<TableMeta>>)],
+    tables: &'a dyn Tables,
+) -> Result<MergingIterator<Source<'a>>, CompactionError> {
     let mut sources = Vec::new();
-    for (level, inputs) in &plan.inputs {
+    for (level, inputs) in inputs {
         let series = Series { tables, inputs };
         if *level == Level::ZERO {
             for i in 0..inputs.len() {
@@ -240,6 +266,14 @@ impl<'a> Deeper<'a> {
                 *run = rest;
             }
             run.first().is_some_and(|first| *first.smallest.user_key <= *user_key)
+        })
+    }
+
+    /// Whether any key of a range may be there. Asked in any order, before the first key.
+    fn may_hold_any(&self, range: RangeTombstone<'_>) -> bool {
+        self.runs.iter().any(|run| {
+            let behind = run.partition_point(|table| *table.largest.user_key < *range.begin);
+            run.get(behind).is_some_and(|table| is_before_end(&table.smallest.user_key, range.end))
         })
     }
 }

@@ -6,6 +6,7 @@
 //! | `shape` | | how large each level should be, and how far behind the tree is |
 //! | `plan` | | [`Plan`], and [`Busy`]: what running plans keep others away from |
 //! | `iter` | run | which versions and tombstones may be dropped |
+//! | `ranges` | run | what range tombstones hide, and which output takes which part of them |
 //! | `garbage` | | which blob files are to be collected |
 //! | `output` | run | where tables end; shared with flush |
 //! | `values` | run | which values go into blob files |
@@ -38,6 +39,7 @@
 //!     deletions: 0,
 //!     created_unix_ms: 0,
 //!     blobs: Vec::new(),
+//!     ranges: None,
 //! };
 //! let mut version = KeyspaceVersion::new(KeyspaceId::DEFAULT, "default", "");
 //! version.levels[0] = vec![table(4, b"k", b"z").into(), table(3, b"a", b"m").into()];
@@ -62,6 +64,7 @@ mod options;
 mod output;
 mod picker;
 mod plan;
+mod ranges;
 mod relief;
 mod shape;
 mod span;

@@ -8,10 +8,11 @@
 
 use crate::error::{Cause, CompactionError};
 use crate::iter::{CompactionIter, Counts};
+use crate::ranges::Written;
 use crate::values::{BlobConfig, Placed, Uses, Values};
 use esker_format::{FileId, FileNo, InternalKey, SeqNo};
-use esker_iterator::InternalIterator;
-use esker_manifest::{BlobMeta, TableMeta};
+use esker_iterator::{Fragments, InternalIterator, RangeTombstones};
+use esker_manifest::{BlobMeta, RangeUse, TableMeta};
 use esker_sstable::{Builder, BuilderOptions, Codec, Table, TableError};
 use esker_vfs::WritableFile;
 use std::sync::Arc;
@@ -89,7 +90,7 @@ pub struct Outcome {
     pub moved: bool,
     /// The new blob files, to which some of the tables refer; as far on stable storage as these.
     pub blobs: Vec<BlobMeta>,
-    /// Length of all inputs, and of the values that were moved from other blob files; none of a flush.
+    /// Length of all inputs that were read, and of the values that were moved from other blob files; none of a flush.
     pub read_bytes: u64,
     /// Length of all outputs, blob files included.
     pub written_bytes: u64,
@@ -114,7 +115,7 @@ where
     I::Error: Into<CompactionError>,
     K: FnMut(&[u8]) -> bool,
 {
-    let mut writer = Writer::new(grandparents, tables, config);
+    let mut writer = Writer::new(grandparents, tables, config, iter.take_written());
     match writer.write_all(&mut iter) {
         Ok(()) => Ok(Outcome {
             moved: false,
@@ -134,6 +135,7 @@ struct Writer<'a> {
     config: &'a JobConfig<'a>,
     passed: Passed<'a>,
     values: Values<'a>,
+    ranges: Written,
     open: Option<Open>,
     outputs: Vec<TableMeta>,
     written_bytes: u64,
@@ -150,12 +152,18 @@ struct Open {
 }
 
 impl<'a> Writer<'a> {
-    fn new(grandparents: &'a [Arc<TableMeta>], tables: &'a dyn Tables, config: &'a JobConfig<'a>) -> Self {
+    fn new(
+        grandparents: &'a [Arc<TableMeta>],
+        tables: &'a dyn Tables,
+        config: &'a JobConfig<'a>,
+        ranges: Written,
+    ) -> Self {
         Self {
             tables,
             config,
             passed: Passed { grandparents, bytes: 0 },
             values: Values::new(config.blobs, config.piece_bytes),
+            ranges,
             open: None,
             outputs: Vec::new(),
             written_bytes: 0,
@@ -182,7 +190,7 @@ impl<'a> Writer<'a> {
                 continue;
             }
             if !iter.valid() {
-                self.cut()?;
+                self.end()?;
                 return self.values.end();
             }
             let (key, value) = (iter.key(), iter.value());
@@ -230,9 +238,41 @@ impl<'a> Writer<'a> {
         bytes >= self.config.table_bytes || left_one && (nearly_full || heavy)
     }
 
-    /// Ends the open table, if there is one.
+    /// Ends the last table, which takes the range tombstones that are left, if need be alone.
+    fn end(&mut self) -> Result<(), CompactionError> {
+        let left = self.ranges.take(None);
+        match self.open.take() {
+            Some(open) => self.finish(open, left),
+            None if left.is_empty() => Ok(()),
+            None => {
+                let open = Open::create(self.tables, self.config, &mut self.created)?;
+                self.finish(open, left)
+            }
+        }
+    }
+
+    /// Ends the open table, if there is one, behind its last key.
     fn cut(&mut self) -> Result<(), CompactionError> {
-        let Some(Open { number, file_id, created_unix_ms, builder, uses }) = self.open.take() else { return Ok(()) };
+        let Some(open) = self.open.take() else { return Ok(()) };
+        let ranges = match self.ranges.is_empty() {
+            true => Vec::new(),
+            false => self.ranges.take(Some(open.builder.last_user_key())),
+        };
+        self.finish(open, ranges)
+    }
+
+    /// Writes out a table, with these layers of range tombstones.
+    fn finish(&mut self, open: Open, layers: Vec<Fragments>) -> Result<(), CompactionError> {
+        let Open { number, file_id, created_unix_ms, mut builder, uses } = open;
+        let ranges = RangeTombstones::new(layers.into_iter().map(Arc::new).collect());
+        for layer in ranges.layers() {
+            builder.add_range_tombstones(Arc::clone(layer)).map_err(CompactionError::output(number))?;
+        }
+        let ranges = ranges.hull().map(|(begin, end)| RangeUse {
+            count: ranges.len() as u64,
+            begin: begin.into(),
+            end: end.into(),
+        });
         let built = builder.finish().map_err(CompactionError::output(number))?;
         self.tables.finished(number)?;
         let properties = built.properties;
@@ -249,6 +289,7 @@ impl<'a> Writer<'a> {
             deletions: properties.deletions,
             created_unix_ms,
             blobs: uses.into_list(),
+            ranges,
         });
         Ok(())
     }

@@ -95,7 +95,7 @@ impl Picker {
     ) -> Option<Plan> {
         let choice = self.choice(version, busy);
         let wanted = |table: &TableMeta| {
-            Tombstones::Any.many(table) && table.largest_seq <= droppable && Span::of(table).meets(lower, upper)
+            choice.has(Tombstones::Any, table) && table.largest_seq <= droppable && Span::of(table).meets(lower, upper)
         };
         choice.below_l0(wanted).find_map(|(level, table)| choice.rewrite(level, table))
     }
@@ -106,7 +106,7 @@ impl Picker {
     /// `droppable` is as in [`Picker::pick_rewrite`], and picking ends for the same reason.
     pub fn pick_idle(&self, version: &KeyspaceVersion, busy: &Busy, droppable: SeqNo) -> Option<Plan> {
         let choice = self.choice(version, busy);
-        let wanted = |table: &TableMeta| Tombstones::Most.many(table) && table.largest_seq <= droppable;
+        let wanted = |table: &TableMeta| choice.has(Tombstones::Most, table) && table.largest_seq <= droppable;
         choice.l0_down(wanted, Tombstones::Most).or_else(|| {
             choice.below_l0(wanted).find_map(|(level, table)| {
                 choice.rewrite(level, table).or_else(|| choice.down(level, vec![Arc::clone(table)], Tombstones::Most))
@@ -173,19 +173,10 @@ impl Picker {
 /// Which tables are worth a rewrite to get rid of their tombstones, where a move would do otherwise.
 #[derive(Clone, Copy)]
 enum Tombstones {
-    /// Those with more than half tombstones.
+    /// Those with more than half tombstones, or range tombstones under which lies half of a table, so that bringing them down frees about what it costs.
     Most,
     /// Those with any.
     Any,
-}
-
-impl Tombstones {
-    fn many(self, table: &TableMeta) -> bool {
-        match self {
-            Self::Most => table.deletions > table.entries / 2,
-            Self::Any => table.deletions > 0,
-        }
-    }
 }
 
 /// One call's view of a keyspace.
@@ -199,6 +190,29 @@ struct Choice<'a> {
 impl<'a> Choice<'a> {
     fn is_free(&self, table: &TableMeta) -> bool {
         !self.busy.uses(table.number)
+    }
+
+    /// Whether a table has so many tombstones.
+    fn has(&self, tombstones: Tombstones, table: &TableMeta) -> bool {
+        match tombstones {
+            Tombstones::Most => table.deletions > table.entries / 2 || self.hides_a_table(table),
+            Tombstones::Any => table.deletions > 0 || table.ranges.is_some(),
+        }
+    }
+
+    /// Whether half of a table or more, be it the same, lies between the first and the last of the range tombstones, and is no newer.
+    fn hides_a_table(&self, table: &TableMeta) -> bool {
+        let Some(ranges) = &table.ranges else { return false };
+        let is_hidden = |other: &TableMeta| {
+            other.smallest_seq <= table.largest_seq && Span::of(other).lies_half_in(&ranges.begin, &ranges.end)
+        };
+        let (l0, sorted) = self.version.levels.split_first().expect("there are always seven levels");
+        table.entries == 0
+            || l0.iter().any(|other| is_hidden(other))
+            || sorted.iter().any(|level| {
+                let span = Span { lo: &ranges.begin, hi: &ranges.end };
+                overlapping(level, span).iter().any(|other| is_hidden(other))
+            })
     }
 
     /// How full a level is, 1 being its target. What running plans take away no longer counts.
@@ -452,7 +466,7 @@ impl<'a> Choice<'a> {
 
         let alone = level > Level::ZERO || tables.len() == 1;
         let crosses = self.options.codec_changes_at.is_some_and(|at| level < at && at <= output);
-        let drops = deeper.is_empty() && tables.iter().any(|table| tombstones.many(table));
+        let drops = deeper.is_empty() && tables.iter().any(|table| self.has(tombstones, table));
         let fits = bytes_of(grandparents) <= self.options.grandparent_bytes_max().saturating_mul(tables.len() as u64);
         let kind = match met.is_empty() && alone && !drops && fits {
             true if crosses => PlanKind::Recode,

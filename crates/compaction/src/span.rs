@@ -1,5 +1,6 @@
 //! Ranges of user keys, both ends included, and the tables of a level that lie in one.
 
+use esker_format::{common_prefix, head_of};
 use esker_manifest::TableMeta;
 use std::ops::Bound;
 use std::sync::Arc;
@@ -45,6 +46,19 @@ impl<'a> Span<'a> {
     }
 }
 
+impl Span<'_> {
+    /// Whether half of its keys lie from `begin` on and before `end`, if they lie as evenly as the eight bytes behind what its ends have in common.
+    pub(crate) fn lies_half_in(self, begin: &[u8], end: &[u8]) -> bool {
+        if begin > self.hi || end <= self.lo {
+            return false;
+        }
+        let (from, to) = (self.lo.max(begin), self.hi.min(end));
+        let shared = common_prefix(self.lo, self.hi);
+        let [lo, from, to, hi] = [self.lo, from, to, self.hi].map(|key| head_of(&key[shared..]));
+        u128::from(to - from) * 2 >= u128::from(hi - lo)
+    }
+}
+
 /// The tables of a sorted, disjoint level that overlap `span`.
 pub(crate) fn overlapping<'v>(level: &'v [Arc<TableMeta>], span: Span<'_>) -> &'v [Arc<TableMeta>] {
     let from = level.partition_point(|table| &*table.largest.user_key < span.lo);
@@ -59,6 +73,20 @@ pub(crate) fn bytes_of(tables: &[Arc<TableMeta>]) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn half_of_a_span_is_told_by_the_bytes_in_which_its_ends_differ() {
+        let span = Span { lo: b"key0", hi: b"key8" };
+        let half_in = |begin: &[u8], end: &[u8]| span.lies_half_in(begin, end);
+        assert!(
+            half_in(b"", b"z") && half_in(b"key0", b"key4") && half_in(b"key4", b"key9") && half_in(b"key2", b"key6")
+        );
+        assert!(
+            !half_in(b"key0", b"key3") && !half_in(b"key5", b"z") && !half_in(b"key8\0", b"z") && !half_in(b"a", b"b")
+        );
+        let one = Span { lo: b"k", hi: b"k" };
+        assert!(one.lies_half_in(b"k", b"l") && !one.lies_half_in(b"j", b"k") && !one.lies_half_in(b"l", b"m"));
+    }
 
     #[test]
     fn a_span_meets_bounds_that_may_hold_one_of_its_keys() {

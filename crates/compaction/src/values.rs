@@ -101,7 +101,9 @@ impl<'a> Values<'a> {
                 let reference = self.write(config, value, created)?;
                 Ok(self.referred(reference))
             }
-            (ValueKind::Put | ValueKind::Delete, _) => Ok(Placed { kind, stored: value, reference: None }),
+            (ValueKind::Put | ValueKind::Delete | ValueKind::RangeDelete, _) => {
+                Ok(Placed { kind, stored: value, reference: None })
+            }
             (ValueKind::Blob, config) => self.pass_on(config, key, value, created),
         }
     }

@@ -117,6 +117,7 @@ impl Tree {
             deletions: entries.iter().filter(|(key, _)| key.trailer.kind() == ValueKind::Delete).count() as u64,
             created_unix_ms: 0,
             blobs: Vec::new(),
+            ranges: None,
         };
         self.contents.insert(meta.number, entries);
         meta

@@ -7,7 +7,7 @@ use std::fmt;
 
 /// Operations that become visible and durable together: in memory, in the log, across a crash, across flush.
 ///
-/// Of two operations on one key the later wins. A bad key or value, or a keyspace of another engine, is kept in the batch and returned by
+/// Of two operations on one key the later wins. A bad key, value or range, or a keyspace of another engine, is kept in the batch and returned by
 /// [`crate::Engine::write`] before anything is logged; so building one needs no error handling.
 ///
 /// ```
@@ -30,6 +30,8 @@ pub struct WriteBatch {
     keyspaces: Vec<KeyspaceId>,
     /// Whether any operation is a put; a batch of deletions alone may use the reserve of a full disk.
     puts: bool,
+    /// Whether any is a range delete.
+    ranges: bool,
 }
 
 impl WriteBatch {
@@ -48,6 +50,22 @@ impl WriteBatch {
         self.delete_id(KeyspaceId::DEFAULT, key.as_ref())
     }
 
+    /// Adds "remove all keys from `begin` on, up to `end`, which stays" in `default`: see [`crate::Engine::delete_range`]. What is put later in the batch stays.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// # let engine = esker::Engine::open(dir.path())?;
+    /// # use esker::WriteBatch;
+    /// let mut batch = WriteBatch::new();
+    /// batch.put("day/1", "old").delete_range("day/", "day0").put("day/2", "new");
+    /// engine.write(&batch)?;
+    /// assert!(!engine.contains_key("day/1")? && engine.contains_key("day/2")?);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn delete_range(&mut self, begin: impl AsRef<[u8]>, end: impl AsRef<[u8]>) -> &mut Self {
+        self.delete_range_id(KeyspaceId::DEFAULT, begin.as_ref(), end.as_ref())
+    }
+
     /// Adds "set `key` to `value`" in `keyspace`.
     pub fn put_in(&mut self, keyspace: &Keyspace, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> &mut Self {
         self.belongs(keyspace).put_id(keyspace.id(), key.as_ref(), value.as_ref())
@@ -56,6 +74,16 @@ impl WriteBatch {
     /// Adds "remove `key`" in `keyspace`.
     pub fn delete_in(&mut self, keyspace: &Keyspace, key: impl AsRef<[u8]>) -> &mut Self {
         self.belongs(keyspace).delete_id(keyspace.id(), key.as_ref())
+    }
+
+    /// Adds "remove all keys from `begin` on, up to `end`, which stays" in `keyspace`.
+    pub fn delete_range_in(
+        &mut self,
+        keyspace: &Keyspace,
+        begin: impl AsRef<[u8]>,
+        end: impl AsRef<[u8]>,
+    ) -> &mut Self {
+        self.belongs(keyspace).delete_range_id(keyspace.id(), begin.as_ref(), end.as_ref())
     }
 
     /// How many operations there are.
@@ -80,6 +108,7 @@ impl WriteBatch {
         self.error = None;
         self.keyspaces.clear();
         self.puts = false;
+        self.ranges = false;
     }
 
     fn belongs(&mut self, keyspace: &Keyspace) -> &mut Self {
@@ -98,6 +127,18 @@ impl WriteBatch {
 
     pub(crate) fn delete_id(&mut self, keyspace: KeyspaceId, key: &[u8]) -> &mut Self {
         self.encoded.delete(keyspace, key);
+        self.touches(keyspace)
+    }
+
+    pub(crate) fn delete_range_id(&mut self, keyspace: KeyspaceId, begin: &[u8], end: &[u8]) -> &mut Self {
+        self.encoded.delete_range(keyspace, begin, end);
+        self.ranges = true;
+        self.touches(keyspace)
+    }
+
+    pub(crate) fn delete_all_id(&mut self, keyspace: KeyspaceId) -> &mut Self {
+        self.encoded.delete_from(keyspace, b"");
+        self.ranges = true;
         self.touches(keyspace)
     }
 
@@ -126,6 +167,10 @@ impl WriteBatch {
 
     pub(crate) fn keyspaces(&self) -> &[KeyspaceId] {
         &self.keyspaces
+    }
+
+    pub(crate) fn has_ranges(&self) -> bool {
+        self.ranges
     }
 
     pub(crate) fn only_deletes(&self) -> bool {

@@ -15,10 +15,12 @@ use crate::batch::WriteBatch;
 use crate::core::{Core, KeyspaceCore, LogFile};
 use crate::error::{Error, ErrorKind, Result};
 use crate::listener::Event;
+use crate::memory::CountedTable;
 use crate::options::{Durability, WriteOptions};
 use crate::read::ReadState;
 use esker_format::batch::with_first_seq;
-use esker_format::{FileNo, InternalKey, KeyspaceId, SeqNo};
+use esker_format::{FileNo, InternalKey, KeyspaceId, SeqNo, ValueKind};
+use esker_iterator::{InternalIterator, is_before_end};
 use esker_manifest::{ManifestError, VersionEdit, VersionSet};
 use esker_wal::{GroupSync, LogHeader, Lsn, Prepared, RecordKind, Reserve, WalError, Writer};
 use parking_lot::Mutex;
@@ -29,6 +31,9 @@ use std::time::Duration;
 
 /// Sequence numbers are reserved in the manifest this many at a time; a million writes a second use one block in 16 seconds.
 const SEQ_BLOCK: u64 = 1 << 24;
+
+/// A range that is deleted covers fewer entries of the memtable that its tombstone goes into.
+const COVERED_MAX: usize = 512;
 
 /// What the commit lock guards.
 pub(crate) struct Commit {
@@ -138,8 +143,12 @@ impl Core {
             let Some(keyspace) = commit.keyspaces.get(id) else {
                 return Err(Error::new(ErrorKind::NotFound, format!("the keyspace with id {id} was dropped")));
             };
-            let used = keyspace.read.load().active.table.memory_bytes();
-            if used >= keyspace.memtable_bytes() {
+            let seals = {
+                let read = keyspace.read.load();
+                let is_full = read.active.table.memory_bytes() >= keyspace.memtable_bytes();
+                is_full || batch.has_ranges() && covers_many(batch, *id, &read.active)
+            };
+            if seals {
                 let keyspace = Arc::clone(keyspace);
                 self.seal(commit, &keyspace)?;
             }
@@ -342,6 +351,24 @@ impl Core {
         self.changed.notify_all();
         error
     }
+}
+
+/// Whether a range that the batch deletes holds many entries of the memtable. They are then left to a memtable of their own: scans pass what a newer source has deleted in one leap, but go
+/// entry by entry over what lies in the same.
+#[cold]
+fn covers_many(batch: &WriteBatch, keyspace: KeyspaceId, active: &CountedTable) -> bool {
+    let ops = batch.encoded().ops();
+    let mut ranges = ops.filter(|op| op.kind == ValueKind::RangeDelete && op.keyspace == keyspace);
+    ranges.any(|range| {
+        let mut iter = active.iter();
+        let Ok(()) = iter.seek(InternalKey::before_all(range.key));
+        let mut count = 0;
+        while count < COVERED_MAX && iter.valid() && is_before_end(iter.key().user_key, range.value) {
+            let Ok(()) = iter.next();
+            count += 1;
+        }
+        count == COVERED_MAX
+    })
 }
 
 /// Inserts a batch into the memtables; its operations are numbered from `first` to `last`.

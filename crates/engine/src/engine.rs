@@ -191,6 +191,48 @@ impl Engine {
         self.default.delete_with(key, options)
     }
 
+    /// Removes all keys from `begin` on, up to `end`, which stays: by one record, however many keys there are. Snapshots taken before see them on; what is put there afterwards stays. Scans and
+    /// seeks pass the range without visiting what was in it, and its space comes back by compaction.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// # let engine = esker::Engine::open(dir.path())?;
+    /// for day in ["2026-01-01", "2026-01-31", "2026-02-01"] {
+    ///     engine.put(day, "..")?;
+    /// }
+    /// engine.delete_range("2026-01", "2026-02")?;
+    /// let left: Result<Vec<_>, _> = engine.iter().keys().collect();
+    /// assert_eq!(left?, [b"2026-02-01"]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Engine::put`], and `InvalidArgument` if `begin` does not come before `end`.
+    pub fn delete_range(&self, begin: impl AsRef<[u8]>, end: impl AsRef<[u8]>) -> Result<()> {
+        self.default.delete_range(begin, end)
+    }
+
+    /// As [`Engine::delete_range`], at another durability level.
+    ///
+    /// # Errors
+    /// As [`Engine::delete_range`], and `Stalled` if waiting was forbidden.
+    pub fn delete_range_with(
+        &self,
+        begin: impl AsRef<[u8]>,
+        end: impl AsRef<[u8]>,
+        options: &WriteOptions,
+    ) -> Result<()> {
+        self.default.delete_range_with(begin, end, options)
+    }
+
+    /// Removes all keys of `default`: as [`Engine::delete_range`] of a range that holds every key.
+    ///
+    /// # Errors
+    /// As [`Engine::put`].
+    pub fn clear(&self) -> Result<()> {
+        self.default.clear()
+    }
+
     /// Commits a batch: all of it or nothing, over any keyspaces.
     ///
     /// # Errors

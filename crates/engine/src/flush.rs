@@ -10,10 +10,11 @@ use crate::error::{Error, Result};
 use crate::install::{Change, Outputs};
 use crate::listener::Event;
 use crate::memory::CountedTable;
+use crate::open::Pending;
 use crate::snapshot::SnapshotView;
 use esker_compaction::{BlobConfig, CompactionError, CompactionIter, JobConfig, write_tables};
 use esker_format::{FileNo, SeqNo};
-use esker_iterator::{InternalIterator, MergingIterator};
+use esker_iterator::{InternalIterator, MergingIterator, RangeTombstoneBuf};
 use esker_manifest::{Level, VersionEdit};
 use esker_vfs::PIECE_BYTES;
 use std::collections::BTreeSet;
@@ -61,7 +62,7 @@ impl Core {
 
     fn run_flush(&self, job: &FlushJob) -> Result<()> {
         let begin = self.vfs.clock().now();
-        let outputs = self.write_memtables(&job.keyspace, &job.memtables)?;
+        let outputs = self.write_memtables(&job.keyspace, &job.memtables, &[])?;
         let result = self.commit_flush(job, &outputs);
         if !matches!(result, Ok(true)) {
             self.discard_unless_named(&outputs);
@@ -99,13 +100,21 @@ impl Core {
         }
     }
 
-    /// Writes memtables (newest first) into one table, and their large values into blob files. What no snapshot can see is left out.
-    pub(crate) fn write_memtables(&self, keyspace: &KeyspaceCore, memtables: &[Arc<CountedTable>]) -> Result<Outputs> {
+    /// Writes memtables (newest first) into one table, and their large values into blob files. What no snapshot can see is left out. `pending` are tables that no version names yet.
+    pub(crate) fn write_memtables(
+        &self,
+        keyspace: &KeyspaceCore,
+        memtables: &[Arc<CountedTable>],
+        pending: &[Pending],
+    ) -> Result<Outputs> {
         let view = self.snapshots.view(self);
         debug_assert!(last_seq(memtables) <= view.horizon);
         let mut iter = MergingIterator::new(memtables.iter().map(|memtable| memtable.iter()).collect());
-        let level = if self.will_move(keyspace, &mut iter) { Level::BOTTOM } else { Level::ZERO };
-        let iter = CompactionIter::new(iter, &view.snapshots, view.horizon, |_: &[u8]| true);
+        let has_ranges = memtables.iter().any(|memtable| memtable.table.has_range_tombstones());
+        let level = if !has_ranges && self.will_move(keyspace, &mut iter) { Level::BOTTOM } else { Level::ZERO };
+        let ranges = if has_ranges { ranges_to_write(keyspace, memtables, pending, &mut iter) } else { Vec::new() };
+        let iter = CompactionIter::new(iter, &view.snapshots, view.horizon, |_: &[u8]| true)
+            .with_range_tombstones(ranges.iter().map(RangeTombstoneBuf::as_ref), |_| true);
         let none = BTreeSet::new();
         let config = self.job_config(keyspace, level, &view, &none, &|| false);
         let config = JobConfig { table_bytes: u64::MAX, ..config };
@@ -170,6 +179,31 @@ impl Core {
             on_progress: &|_| {},
         }
     }
+}
+
+/// The range tombstones of memtables whose entries are `entries`, each with an end: one that has none ends behind the last key that there is to hide. What is older than the memtables lies in tables: in those of the
+/// version, of which jobs meanwhile only make others, or in pending ones.
+fn ranges_to_write<I: InternalIterator>(
+    keyspace: &KeyspaceCore,
+    memtables: &[Arc<CountedTable>],
+    pending: &[Pending],
+    entries: &mut MergingIterator<I>,
+) -> Vec<RangeTombstoneBuf> {
+    let read = keyspace.read.load();
+    let written = pending.iter().filter(|pending| pending.keyspace.id == keyspace.id);
+    let written = written.flat_map(|pending| &pending.outputs.tables);
+    let tables = read.view.version.tables().map(|(_, table)| &**table).chain(written);
+    let mut last_key = tables.map(|table| &*table.largest.user_key).max();
+    // A memtable's iterator does not fail; if one did, the flush itself would say so.
+    if entries.seek_to_last().is_ok() && entries.valid() {
+        last_key = last_key.max(Some(entries.key().user_key));
+    }
+    let end: Box<[u8]> = last_key.map_or_else(Box::default, |key| [key, &[0]].concat().into());
+    let given = memtables.iter().flat_map(|memtable| memtable.table.range_tombstones_given());
+    let with_end =
+        given.map(|range| if range.end.is_empty() { RangeTombstoneBuf { end: end.clone(), ..range } } else { range });
+    // Where there is no key at all, nothing is hidden.
+    with_end.filter(|range| range.begin < range.end).collect()
 }
 
 /// The highest sequence number in any of them.

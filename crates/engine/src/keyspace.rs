@@ -68,6 +68,41 @@ impl Keyspace {
         })
     }
 
+    /// As [`crate::Engine::delete_range`].
+    pub fn delete_range(&self, begin: impl AsRef<[u8]>, end: impl AsRef<[u8]>) -> Result<()> {
+        self.delete_range_with(begin, end, &WriteOptions::default())
+    }
+
+    /// As [`crate::Engine::delete_range_with`].
+    pub fn delete_range_with(
+        &self,
+        begin: impl AsRef<[u8]>,
+        end: impl AsRef<[u8]>,
+        options: &WriteOptions,
+    ) -> Result<()> {
+        self.write_one(options, |batch| {
+            batch.delete_range_id(self.id(), begin.as_ref(), end.as_ref());
+        })
+    }
+
+    /// As [`crate::Engine::clear`].
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// # let engine = esker::Engine::open(dir.path())?;
+    /// # use esker::KeyspaceOptions;
+    /// let sessions = engine.keyspace("sessions", KeyspaceOptions::default())?;
+    /// sessions.put("7", "ada")?;
+    /// sessions.clear()?;
+    /// assert_eq!(sessions.iter().count(), 0);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn clear(&self) -> Result<()> {
+        self.write_one(&WriteOptions::default(), |batch| {
+            batch.delete_all_id(self.id());
+        })
+    }
+
     /// Writes one operation by way of a batch that this thread keeps, so that a put allocates nothing once it has grown.
     fn write_one(&self, options: &WriteOptions, fill: impl FnOnce(&mut WriteBatch)) -> Result<()> {
         /// A larger buffer is not kept.

@@ -183,7 +183,7 @@ impl Core {
                 read.memtables().filter(|memtable| !memtable.table.is_empty()).map(Arc::clone).collect();
             edit.flushed.push((keyspace.id, last_seq));
             if !memtables.is_empty() {
-                let made = self.write_memtables(keyspace, &memtables)?;
+                let made = self.write_memtables(keyspace, &memtables, &[])?;
                 outputs.extend(&made);
                 let VersionEdit { add, add_blobs, .. } = flush::flush_edit(keyspace, &made, last_seq);
                 edit.add.extend(add);

@@ -132,6 +132,8 @@ pub struct KeyspaceMetrics {
     pub levels: Vec<LevelMetrics>,
     /// Entries in the active memtable.
     pub active_entries: usize,
+    /// Range tombstones in the active memtable.
+    pub active_range_tombstones: usize,
     /// Memtables that wait to be flushed.
     pub sealed_memtables: usize,
     /// Bytes that compaction owes.
@@ -158,6 +160,8 @@ pub struct LevelMetrics {
     pub entries: u64,
     /// Deletions among them.
     pub deletions: u64,
+    /// Range tombstones, in the pieces into which they were cut.
+    pub range_tombstones: u64,
     /// Keys and values before compression, in bytes, where known: 0 for tables that can't be read.
     pub raw_bytes: u64,
 }
@@ -240,6 +244,7 @@ impl Core {
             bytes: tables.iter().map(|open| open.meta.file_bytes).sum(),
             entries: tables.iter().map(|open| open.meta.entries).sum(),
             deletions: tables.iter().map(|open| open.meta.deletions).sum(),
+            range_tombstones: tables.iter().filter_map(|open| Some(open.meta.ranges.as_ref()?.count)).sum(),
             raw_bytes: tables
                 .iter()
                 .filter_map(|open| open.table().ok())
@@ -252,6 +257,7 @@ impl Core {
             id,
             levels: levels.collect(),
             active_entries: state.active.table.len(),
+            active_range_tombstones: state.active.table.range_deletions(),
             sealed_memtables: state.sealed.len(),
             compaction_debt_bytes: self.picker.debt_bytes(&state.view.version),
             blob_files: state.view.blobs.len(),

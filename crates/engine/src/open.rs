@@ -283,7 +283,7 @@ impl Core {
         if memtables.is_empty() {
             return Ok(());
         }
-        let outputs = self.write_memtables(keyspace, &memtables)?;
+        let outputs = self.write_memtables(keyspace, &memtables, pending)?;
         drop(memtables);
         pending.push(Pending { keyspace: Arc::clone(keyspace), outputs });
         let active = self.new_memtable();

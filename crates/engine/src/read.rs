@@ -20,7 +20,9 @@ use arc_swap::{ArcSwap, Guard};
 use esker_blob::BlobRef;
 use esker_compaction::Picker;
 use esker_format::{KeyHash, SeqNo, Slice, Trailer, ValueKind};
-use esker_iterator::{Bounds, ConcatIterator, MergingIterator, VisibleIterator};
+use esker_iterator::{
+    Bounds, ConcatIterator, Covering, Covers, MergingIterator, RangeTombstones, TombstoneRun, VisibleIterator,
+};
 use esker_manifest::KeyspaceVersion;
 use esker_sstable::{Spot, Table, TableError};
 use std::ops::Bound;
@@ -39,6 +41,10 @@ pub(crate) struct LevelView {
     pub(crate) toll: Toll,
     /// Where they begin and end.
     fences: Fences,
+    /// The range tombstones of each level below 0 that has any; of level 0 each table's own are asked for.
+    ranges: Vec<Option<Arc<TombstoneRun>>>,
+    /// Whether any table has range tombstones: if not, nothing is asked for.
+    has_ranges: bool,
 }
 
 impl LevelView {
@@ -53,7 +59,10 @@ impl LevelView {
         let levels: Vec<Vec<_>> = version.levels.iter().map(open_level).collect::<Result<_>>()?;
         let blobs = version.blobs.values().map(|blob| tables.blobs.get(blob)).collect::<Result<_>>()?;
         let toll = Toll::new(picker.relief(version), &levels[0], before.map(|view| (&view.levels[0][..], &view.toll)));
-        Ok(Arc::new(Self { version: Arc::clone(version), fences: Fences::new(&levels), levels, blobs, toll }))
+        let ranges = levels[1..].iter().map(|level| range_run(level)).collect();
+        let has_ranges = levels.iter().flatten().any(|open| ranges_of(open).is_some());
+        let fences = Fences::new(&levels);
+        Ok(Arc::new(Self { version: Arc::clone(version), fences, levels, blobs, toll, ranges, has_ranges }))
     }
 
     /// Tables of L0, and levels below it that have any.
@@ -76,6 +85,35 @@ impl LevelView {
     pub(crate) fn blob_value(&self, reference: &[u8]) -> Result<Slice> {
         let reference = BlobRef::decode(reference)?;
         Ok(blobs::find(&self.blobs, reference.file)?.get(reference)?)
+    }
+}
+
+/// The range tombstones of a table. One in quarantine has none to show: whoever reaches it gets the error.
+#[inline]
+fn ranges_of(open: &OpenTable) -> Option<&Arc<RangeTombstones>> {
+    open.healthy()?.range_tombstones()
+}
+
+/// Those of a level below 0.
+fn range_run(level: &[Arc<OpenTable>]) -> Option<Arc<TombstoneRun>> {
+    let sources: Vec<_> = level.iter().filter_map(|open| ranges_of(open)).map(Arc::clone).collect();
+    (!sources.is_empty()).then(|| Arc::new(TombstoneRun::new(sources)))
+}
+
+/// What a look-up finds.
+trait Found {
+    fn seq(&self) -> SeqNo;
+}
+
+impl Found for Trailer {
+    fn seq(&self) -> SeqNo {
+        Trailer::seq(*self)
+    }
+}
+
+impl Found for (Trailer, Slice) {
+    fn seq(&self) -> SeqNo {
+        self.0.seq()
     }
 }
 
@@ -116,9 +154,9 @@ impl ReadState {
         Ok(found.is_some_and(|trailer| trailer.kind().is_value()))
     }
 
-    /// The newest version of `user_key` at or below `seq`, wherever it is.
+    /// The newest version of `user_key` at or below `seq`, wherever it is; none if it was deleted with a range.
     #[inline(always)]
-    fn find<T>(
+    fn find<T: Found>(
         &self,
         user_key: &[u8],
         seq: SeqNo,
@@ -126,6 +164,9 @@ impl ReadState {
         in_table: impl Fn(&Table, &Spot, KeyHash) -> Result<Option<T>, TableError>,
     ) -> Result<Option<T>> {
         let hash = KeyHash::of(user_key);
+        if self.has_ranges() {
+            return self.find_among_ranges(user_key, hash, seq, in_memory, in_table);
+        }
         if let Some((trailer, value)) = self.memory(user_key, hash, seq) {
             return Ok(Some(in_memory(trailer, value)));
         }
@@ -151,6 +192,54 @@ impl ReadState {
         self.memtables().find_map(|memtable| memtable.get(user_key, hash, seq))
     }
 
+    /// Whether a range was deleted in any source.
+    #[inline(always)]
+    fn has_ranges(&self) -> bool {
+        self.active.table.has_range_tombstones()
+            || self.view.has_ranges
+            || self.sealed.iter().any(|memtable| memtable.table.has_range_tombstones())
+    }
+
+    /// As [`Self::find`], where ranges were deleted. In each source of a key all is newer than in the next, so what covers the key in one hides all that lies in those behind.
+    #[inline(never)]
+    fn find_among_ranges<T: Found>(
+        &self,
+        user_key: &[u8],
+        hash: KeyHash,
+        seq: SeqNo,
+        in_memory: impl Fn(Trailer, &[u8]) -> T,
+        in_table: impl Fn(&Table, &Spot, KeyHash) -> Result<Option<T>, TableError>,
+    ) -> Result<Option<T>> {
+        if let Some(found) = self.memory_among_ranges(user_key, hash, seq) {
+            return Ok(found.map(|(trailer, value)| in_memory(trailer, value)));
+        }
+        for open in self.view.fences.candidates(user_key) {
+            let table = open.table()?;
+            let covering = table.range_tombstones().and_then(|ranges| ranges.newest_covering(user_key, seq));
+            if table.may_contain(hash)?
+                && let Some(spot) = table.spot(user_key, seq)?
+                && let Some(found) = in_table(table, &spot, hash)?
+            {
+                return Ok(Some(found).filter(|found| covering.is_none_or(|covering| found.seq() > covering)));
+            }
+            if covering.is_some() {
+                return Ok(None);
+            }
+        }
+        Ok(None)
+    }
+
+    /// As [`Self::memory`], where ranges were deleted; `Some(None)` if the key was in a memtable, so that nothing older is to be looked for.
+    fn memory_among_ranges(&self, user_key: &[u8], hash: KeyHash, seq: SeqNo) -> Option<Option<(Trailer, &[u8])>> {
+        self.memtables().find_map(|memtable| {
+            let found = memtable.get(user_key, hash, seq);
+            match memtable.table.newest_covering(user_key, seq) {
+                Some(covering) => Some(found.filter(|(trailer, _)| trailer.seq() > covering)),
+                None => found.map(Some),
+            }
+        })
+    }
+
     /// The values of some keys at `seq`, each put in its place in `values`; what is there already stays where a key has none.
     ///
     /// The keys go through the steps of a look-up together (filters, indexes, blocks, entries), and each step begins to fetch for all of them what the next
@@ -162,22 +251,28 @@ impl ReadState {
         values: &mut [Option<Slice>],
     ) -> Result<()> {
         let mut wanted = Vec::with_capacity(keys.len());
+        let has_ranges = self.has_ranges();
         for (key, value) in keys.iter().zip(values) {
             let user_key = key.as_ref();
             let hash = KeyHash::of(user_key);
-            match self.memory(user_key, hash, seq) {
-                Some((trailer, bytes)) => *value = (trailer.kind() == ValueKind::Put).then(|| Slice::from(bytes)),
+            let found = match has_ranges {
+                true => self.memory_among_ranges(user_key, hash, seq),
+                false => self.memory(user_key, hash, seq).map(Some),
+            };
+            match found {
+                Some(Some((trailer, bytes))) => *value = (trailer.kind() == ValueKind::Put).then(|| Slice::from(bytes)),
+                Some(None) => {}
                 None => {
                     let candidates = self.view.fences.candidates(user_key);
                     prefetch_filters(&candidates, hash);
-                    wanted.push(Wanted { user_key, hash, value, candidates, table: None, spot: None });
+                    wanted.push(Wanted { user_key, hash, value, candidates, table: None, spot: None, covering: None });
                 }
             }
         }
         // In each round a key is looked up in one more table whose filter knows it.
         loop {
             for wanted in &mut wanted {
-                wanted.next_table()?;
+                wanted.next_table(self.view.has_ranges, seq)?;
             }
             wanted.retain(|wanted| wanted.table.is_some());
             if wanted.is_empty() {
@@ -195,12 +290,15 @@ impl ReadState {
                 if let (Some(table), Some(spot)) = (wanted.table, &wanted.spot)
                     && let Some((trailer, value)) = table.get_at(spot, wanted.user_key, wanted.hash, seq)?
                 {
-                    *wanted.value = match trailer.kind().is_value() {
+                    let is_shown = trailer.kind().is_value() && wanted.covering.is_none_or(|seq| trailer.seq() > seq);
+                    *wanted.value = match is_shown {
                         true => Some(self.view.resolve(trailer, value)?),
                         false => None,
                     };
                     wanted.table = None;
                 }
+                // What is older was deleted with a range.
+                wanted.table = wanted.table.filter(|_| wanted.covering.is_none());
             }
             wanted.retain(|wanted| wanted.table.is_some());
         }
@@ -211,21 +309,36 @@ impl ReadState {
     pub(crate) fn iter(&self, seq: SeqNo, bounds: Bounds) -> (View, u32) {
         let count = 1 + self.sealed.len() + self.view.runs();
         let mut children: Vec<Source> = Vec::with_capacity(count);
-        let memtables = self.memtables().filter(|memtable| !memtable.table.is_empty());
-        children.extend(memtables.map(|memtable| Source::Memory(memtable.iter())));
+        let mut covers = Covers::new();
+        for memtable in self.memtables().filter(|memtable| !memtable.table.is_empty()) {
+            children.push(Source::Memory(memtable.iter()));
+            if let Some(ranges) = memtable.table.range_tombstones(seq).filter(|ranges| !ranges.is_empty()) {
+                covers.push(children.len(), Arc::new(ranges));
+            }
+        }
         let memtables = children.len();
         let (l0, sorted) = self.view.levels.split_first().expect("there are always seven levels");
-        children.extend(l0.iter().filter(|open| overlaps(open, &bounds)).map(|open| Source::table(open)));
+        for open in l0.iter().filter(|open| overlaps(open, &bounds)) {
+            children.push(Source::table(open));
+            if self.view.has_ranges
+                && let Some(ranges) = ranges_of(open)
+            {
+                covers.push(children.len(), Arc::clone(ranges) as Arc<dyn Covering>);
+            }
+        }
         let level_0 = children.len() - memtables;
-        for (i, level) in sorted.iter().enumerate() {
+        for ((i, level), ranges) in sorted.iter().enumerate().zip(&self.view.ranges) {
             if level.iter().any(|open| overlaps(open, &bounds)) {
                 children.push(Source::Level(ConcatIterator::new(LevelRun::new(Arc::clone(&self.view), i + 1))));
+                if let Some(ranges) = ranges {
+                    covers.push(children.len(), Arc::clone(ranges) as Arc<dyn Covering>);
+                }
             }
         }
         // However many levels are below, they stay.
         let below = children.len() - memtables - level_0;
         let runs = (level_0 + below.min(1)).saturating_sub(1) as u32;
-        (VisibleIterator::new(MergingIterator::new(children), seq, bounds), runs)
+        (VisibleIterator::with_tombstones(MergingIterator::new(children), seq, bounds, covers), runs)
     }
 }
 
@@ -257,16 +370,25 @@ struct Wanted<'a> {
     /// The table that it is looked up in now; `None` once there is nothing more to find.
     table: Option<&'a Table>,
     spot: Option<Spot>,
+    /// The newest range tombstone of that table that covers the key.
+    covering: Option<SeqNo>,
 }
 
 impl Wanted<'_> {
     /// Goes on to the next table that has to be looked into.
-    fn next_table(&mut self) -> Result<()> {
+    fn next_table(&mut self, has_ranges: bool, seq: SeqNo) -> Result<()> {
         for open in &mut self.candidates {
             let table = open.table()?;
+            if has_ranges {
+                let ranges = table.range_tombstones();
+                self.covering = ranges.and_then(|ranges| ranges.newest_covering(self.user_key, seq));
+            }
             if table.may_contain(self.hash)? {
                 self.table = Some(table);
                 return Ok(());
+            }
+            if self.covering.is_some() {
+                break;
             }
         }
         self.table = None;

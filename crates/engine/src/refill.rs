@@ -66,6 +66,8 @@ struct Entry {
 struct Window {
     bytes: Vec<u8>,
     entries: Vec<Entry>,
+    /// Whether any of them is a range tombstone.
+    has_ranges: bool,
 }
 
 impl Window {
@@ -81,6 +83,7 @@ impl Window {
 
     fn add(&mut self, Numbered { op, seq, batch_end }: &Numbered<'_>) {
         let at = self.bytes.len();
+        self.has_ranges |= op.kind == ValueKind::RangeDelete;
         self.bytes.extend_from_slice(op.key);
         self.bytes.extend_from_slice(op.value);
         self.entries.push(Entry {
@@ -108,6 +111,7 @@ impl Window {
         self.bytes.clear();
         self.bytes.shrink_to(2 * WINDOW_BYTES_MAX);
         self.entries.clear();
+        self.has_ranges = false;
     }
 }
 
@@ -141,7 +145,18 @@ impl Filling {
         let entry = |entry: &'_ Entry| {
             (InternalKey::new(window.key_of(entry), entry.seq, entry.kind), entry.hash, window.value_of(entry))
         };
-        table.insert_loose(entries[..count].iter().map(entry));
+        if window.has_ranges {
+            // Range tombstones have nothing to be put in order with.
+            let is_range = |entry: &Entry| entry.kind == ValueKind::RangeDelete;
+            for alike in entries[..count].chunk_by(|a, b| is_range(a) == is_range(b)) {
+                match is_range(&alike[0]) {
+                    true => alike.iter().map(entry).for_each(|(key, hash, end)| table.insert_hashed(key, hash, end)),
+                    false => table.insert_loose(alike.iter().map(entry)),
+                }
+            }
+        } else {
+            table.insert_loose(entries[..count].iter().map(entry));
+        }
         let last = entries[count - 1];
         self.active.count(SeqNo(last.seq.0 + u64::from(last.batch_left)));
         (count, table.memory_bytes() >= bytes_max)

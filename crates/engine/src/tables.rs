@@ -278,6 +278,7 @@ pub(crate) mod tests {
             deletions: 0,
             created_unix_ms: 0,
             blobs: Vec::new(),
+            ranges: None,
         };
         Arc::new(OpenTable {
             meta: Arc::new(meta),

@@ -130,7 +130,11 @@ fn agrees(meta: &TableMeta, table: &Table) -> Result<()> {
         && properties.smallest_seq == meta.smallest_seq
         && properties.largest_seq == meta.largest_seq
         && properties.entries == meta.entries
-        && properties.deletions == meta.deletions;
+        && properties.deletions == meta.deletions
+        && table.range_tombstones().is_some() == meta.ranges.is_some()
+        && table.range_tombstones().zip(meta.ranges.as_ref()).is_none_or(|(found, told)| {
+            found.len() as u64 == told.count && found.hull() == Some((&*told.begin, &*told.end))
+        });
     if same {
         return Ok(());
     }

@@ -45,12 +45,22 @@ fn small() -> Small {
         }
         engine.delete("a03").unwrap();
         now.remove(&b"a03"[..]);
+        if table == 1 {
+            engine.delete_range("a05", "a08").unwrap();
+            now.retain(|key, _| key[..] < b"a05"[..] || key[..] >= b"a08"[..]);
+        }
         keyspace.put(letter, letter).unwrap();
         other.insert(letter.into(), letter.into());
         engine.flush().unwrap();
     }
     let mut states = vec![now.clone()];
     for i in 0..6u8 {
+        if i == 4 {
+            engine.delete_range([b'c', 1], [b'c', 3]).unwrap();
+            now.retain(|key, _| key[..] < [b'c', 1][..] || key[..] >= [b'c', 3][..]);
+            states.push(now.clone());
+            continue;
+        }
         let (key, value) = (vec![b'c', i], vec![i; 20]);
         // The fourth says that the third and those before it were synced.
         let options = if i == 2 { WriteOptions::sync() } else { WriteOptions::default() };
@@ -108,10 +118,11 @@ impl Small {
         let in_log = |i: u8| engine.get([b'c', i]).ok().map(|found| found.is_some());
         let found: Option<Vec<bool>> = (0..6).map(in_log).collect();
         let found = found?;
-        let prefix = found.iter().take_while(|there| **there).count();
-        assert!(found[prefix..].iter().all(|there| !there), "no prefix: {found:?}");
+        let is_found = |state: &Contents| (0..6).all(|i| state.contains_key(&[b'c', i][..]) == found[usize::from(i)]);
+        let prefix = self.states.iter().position(is_found);
+        let prefix = prefix.unwrap_or_else(|| panic!("no prefix: {found:?}"));
         let expected = &self.states[prefix];
-        for key in newest.keys().map(|key| &key[..]).chain([&b"a03"[..]]) {
+        for key in newest.keys().map(|key| &key[..]).chain([&b"a03"[..], b"a05", b"a07"]) {
             if let Ok(value) = engine.get(key) {
                 assert_eq!(value.as_deref(), expected.get(key).map(|value| &value[..]), "{}", key.escape_ascii());
             }

@@ -20,6 +20,10 @@ fn main() -> Result<(), DecodeError> {
         match op.kind {
             ValueKind::Put => println!("#{seq} keyspace {keyspace}: put {key} = \"{value}\""),
             ValueKind::Delete => println!("#{seq} keyspace {keyspace}: delete {key}"),
+            ValueKind::RangeDelete if op.value.is_empty() => {
+                println!("#{seq} keyspace {keyspace}: delete from {key} on")
+            }
+            ValueKind::RangeDelete => println!("#{seq} keyspace {keyspace}: delete from {key} up to {value}"),
             ValueKind::Blob => unreachable!("no batch has references to blob files: decoding refuses them"),
         }
     }

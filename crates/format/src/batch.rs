@@ -6,6 +6,8 @@
 //! +-----------------+-----------+------+------+---
 //!   op:  kind u8 | keyspace varint | key length varint | key [ | value length varint | value ]
 //! ```
+//! The key of a range tombstone is where it begins, its value where it ends; none: nowhere.
+//!
 //! All operations of a batch become visible and durable together, in order: of two on one key the later wins.
 
 use crate::decode::{DecodeError, Decoder};
@@ -29,6 +31,9 @@ pub enum BatchError {
     /// The value is longer than [`VALUE_BYTES_MAX`].
     #[error("value of {0} bytes: the longest is {VALUE_BYTES_MAX}")]
     ValueTooLong(usize),
+    /// The range to delete ends where it begins, or before.
+    #[error("a range to delete that ends where it begins, or before")]
+    EmptyRange,
     /// The whole batch would be longer than [`BATCH_BYTES_MAX`].
     #[error("batch of {0} bytes: the largest is {BATCH_BYTES_MAX}; write it in parts")]
     BatchTooLarge(usize),
@@ -59,9 +64,9 @@ pub struct BatchOp<'a> {
     pub kind: ValueKind,
     /// Where.
     pub keyspace: KeyspaceId,
-    /// To which key.
+    /// To which key; of a range tombstone, the first.
     pub key: &'a [u8],
-    /// The value; empty for a deletion.
+    /// The value; empty for a deletion. Of a range tombstone, where it ends: a key that is left alone, or nothing for no end.
     pub value: &'a [u8],
 }
 
@@ -79,6 +84,27 @@ impl WriteBatch {
     /// Adds "remove `key`".
     pub fn delete(&mut self, keyspace: KeyspaceId, key: &[u8]) -> &mut Self {
         self.push(ValueKind::Delete, keyspace, key, None)
+    }
+
+    /// Adds "remove all keys from `begin` on, up to `end`, which stays".
+    pub fn delete_range(&mut self, keyspace: KeyspaceId, begin: &[u8], end: &[u8]) -> &mut Self {
+        let refused = if end.len() > KEY_BYTES_MAX {
+            Some(BatchError::KeyTooLong(end.len()))
+        } else if begin >= end {
+            Some(BatchError::EmptyRange)
+        } else {
+            None
+        };
+        if let Some(error) = refused {
+            self.error.get_or_insert(error);
+            return self;
+        }
+        self.push(ValueKind::RangeDelete, keyspace, begin, Some(end))
+    }
+
+    /// Adds "remove all keys from `begin` on".
+    pub fn delete_from(&mut self, keyspace: KeyspaceId, begin: &[u8]) -> &mut Self {
+        self.push(ValueKind::RangeDelete, keyspace, begin, Some(&[]))
     }
 
     fn push(&mut self, kind: ValueKind, keyspace: KeyspaceId, key: &[u8], value: Option<&[u8]>) -> &mut Self {
@@ -215,10 +241,26 @@ impl<'a> BatchOps<'a> {
         }
         let value = match kind {
             ValueKind::Put => decoder.prefixed("value")?,
+            ValueKind::RangeDelete => range_end(decoder, key)?,
             ValueKind::Delete | ValueKind::Blob => &[],
         };
         Ok(Some(BatchOp { kind, keyspace, key, value }))
     }
+}
+
+/// Where a range tombstone that begins at `begin` ends.
+#[cold]
+fn range_end<'a>(decoder: &mut Decoder<'a>, begin: &[u8]) -> Result<&'a [u8], DecodeError> {
+    let offset = decoder.offset();
+    let end = decoder.prefixed("end of a range tombstone")?;
+    if end.len() > KEY_BYTES_MAX || !end.is_empty() && end <= begin {
+        return Err(DecodeError::Invalid {
+            what: "end of a range tombstone, of length",
+            offset,
+            found: end.len() as u64,
+        });
+    }
+    Ok(end)
 }
 
 impl<'a> Iterator for BatchOps<'a> {
@@ -239,29 +281,42 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    type Model = Vec<(bool, u32, Vec<u8>, Vec<u8>)>;
+    type Model = Vec<(u8, u32, Vec<u8>, Vec<u8>)>;
+
+    /// The operation that a number stands for: with what kind and value it is read again, `None` if it is refused.
+    fn add(batch: &mut WriteBatch, op: &(u8, u32, Vec<u8>, Vec<u8>)) -> Option<(ValueKind, Vec<u8>)> {
+        let (kind, keyspace, key, value) = op;
+        let keyspace = KeyspaceId(*keyspace);
+        let (kind, value) = match kind % 4 {
+            0 => (ValueKind::Delete, &[][..]),
+            1 => (ValueKind::Put, &value[..]),
+            2 => (ValueKind::RangeDelete, &value[..]),
+            _ => (ValueKind::RangeDelete, &[][..]),
+        };
+        match kind {
+            ValueKind::Delete => batch.delete(keyspace, key),
+            ValueKind::Put => batch.put(keyspace, key, value),
+            _ if value.is_empty() => batch.delete_from(keyspace, key),
+            _ => batch.delete_range(keyspace, key, value),
+        };
+        let is_empty = kind == ValueKind::RangeDelete && !value.is_empty() && *value <= **key;
+        (!is_empty).then(|| (kind, value.to_vec()))
+    }
 
     proptest! {
         #[test]
         fn round_trips(ops: Model, seq in 0u64..1 << 40) {
             let mut batch = WriteBatch::new();
-            for (put, keyspace, key, value) in &ops {
-                match put {
-                    true => batch.put(KeyspaceId(*keyspace), key, value),
-                    false => batch.delete(KeyspaceId(*keyspace), key),
-                };
-            }
+            let added: Vec<_> = ops.iter().filter_map(|op| Some((op, add(&mut batch, op)?))).collect();
+            prop_assert_eq!(batch.check().is_err(), added.len() < ops.len());
             let (header, body) = with_first_seq(batch.as_bytes(), SeqNo(seq));
             let logged = [&header[..], body].concat();
             let (first, read) = decode(&logged).unwrap();
             prop_assert_eq!(first, SeqNo(seq));
             let read: Vec<_> = read.map(Result::unwrap).collect();
-            prop_assert_eq!(read.len(), ops.len());
-            for (op, (put, keyspace, key, value)) in read.iter().zip(&ops) {
-                prop_assert_eq!(op.kind == ValueKind::Put, *put);
-                prop_assert_eq!(op.keyspace.0, *keyspace);
-                prop_assert_eq!(op.key, &key[..]);
-                prop_assert_eq!(op.value, if *put { &value[..] } else { &[] });
+            prop_assert_eq!(read.len(), added.len());
+            for (op, ((_, keyspace, key, _), (kind, value))) in read.iter().zip(&added) {
+                prop_assert_eq!(op, &BatchOp { kind: *kind, keyspace: KeyspaceId(*keyspace), key, value });
             }
             for cut in 0..logged.len() {
                 prop_assert!(decode(&logged[..cut]).is_err() || decode(&logged[..cut]).unwrap().1.any(|op| op.is_err()));
@@ -305,10 +360,38 @@ mod tests {
     }
 
     #[test]
+    fn ranges_that_hold_nothing_or_end_too_far_are_refused() {
+        let longest = [0xff; KEY_BYTES_MAX];
+        let refused = |begin: &[u8], end: &[u8]| {
+            let mut batch = WriteBatch::new();
+            batch.delete_range(KeyspaceId::DEFAULT, begin, end);
+            (batch.count(), batch.check())
+        };
+        assert_eq!(refused(b"b", b"a"), (0, Err(BatchError::EmptyRange)));
+        assert_eq!(refused(b"a", b"a"), (0, Err(BatchError::EmptyRange)));
+        assert_eq!(refused(b"", b""), (0, Err(BatchError::EmptyRange)), "no end is not meant by an empty key");
+        assert_eq!(refused(b"", &[0; KEY_BYTES_MAX + 1]), (0, Err(BatchError::KeyTooLong(KEY_BYTES_MAX + 1))));
+        assert_eq!(refused(&[0; KEY_BYTES_MAX + 1], b"b"), (0, Err(BatchError::KeyTooLong(KEY_BYTES_MAX + 1))));
+        assert_eq!(refused(b"", &longest), (1, Ok(())));
+
+        // From disk: an end at or before the begin, and one that is longer than a key.
+        let mut good = WriteBatch::new();
+        good.delete_range(KeyspaceId::DEFAULT, b"a", b"b");
+        let mut bytes = good.as_bytes().to_vec();
+        *bytes.last_mut().unwrap() = b'a';
+        let read = |bytes: &[u8]| decode(bytes).unwrap().1.next().unwrap().map(drop);
+        assert!(matches!(read(&bytes), Err(DecodeError::Invalid { offset: 16, found: 1, .. })));
+        bytes.truncate(16);
+        varint::put(&mut bytes, KEY_BYTES_MAX as u64 + 1);
+        bytes.extend_from_slice(&[0xff; KEY_BYTES_MAX + 1]);
+        assert!(matches!(read(&bytes), Err(DecodeError::Invalid { offset: 16, found: 65_536, .. })));
+    }
+
+    #[test]
     fn kinds_to_come_are_refused_by_name() {
         let mut batch = WriteBatch::new();
         batch.put(KeyspaceId::DEFAULT, b"a", b"1");
-        for kind in 2..=255 {
+        for kind in [2].into_iter().chain(4..=255) {
             // 5 too: a value in a blob file is never put there by a batch.
             let mut bytes = batch.as_bytes().to_vec();
             bytes[HEADER_BYTES] = kind;

@@ -59,8 +59,8 @@ impl fmt::Display for KeyspaceId {
 
 /// What an operation does to its key. The numbers are on disk and never change meaning.
 ///
-/// Reserved, and refused as `Unsupported` by this version: 2 merge operand, 3 range tombstone, 4 value with expiry time,
-/// 6 merge operand with expiry time. 255 is never stored.
+/// Reserved, and refused as `Unsupported` by this version: 2 merge operand, 4 value with expiry time, 6 merge operand with expiry
+/// time. 255 is never stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u8)]
 pub enum ValueKind {
@@ -68,6 +68,9 @@ pub enum ValueKind {
     Delete = 0,
     /// The key has this value.
     Put = 1,
+    /// A range tombstone: the keys from this one on are gone, up to the one that the value gives, which stays; with an empty value, all of them. Never an entry of
+    /// a table, which has a place of its own for it.
+    RangeDelete = 3,
     /// The key has a value that lies in a blob file; what is stored is a reference to it. In tables alone.
     Blob = 5,
 }
@@ -79,6 +82,7 @@ impl ValueKind {
         match byte {
             0 => Some(Self::Delete),
             1 => Some(Self::Put),
+            3 => Some(Self::RangeDelete),
             5 => Some(Self::Blob),
             _ => None,
         }
@@ -87,7 +91,7 @@ impl ValueKind {
     /// Whether the key has a value, wherever that lies.
     #[inline]
     pub fn is_value(self) -> bool {
-        self != Self::Delete
+        matches!(self, Self::Put | Self::Blob)
     }
 }
 
@@ -159,6 +163,7 @@ impl fmt::Debug for Trailer {
         match ValueKind::from_byte(self.0 as u8) {
             Some(ValueKind::Put) => write!(f, "{},PUT", self.seq()),
             Some(ValueKind::Delete) => write!(f, "{},DEL", self.seq()),
+            Some(ValueKind::RangeDelete) => write!(f, "{},RANGEDEL", self.seq()),
             Some(ValueKind::Blob) => write!(f, "{},BLOB", self.seq()),
             None => write!(f, "{},?{}", self.seq(), self.0 as u8),
         }

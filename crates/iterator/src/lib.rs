@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   user keys      VisibleIterator     newest version at one sequence number, tombstones hidden, within Bounds
-//!                        |
+//!                        |     └── Covers       what range tombstones of which source hide
 //!   all versions   MergingIterator     many sorted sources as one
 //!                   /    |    \
 //!            memtable  table  ConcatIterator      a sorted run of tables, opened one at a time
@@ -35,14 +35,20 @@ struct Readme;
 
 mod bounds;
 mod concat;
+mod covers;
 mod heads;
 mod merging;
+mod tombstones;
 mod vec;
 mod visible;
 
 pub use bounds::Bounds;
 pub use concat::{ConcatIterator, Run};
+pub use covers::Covers;
 pub use merging::MergingIterator;
+pub use tombstones::{
+    Covering, Fragments, RangeTombstone, RangeTombstoneBuf, RangeTombstones, Stretch, TombstoneRun, is_before_end,
+};
 pub use vec::VecIterator;
 pub use visible::VisibleIterator;
 
@@ -163,6 +169,41 @@ pub trait InternalIterator {
         None
     }
 
+    /// If the entry that it stands on comes from a source behind the first `newer` ones: moves all of those that are behind in the direction of travel on to `to`, as a seek there
+    /// would, at least; whether it did. Who knows that all their entries up to `to` are hidden passes them so, however many they are.
+    ///
+    /// After it the iterator stands where it stands; a step the other way comes upon what was passed.
+    ///
+    /// # Errors
+    /// As a seek.
+    fn pass_over(&mut self, newer: usize, to: InternalKey<'_>) -> Result<bool, Self::Error> {
+        let _ = (newer, to);
+        Ok(false)
+    }
+
+    /// As [`Self::seek`], but that sources behind the first `newer` ones are moved to `to`, which lies at or behind `target`: for who knows that all they have before it is hidden.
+    ///
+    /// # Errors
+    /// As a seek.
+    fn seek_over(&mut self, target: InternalKey<'_>, newer: usize, to: InternalKey<'_>) -> Result<(), Self::Error> {
+        let _ = (newer, to);
+        self.seek(target)
+    }
+
+    /// As [`Self::seek_over`], for [`Self::seek_for_prev`]: `to` lies at or before `target`.
+    ///
+    /// # Errors
+    /// As a seek.
+    fn seek_for_prev_over(
+        &mut self,
+        target: InternalKey<'_>,
+        newer: usize,
+        to: InternalKey<'_>,
+    ) -> Result<(), Self::Error> {
+        let _ = (newer, to);
+        self.seek_for_prev(target)
+    }
+
     /// The first half of a seek: finds out where `target` lies and sends for the bytes there, without waiting for them. One who
     /// seeks in several sources lets all of them do this first, so that they wait for memory at the same time.
     ///
@@ -252,6 +293,23 @@ macro_rules! pass_on {
 
         fn steps_before(&mut self, user_key: &[u8]) -> usize {
             (**self).steps_before(user_key)
+        }
+
+        fn pass_over(&mut self, newer: usize, to: InternalKey<'_>) -> Result<bool, I::Error> {
+            (**self).pass_over(newer, to)
+        }
+
+        fn seek_over(&mut self, target: InternalKey<'_>, newer: usize, to: InternalKey<'_>) -> Result<(), I::Error> {
+            (**self).seek_over(target, newer, to)
+        }
+
+        fn seek_for_prev_over(
+            &mut self,
+            target: InternalKey<'_>,
+            newer: usize,
+            to: InternalKey<'_>,
+        ) -> Result<(), I::Error> {
+            (**self).seek_for_prev_over(target, newer, to)
         }
 
         fn prepare_seek(&mut self, target: InternalKey<'_>) {

@@ -375,6 +375,46 @@ impl<I: InternalIterator> InternalIterator for MergingIterator<I> {
         Some(self.standing[0].trailer)
     }
 
+    fn seek_over(&mut self, target: InternalKey<'_>, newer: usize, to: InternalKey<'_>) -> Result<(), I::Error> {
+        let target_of = |c: usize| if c < newer { target } else { to };
+        (0..).zip(&mut self.children).for_each(|(c, child)| child.prepare_seek(target_of(c)));
+        let mut targets = (0..).map(target_of);
+        let mut next = || targets.next().expect("there are targets without end");
+        self.seek_all(Direction::Forward, |child| child.seek_prepared(next()))
+    }
+
+    fn seek_for_prev_over(
+        &mut self,
+        target: InternalKey<'_>,
+        newer: usize,
+        to: InternalKey<'_>,
+    ) -> Result<(), I::Error> {
+        let mut targets = (0..).map(|c: usize| if c < newer { target } else { to });
+        let mut next = || targets.next().expect("there are targets without end");
+        self.seek_all(Direction::Backward, |child| child.seek_for_prev(next()))
+    }
+
+    #[inline(never)]
+    fn pass_over(&mut self, newer: usize, to: InternalKey<'_>) -> Result<bool, I::Error> {
+        let Some(first) = self.standing.first().filter(|first| first.child as usize >= newer) else { return Ok(false) };
+        // A single child may have turned by itself, so it is the target that says which way it goes.
+        let way = self.children[first.child as usize].key().cmp(&to);
+        for c in newer..self.children.len() {
+            let child = &mut self.children[c];
+            if !child.valid() {
+                continue;
+            }
+            let sought = match way {
+                Ordering::Less if child.key() < to => child.seek(to),
+                Ordering::Greater if child.key() > to => child.seek_for_prev(to),
+                _ => Ok(()),
+            };
+            self.check(c, sought)?;
+        }
+        self.sort_all();
+        Ok(way.is_ne())
+    }
+
     #[inline]
     fn try_prev(&mut self) -> Option<Stepped> {
         if !self.travels(Direction::Backward) {

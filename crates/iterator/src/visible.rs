@@ -12,8 +12,12 @@
 //!
 //! A key with many versions is left by a seek after [`SKIPS_BEFORE_SEEK`] of them, so a key overwritten a million times costs
 //! a bounded walk.
+//!
+//! Where there are range tombstones, `bounds` are those of the present stretch ([`Covers`]), and `least` the least sequence number that they leave to be seen in it. So what goes from entry to entry
+//! knows of no tombstones: it only looks at a bound and at two numbers, and finds out what is behind the bound when it gets there.
 
-use crate::{Bounds, InternalIterator, Stepped};
+use crate::covers::GREATEST_KEY;
+use crate::{Bounds, Covers, InternalIterator, Stepped};
 use esker_format::{InternalKey, SeqNo, Slice, Trailer, ValueKind};
 use std::ops::Bound;
 
@@ -43,7 +47,12 @@ enum Place {
 pub struct VisibleIterator<I> {
     inner: I,
     seq: SeqNo,
+    /// What is older is hidden by a range tombstone.
+    least: SeqNo,
+    /// Of the part of the whole range in which that is so.
     bounds: Bounds,
+    /// Where there are range tombstones.
+    covers: Option<Box<Covers>>,
     place: Place,
     failed: bool,
     /// The user key shown (`Place::Held`), or to be skipped.
@@ -61,7 +70,9 @@ impl<I: InternalIterator> VisibleIterator<I> {
         Self {
             inner,
             seq,
+            least: SeqNo::ZERO,
             bounds,
+            covers: None,
             place: Place::Nowhere,
             failed: false,
             key: Vec::new(),
@@ -69,6 +80,15 @@ impl<I: InternalIterator> VisibleIterator<I> {
             short: Vec::new(),
             trailer: Trailer::MIN,
         }
+    }
+
+    /// As [`Self::new`], of an `inner` whose sources have these range tombstones.
+    pub fn with_tombstones(inner: I, seq: SeqNo, bounds: Bounds, mut covers: Covers) -> Self {
+        if covers.is_empty() {
+            return Self::new(inner, seq, bounds);
+        }
+        covers.bounds = bounds.clone();
+        Self { covers: Some(Box::new(covers)), ..Self::new(inner, seq, bounds) }
     }
 
     /// Whether it stands on an entry.
@@ -133,7 +153,7 @@ impl<I: InternalIterator> VisibleIterator<I> {
 
     /// The range it keeps to.
     pub fn bounds(&self) -> &Bounds {
-        &self.bounds
+        self.covers.as_ref().map_or(&self.bounds, |covers| &covers.bounds)
     }
 
     /// Moves to the first entry within the bounds.
@@ -142,6 +162,14 @@ impl<I: InternalIterator> VisibleIterator<I> {
     /// That of the inner iterator; it sticks until the next seek.
     pub fn seek_to_first(&mut self) -> Result<(), I::Error> {
         self.place = Place::Nowhere;
+        if self.covers.is_some() {
+            let lower = self.bounds().lower.clone();
+            return match &lower {
+                Bound::Included(key) => self.seek_covered(key, InternalKey::seek(key, self.seq)),
+                Bound::Excluded(key) => self.seek_covered(key, InternalKey::behind_all(key)),
+                Bound::Unbounded => self.seek_covered(b"", InternalKey::before_all(b"")),
+            };
+        }
         let sought = match &self.bounds.lower {
             Bound::Included(key) => self.inner.seek(InternalKey::seek(key, self.seq)),
             Bound::Excluded(key) => self.inner.seek(InternalKey::behind_all(key)),
@@ -157,6 +185,14 @@ impl<I: InternalIterator> VisibleIterator<I> {
     /// As [`Self::seek_to_first`].
     pub fn seek_to_last(&mut self) -> Result<(), I::Error> {
         self.place = Place::Nowhere;
+        if self.covers.is_some() {
+            let upper = self.bounds().upper.clone();
+            return match &upper {
+                Bound::Included(key) => self.seek_for_prev_covered(key, InternalKey::behind_all(key)),
+                Bound::Excluded(key) => self.seek_for_prev_covered(key, InternalKey::before_all(key)),
+                Bound::Unbounded => self.seek_for_prev_covered(&GREATEST_KEY, InternalKey::behind_all(&GREATEST_KEY)),
+            };
+        }
         let sought = match &self.bounds.upper {
             Bound::Included(key) => self.inner.seek_for_prev(InternalKey::behind_all(key)),
             Bound::Excluded(key) => self.inner.seek_for_prev(InternalKey::before_all(key)),
@@ -171,10 +207,13 @@ impl<I: InternalIterator> VisibleIterator<I> {
     /// # Errors
     /// As [`Self::seek_to_first`].
     pub fn seek(&mut self, key: &[u8]) -> Result<(), I::Error> {
-        if !self.bounds.reaches_down_to(key) {
+        if !self.bounds().reaches_down_to(key) {
             return self.seek_to_first();
         }
         self.place = Place::Nowhere;
+        if self.covers.is_some() {
+            return self.seek_covered(key, InternalKey::seek(key, self.seq));
+        }
         let sought = self.inner.seek(InternalKey::seek(key, self.seq));
         let found = sought.and_then(|()| self.find_forward());
         self.check(found)
@@ -185,10 +224,13 @@ impl<I: InternalIterator> VisibleIterator<I> {
     /// # Errors
     /// As [`Self::seek_to_first`].
     pub fn seek_for_prev(&mut self, key: &[u8]) -> Result<(), I::Error> {
-        if !self.bounds.reaches_up_to(key) {
+        if !self.bounds().reaches_up_to(key) {
             return self.seek_to_last();
         }
         self.place = Place::Nowhere;
+        if self.covers.is_some() {
+            return self.seek_for_prev_covered(key, InternalKey::behind_all(key));
+        }
         let sought = self.inner.seek_for_prev(InternalKey::behind_all(key));
         let found = sought.and_then(|()| self.find_backward());
         self.check(found)
@@ -299,7 +341,49 @@ impl<I: InternalIterator> VisibleIterator<I> {
     /// Whether a key is shown whose newest version has this trailer.
     #[inline]
     fn is_shown(&self, trailer: Trailer) -> bool {
-        trailer.seq() <= self.seq && trailer.kind().is_value()
+        trailer.seq() <= self.seq && trailer.seq() >= self.least && trailer.kind().is_value()
+    }
+
+    /// From an entry behind the bounds: goes on to the stretch that it lies in. `false` if it lies behind the whole range.
+    #[inline]
+    fn enter_stretch(&mut self, is_within: impl FnOnce(&Bounds, &[u8]) -> bool) -> bool {
+        match &mut self.covers {
+            None => false,
+            Some(covers) => {
+                let user_key = self.inner.key().user_key;
+                let is_within = is_within(&covers.bounds, user_key);
+                if is_within {
+                    (self.bounds, self.least) = covers.enter(user_key, self.seq);
+                }
+                is_within
+            }
+        }
+    }
+
+    /// A seek to `target`, a place at `key`, where there are range tombstones: in the stretch that the key lies in.
+    #[inline(never)]
+    fn seek_covered(&mut self, key: &[u8], target: InternalKey<'_>) -> Result<(), I::Error> {
+        let covers = self.covers.as_mut().expect("there are range tombstones");
+        (self.bounds, self.least) = covers.enter(key, self.seq);
+        let sought = covers.seek(&mut self.inner, target);
+        let found = sought.and_then(|()| self.find_forward());
+        self.check(found)
+    }
+
+    /// As [`Self::seek_covered`], backward.
+    #[inline(never)]
+    fn seek_for_prev_covered(&mut self, key: &[u8], target: InternalKey<'_>) -> Result<(), I::Error> {
+        let covers = self.covers.as_mut().expect("there are range tombstones");
+        (self.bounds, self.least) = covers.enter(key, self.seq);
+        let sought = covers.seek_for_prev(&mut self.inner, target);
+        let found = sought.and_then(|()| self.find_backward());
+        self.check(found)
+    }
+
+    /// Whether something older than the present stretch lets be seen came up, and was passed.
+    #[inline(never)]
+    fn pass_hidden(&mut self, pass: impl FnOnce(&Covers, &mut I) -> Result<bool, I::Error>) -> Result<bool, I::Error> {
+        self.covers.as_ref().map_or(Ok(false), |covers| pass(covers, &mut self.inner))
     }
 
     /// From any entry, goes forward to the first that is to be shown; `place` says whether there was one.
@@ -309,6 +393,9 @@ impl<I: InternalIterator> VisibleIterator<I> {
         while self.inner.valid() {
             let InternalKey { user_key, trailer } = self.inner.key();
             if !self.bounds.reaches_up_to(user_key) {
+                if self.enter_stretch(Bounds::reaches_up_to) {
+                    continue;
+                }
                 return Ok(());
             }
             if trailer.seq() > self.seq {
@@ -324,12 +411,18 @@ impl<I: InternalIterator> VisibleIterator<I> {
                 }
                 continue;
             }
+            if trailer.seq() < self.least {
+                if !self.pass_hidden(Covers::pass_forward)? {
+                    self.skip_key_forward()?;
+                }
+                continue;
+            }
             match trailer.kind() {
                 ValueKind::Put | ValueKind::Blob => {
                     (self.place, self.trailer) = (Place::Inner, trailer);
                     return Ok(());
                 }
-                ValueKind::Delete => self.skip_key_forward()?,
+                ValueKind::Delete | ValueKind::RangeDelete => self.skip_key_forward()?,
             }
         }
         Ok(())
@@ -359,7 +452,13 @@ impl<I: InternalIterator> VisibleIterator<I> {
         while self.inner.valid() {
             let InternalKey { user_key, trailer } = self.inner.key();
             if !self.bounds.reaches_down_to(user_key) {
+                if self.enter_stretch(Bounds::reaches_down_to) {
+                    continue;
+                }
                 return Ok(());
+            }
+            if self.least > SeqNo::ZERO && self.pass_hidden(Covers::pass_backward)? {
+                continue;
             }
             if !self.inner.prev_is_other_key() {
                 if self.hold_newest()? {
@@ -403,7 +502,7 @@ impl<I: InternalIterator> VisibleIterator<I> {
         Ok(is_put)
     }
 
-    /// Takes the version that `inner` stands on for the candidate. Returns whether it is a value.
+    /// Takes the version that `inner` stands on for the candidate. Returns whether it is a value that is not hidden.
     #[inline]
     fn hold_version(&mut self, trailer: Trailer) -> bool {
         self.trailer = trailer;
@@ -418,9 +517,9 @@ impl<I: InternalIterator> VisibleIterator<I> {
                     self.short.extend_from_slice(value);
                 }
             }
-            ValueKind::Delete => {}
+            ValueKind::Delete | ValueKind::RangeDelete => {}
         }
-        trailer.kind().is_value()
+        self.is_shown(trailer)
     }
 
     #[inline]

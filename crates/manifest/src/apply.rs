@@ -7,7 +7,7 @@ use crate::edit::{CleanClose, VersionEdit};
 use crate::error::EditError;
 use crate::table::{BlobMeta, BlobState, LEVELS, Level, TableMeta};
 use crate::version::{DEFAULT_KEYSPACE, KeyspaceVersion, Version};
-use esker_format::{FileNo, KEY_BYTES_MAX, KeyspaceId, SeqNo};
+use esker_format::{FileNo, KEY_BYTES_MAX, KeyspaceId, SeqNo, ValueKind};
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::sync::Arc;
@@ -284,8 +284,22 @@ fn check_table(table: &TableMeta, version: &Version) -> Result<(), EditError> {
         ),
         (table.largest_seq <= version.last_seq, "its largest sequence number was not given out"),
         (
-            table.entries > 0 && table.deletions <= table.entries,
-            "it counts more tombstones than entries, or none at all",
+            table.deletions <= table.entries && (table.entries > 0 || table.ranges.is_some()),
+            "it counts more tombstones than entries, or has neither entries nor range tombstones",
+        ),
+        (
+            table.ranges.as_ref().is_none_or(|ranges| {
+                // The place behind the longest key is one byte longer.
+                ranges.count > 0
+                    && ranges.begin < ranges.end
+                    && ranges.begin.len().max(ranges.end.len()) <= KEY_BYTES_MAX + 1
+            }),
+            "its range tombstones are none, or hold no key",
+        ),
+        (
+            table.ranges.is_some()
+                || [&table.smallest, &table.largest].iter().all(|key| key.trailer.kind() != ValueKind::RangeDelete),
+            "a bound is that of a range tombstone, and it has none",
         ),
         (
             [&table.smallest, &table.largest].iter().all(|key| key.user_key.len() <= KEY_BYTES_MAX),

@@ -7,7 +7,7 @@
 //! What may grow (a keyspace's and a table's description) ends with fields of the same form, so a later version can add to them.
 
 use crate::Lsn;
-use crate::table::{BlobMeta, BlobUse, Level, TableMeta};
+use crate::table::{BlobMeta, BlobUse, Level, RangeUse, TableMeta};
 use esker_format::{
     DecodeError, Decoder, FileId, FileNo, InternalKeyBuf, KEY_BYTES_MAX, KeyspaceId, SeqNo, Trailer, varint,
 };
@@ -38,6 +38,8 @@ const TAG_WRITTEN_BYTES: u8 = 0x01;
 
 /// In a table's description: how much of one blob file it refers to.
 const TABLE_TAG_BLOB: u8 = 0x81;
+/// In a table's description: its range tombstones.
+const TABLE_TAG_RANGES: u8 = 0x82;
 
 /// A step from one version to the next. Empty by default; set what changes.
 ///
@@ -271,6 +273,14 @@ fn put_table(out: &mut Vec<u8>, table: &TableMeta) {
         out.push(TABLE_TAG_BLOB);
         put_prefixed(out, &body);
     }
+    if let Some(RangeUse { count, begin, end }) = &table.ranges {
+        let mut body = Vec::new();
+        varint::put(&mut body, *count);
+        put_prefixed(&mut body, begin);
+        put_prefixed(&mut body, end);
+        out.push(TABLE_TAG_RANGES);
+        put_prefixed(out, &body);
+    }
 }
 
 /// The head of a field; its body lies between the decoder and `end`.
@@ -410,6 +420,7 @@ fn table(decoder: &mut Decoder<'_>, end: usize) -> Result<TableMeta, DecodeError
         deletions: decoder.varint("deletions")?,
         created_unix_ms: decoder.varint("creation time")?,
         blobs: Vec::new(),
+        ranges: None,
     };
     while let Some(field) = Field::next(decoder, end)? {
         match field.tag {
@@ -418,6 +429,13 @@ fn table(decoder: &mut Decoder<'_>, end: usize) -> Result<TableMeta, DecodeError
                 records: decoder.varint("records")?,
                 bytes: decoder.varint("record bytes")?,
             }),
+            TABLE_TAG_RANGES => once(&mut table.ranges, decoder, |decoder| {
+                Ok(RangeUse {
+                    count: decoder.varint("range tombstones")?,
+                    begin: decoder.prefixed("begin of range tombstones")?.into(),
+                    end: decoder.prefixed("end of range tombstones")?.into(),
+                })
+            })?,
             _ => field.skip(decoder)?,
         }
         if decoder.offset() != field.end {

@@ -44,15 +44,15 @@ pub struct TableMeta {
     pub file_id: FileId,
     /// The file's length.
     pub file_bytes: u64,
-    /// The first entry.
+    /// No entry and no key covered by a range tombstone lies before this: the first entry, or of kind [`ValueKind::RangeDelete`](esker_format::ValueKind::RangeDelete).
     pub smallest: InternalKeyBuf,
-    /// The last entry.
+    /// As `smallest`, behind this.
     pub largest: InternalKeyBuf,
-    /// The least sequence number of any entry.
+    /// The least sequence number of any entry or range tombstone.
     pub smallest_seq: SeqNo,
-    /// The greatest sequence number of any entry.
+    /// The greatest sequence number of any entry or range tombstone.
     pub largest_seq: SeqNo,
-    /// How many entries there are, at least 1.
+    /// How many entries there are, at least 1 if there are no range tombstones.
     pub entries: u64,
     /// How many of them are tombstones.
     pub deletions: u64,
@@ -60,6 +60,19 @@ pub struct TableMeta {
     pub created_unix_ms: u64,
     /// The blob files that its entries refer to, ascending.
     pub blobs: Vec<BlobUse>,
+    /// Its range tombstones, if it has any.
+    pub ranges: Option<RangeUse>,
+}
+
+/// What the manifest knows of a table's range tombstones.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RangeUse {
+    /// How many there are, at least 1.
+    pub count: u64,
+    /// Where the first begins.
+    pub begin: Box<[u8]>,
+    /// Where the last ends: behind `begin`.
+    pub end: Box<[u8]>,
 }
 
 /// How much of one blob file a table refers to.

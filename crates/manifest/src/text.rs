@@ -6,6 +6,7 @@
 //! remove 1 L0 000004
 //! add 1 L1 000007 a#9,PUT .. c#3,DEL seqs 3..9 entries 4 deletions 1 bytes 1000 id 00000000deadbeef created 0
 //! blob 1 000006 bytes 1080 records 2 record-bytes 1000 id 00000000deadbeef
+//! add 1 L0 000008 b#9,RANGEDEL .. k#8,RANGEDEL seqs 8..9 entries 0 deletions 0 bytes 700 id 00000000deadbeef created 0 ranges 2 "b" "k"
 //! flushed 1 9
 //! ```
 //! In keys and names, all but printable ASCII is escaped as `\xNN`, and so are space, `#`, `"` and `\`. [`VersionEdit`]'s `FromStr` reads what its
@@ -13,7 +14,7 @@
 
 use crate::Lsn;
 use crate::edit::{COMPARATOR, CleanClose, VersionEdit};
-use crate::table::{BlobMeta, BlobUse, Level, TableMeta};
+use crate::table::{BlobMeta, BlobUse, Level, RangeUse, TableMeta};
 use esker_format::{FileId, FileNo, InternalKeyBuf, KeyspaceId, SeqNo, Trailer, ValueKind};
 use std::fmt;
 use std::str::FromStr;
@@ -69,6 +70,9 @@ impl fmt::Display for TableMeta {
         write!(f, " id {} created {}", self.file_id, self.created_unix_ms)?;
         for BlobUse { file, records, bytes } in &self.blobs {
             write!(f, " blob {file} records {records} bytes {bytes}")?;
+        }
+        if let Some(RangeUse { count, begin, end }) = &self.ranges {
+            write!(f, " ranges {count} \"{}\" \"{}\"", Escaped(begin), Escaped(end))?;
         }
         Ok(())
     }
@@ -175,6 +179,7 @@ fn table(words: &mut Words<'_>) -> Option<TableMeta> {
         smallest,
         largest,
         blobs: Vec::new(),
+        ranges: None,
     };
     while let Some(name) = words.next() {
         match name {
@@ -193,6 +198,10 @@ fn table(words: &mut Words<'_>) -> Option<TableMeta> {
                 records: words.word("records")?.number()?,
                 bytes: words.word("bytes")?.number()?,
             }),
+            "ranges" => {
+                let (count, begin, end) = (words.number()?, words.quoted_bytes()?, words.quoted_bytes()?);
+                table.ranges = Some(RangeUse { count, begin: begin.into(), end: end.into() });
+            }
             _ => return None,
         }
     }
@@ -216,6 +225,7 @@ fn internal_key(word: &str) -> Option<InternalKeyBuf> {
         "PUT" => ValueKind::Put,
         "DEL" => ValueKind::Delete,
         "BLOB" => ValueKind::Blob,
+        "RANGEDEL" => ValueKind::RangeDelete,
         _ => return None,
     };
     let seq = seq.parse().ok().map(SeqNo).filter(|seq| *seq <= SeqNo::MAX)?;
@@ -261,7 +271,10 @@ impl<'a> Words<'a> {
     }
 
     fn quoted(&mut self) -> Option<String> {
-        let inner = self.next()?.strip_prefix('"')?.strip_suffix('"')?;
-        String::from_utf8(unescape(inner)?).ok()
+        String::from_utf8(self.quoted_bytes()?).ok()
+    }
+
+    fn quoted_bytes(&mut self) -> Option<Vec<u8>> {
+        unescape(self.next()?.strip_prefix('"')?.strip_suffix('"')?)
     }
 }

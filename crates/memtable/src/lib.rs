@@ -32,6 +32,7 @@ mod iter;
 mod list;
 mod pool;
 mod prefetch;
+mod ranges;
 mod record;
 mod room;
 mod skiplist;
@@ -42,6 +43,8 @@ pub use iter::MemTableIter;
 pub use pool::ArenaPool;
 
 use esker_format::{InternalKey, KeyHash, SeqNo, Trailer, ValueKind};
+use esker_iterator::{RangeTombstone, RangeTombstoneBuf, RangeTombstones};
+use ranges::Ranges;
 use skiplist::SkipList;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
@@ -75,6 +78,8 @@ pub struct MemTable {
     form: Form,
     pool: Option<ArenaPool>,
     counters: Counters,
+    /// Made by the first range tombstone.
+    ranges: OnceLock<Box<Ranges>>,
 }
 
 /// What is counted of the entries.
@@ -125,7 +130,7 @@ impl MemTable {
 
     /// An empty table of a form.
     pub fn with_form(form: Form) -> Self {
-        Self { body: OnceLock::new(), form, pool: None, counters: Counters::default() }
+        Self { body: OnceLock::new(), form, pool: None, counters: Counters::default(), ranges: OnceLock::new() }
     }
 
     /// An empty table that draws memory from `pool`, and leaves it what it held when it is dropped.
@@ -147,9 +152,14 @@ impl MemTable {
 
     /// Adds a version. `value` is empty for a deletion. When this returns, every search and walk that begins afterwards finds it.
     ///
+    /// A key of kind [`ValueKind::RangeDelete`] is a range tombstone: it begins there, and `value` is where it ends, or empty. It is no entry: searches and walks pass it by, and
+    /// [`newest_covering`](Self::newest_covering) and [`range_tombstones`](Self::range_tombstones) tell of it.
+    ///
     /// Meant for one writer at a time; others wait.
     ///
     /// # Panics
+    /// If a range tombstone is not newer than those before it.
+    ///
     /// If this very version (user key, sequence number and kind) is there already, or the user key is longer than
     /// [`KEY_BYTES_MAX`](esker_format::KEY_BYTES_MAX).
     pub fn insert(&self, key: InternalKey<'_>, value: &[u8]) {
@@ -162,19 +172,32 @@ impl MemTable {
     /// As [`insert`](Self::insert).
     #[inline]
     pub fn insert_hashed(&self, key: InternalKey<'_>, hash: KeyHash, value: &[u8]) {
+        if is_range_tombstone(key.trailer) {
+            return self.insert_range(key, value);
+        }
         match &**self.body.get_or_init(|| self.make_body()) {
             Body::Tree(tree) => tree.insert(key, hash, value, &self.counters),
             Body::List(list) => list.insert(key, value, &self.counters),
         }
     }
 
-    /// As [`insert_hashed`](Self::insert_hashed) of many versions, for a caller who has a great many and nobody who looks for them yet: they are put in order all at
+    #[cold]
+    fn insert_range(&self, key: InternalKey<'_>, end: &[u8]) {
+        let ranges = self.ranges.get_or_init(|| Box::new(Ranges::new()));
+        ranges.insert(RangeTombstone { begin: key.user_key, end, seq: key.trailer.seq() });
+    }
+
+    /// As [`insert_hashed`](Self::insert_hashed) of many versions, none of them a range tombstone, for a caller who has a great many and nobody who looks for them yet: they are put in order all at
     /// once, by [`tie`](Self::tie) or by the first search or seek that needs it (others that do wait), which costs less than one by one. A walk that has begun before sees
     /// them when that is done.
     ///
     /// # Panics
     /// As [`insert`](Self::insert); but where a version is there already perhaps only when they are put in order.
     pub fn insert_loose<'a>(&self, entries: impl Iterator<Item = (InternalKey<'a>, KeyHash, &'a [u8])> + Clone) {
+        debug_assert!(
+            entries.clone().all(|(key, ..)| !is_range_tombstone(key.trailer)),
+            "range tombstones are no entries"
+        );
         match &**self.body.get_or_init(|| self.make_body()) {
             Body::Tree(tree) => tree.insert_loose(entries, &self.counters),
             Body::List(list) => entries.for_each(|(key, _, value)| list.insert(key, value, &self.counters)),
@@ -215,6 +238,27 @@ impl MemTable {
         Some((record.trailer(), record.value()))
     }
 
+    /// Whether a range was deleted. A table without one pays no more for those than this.
+    #[inline]
+    pub fn has_range_tombstones(&self) -> bool {
+        self.ranges.get().is_some()
+    }
+
+    /// The sequence number of the newest range tombstone that covers `user_key`, as of `seq`.
+    pub fn newest_covering(&self, user_key: &[u8], seq: SeqNo) -> Option<SeqNo> {
+        self.ranges.get()?.newest_covering(user_key, seq)
+    }
+
+    /// The range tombstones that are seen at `seq`; `None` if there are none at all.
+    pub fn range_tombstones(&self, seq: SeqNo) -> Option<RangeTombstones> {
+        self.ranges.get().map(|ranges| ranges.as_of(seq))
+    }
+
+    /// All range tombstones, as they were inserted, the oldest first.
+    pub fn range_tombstones_given(&self) -> Vec<RangeTombstoneBuf> {
+        self.ranges.get().map_or_else(Vec::new, |ranges| ranges.given())
+    }
+
     /// Bytes of memory it takes, the table itself included. What lies in its pool is not among them.
     pub fn memory_bytes(&self) -> usize {
         let body = match self.body() {
@@ -223,17 +267,22 @@ impl MemTable {
             Some(Body::Tree(tree)) => tree.memory_bytes() + size_of::<Body>() - size_of::<Tree<SLOTS>>(),
             Some(Body::List(list)) => list.memory_bytes() + size_of::<Body>() - size_of::<SkipList>(),
         };
-        size_of::<Self>() + body
+        size_of::<Self>() + body + self.ranges.get().map_or(0, |ranges| ranges.memory_bytes())
     }
 
-    /// How many versions there are, deletions included.
+    /// How many versions there are, deletions included; range tombstones are none.
     pub fn len(&self) -> usize {
         self.counters.len.load(Relaxed)
     }
 
-    /// Whether there are none.
+    /// Whether there are none, nor range tombstones.
     pub fn is_empty(&self) -> bool {
-        self.len() == 0
+        self.len() == 0 && !self.has_range_tombstones()
+    }
+
+    /// How many range tombstones there are.
+    pub fn range_deletions(&self) -> usize {
+        self.ranges.get().map_or(0, |ranges| ranges.len())
     }
 
     /// How many versions are deletions.
@@ -241,17 +290,24 @@ impl MemTable {
         self.counters.deletions.load(Relaxed)
     }
 
-    /// The smallest and the largest sequence number in it; `None` if it is empty.
+    /// The smallest and the largest sequence number in it, of range tombstones too; `None` if it is empty.
     pub fn seq_range(&self) -> Option<(SeqNo, SeqNo)> {
         let counters = &self.counters;
         let range = (SeqNo(counters.smallest_seq.load(Relaxed)), SeqNo(counters.largest_seq.load(Relaxed)));
-        (!self.is_empty()).then_some(range)
+        let entries = (self.len() > 0).then_some(range);
+        let ranges = self.ranges.get().and_then(|ranges| ranges.seq_range());
+        entries.into_iter().chain(ranges).reduce(|a, b| (a.0.min(b.0), a.1.max(b.1)))
     }
 
     /// An iterator, which keeps the table alive.
     pub fn iter(self: &Arc<Self>) -> MemTableIter {
         MemTableIter::new(Arc::clone(self))
     }
+}
+
+#[inline]
+fn is_range_tombstone(trailer: Trailer) -> bool {
+    trailer.to_bits() as u8 == ValueKind::RangeDelete as u8
 }
 
 impl Default for MemTable {
@@ -265,6 +321,7 @@ impl fmt::Debug for MemTable {
         f.debug_struct("MemTable")
             .field("form", &self.form)
             .field("len", &self.len())
+            .field("range_deletions", &self.range_deletions())
             .field("seq_range", &self.seq_range())
             .field("memory_bytes", &self.memory_bytes())
             .finish_non_exhaustive()

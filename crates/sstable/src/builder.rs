@@ -8,7 +8,9 @@ use crate::frame::{BlockKind, Codec, Compressor, Place, TRAILER_BYTES, seal};
 use crate::hash::KeyHash;
 use crate::index::IndexBuilder;
 use crate::properties::Properties;
+use crate::ranges;
 use esker_format::{FileId, InternalKey, KEY_BYTES_MAX, SeqNo, Trailer, VALUE_BYTES_MAX, ValueKind, common_prefix};
+use esker_iterator::{Fragments, RangeTombstones};
 use esker_vfs::{PIECE_BYTES, WritableFile, whole_pieces};
 use std::cmp::Ordering;
 use std::fmt;
@@ -80,6 +82,8 @@ pub struct Builder {
     ended_user_key: Vec<u8>,
     last_trailer: Trailer,
     properties: Properties,
+    /// The layers of range tombstones, the newest first.
+    ranges: Vec<Arc<Fragments>>,
     failed: Option<TableError>,
 }
 
@@ -119,6 +123,7 @@ impl Builder {
             ended_user_key: Vec::new(),
             last_trailer: Trailer::MAX,
             properties,
+            ranges: Vec::new(),
             failed: None,
         })
     }
@@ -162,6 +167,23 @@ impl Builder {
         Ok(())
     }
 
+    /// Adds a layer of range tombstones: those between which no reader can be. All of it is older than the layers added before. At any time before the end; entries have no part in the
+    /// order.
+    ///
+    /// # Errors
+    /// `BadLayer`: it was not added, and the builder can go on.
+    pub fn add_range_tombstones(&mut self, layer: impl Into<Arc<Fragments>>) -> Result<(), TableError> {
+        if let Some(error) = &self.failed {
+            return Err(error.clone());
+        }
+        let layer = layer.into();
+        if let Some(what) = ranges::check_layer(&layer, &self.ranges) {
+            return Err(TableError::BadLayer { table: Arc::clone(&self.name), what });
+        }
+        self.ranges.push(layer);
+        Ok(())
+    }
+
     /// Bytes of the file, were it finished now. Compression of the block at hand is not foreseen.
     pub fn estimated_bytes(&self) -> u64 {
         let filter = self.hashes.len() as u64 * u64::from(self.options.filter_bits_per_key) / 8;
@@ -179,19 +201,20 @@ impl Builder {
     /// On return the file's bytes are on stable storage; its name is so when the directory is synced, which is the caller's.
     ///
     /// # Errors
-    /// `Empty` if nothing was added; else the file failed, and nothing is known about it.
+    /// `Empty` if nothing was added, no range tombstones either; else the file failed, and nothing is known about it.
     pub fn finish(mut self) -> Result<Built, TableError> {
         if let Some(error) = self.failed {
             return Err(error);
         }
-        if self.properties.entries == 0 {
+        if self.properties.entries > 0 {
+            self.properties.largest = self.last().to_buf();
+            self.end_block(None)?;
+        } else if self.ranges.is_empty() {
             return Err(TableError::Empty { table: self.name });
         }
-        self.end_block(None)?;
         let data_bytes = self.offset();
         self.properties.blocks = self.index.count() as u64;
         self.properties.data_bytes = data_bytes;
-        self.properties.largest = self.last().to_buf();
         let mut filter = None;
         if self.options.filter_bits_per_key > 0 {
             self.align();
@@ -208,9 +231,14 @@ impl Builder {
         }
         let index = self.write_block(BlockKind::Index, &bytes)?;
         self.properties.index_bytes = index.range().len() as u64;
+        let mut ranges = None;
+        if !self.ranges.is_empty() {
+            ranges = Some(self.write_block(BlockKind::RangeTombstones, &ranges::encode(&self.ranges))?);
+            self.properties.count_ranges(&RangeTombstones::new(std::mem::take(&mut self.ranges)));
+        }
         let properties = self.write_block(BlockKind::Properties, &self.properties.encode())?;
         let file_bytes = self.offset() + crate::footer::FOOTER_BYTES as u64;
-        let footer = Footer { properties, index, filter, file_id: self.options.file_id, file_bytes };
+        let footer = Footer { properties, index, filter, ranges, file_id: self.options.file_id, file_bytes };
         self.buffer.extend_from_slice(&footer.encode());
         self.flush(self.buffer.len())?;
         self.file.sync().map_err(|error| TableError::from_io(&self.name, "sync", error))?;
@@ -238,6 +266,10 @@ impl Builder {
             offset: self.offset(),
             source,
         })?;
+        if kind == ValueKind::RangeDelete {
+            let what = "an entry that is a range tombstone";
+            return Err(TableError::BadLayer { table: Arc::clone(&self.name), what });
+        }
         if kind == ValueKind::Delete && !value.is_empty() {
             return Err(too_long("value of a deletion", value.len(), 0));
         }
@@ -259,8 +291,9 @@ impl Builder {
         }
     }
 
+    /// The user key of the last entry that was added; empty if there is none.
     #[inline]
-    fn last_user_key(&self) -> &[u8] {
+    pub fn last_user_key(&self) -> &[u8] {
         if self.block.count() > 0 { self.block.last_user_key() } else { &self.ended_user_key }
     }
 

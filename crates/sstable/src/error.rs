@@ -110,7 +110,15 @@ pub enum TableError {
         /// The longest allowed.
         bytes_max: u64,
     },
-    /// A table was finished that has no entries; there are no empty tables.
+    /// Range tombstones were added in a form in which a table can't hold them. They are not in the table.
+    #[error("table {table}: {what}")]
+    BadLayer {
+        /// The table's name.
+        table: Arc<str>,
+        /// What is wrong.
+        what: &'static str,
+    },
+    /// A table was finished that has neither entries nor range tombstones; there are no empty tables.
     #[error("table {table}: no entries")]
     Empty {
         /// The table's name.
@@ -143,6 +151,7 @@ impl TableError {
             | Self::Unsupported { table, .. }
             | Self::OutOfOrder { table, .. }
             | Self::TooLong { table, .. }
+            | Self::BadLayer { table, .. }
             | Self::Empty { table } => table,
         }
     }

@@ -38,6 +38,7 @@ pub(crate) struct Footer {
     pub(crate) properties: Handle,
     pub(crate) index: Handle,
     pub(crate) filter: Option<Handle>,
+    pub(crate) ranges: Option<Handle>,
     pub(crate) file_id: FileId,
     pub(crate) file_bytes: u64,
 }
@@ -45,7 +46,8 @@ pub(crate) struct Footer {
 impl Footer {
     pub(crate) fn encode(&self) -> [u8; FOOTER_BYTES] {
         let mut out = [0; FOOTER_BYTES];
-        for (i, handle) in [self.properties, self.index, self.filter.unwrap_or_default()].into_iter().enumerate() {
+        let optional = [self.filter, self.ranges].map(Option::unwrap_or_default);
+        for (i, handle) in [self.properties, self.index].into_iter().chain(optional).enumerate() {
             out[16 * i..][..8].copy_from_slice(&handle.offset.to_le_bytes());
             out[16 * i + 8..][..8].copy_from_slice(&handle.len.to_le_bytes());
         }
@@ -92,10 +94,7 @@ impl Footer {
         if flags & FLAGS_TO_UNDERSTAND != 0 || table_seq != 0 {
             return Err(unsupported("flags", u64::from(flags)));
         }
-        let [properties, index, filter, range_tombstones, blobs] = handles;
-        if !range_tombstones.is_none() {
-            return Err(unsupported("range tombstone block at", range_tombstones.offset));
-        }
+        let [properties, index, filter, ranges, blobs] = handles;
         if !blobs.is_none() {
             return Err(unsupported("blob reference block at", blobs.offset));
         }
@@ -110,16 +109,16 @@ impl Footer {
                 found: file_bytes,
             });
         }
-        let filter = (!filter.is_none()).then_some(filter);
+        let [filter, ranges] = [filter, ranges].map(|handle| (!handle.is_none()).then_some(handle));
         let mut at = 0;
-        for handle in filter.into_iter().chain([index, properties]) {
+        for handle in filter.into_iter().chain([index]).chain(ranges).chain([properties]) {
             let end = handle.offset.checked_add(handle.len).and_then(|end| end.checked_add(TRAILER_BYTES as u64));
             match end {
                 Some(end) if handle.offset >= at && end <= offset => at = end,
                 _ => return Err(damaged("blocks that overlap or leave the file")),
             }
         }
-        Ok(Self { properties, index, filter, file_id, file_bytes })
+        Ok(Self { properties, index, filter, ranges, file_id, file_bytes })
     }
 }
 
@@ -130,6 +129,7 @@ mod tests {
     fn footer() -> Footer {
         Footer {
             properties: Handle { offset: 300, len: 95 },
+            ranges: None,
             index: Handle { offset: 200, len: 90 },
             filter: Some(Handle { offset: 100, len: 32 }),
             file_id: FileId(0x0123_4567_89ab_cdef),
@@ -156,6 +156,14 @@ mod tests {
         assert_eq!(decode(&bytes).unwrap(), footer());
         let without_filter = Footer { filter: None, ..footer() };
         assert_eq!(decode(&without_filter.encode()).unwrap(), without_filter);
+        let with_ranges = Footer {
+            index: Handle { offset: 200, len: 30 },
+            ranges: Some(Handle { offset: 235, len: 60 }),
+            ..footer()
+        };
+        assert_eq!(decode(&with_ranges.encode()).unwrap(), with_ranges);
+        let too_early = Footer { ranges: Some(Handle { offset: 234, len: 60 }), ..with_ranges };
+        assert!(decode(&too_early.encode()).unwrap_err().is_corruption());
         for bit in 0..8 * FOOTER_BYTES {
             let mut bad = bytes;
             bad[bit / 8] ^= 1 << (bit % 8);
@@ -165,14 +173,7 @@ mod tests {
 
     #[test]
     fn what_is_to_come_is_refused_by_name() {
-        for (at, what) in [
-            (48, "range tombstone"),
-            (56, "range tombstone"),
-            (64, "blob"),
-            (80, "flags"),
-            (104, "flags"),
-            (108, "version"),
-        ] {
+        for (at, what) in [(64, "blob"), (80, "flags"), (104, "flags"), (108, "version")] {
             let error = decode(&changed(at, 2)).unwrap_err();
             assert!(error.is_unsupported() && error.to_string().contains(what), "{error}");
         }
@@ -190,6 +191,9 @@ mod tests {
             (39, 0x7f),
             (47, 0x7f),
             (40, 99),
+            (48, 1),
+            (55, 0x80),
+            (56, 1),
             (24, 99),
             (8, 101),
             (16, 30),

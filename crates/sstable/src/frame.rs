@@ -66,6 +66,8 @@ pub enum BlockKind {
     Filter = 3,
     /// Facts about the table.
     Properties = 4,
+    /// Ranges of keys that were deleted.
+    RangeTombstones = 5,
 }
 
 impl fmt::Display for BlockKind {
@@ -76,6 +78,7 @@ impl fmt::Display for BlockKind {
             Self::Index => "index",
             Self::Filter => "filter",
             Self::Properties => "properties",
+            Self::RangeTombstones => "range tombstones",
         })
     }
 }

@@ -52,7 +52,7 @@ impl Index {
         };
         let count = u32::from_le_bytes([n0, n1, n2, n3]) as usize;
         let prefix_len = u32::from_le_bytes([p0, p1, p2, p3]) as usize;
-        if count == 0 || count as u64 != blocks {
+        if count as u64 != blocks {
             return Err(Fault::Damaged("another number of blocks than the properties say"));
         }
         let offsets_at = HEADER_BYTES + 8 * count;
@@ -85,7 +85,7 @@ impl Index {
         if at == payload.len() { Ok(index) } else { Err(Fault::Damaged("fences that do not fill the index")) }
     }
 
-    /// Number of blocks, at least 1.
+    /// Number of blocks; none in a table of range tombstones alone.
     #[inline]
     pub(crate) fn count(&self) -> usize {
         self.count

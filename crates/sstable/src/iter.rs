@@ -252,8 +252,13 @@ impl TableIter {
     }
 
     fn last(&mut self) -> Result<(), TableError> {
-        let blocks = self.table.block_count()?;
-        self.last_of(blocks - 1)
+        match self.table.block_count()?.checked_sub(1) {
+            Some(last) => self.last_of(last),
+            None => {
+                self.valid = false;
+                Ok(())
+            }
+        }
     }
 
     /// Enters block `number`, in which `target` belongs: the number of the first entry at or behind it, and how many there are, which is the

@@ -49,6 +49,7 @@ mod hash;
 mod index;
 mod iter;
 mod properties;
+mod ranges;
 mod read_ahead;
 mod source;
 mod table;

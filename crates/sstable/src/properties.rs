@@ -37,19 +37,21 @@ pub struct Properties {
     pub block_size_bytes: u64,
     /// Filter bits per user key; 0: no filter.
     pub filter_bits_per_key: u32,
-    /// The first entry's key.
+    /// The first entry's key; or, of kind [`RangeDelete`](esker_format::ValueKind::RangeDelete), the least key that a range tombstone may cover, if that comes first.
     pub smallest: InternalKeyBuf,
-    /// The last entry's key.
+    /// The last entry's key, or one that no key covered by a range tombstone lies behind, if that comes last.
     pub largest: InternalKeyBuf,
-    /// The smallest sequence number of any entry.
+    /// The smallest sequence number of any entry or range tombstone.
     pub smallest_seq: SeqNo,
-    /// The largest sequence number of any entry.
+    /// The largest sequence number of any entry or range tombstone.
     pub largest_seq: SeqNo,
     /// When the table was made, in milliseconds since 1970-01-01 UTC.
     pub created_unix_ms: u64,
+    /// Range tombstones: pieces, into which those that were given were cut.
+    pub range_tombstones: u64,
 }
 
-/// How many fields there are; all must be there.
+/// How many fields there are that must be there.
 const FIELDS: usize = 19;
 
 /// Tags as on disk. A reader refuses an odd one that it does not know and skips an even one.
@@ -73,6 +75,8 @@ mod tag {
     pub(super) const SMALLEST_SEQ: u64 = 32;
     pub(super) const LARGEST_SEQ: u64 = 34;
     pub(super) const CREATED_UNIX_MS: u64 = 36;
+    /// Only where there are any.
+    pub(super) const RANGE_TOMBSTONES: u64 = 38;
 }
 
 impl Properties {
@@ -110,6 +114,9 @@ impl Properties {
             (tag::CREATED_UNIX_MS, number(self.created_unix_ms)),
         ];
         fields.extend(self.clone().numbers().map(|(tag, value)| (tag, number(*value))));
+        if self.range_tombstones > 0 {
+            fields.push((tag::RANGE_TOMBSTONES, number(self.range_tombstones)));
+        }
         fields.sort_by_key(|(tag, _)| *tag);
         let mut out = Vec::new();
         for (tag, bytes) in fields {
@@ -120,7 +127,7 @@ impl Properties {
         out
     }
 
-    /// Reads the fields; every one must be there.
+    /// Reads the fields; every one but the last must be there.
     pub(crate) fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
         let mut properties = Self::unset();
         let mut decoder = Decoder::new(bytes);
@@ -139,7 +146,7 @@ impl Properties {
                 return Err(DecodeError::Unsupported { what: "tag", offset, found: tag });
             }
         }
-        if seen.len() != FIELDS {
+        if seen.iter().filter(|tag| **tag != tag::RANGE_TOMBSTONES).count() != FIELDS {
             return Err(DecodeError::Invalid {
                 what: "number of fields",
                 offset: bytes.len(),
@@ -173,6 +180,7 @@ impl Properties {
             tag::SMALLEST => self.smallest = decode_key(&mut field)?,
             tag::LARGEST => self.largest = decode_key(&mut field)?,
             tag::CREATED_UNIX_MS => self.created_unix_ms = field.varint("creation time")?,
+            tag::RANGE_TOMBSTONES => self.range_tombstones = field.varint("range tombstones")?,
             _ => match self.numbers().into_iter().find(|(known, _)| *known == tag) {
                 Some((_, value)) => *value = field.varint("number")?,
                 None => return Ok(false),
@@ -206,6 +214,7 @@ impl Properties {
             smallest_seq: SeqNo::ZERO,
             largest_seq: SeqNo::ZERO,
             created_unix_ms: 0,
+            range_tombstones: 0,
         }
     }
 }
@@ -245,6 +254,8 @@ mod tests {
 
     #[test]
     fn round_trip_and_any_cut_is_refused() {
+        let with_ranges = Properties { range_tombstones: 3, ..some() };
+        assert_eq!(Properties::decode(&with_ranges.encode()).unwrap(), with_ranges);
         let bytes = some().encode();
         assert_eq!(Properties::decode(&bytes).unwrap(), some());
         for cut in 0..bytes.len() {

@@ -4,6 +4,8 @@ use crate::error::TableError;
 use crate::footer::{FOOTER_BYTES, Footer};
 use crate::frame::{BlockKind, Place, TRAILER_BYTES};
 use crate::properties::Properties;
+use crate::ranges;
+use esker_iterator::RangeTombstones;
 use esker_vfs::{Map, ReadableFile};
 use std::io;
 use std::ops::Range;
@@ -59,12 +61,40 @@ impl Bytes {
         let behind_data = footer.filter.unwrap_or(footer.index).offset;
         // A block takes some bytes, which bounds the number of bits to keep about blocks.
         if properties.file_id != file_id
+            || (properties.range_tombstones > 0) != footer.ranges.is_some()
+            || properties.entries == 0 && properties.range_tombstones == 0
+            || (properties.entries > 0) != (properties.blocks > 0)
             || properties.data_bytes > behind_data
             || properties.blocks > properties.data_bytes / TRAILER_BYTES as u64
         {
             return Err(place.damaged("properties that do not fit the footer"));
         }
         Ok(properties)
+    }
+
+    /// The range tombstones, if there are any: as many as the properties say, within the bounds.
+    pub(crate) fn read_ranges(
+        &self,
+        name: &Arc<str>,
+        footer: &Footer,
+        properties: &Properties,
+    ) -> Result<Option<Arc<RangeTombstones>>, TableError> {
+        let Some(handle) = footer.ranges else { return Ok(None) };
+        let (file_id, offset) = (footer.file_id, handle.offset);
+        let place = Place { table: name, file_id, kind: BlockKind::RangeTombstones, offset };
+        let block = self.read(name, handle.range())?;
+        let field = |source| TableError::Field { table: Arc::clone(name), part: place.kind, offset, source };
+        let ranges = ranges::decode(place.check_uncompressed(block.bytes())?).map_err(field)?;
+        let mut with_all = properties.clone();
+        with_all.range_tombstones = 0;
+        with_all.entries = with_all.entries.max(1);
+        with_all.count_ranges(&ranges);
+        with_all.entries = properties.entries;
+        // A bound or a count that they change was told without them.
+        if with_all != *properties {
+            return Err(place.damaged("range tombstones that are not those of the properties"));
+        }
+        Ok(Some(Arc::new(ranges)))
     }
 
     /// The bytes in `range`, which comes from a checked footer or index; from a map that has rotted since, no bytes.

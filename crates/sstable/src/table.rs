@@ -1,8 +1,9 @@
-//! [`Table`]: reads a table. Opening reads footer and properties; index, filter and blocks are checked when they are first used.
+//! [`Table`]: reads a table. Opening reads footer and properties, and range tombstones where there are any; index, filter and blocks are checked when they are first used.
 //!
 //! Invariants
 //! - No byte of a block is used before its checksum was found right: once after open if it is read from the map in place, at every
 //!   load if it goes into the cache. A block that failed is checked again each time: no failure is remembered as success.
+//! - Range tombstones are decoded into memory at open.
 //! - With [`Verify::Always`], and with [`ReadMode::Pread`], bytes come from private copies; none from a map.
 
 use crate::block::{Layout, diagnose};
@@ -17,6 +18,7 @@ use crate::iter::TableIter;
 use crate::properties::Properties;
 use crate::source::{Bytes, Region};
 use esker_format::{FileId, InternalKey, SeqNo, Slice, Trailer};
+use esker_iterator::RangeTombstones;
 use esker_vfs::{Map, ReadableFile, prefetch_range};
 use std::fmt;
 use std::io;
@@ -74,6 +76,7 @@ pub struct Table {
     name: Arc<str>,
     footer: Footer,
     properties: Properties,
+    ranges: Option<Arc<RangeTombstones>>,
 }
 
 /// What a point look-up goes by, in its order, on as few cache lines as hold it.
@@ -120,7 +123,7 @@ pub(crate) enum Fill {
 }
 
 impl Table {
-    /// Opens a table: reads footer and properties. `name` is for messages.
+    /// Opens a table: reads footer and properties, and range tombstones if there are any. `name` is for messages.
     ///
     /// # Errors
     /// The file is not as expected, not a whole table, or of a kind that this version does not know.
@@ -162,6 +165,7 @@ impl Table {
             return Err(mismatch("file id", expect.file_id.0, footer.file_id.0));
         }
         let properties = bytes.read_properties(&name, &footer)?;
+        let ranges = bytes.read_ranges(&name, &footer, &properties)?;
         let words = if matches!(bytes, Bytes::Map(..)) { properties.blocks.div_ceil(64) } else { 0 };
         let filter = OnceLock::new();
         if footer.filter.is_none() {
@@ -175,7 +179,7 @@ impl Table {
             index: OnceLock::new(),
             bytes,
         };
-        Ok(Arc::new(Self { hot, name, footer, properties }))
+        Ok(Arc::new(Self { hot, name, footer, properties, ranges }))
     }
 
     /// The table's name, as given at open.
@@ -186,6 +190,12 @@ impl Table {
     /// Facts about the table.
     pub fn properties(&self) -> &Properties {
         &self.properties
+    }
+
+    /// The range tombstones, which no look-up or iterator of entries tells of; `None` if there are none.
+    #[inline]
+    pub fn range_tombstones(&self) -> Option<&Arc<RangeTombstones>> {
+        self.ranges.as_ref()
     }
 
     /// The file's length, in bytes.
@@ -203,7 +213,8 @@ impl Table {
             }
         };
         let keys = self.properties.smallest.user_key.len() + self.properties.largest.user_key.len();
-        size_of::<Self>() + keys + size_of_val(&*self.hot.checked) + copied
+        let ranges = self.ranges.as_ref().map_or(0, |ranges| ranges.heap_bytes());
+        size_of::<Self>() + keys + size_of_val(&*self.hot.checked) + copied + ranges
     }
 
     /// Bytes of address space that the open table maps: all of the file, or nothing.
@@ -579,11 +590,12 @@ impl Table {
         let footer = self.hot.bytes.read_footer(&self.name, self.file_bytes())?;
         let properties = self.hot.bytes.read_properties(&self.name, &footer)?;
         let place = self.place(BlockKind::Footer, self.file_bytes() - FOOTER_BYTES as u64);
-        if footer != self.footer || properties != self.properties {
+        let ranges = self.hot.bytes.read_ranges(&self.name, &footer, &properties)?;
+        if footer != self.footer || properties != self.properties || ranges != self.ranges {
             return Err(place.damaged("not what it was when the table was opened"));
         }
         let mut at = self.properties.data_bytes as usize;
-        for handle in footer.filter.into_iter().chain([footer.index, footer.properties]) {
+        for handle in footer.filter.into_iter().chain([footer.index]).chain(footer.ranges).chain([footer.properties]) {
             let gap = self.hot.bytes.read(&self.name, at..handle.range().start)?;
             if gap.bytes().iter().any(|byte| *byte != 0) {
                 return Err(place.damaged("something between the blocks"));

@@ -69,8 +69,13 @@ impl Table {
             walk.fence = Some(fence);
         }
         let stored = self.properties();
+        if walk.properties.entries > 0 {
+            walk.properties.largest = walk.last().to_buf();
+        }
+        if let Some(ranges) = self.range_tombstones() {
+            walk.properties.count_ranges(ranges);
+        }
         let found = Properties {
-            largest: walk.last().to_buf(),
             comparator: stored.comparator,
             file_id: stored.file_id,
             codec: stored.codec,

@@ -13,7 +13,8 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
 use support::{
-    Bytes, Entry, FILE_ID, MODES, build, codecs, del, options, put, read_all, read_all_back, table_options, try_open,
+    Bytes, Entry, FILE_ID, MODES, build, build_with_ranges, codecs, del, options, put, read_all, read_all_back,
+    table_options, try_open,
 };
 
 const FOOTER_BYTES: usize = 128;
@@ -58,11 +59,19 @@ fn ask(bytes: &[u8], entries: &[Entry], mode: (ReadMode, Verify)) -> Result<(), 
     }
 }
 
+/// Entries and a table of them: without range tombstones, with some, and of such alone.
+fn tables(codec: Codec) -> Vec<(Vec<Entry>, Vec<u8>)> {
+    let layers = ["a..key03#90 key05..key09#91", "key02..key11#40 x..zz#30"];
+    vec![
+        (entries(), build(&entries(), options(200, codec))),
+        (entries(), build_with_ranges(&entries(), &layers, options(200, codec))),
+        (Vec::new(), build_with_ranges(&[], &layers, options(200, codec))),
+    ]
+}
+
 #[test]
 fn any_byte_flipped_is_an_error_or_harmless() {
-    let entries = entries();
-    for codec in codecs() {
-        let bytes = build(&entries, options(200, codec));
+    for (entries, bytes) in codecs().flat_map(tables) {
         assert!(ask(&bytes, &entries, MODES[0]).is_ok());
         MODES.iter().for_each(|mode| try_open(&bytes, *mode).unwrap().read_back().unwrap());
         let (blocks, footer) = (blocks(&bytes), bytes.len() - FOOTER_BYTES);
@@ -84,9 +93,7 @@ fn any_byte_flipped_is_an_error_or_harmless() {
 
 #[test]
 fn any_truncation_and_any_extension_is_an_error() {
-    let entries = entries();
-    for codec in codecs() {
-        let bytes = build(&entries, options(200, codec));
+    for (_, bytes) in codecs().flat_map(tables) {
         for len in 0..bytes.len() {
             for mode in MODES {
                 assert!(try_open(&bytes[..len], mode).unwrap_err().is_corruption(), "cut to {len}");
@@ -110,7 +117,8 @@ fn blocks(bytes: &[u8]) -> Vec<std::ops::Range<usize>> {
     let n = u32::from_le_bytes(bytes[index.start..index.start + 4].try_into().unwrap()) as usize;
     let offset = |i: usize| u64_at(index.start + 8 + 8 * n + 8 * i) & usize::MAX >> 1;
     let data = (0..n).map(|i| offset(i)..offset(i + 1));
-    data.chain([handle(footer), index.clone(), handle(footer + 32)]).collect()
+    let optional = [32, 48].map(|at| handle(footer + at)).into_iter().filter(|block| block.len() > 5);
+    data.chain([handle(footer), index.clone()]).chain(optional).collect()
 }
 
 /// Makes every checksum right again.
@@ -171,9 +179,9 @@ proptest! {
         changes in proptest::collection::vec((any::<prop::sample::Index>(), any::<prop::sample::Index>(), any::<u8>()), 1..12),
         codec in prop::sample::select(codecs().collect::<Vec<_>>()),
         mode in prop::sample::select(&MODES[..]),
+        nth in 0..3usize,
     ) {
-        let entries = entries();
-        let mut bytes = build(&entries, options(400, codec));
+        let (entries, mut bytes) = tables(codec).swap_remove(nth);
         let blocks = blocks(&bytes);
         for (block, at, byte) in changes {
             // Half of the changes hit the first bytes of a block, where the lengths are.

@@ -497,7 +497,7 @@ pub fn visible(entries: &[Entry], seq: SeqNo) -> BTreeMap<Vec<u8>, Vec<u8>> {
     for (key, value) in by_seq {
         match key.trailer.kind() {
             ValueKind::Put | ValueKind::Blob => seen.insert(key.user_key.to_vec(), value.clone()),
-            ValueKind::Delete => seen.remove(&key.user_key[..]),
+            ValueKind::Delete | ValueKind::RangeDelete => seen.remove(&key.user_key[..]),
         };
     }
     seen

@@ -8,7 +8,8 @@ mod script;
 mod space;
 
 pub use op::{
-    Crash, Key, Level, Mix, Op, Range, SPACES, Step, View, Write, key_strategy, ops_strategy, seeded_ops, value_of,
+    Change, Crash, Key, Level, Mix, Op, Range, SPACES, Step, View, Write, key_strategy, ops_strategy, seeded_ops,
+    value_of,
 };
 pub use script::{Script, ScriptError};
-pub use space::{Contents, Model, Space};
+pub use space::{Contents, Effect, Model, Space};

@@ -1,4 +1,4 @@
-//! `put`, `get`, `delete`: one key.
+//! `put`, `get`, `delete`: one key; `delete-range`: many.
 
 use crate::args::Common;
 use crate::failure::{Failure, Result};
@@ -45,6 +45,19 @@ pub(crate) fn delete(common: &Common, db: &Path, key: OsString) -> Result {
     let key = store::bytes(common, key)?;
     let engine = store::open(common, db, Access::Write)?;
     store::keyspace(&engine, common, Access::Write)?.delete_with(key, &WriteOptions::sync())?;
+    Ok(engine.close()?)
+}
+
+/// Removes the keys of a range, durably.
+pub(crate) fn delete_range(common: &Common, db: &Path, from: OsString, to: OsString) -> Result {
+    let (from, to) = (store::bytes(common, from)?, store::bytes(common, to)?);
+    check_key(&from)?;
+    check_key(&to)?;
+    if from >= to {
+        return Err(Failure::error("the range ends where it begins, or before: give the smaller key first"));
+    }
+    let engine = store::open(common, db, Access::Write)?;
+    store::keyspace(&engine, common, Access::Write)?.delete_range_with(from, to, &WriteOptions::sync())?;
     Ok(engine.close()?)
 }
 

@@ -73,6 +73,7 @@ impl Dump {
             ValueKind::Put => "put",
             ValueKind::Delete => "delete",
             ValueKind::Blob => "blob",
+            ValueKind::RangeDelete => "delete-range",
         };
         let lies = (entry.kind == ValueKind::Blob).then(|| BlobRef::decode(entry.value));
         if let Some(Err(error)) = &lies {
@@ -90,6 +91,10 @@ impl Dump {
             if entry.kind == ValueKind::Put {
                 self.line.push(b',');
                 text::json_member_into(&mut self.line, "value", entry.value, self.hex);
+            }
+            if entry.kind == ValueKind::RangeDelete && !entry.value.is_empty() {
+                self.line.push(b',');
+                text::json_member_into(&mut self.line, "end", entry.value, self.hex);
             }
             if let Some(BlobRef { file, offset, value_bytes }) = lies {
                 let lies = format!(",\"file\":{},\"offset\":{offset},\"bytes\":{value_bytes}", file.0);

@@ -55,6 +55,8 @@ pub(crate) struct Level {
     /// Older versions and deletions included.
     entries: u64,
     deletions: u64,
+    /// In the pieces into which they were cut.
+    range_tombstones: u64,
 }
 
 /// Prints figures of the store.
@@ -112,6 +114,7 @@ fn levels_of(metrics: &KeyspaceMetrics) -> Vec<Level> {
             raw_bytes: level.raw_bytes,
             entries: level.entries,
             deletions: level.deletions,
+            range_tombstones: level.range_tombstones,
         })
         .collect()
 }
@@ -134,7 +137,7 @@ pub(crate) fn entries(engine: &Engine, name: &str) -> u64 {
 pub(crate) fn level_table(levels: &[Level]) -> String {
     let mut table = Table::new();
     table.load_preset(presets::UTF8_HORIZONTAL_ONLY);
-    table.set_header(["level", "tables", "size", "before compression", "entries", "deletions"]);
+    table.set_header(["level", "tables", "size", "before compression", "entries", "deletions", "ranges"]);
     for level in levels {
         table.add_row([
             format!("L{}", level.level),
@@ -143,6 +146,7 @@ pub(crate) fn level_table(levels: &[Level]) -> String {
             HumanBytes(level.raw_bytes).to_string(),
             HumanCount(level.entries).to_string(),
             HumanCount(level.deletions).to_string(),
+            HumanCount(level.range_tombstones).to_string(),
         ]);
     }
     for column in table.column_iter_mut().skip(1) {

@@ -17,6 +17,33 @@ fn a_value_is_given_back_as_it_is_until_it_is_deleted() {
 }
 
 #[test]
+fn a_range_is_removed_up_to_its_end_and_shown_by_dump_and_stats() {
+    let place = Place::new();
+    for key in ["a", "b", "b1", "c", "d"] {
+        place.esker(["put", "DB", key, key]).text();
+    }
+    assert_eq!(place.esker(["delete-range", "DB", "b", "c"]).text(), "");
+    assert_eq!(place.esker(["scan", "DB"]).text(), "a\ta\nc\tc\nd\td\n");
+    assert_eq!(place.esker(["delete-range", "DB", "b", "c"]).text(), "", "nothing is left there, which is fine");
+    assert!(place.esker(["delete-range", "DB", "c", "c"]).fails(2).contains("give the smaller key first"));
+    assert!(place.esker(["delete-range", "DB", "c", "a"]).fails(2).contains("give the smaller key first"));
+
+    let stats: serde_json::Value = serde_json::from_str(&place.esker(["stats", "DB", "--json"]).text()).unwrap();
+    let levels = stats["keyspaces"][0]["levels"].as_array().unwrap();
+    let ranges: u64 = levels.iter().map(|level| level["range_tombstones"].as_u64().unwrap()).sum();
+    assert!(ranges > 0, "{stats}");
+    let dumps: Vec<String> = std::fs::read_dir(&place.db)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "sst"))
+        .map(|path| place.esker(["dump", "sst", path.to_str().unwrap()]).text())
+        .collect();
+    assert!(dumps.iter().any(|dump| dump.lines().any(|line| line.ends_with(" delete-range b\tc"))), "{dumps:?}");
+    place.esker(["compact", "DB"]).text();
+    assert_eq!(place.esker(["scan", "DB"]).text(), "a\ta\nc\tc\nd\td\n");
+}
+
+#[test]
 fn the_empty_key_and_the_empty_value_are_ordinary() {
     let place = Place::new();
     place.esker(["put", "DB", "", "nameless"]).text();

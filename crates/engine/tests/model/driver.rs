@@ -6,7 +6,7 @@ use esker::{
     WriteBatch, WriteOptions,
 };
 use esker_testkit::model::{
-    Contents, Crash, Level, Model, Op, Range, SPACES, Script, Space, Step, View, Write, value_of,
+    Change, Contents, Crash, Effect, Key, Level, Model, Op, Range, SPACES, Script, Space, Step, View, Write, value_of,
 };
 use std::sync::Arc;
 
@@ -110,6 +110,7 @@ impl Driver {
         self.ops += 1;
         match op {
             Op::Write(level, writes) => self.write(*level, writes),
+            Op::Clear(space) => self.clear(*space),
             Op::Get(space, view, key) => self.get(*space, *view, key),
             Op::Scan(space, view, range, pattern) => self.scan(*space, *view, range, pattern),
             Op::Walk(space, view, range, steps) => self.walk(*space, *view, range, steps),
@@ -144,15 +145,25 @@ impl Driver {
         let ops = self.ops;
         let mut batch = WriteBatch::new();
         let mut commit = Vec::new();
-        for (nth, (name, key, len)) in writes.iter().enumerate() {
+        for (nth, (name, key, change)) in writes.iter().enumerate() {
             let Some(space) = self.model.living()[*name] else { continue };
             let (keyspace, _) = self.handles[*name].as_ref().expect("it lives");
-            let value = len.map(|len| value_of(ops, nth, len));
-            match &value {
-                Some(value) => batch.put_in(keyspace, key, value),
-                None => batch.delete_in(keyspace, key),
+            let effect = match change {
+                Change::Put(len) => {
+                    let value = value_of(ops, nth, *len);
+                    batch.put_in(keyspace, key, &value);
+                    Effect::Put(value)
+                }
+                Change::Delete => {
+                    batch.delete_in(keyspace, key);
+                    Effect::Delete
+                }
+                Change::DeleteTo(end) => {
+                    batch.delete_range_in(keyspace, key, end);
+                    Effect::DeleteTo(Some(end.clone()))
+                }
             };
-            commit.push((space, key, value));
+            commit.push((space, key, effect));
         }
         if commit.is_empty() {
             return;
@@ -163,19 +174,31 @@ impl Driver {
             Level::Sync => Durability::Sync,
         };
         let options = WriteOptions { durability, no_stall: false };
-        let mut result = self.engine().write_with(&batch, &options);
-        // Nobody else works in the background.
-        while result.as_ref().is_err_and(|error| error.kind() == ErrorKind::Stalled) {
-            assert!(self.engine().step().unwrap(), "stalled, and there is nothing to do");
-            result = self.engine().write_with(&batch, &options);
-        }
-        result.unwrap();
+        self.until_there_is_room(|engine| engine.write_with(&batch, &options));
         self.model.commit(commit);
         match level {
             Level::Memory => {}
             Level::Os => self.pushed = self.model.commits(),
             Level::Sync => self.durable = self.model.commits(),
         }
+    }
+
+    fn clear(&mut self, name: usize) {
+        let Some(space) = self.model.living()[name] else { return };
+        let (keyspace, _) = self.handles[name].as_ref().expect("it lives");
+        self.until_there_is_room(|_| keyspace.clear());
+        self.model.commit([(space, &Key::new(), Effect::DeleteTo(None))]);
+        self.pushed = self.model.commits();
+    }
+
+    /// Writes; where the engine stalls, works in the background, which nobody else does.
+    fn until_there_is_room(&self, write: impl Fn(&Engine) -> esker::Result<()>) {
+        let mut result = write(self.engine());
+        while result.as_ref().is_err_and(|error| error.kind() == ErrorKind::Stalled) {
+            assert!(self.engine().step().unwrap(), "stalled, and there is nothing to do");
+            result = write(self.engine());
+        }
+        result.unwrap();
     }
 
     fn create(&mut self, name: usize) {

@@ -218,16 +218,30 @@ fn a_table_that_contradicts_itself_or_the_counters_is_refused() {
 
          add 0 L0 000001 a#3,PUT .. b#9,PUT entries 2 deletions 3
          ----
-         error: table 000001: it counts more tombstones than entries, or none at all
+         error: table 000001: it counts more tombstones than entries, or has neither entries nor range tombstones
 
          add 0 L0 000001 a#3,PUT .. b#9,PUT entries 0
          ----
-         error: table 000001: it counts more tombstones than entries, or none at all
+         error: table 000001: it counts more tombstones than entries, or has neither entries nor range tombstones
+
+         add 0 L0 000001 a#3,RANGEDEL .. b#9,PUT
+         ----
+         error: table 000001: a bound is that of a range tombstone, and it has none
+
+         add 0 L0 000001 a#3,RANGEDEL .. b#9,PUT ranges 0 \"a\" \"b\"
+         ----
+         error: table 000001: its range tombstones are none, or hold no key
+
+         add 0 L0 000001 a#3,RANGEDEL .. b#9,PUT ranges 1 \"b\" \"b\"
+         ----
+         error: table 000001: its range tombstones are none, or hold no key
 
          reserve seq 101
          add 0 L0 000001 a#3,PUT .. b#101,PUT
+         add 0 L1 000002 c#3,RANGEDEL .. d#3,RANGEDEL entries 0 ranges 1 \"c\" \"d\"
          ----
-         default L0: 000001[a..b]",
+         default L0: 000001[a..b]
+         default L1: 000002[c..d]",
     );
 }
 

@@ -2,7 +2,7 @@
 #![allow(dead_code, reason = "each test program uses a part")]
 
 use esker_format::{FileId, InternalKey, InternalKeyBuf, SeqNo, ValueKind};
-use esker_iterator::InternalIterator;
+use esker_iterator::{Fragments, InternalIterator, RangeTombstone};
 use esker_sstable::{
     BlockCache, Builder, BuilderOptions, Built, Codec, ReadMode, Table, TableError, TableIter, TableOptions, Verify,
 };
@@ -45,6 +45,28 @@ pub(crate) fn try_build(entries: &[Entry], options: BuilderOptions) -> Result<(V
     }
     let built = builder.finish()?;
     Ok((read_file(&*vfs, path, u64::MAX).unwrap(), built))
+}
+
+/// Range tombstones that lie apart, from `begin..end#seq` with blanks between.
+pub(crate) fn layer(text: &str) -> Fragments {
+    let mut layer = Fragments::default();
+    for tombstone in text.split_whitespace() {
+        let (range, seq) = tombstone.split_once('#').unwrap();
+        let (begin, end) = range.split_once("..").unwrap();
+        let seq = SeqNo(seq.parse().unwrap());
+        assert!(layer.push(RangeTombstone { begin: begin.as_bytes(), end: end.as_bytes(), seq }), "{tombstone}");
+    }
+    layer
+}
+
+/// Builds a table of sorted entries and layers of range tombstones, the newest first: its bytes.
+pub(crate) fn build_with_ranges(entries: &[Entry], layers: &[&str], options: BuilderOptions) -> Vec<u8> {
+    let (vfs, path) = (MemVfs::new(), Path::new("t.sst"));
+    let mut builder = Builder::new(vfs.create_new(path).unwrap(), "t.sst", options).unwrap();
+    layers.iter().for_each(|text| builder.add_range_tombstones(layer(text)).unwrap());
+    entries.iter().for_each(|(key, value)| builder.add(key.as_ref(), value).unwrap());
+    builder.finish().unwrap();
+    read_file(&*vfs, path, u64::MAX).unwrap()
 }
 
 pub(crate) fn build(entries: &[Entry], options: BuilderOptions) -> Vec<u8> {

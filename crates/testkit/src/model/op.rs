@@ -25,8 +25,19 @@ pub enum Level {
     Sync,
 }
 
-/// One write of a batch: keyspace, key, and how long a value; `None` deletes. The value follows from the operation's number: [`value_of`].
-pub type Write = (usize, Key, Option<usize>);
+/// One write of a batch: keyspace, key, and what becomes of it.
+pub type Write = (usize, Key, Change);
+
+/// What a write does.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Change {
+    /// Puts a value so long. What it is follows from the operation's number: [`value_of`].
+    Put(usize),
+    /// Deletes the key.
+    Delete,
+    /// Deletes all keys from this one on, up to that one, which lies behind it.
+    DeleteTo(Key),
+}
 
 /// A range of keys.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -110,6 +121,8 @@ impl Crash {
 pub enum Op {
     /// Commit these together.
     Write(Level, Vec<Write>),
+    /// Delete all that is in a keyspace.
+    Clear(usize),
     /// Look a key up.
     Get(usize, View, Key),
     /// Walk over a range, from the front (`true`) or the back, as the pattern says, again and again, until the ends meet.
@@ -195,8 +208,21 @@ fn view() -> BoxedStrategy<View> {
 
 fn write() -> BoxedStrategy<Write> {
     let len = prop_oneof![6 => 0..40usize, 3 => 40..400usize, 1 => 1000..3000usize];
-    let value = prop_oneof![1 => Just(None), 3 => len.prop_map(Some)];
-    (space(), key_strategy(), value).boxed()
+    let change = prop_oneof![
+        3 => Just(Change::Delete),
+        9 => len.prop_map(Change::Put),
+        1 => key_strategy().prop_map(Change::DeleteTo),
+    ];
+    (space(), key_strategy(), change).prop_map(|(space, key, change)| in_order(space, key, change)).boxed()
+}
+
+/// Makes what is to be a range one.
+fn in_order(space: usize, key: Key, change: Change) -> Write {
+    match change {
+        Change::DeleteTo(end) if end < key => (space, end, Change::DeleteTo(key)),
+        Change::DeleteTo(end) if end == key => (space, key, Change::DeleteTo([&end[..], &[0]].concat())),
+        change => (space, key, change),
+    }
 }
 
 fn writes() -> BoxedStrategy<Op> {
@@ -220,6 +246,7 @@ fn step() -> BoxedStrategy<Step> {
 fn op(mix: Mix) -> BoxedStrategy<Op> {
     let changes = prop_oneof![
         30 => writes(),
+        1 => space().prop_map(Op::Clear),
         2 => Just(Op::Flush),
         2 => (space(), range()).prop_map(|(space, range)| Op::Compact(space, range)),
         8 => (1..4usize).prop_map(Op::Work),

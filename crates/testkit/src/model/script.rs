@@ -1,15 +1,15 @@
 //! A run as text, to be printed when it fails and pasted into a test.
 //!
 //! ```text
-//! write os 0:key01=40 1:a%ff=-        a batch: keyspace, key, length of the value or - to delete
+//! write os 0:key01=40 1:a%ff=- 0:a..b  a batch: keyspace, key, length of the value or - to delete; keys from one up to another, to delete
 //! get 0 now key01
 //! scan 1 s0 =a ~b fb                  bounds: = included, ~ excluded, - none
 //! walk 0 now - - first,next,seek=key%20
-//! take | release 0 | flush | compact 0 - - | work 3 | create 1 | drop 1 | sync | reopen | crash synced
+//! clear 0 | take | release 0 | flush | compact 0 - - | work 3 | create 1 | drop 1 | sync | reopen | crash synced
 //! ```
 //! Of a key, bytes other than letters, digits and `/` are `%` and two hex digits; the empty key is `.`; `*300` behind it repeats its last byte to that length.
 
-use super::op::{Crash, Key, Level, Op, Range, Step, View, Write};
+use super::op::{Change, Crash, Key, Level, Op, Range, Step, View, Write};
 use std::fmt;
 use std::ops::Bound;
 use std::str::FromStr;
@@ -58,12 +58,17 @@ fn op_text(op: &Op) -> String {
                 Level::Os => "os",
                 Level::Sync => "sync",
             };
-            let writes = writes.iter().map(|(space, key, len)| {
-                let len = len.map_or("-".into(), |len| len.to_string());
-                format!(" {space}:{}={len}", key_text(key))
+            let writes = writes.iter().map(|(space, key, change)| {
+                let change = match change {
+                    Change::Put(len) => format!("={len}"),
+                    Change::Delete => "=-".into(),
+                    Change::DeleteTo(end) => format!("..{}", key_text(end)),
+                };
+                format!(" {space}:{}{change}", key_text(key))
             });
             format!("write {level}{}", writes.collect::<String>())
         }
+        Op::Clear(space) => format!("clear {space}"),
         Op::Get(space, view, key) => format!("get {space} {} {}", view_text(*view), key_text(key)),
         Op::Scan(space, view, range, pattern) => {
             let pattern: String = pattern.iter().map(|front| if *front { 'f' } else { 'b' }).collect();
@@ -146,6 +151,7 @@ fn parse(line: &str) -> Option<Op> {
             };
             return Some(Op::Write(level, words.map(parse_write).collect::<Option<_>>()?));
         }
+        "clear" => Op::Clear(number(word()?)?),
         "get" => Op::Get(number(word()?)?, parse_view(word()?)?, parse_key(word()?)?),
         "scan" => {
             let (space, view, range) = (number(word()?)?, parse_view(word()?)?, parse_range(word()?, word()?)?);
@@ -180,9 +186,13 @@ fn number(text: &str) -> Option<usize> {
 
 fn parse_write(text: &str) -> Option<Write> {
     let (space, rest) = text.split_once(':')?;
+    // The empty key is a dot: `...b` is from it up to `b`.
+    if let Some((key, end)) = rest.strip_prefix("...").map(|end| (".", end)).or_else(|| rest.split_once("..")) {
+        return Some((number(space)?, parse_key(key)?, Change::DeleteTo(parse_key(end)?)));
+    }
     let (key, len) = rest.split_once('=')?;
-    let len = if len == "-" { None } else { Some(number(len)?) };
-    Some((number(space)?, parse_key(key)?, len))
+    let change = if len == "-" { Change::Delete } else { Change::Put(number(len)?) };
+    Some((number(space)?, parse_key(key)?, change))
 }
 
 fn parse_view(text: &str) -> Option<View> {

@@ -31,6 +31,17 @@ impl Default for Model {
     }
 }
 
+/// What becomes of a key by a write.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Effect {
+    /// It has this value.
+    Put(Vec<u8>),
+    /// It is gone.
+    Delete,
+    /// So are all keys from it on, up to this one; `None`: all.
+    DeleteTo(Option<Key>),
+}
+
 impl Model {
     /// Name 0 lives, as `default` does.
     pub fn new() -> Self {
@@ -72,14 +83,21 @@ impl Model {
     }
 
     /// One commit: all of it, the later of two writes to one key winning.
-    pub fn commit<'a>(&mut self, writes: impl IntoIterator<Item = (Space, &'a Key, Option<Vec<u8>>)>) {
+    pub fn commit<'a>(&mut self, writes: impl IntoIterator<Item = (Space, &'a Key, Effect)>) {
         self.commits += 1;
-        for (space, key, value) in writes {
-            let versions = self.spaces[space.0].entry(key.clone()).or_default();
-            if versions.last().is_some_and(|(commit, _)| *commit == self.commits) {
-                versions.pop();
+        let commit = self.commits;
+        for (space, key, effect) in writes {
+            let keys = &mut self.spaces[space.0];
+            match effect {
+                Effect::Put(value) => add(keys.entry(key.clone()).or_default(), commit, Some(value)),
+                Effect::Delete => add(keys.entry(key.clone()).or_default(), commit, None),
+                // One by one, as a range delete does not.
+                Effect::DeleteTo(end) => {
+                    let in_range = keys.range_mut(key.clone()..);
+                    let in_range = in_range.take_while(|(key, _)| end.as_ref().is_none_or(|end| *key < end));
+                    in_range.for_each(|(_, versions)| add(versions, commit, None));
+                }
             }
-            versions.push((self.commits, value));
         }
     }
 
@@ -127,6 +145,12 @@ impl Model {
         }
         self.commits = at;
     }
+}
+
+/// Adds a version, in the place of one of the same commit.
+fn add(versions: &mut Versions, commit: usize, value: Option<Vec<u8>>) {
+    versions.pop_if(|(last, _)| *last == commit);
+    versions.push((commit, value));
 }
 
 fn visible(versions: &[(usize, Option<Vec<u8>>)], at: usize) -> Option<&[u8]> {

@@ -3,7 +3,7 @@
 use super::{Dump, Entry, Opened, name};
 use crate::failure::Result;
 use crate::text;
-use esker_format::InternalKeyBuf;
+use esker_format::{InternalKeyBuf, ValueKind};
 use esker_sstable::{
     BlockCache, InternalIterator, Properties, ReadMode, Table, TableError, TableIter, TableOptions, Verify,
 };
@@ -11,7 +11,7 @@ use serde_json::json;
 use std::path::Path;
 use std::sync::Arc;
 
-/// Prints a table: its properties, then `SEQ KIND KEY TAB VALUE` for each version of each key.
+/// Prints a table: its properties, then `SEQ delete-range BEGIN TAB END` for each range tombstone, and `SEQ KIND KEY TAB VALUE` for each version of each key.
 ///
 /// Where a block is damaged, what lies before it is read forwards, and where the sound part behind the damage begins is found backwards.
 pub(super) fn sst(dump: &mut Dump, file: Opened, path: &Path) -> Result {
@@ -20,6 +20,10 @@ pub(super) fn sst(dump: &mut Dump, file: Opened, path: &Path) -> Result {
     let options = TableOptions { verify: Verify::Always, read_mode: ReadMode::Pread, cache, expect: None };
     let table = Table::open(file, &name(path), options)?;
     about(dump, table.properties())?;
+    for range in table.range_tombstones().iter().flat_map(|ranges| ranges.iter()) {
+        let (seq, kind) = (range.seq.0, ValueKind::RangeDelete);
+        dump.entry(&Entry { place: &[], seq, kind, key: range.begin, value: range.end })?;
+    }
 
     let mut iter = table.iter_once();
     let walked = iter.seek_to_first();
@@ -84,6 +88,7 @@ fn about(dump: &mut Dump, properties: &Properties) -> Result {
         "id": file_id.to_string(),
         "entries": entries,
         "deletions": deletions,
+        "range_tombstones": properties.range_tombstones,
         "user_keys": user_keys,
         "blocks": blocks,
         "data_bytes": properties.data_bytes,
@@ -106,7 +111,8 @@ fn about(dump: &mut Dump, properties: &Properties) -> Result {
     for line in [
         format!("table, id {file_id}, made {created_unix_ms} ms after 1970"),
         format!(
-            "{entries} entries of {user_keys} keys, {deletions} of them deletions; {blocks} blocks, codec {codec:?}"
+            "{entries} entries of {user_keys} keys, {deletions} of them deletions; {} range tombstones; {blocks} blocks, codec {codec:?}",
+            properties.range_tombstones
         ),
         format!(
             "{} bytes of data ({raw} before compression), {} of index, {} of filter",
