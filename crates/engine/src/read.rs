@@ -37,6 +37,8 @@ pub(crate) struct LevelView {
     pub(crate) blobs: Vec<Arc<OpenBlob>>,
     /// What walks pay for runs that overlap.
     pub(crate) toll: Toll,
+    /// The greatest sequence number in any table.
+    pub(crate) newest_seq: SeqNo,
     /// Where they begin and end.
     fences: Fences,
 }
@@ -53,7 +55,20 @@ impl LevelView {
         let levels: Vec<Vec<_>> = version.levels.iter().map(open_level).collect::<Result<_>>()?;
         let blobs = version.blobs.values().map(|blob| tables.blobs.get(blob)).collect::<Result<_>>()?;
         let toll = Toll::new(picker.relief(version), &levels[0], before.map(|view| (&view.levels[0][..], &view.toll)));
-        Ok(Arc::new(Self { version: Arc::clone(version), fences: Fences::new(&levels), levels, blobs, toll }))
+        let newest_seq = levels.iter().flatten().map(|open| open.meta.largest_seq).max().unwrap_or_default();
+        Ok(Arc::new(Self {
+            version: Arc::clone(version),
+            fences: Fences::new(&levels),
+            levels,
+            blobs,
+            toll,
+            newest_seq,
+        }))
+    }
+
+    /// The tables that may hold `user_key`, newest first.
+    pub(crate) fn candidates<'a>(&'a self, user_key: &'a [u8]) -> Candidates<'a> {
+        self.fences.candidates(user_key)
     }
 
     /// Tables of L0, and levels below it that have any.
