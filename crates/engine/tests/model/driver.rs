@@ -6,8 +6,9 @@ use esker::{
     WriteBatch, WriteOptions,
 };
 use esker_testkit::model::{
-    Contents, Crash, Level, Model, Op, Range, SPACES, Script, Space, Step, View, Write, value_of,
+    Contents, Crash, Key, Level, Model, Op, Range, SPACES, Script, Space, Step, View, Write, value_of,
 };
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 pub(crate) const DIR: &str = "/data";
@@ -70,6 +71,13 @@ pub(crate) fn contents(engine: &Engine) -> esker::Result<Vec<(usize, Contents)>>
         .collect()
 }
 
+/// How writes are made.
+#[derive(Clone, Copy)]
+enum Way {
+    Batch,
+    Transaction,
+}
+
 impl Driver {
     pub(crate) fn new(options: Options) -> Self {
         let vfs = MemVfs::new();
@@ -109,7 +117,8 @@ impl Driver {
     pub(crate) fn apply(&mut self, op: &Op) {
         self.ops += 1;
         match op {
-            Op::Write(level, writes) => self.write(*level, writes),
+            Op::Write(level, writes) => self.write(*level, writes, Way::Batch),
+            Op::Transact(level, writes) => self.write(*level, writes, Way::Transaction),
             Op::Get(space, view, key) => self.get(*space, *view, key),
             Op::Scan(space, view, range, pattern) => self.scan(*space, *view, range, pattern),
             Op::Walk(space, view, range, steps) => self.walk(*space, *view, range, steps),
@@ -140,7 +149,7 @@ impl Driver {
         }
     }
 
-    fn write(&mut self, level: Level, writes: &[Write]) {
+    fn write(&mut self, level: Level, writes: &[Write], way: Way) {
         let ops = self.ops;
         let mut batch = WriteBatch::new();
         let mut commit = Vec::new();
@@ -163,11 +172,15 @@ impl Driver {
             Level::Sync => Durability::Sync,
         };
         let options = WriteOptions { durability, no_stall: false };
-        let mut result = self.engine().write_with(&batch, &options);
+        let write = || match way {
+            Way::Batch => self.engine().write_with(&batch, &options),
+            Way::Transaction => self.transact(&commit, &options),
+        };
+        let mut result = write();
         // Nobody else works in the background.
         while result.as_ref().is_err_and(|error| error.kind() == ErrorKind::Stalled) {
             assert!(self.engine().step().unwrap(), "stalled, and there is nothing to do");
-            result = self.engine().write_with(&batch, &options);
+            result = write();
         }
         result.unwrap();
         self.model.commit(commit);
@@ -176,6 +189,28 @@ impl Driver {
             Level::Os => self.pushed = self.model.commits(),
             Level::Sync => self.durable = self.model.commits(),
         }
+    }
+
+    /// Writes by a transaction, which sees what was there and what it writes.
+    fn transact(&self, writes: &[(Space, &Key, Option<Vec<u8>>)], options: &WriteOptions) -> esker::Result<()> {
+        let mut tx = self.engine().transaction();
+        let mut written: BTreeMap<(Space, &Key), Option<&[u8]>> = BTreeMap::new();
+        for (space, key, value) in writes {
+            let (keyspace, _) = self.handles.iter().flatten().find(|(_, of)| of == space).expect("it lives");
+            let there = || self.model.get(*space, key, self.model.commits());
+            let expected = written.get(&(*space, *key)).copied().unwrap_or_else(there);
+            assert_eq!(tx.get_in(keyspace, key)?.as_deref(), expected, "transaction: get {}", key.escape_ascii());
+            match value {
+                Some(value) => tx.put_in(keyspace, key, value)?,
+                None => tx.delete_in(keyspace, key)?,
+            }
+            assert_eq!(
+                tx.of(keyspace).range(key..=key).next().transpose()?.as_ref().map(|(_, v)| &v[..]),
+                value.as_deref()
+            );
+            written.insert((*space, key), value.as_deref());
+        }
+        tx.commit_with(options)
     }
 
     fn create(&mut self, name: usize) {

@@ -110,6 +110,8 @@ impl Crash {
 pub enum Op {
     /// Commit these together.
     Write(Level, Vec<Write>),
+    /// The same by a transaction, which reads each key before and after it writes it.
+    Transact(Level, Vec<Write>),
     /// Look a key up.
     Get(usize, View, Key),
     /// Walk over a range, from the front (`true`) or the back, as the pattern says, again and again, until the ends meet.
@@ -199,10 +201,10 @@ fn write() -> BoxedStrategy<Write> {
     (space(), key_strategy(), value).boxed()
 }
 
-fn writes() -> BoxedStrategy<Op> {
+fn writes() -> BoxedStrategy<(Level, Vec<Write>)> {
     let level = prop_oneof![2 => Just(Level::Memory), 4 => Just(Level::Os), 1 => Just(Level::Sync)];
     let writes = prop_oneof![4 => vec(write(), 1..2), 3 => vec(write(), 2..12), 1 => vec(write(), 12..40)];
-    (level, writes).prop_map(|(level, writes)| Op::Write(level, writes)).boxed()
+    (level, writes).boxed()
 }
 
 fn step() -> BoxedStrategy<Step> {
@@ -219,7 +221,8 @@ fn step() -> BoxedStrategy<Step> {
 
 fn op(mix: Mix) -> BoxedStrategy<Op> {
     let changes = prop_oneof![
-        30 => writes(),
+        26 => writes().prop_map(|(level, writes)| Op::Write(level, writes)),
+        4 => writes().prop_map(|(level, writes)| Op::Transact(level, writes)),
         2 => Just(Op::Flush),
         2 => (space(), range()).prop_map(|(space, range)| Op::Compact(space, range)),
         8 => (1..4usize).prop_map(Op::Work),
