@@ -97,8 +97,8 @@ pub struct Options {
     pub read_mode: ReadMode,
     /// What recovery does about a damaged log. Default: [`RecoveryMode::PointInTime`].
     pub recovery: RecoveryMode,
-    /// Bound on what all open transactions together remember of what they have read, in bytes. Default: 16 MiB. Beyond it they remember wider ranges than were read, so a needless
-    /// [`crate::ErrorKind::Conflict`] is possible; a missed one is not.
+    /// Bound on what all open transactions together remember of what they have read, in bytes, besides 4 KiB (or a 64th of it, if that is less) that each may have. Default: 16 MiB. Beyond it they remember
+    /// wider ranges than were read, so a needless [`crate::ErrorKind::Conflict`] is possible; a missed one is not.
     pub transaction_tracking_bytes: usize,
     /// Whether [`crate::Engine::close`] flushes what is in memory, so that the next open has no log to replay. Default: true.
     pub flush_on_close: bool,
@@ -215,7 +215,7 @@ pub struct KeyspaceOptions {
 pub struct WriteOptions {
     /// When to return.
     pub durability: Durability,
-    /// Return [`crate::ErrorKind::Stalled`] instead of waiting when flush and compaction are behind.
+    /// Return [`crate::ErrorKind::Stalled`] instead of waiting when flush and compaction are behind, or an exclusive transaction is open.
     pub no_stall: bool,
 }
 

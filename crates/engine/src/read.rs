@@ -245,7 +245,7 @@ impl ReadState {
 }
 
 /// Whether the table may hold keys in `bounds`.
-fn overlaps(open: &OpenTable, bounds: &Bounds) -> bool {
+pub(crate) fn overlaps(open: &OpenTable, bounds: &Bounds) -> bool {
     let (smallest, largest) = (&open.meta.smallest.user_key, &open.meta.largest.user_key);
     let below = match &bounds.upper {
         Bound::Included(upper) => smallest <= upper,

@@ -4,7 +4,7 @@
 //! keyspace 0    |a|   [c ------- f]     |k|     (m ----- end        keys, and ranges of which every key was looked at
 //! ```
 //! Reads are appended as they come, and put in order when somebody asks, or when all transactions together take more memory than they may: then what was read twice or in pieces becomes
-//! one, and where that is not enough neighbours are joined, the gap between them included, until half is left. So no key that was read is ever forgotten; some that were not are
+//! one, and where that is not enough neighbours are joined, the gap between them included, until half is left; but a transaction that has read little keeps it. So no key that was read is ever forgotten; some that were not are
 //! remembered.
 //!
 //! Scans that are under way are kept apart, each with how far it came, and count from their beginning: one that is never ended is not lost.
@@ -17,6 +17,9 @@ use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+
+/// What a transaction may remember whatever others do, in bytes, or a 64th of what all may if that is less.
+const OWN_BYTES_MIN: usize = 4 << 10;
 
 /// A place between keys: right before one, or (`true`) right behind it; or behind all.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -253,7 +256,8 @@ impl ReadSet {
         self.counted += grown;
         // Relaxed: a figure to compare with a limit; it publishes nothing.
         let all = self.core.tracking_bytes.fetch_add(grown, Ordering::Relaxed) + grown;
-        if all > self.core.options.transaction_tracking_bytes {
+        let bytes_max = self.core.options.transaction_tracking_bytes;
+        if all > bytes_max && self.counted > OWN_BYTES_MIN.min(bytes_max / 64) {
             self.shrink();
         }
     }

@@ -51,6 +51,21 @@ macro_rules! read_methods {
             self.range(..)
         }
 
+        /// As [`crate::Engine::is_empty`].
+        pub fn is_empty(&self) -> $crate::Result<bool> {
+            Ok(self.iter().keys().next().transpose()?.is_none())
+        }
+
+        /// As [`crate::Engine::first`].
+        pub fn first(&self) -> $crate::Result<Option<($crate::Slice, $crate::Slice)>> {
+            self.iter().next().transpose()
+        }
+
+        /// As [`crate::Engine::last`].
+        pub fn last(&self) -> $crate::Result<Option<($crate::Slice, $crate::Slice)>> {
+            self.iter().next_back().transpose()
+        }
+
         /// As [`crate::Engine::cursor`].
         pub fn cursor(&self) -> $cursor {
             self.cursor_with($crate::ReadOptions::default())

@@ -18,17 +18,20 @@
 use crate::commit::Commit;
 use crate::core::{Core, KeyspaceCore};
 use crate::error::{Error, ErrorKind, Result};
+use crate::memory::CountedTable;
 use crate::read::ReadState;
 use crate::read_set::{Interval, ReadSet};
 use crate::tables::OpenTable;
-use esker_format::{InternalKey, KeyHash, KeyspaceId, SeqNo, WriteBatch as EncodedBatch};
+use esker_format::{InternalKey, KeyHash, KeyspaceId, SeqNo, Trailer, ValueKind, WriteBatch as EncodedBatch};
 use esker_iterator::InternalIterator;
 use parking_lot::MutexGuard;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-/// What is noted down for those who look may take this much, in bytes; behind it they begin again, from where they were.
-const WATCHED_BYTES_MAX: usize = 1 << 20;
+/// What is noted down for those who look may take this much, in bytes; behind it they begin again, from where they were, and may have twice as much, so that they come to an end.
+const WATCHED_BYTES: usize = 1 << 20;
+/// How often it is doubled.
+const DOUBLED_MAX: u32 = 6;
 /// Up to so many keys are looked up in memory under the lock, which costs about as much as having them watched.
 const KEYS_UNDER_LOCK_MAX: usize = 16;
 
@@ -134,12 +137,18 @@ impl<'a> Newer<'a> {
         Self { state, since, tables }
     }
 
+    fn memtables(&self) -> impl Iterator<Item = &'a Arc<CountedTable>> {
+        let since = Some(self.since);
+        self.state.memtables().filter(move |memtable| memtable.last_seq() > since)
+    }
+
+    /// Whether the newest version of a key, wherever it is, is newer.
     fn has_key(&self, user_key: &[u8]) -> Result<bool> {
         let hash = KeyHash::of(user_key);
-        let mut memtables = self.state.memtables().filter(|memtable| memtable.last_seq() > Some(self.since));
-        let in_memory = |trailer: esker_format::Trailer| trailer.seq() > self.since;
-        if memtables.any(|memtable| memtable.get(user_key, hash, SeqNo::MAX).is_some_and(|(found, _)| in_memory(found)))
-        {
+        let is_newer = |trailer: Trailer| trailer.seq() > self.since;
+        let newest =
+            |memtable: &Arc<CountedTable>| memtable.get(user_key, hash, SeqNo::MAX).map(|(trailer, _)| trailer);
+        if self.memtables().filter_map(newest).any(is_newer) {
             return Ok(true);
         }
         if self.tables.is_empty() {
@@ -150,7 +159,7 @@ impl<'a> Newer<'a> {
             if table.may_contain(hash)?
                 && let Some(spot) = table.spot(user_key, SeqNo::MAX)?
                 && let Some(trailer) = table.trailer_at(&spot, user_key, hash, SeqNo::MAX)?
-                && trailer.seq() > self.since
+                && is_newer(trailer)
             {
                 return Ok(true);
             }
@@ -163,7 +172,7 @@ impl<'a> Newer<'a> {
         if let Interval::Key(key) = interval {
             return Ok(self.has_key(key)?.then(|| key.clone()));
         }
-        for memtable in self.state.memtables().filter(|memtable| memtable.last_seq() > Some(self.since)) {
+        for memtable in self.memtables() {
             let Ok(found) = first_newer(&mut memtable.iter(), interval, self.since);
             if found.is_some() {
                 return Ok(found);
@@ -174,7 +183,7 @@ impl<'a> Newer<'a> {
             if interval.begins_behind(largest) || interval.ends_before(smallest) {
                 continue;
             }
-            let found = first_newer(&mut open.table()?.iter(), interval, self.since)?;
+            let found = first_newer(&mut open.table()?.iter_once(), interval, self.since)?;
             if found.is_some() {
                 return Ok(found);
             }
@@ -208,6 +217,8 @@ fn first_newer<I: InternalIterator>(
 /// Keys alone are noted down. Guarded by the commit lock.
 #[derive(Debug, Default)]
 pub(crate) struct Watch {
+    /// How often the limit was doubled for one of those who look.
+    doubled: u32,
     written: VecDeque<(KeyspaceId, Box<[u8]>)>,
     /// The number of the first of them; numbers go on for ever.
     first: u64,
@@ -227,9 +238,13 @@ impl Watch {
     #[cold]
     pub(crate) fn note(&mut self, batch: &EncodedBatch) {
         for op in batch.ops() {
+            match op.kind {
+                // What writes to more than its key has to be noted down as more.
+                ValueKind::Put | ValueKind::Delete | ValueKind::Blob => {}
+            }
             self.bytes += Self::bytes_of(op.key);
             self.written.push_back((op.keyspace, op.key.into()));
-            if self.bytes > WATCHED_BYTES_MAX {
+            if self.bytes > WATCHED_BYTES << self.doubled {
                 self.first += self.written.len() as u64;
                 self.written.clear();
                 self.bytes = 0;
@@ -241,7 +256,9 @@ impl Watch {
         size_of::<(KeyspaceId, Box<[u8]>)>() + key.len()
     }
 
-    fn begin(&mut self) -> u64 {
+    /// For somebody who has begun in vain so many times.
+    fn begin(&mut self, in_vain: u32) -> u64 {
+        self.doubled = self.doubled.max(in_vain.min(DOUBLED_MAX));
         let number = self.first + self.written.len() as u64;
         self.begun.push(number);
         number
@@ -256,6 +273,9 @@ impl Watch {
     fn end(&mut self, begun: u64) {
         if let Some(i) = self.begun.iter().position(|other| *other == begun) {
             self.begun.swap_remove(i);
+        }
+        if self.begun.is_empty() {
+            self.doubled = 0;
         }
         // Nobody needs what came before the first who is left.
         let needed = self.begun.iter().min().copied().unwrap_or(u64::MAX);
@@ -275,8 +295,8 @@ struct Watching<'a> {
 }
 
 impl<'a> Watching<'a> {
-    fn begin(core: &'a Core, commit: &mut Commit) -> Self {
-        Self { core, begun: Some(commit.watch.begin()) }
+    fn begin(core: &'a Core, commit: &mut Commit, in_vain: u32) -> Self {
+        Self { core, begun: Some(commit.watch.begin(in_vain)) }
     }
 
     /// Fails if anything was written since that `what` has read; whether all that was written is known.
@@ -332,12 +352,13 @@ impl Core {
     ) -> Result<MutexGuard<'a, Commit>> {
         self.await_turn(&mut commit, terms.turn, no_stall)?;
         let Some(Reads { what, mut since }) = terms.reads else { return Ok(commit) };
+        let mut in_vain = 0;
         loop {
             if self.stands_as_memory_tells(&commit, what, since)? {
                 return Ok(commit);
             }
             let now = commit.last_seq;
-            let watching = Watching::begin(self, &mut commit);
+            let watching = Watching::begin(self, &mut commit, in_vain);
             drop(commit);
             what.each(|keyspace, part| part.check(keyspace, &keyspace.read.load_full(), since, true))?;
             commit = self.commit.lock();
@@ -345,6 +366,7 @@ impl Core {
                 since = commit.last_seq;
             } else {
                 since = now;
+                in_vain += 1;
             }
             self.await_turn(&mut commit, terms.turn, no_stall)?;
         }

@@ -50,6 +50,7 @@ mod index;
 mod iter;
 mod properties;
 mod read_ahead;
+mod share;
 mod source;
 mod table;
 mod verify;

@@ -136,3 +136,30 @@ fn memory_stays_within_the_bound_however_much_is_read() {
     set.settle();
     assert_eq!(set.parts().next().unwrap().1, [Interval::Key(b"the same"[..].into())]);
 }
+
+/// One that has read much leaves the others what they need to be exact.
+#[test]
+fn who_has_read_little_stays_exact() {
+    let engine = engine(1 << 20);
+    let core = &engine.handle.core;
+    let keyspace = core.default_keyspace();
+    let mut much = ReadSet::new(core);
+    let room = || (1 << 20) - core.tracking_bytes.load(Ordering::Relaxed);
+    for i in 0u32..900 {
+        much.add_key(keyspace, &[&i.to_be_bytes()[..], &[0; 1_000]].concat());
+    }
+    for i in 900u32.. {
+        if room() < 200 {
+            break;
+        }
+        much.add_key(keyspace, &[&i.to_be_bytes()[..], &[0; 50]].concat());
+        assert!(i < 10_000, "it is never full");
+    }
+    let mut little = ReadSet::new(core);
+    for key in [&b"a"[..], b"c", &[b'e'; 200]] {
+        little.add_key(keyspace, key);
+    }
+    little.settle();
+    assert!(little.covers(keyspace.id, b"a") && little.covers(keyspace.id, &[b'e'; 200]));
+    assert!(!little.covers(keyspace.id, b"b"), "it was never read");
+}

@@ -20,16 +20,16 @@ fn seen(watch: &Watch, begun: u64) -> Option<Vec<Vec<u8>>> {
 fn each_who_watches_sees_what_came_since_and_nobody_leaves_anything_behind() {
     let mut watch = Watch::default();
     assert!(!watch.is_on());
-    let first = watch.begin();
+    let first = watch.begin(0);
     watch.note(&batch(&[b"a", b"b"]));
-    let second = watch.begin();
+    let second = watch.begin(0);
     watch.note(&batch(&[b"c"]));
     assert_eq!(seen(&watch, first).unwrap(), [b"a", b"b", b"c"]);
     assert_eq!(seen(&watch, second).unwrap(), [b"c"]);
     watch.end(first);
     assert_eq!(watch.written.len(), 1, "nobody needs a and b any more");
     assert_eq!(seen(&watch, second).unwrap(), [b"c"]);
-    let third = watch.begin();
+    let third = watch.begin(0);
     assert!(watch.is_on() && seen(&watch, third).unwrap().is_empty());
     watch.end(second);
     watch.end(third);
@@ -39,19 +39,20 @@ fn each_who_watches_sees_what_came_since_and_nobody_leaves_anything_behind() {
 #[test]
 fn too_much_to_remember_is_said_and_not_remembered() {
     let mut watch = Watch::default();
-    let begun = watch.begin();
+    let begun = watch.begin(0);
     let key = vec![7; 60_000];
     for _ in 0..20 {
         watch.note(&batch(&[&key]));
-        assert!(watch.bytes <= WATCHED_BYTES_MAX);
+        assert!(watch.bytes <= WATCHED_BYTES);
     }
     assert_eq!(seen(&watch, begun), None);
-    let again = watch.begin();
-    watch.note(&batch(&[b"a"]));
-    assert_eq!(seen(&watch, again).unwrap(), [b"a"]);
+    let again = watch.begin(1);
+    (0..20).for_each(|_| watch.note(&batch(&[&key])));
+    assert_eq!(seen(&watch, again).unwrap().len(), 20, "who begins again may have more");
+    assert_eq!(seen(&watch, begun), None, "and what is lost stays lost");
     watch.end(begun);
     watch.end(again);
-    assert!(watch.written.is_empty() && watch.bytes == 0);
+    assert!(watch.written.is_empty() && watch.bytes == 0 && watch.doubled == 0);
 }
 
 fn engine() -> Engine {
@@ -77,7 +78,7 @@ fn what_is_written_during_the_look_counts() {
             let mut commit = core.commit.lock();
             let what = What::Set(&set);
             assert!(!core.stands_as_memory_tells(&commit, what, snapshot.seq_no()).unwrap(), "a table is newer");
-            let watching = Watching::begin(core, &mut commit);
+            let watching = Watching::begin(core, &mut commit, 0);
             drop(commit);
             engine.put(written, "w").unwrap();
             if many {
@@ -106,7 +107,7 @@ fn a_look_that_fails_ends_its_watch() {
     let engine = engine();
     let core = &engine.handle.core;
     let mut commit = core.commit.lock();
-    let watching = Watching::begin(core, &mut commit);
+    let watching = Watching::begin(core, &mut commit, 0);
     assert!(commit.watch.is_on());
     drop(commit);
     drop(watching);

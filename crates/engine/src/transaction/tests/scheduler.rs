@@ -4,19 +4,21 @@
 
 use super::history::{Committed, Id, Key, Read, anomaly};
 use crate::{
-    Engine, Error, ErrorKind, KeyspaceOptions, LeveledOptions, Options, Result, Slice, Transaction, WriteBatch,
+    Engine, Error, ErrorKind, Keyspace, KeyspaceOptions, LeveledOptions, Options, Result, Slice, Transaction,
+    WriteBatch,
 };
 use esker_vfs::MemVfs;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
-/// Appended to again and again.
-const KEYS: u32 = 10;
+/// Appended to again and again: these, and as many in another keyspace, from [`OTHER`] on.
+const KEYS: u32 = 6;
+const OTHER: u32 = 500;
 /// Written once each, by plain batches; behind the others in key order.
 const ONCE: std::ops::Range<u32> = 1_000..100_000;
 const THREADS: u64 = 4;
 const ROUND: usize = 1_500;
-const IN_SUITE: usize = 60_000;
+const IN_SUITE: usize = 30_000;
 
 /// What is wrong with the engine, or nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,9 +55,27 @@ fn value(list: &[Id]) -> Vec<u8> {
     list.iter().flat_map(|id| id.to_le_bytes()).collect()
 }
 
+/// Where the keys are.
+struct Spaces {
+    default: Keyspace,
+    other: Keyspace,
+}
+
+impl Spaces {
+    fn of(&self, key: Key) -> &Keyspace {
+        if (OTHER..ONCE.start).contains(&key) { &self.other } else { &self.default }
+    }
+}
+
+fn any_key(random: &mut Random) -> Key {
+    let key = random.below(u64::from(KEYS)) as Key;
+    if random.below(2) == 0 { key } else { OTHER + key }
+}
+
 /// What all threads of a round share.
 struct Round<'a> {
     engine: &'a Engine,
+    spaces: &'a Spaces,
     bug: Bug,
     next_id: AtomicU32,
     next_once: AtomicU32,
@@ -99,25 +119,25 @@ impl Round<'_> {
         let (mut tx, mut done) = self.begin();
         let scans = random.below(3) == 0;
         if scans {
-            let (from, len) = (random.below(u64::from(KEYS)) as Key, 1 + random.below(4) as Key);
-            scan(&tx, &mut done, from..from + len, random.below(2) == 0).unwrap();
+            let (from, len) = (any_key(random), 1 + random.below(4) as Key);
+            scan(self.spaces, &tx, &mut done, from..from + len, random.below(2) == 0).unwrap();
         }
         if random.below(6) == 0 {
             self.scan_once(&tx, &mut done, random).unwrap();
         }
         for _ in 0..random.below(3) {
-            get(&tx, &mut done, random.below(u64::from(KEYS)) as Key).unwrap();
+            get(self.spaces, &tx, &mut done, any_key(random)).unwrap();
         }
         let appends = if random.below(5) == 0 { 0 } else { 1 + random.below(2) };
         for _ in 0..appends {
-            let key = random.below(u64::from(KEYS)) as Key;
+            let key = any_key(random);
             if !done.appends.contains(&key) {
                 if random.below(4) == 0 {
                     let savepoint = tx.savepoint();
-                    tx.put(bytes_of(key), b"dirt").unwrap();
+                    tx.put_in(self.spaces.of(key), bytes_of(key), b"dirt").unwrap();
                     tx.rollback_to(savepoint).unwrap();
                 }
-                append(&mut tx, &mut done, key).unwrap();
+                append(self.spaces, &mut tx, &mut done, key).unwrap();
             }
         }
         if random.below(16) == 0 {
@@ -131,7 +151,7 @@ impl Round<'_> {
     fn scan_once(&self, tx: &Transaction, done: &mut Committed, random: &mut Random) -> Result<()> {
         let newest = self.next_once.load(Ordering::Relaxed);
         let from = newest.saturating_sub(random.below(6) as u32).max(ONCE.start);
-        scan(tx, done, from..newest + 4, random.below(2) == 0)
+        scan(self.spaces, tx, done, from..newest + 4, random.below(2) == 0)
     }
 
     /// Two keys that nobody wrote before, by a plain batch.
@@ -145,10 +165,10 @@ impl Round<'_> {
     }
 
     fn fetch_update(&self, random: &mut Random) -> Committed {
-        let key = random.below(u64::from(KEYS)) as Key;
+        let key = any_key(random);
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
         let with = |found: Option<&[u8]>| Some(value(&[list(found), vec![id]].concat()));
-        let before = self.engine.fetch_update(bytes_of(key), with).unwrap();
+        let before = self.spaces.of(key).fetch_update(bytes_of(key), with).unwrap();
         Committed { id, reads: [(key, Read::of(&list(before.as_deref())))].into(), appends: vec![key] }
     }
 
@@ -156,16 +176,19 @@ impl Round<'_> {
     fn look(&self) -> Committed {
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
         let snapshot = self.engine.snapshot();
-        let read = |key| (key, Read::of(&list(snapshot.get(bytes_of(key)).unwrap().as_deref())));
-        Committed { id, reads: (0..KEYS).map(read).collect(), appends: Vec::new() }
+        let read = |key| {
+            let found = snapshot.of(self.spaces.of(key)).get(bytes_of(key)).unwrap();
+            (key, Read::of(&list(found.as_deref())))
+        };
+        Committed { id, reads: (0..KEYS).chain(OTHER..OTHER + KEYS).map(read).collect(), appends: Vec::new() }
     }
 
     /// The same transaction, but that nobody writes beside it.
     fn exclusive(&self, random: &mut Random) -> Committed {
         let mut tx = self.engine.exclusive();
         let mut done = Committed { id: self.next_id.fetch_add(1, Ordering::Relaxed), ..Committed::default() };
-        scan(&tx, &mut done, 0..KEYS, true).unwrap();
-        append(&mut tx, &mut done, random.below(u64::from(KEYS)) as Key).unwrap();
+        scan(self.spaces, &tx, &mut done, 0..KEYS, true).unwrap();
+        append(self.spaces, &mut tx, &mut done, any_key(random)).unwrap();
         tx.commit().unwrap();
         done
     }
@@ -194,10 +217,10 @@ impl Round<'_> {
     }
 }
 
-fn get(tx: &Transaction, done: &mut Committed, key: Key) -> Result<Vec<Id>> {
+fn get(spaces: &Spaces, tx: &Transaction, done: &mut Committed, key: Key) -> Result<Vec<Id>> {
     // So that others come in between, however few processors there are.
     std::thread::yield_now();
-    let found = list(tx.get(bytes_of(key))?.as_deref());
+    let found = list(tx.get_in(spaces.of(key), bytes_of(key))?.as_deref());
     read(done, key, &found);
     Ok(found)
 }
@@ -212,16 +235,22 @@ fn read(done: &mut Committed, key: Key, found: &[Id]) {
     assert_eq!(*done.reads.entry(key).or_insert(read), read, "a second read of {key} is as the first");
 }
 
-fn append(tx: &mut Transaction, done: &mut Committed, key: Key) -> Result<()> {
-    let mut list = get(tx, done, key)?;
+fn append(spaces: &Spaces, tx: &mut Transaction, done: &mut Committed, key: Key) -> Result<()> {
+    let mut list = get(spaces, tx, done, key)?;
     list.push(done.id);
     done.appends.push(key);
-    tx.put(bytes_of(key), value(&list))
+    tx.put_in(spaces.of(key), bytes_of(key), value(&list))
 }
 
 /// Keys of a range, from the front or the back; up to the first three that are there, and so perhaps not all.
-fn scan(tx: &Transaction, done: &mut Committed, keys: std::ops::Range<Key>, forward: bool) -> Result<()> {
-    let mut iter = tx.range(bytes_of(keys.start)..bytes_of(keys.end));
+fn scan(
+    spaces: &Spaces,
+    tx: &Transaction,
+    done: &mut Committed,
+    keys: std::ops::Range<Key>,
+    forward: bool,
+) -> Result<()> {
+    let mut iter = tx.of(spaces.of(keys.start)).range(bytes_of(keys.start)..bytes_of(keys.end));
     let mut left = keys;
     for _ in 0..3 {
         let item: Option<Result<(Slice, Slice)>> = if forward { iter.next() } else { iter.next_back() };
@@ -258,11 +287,14 @@ fn engine(tracking_bytes: usize) -> Engine {
 
 /// Runs a round and says what is wrong with its history.
 fn round(engine: &Engine, bug: Bug, seed: u64) -> (Option<String>, usize) {
-    for key in engine.iter().keys() {
-        engine.delete(key.unwrap()).unwrap();
+    let other = engine.keyspace("other", KeyspaceOptions::default()).unwrap();
+    let spaces = Spaces { default: engine.default.clone(), other };
+    for keyspace in [&spaces.default, &spaces.other] {
+        keyspace.iter().keys().for_each(|key| keyspace.delete(key.unwrap()).unwrap());
     }
     let round = Round {
         engine,
+        spaces: &spaces,
         bug,
         next_id: AtomicU32::new(1),
         next_once: AtomicU32::new(ONCE.start),
@@ -280,7 +312,7 @@ fn round(engine: &Engine, bug: Bug, seed: u64) -> (Option<String>, usize) {
             .collect();
         threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect::<Vec<_>>()
     });
-    let lists = engine.iter().map(|item| {
+    let lists = spaces.default.iter().chain(spaces.other.iter()).map(|item| {
         let (key, value) = item.unwrap();
         (Key::from_be_bytes(key[..].try_into().unwrap()), list(Some(&value)))
     });
@@ -295,7 +327,6 @@ fn histories_are_serializable() {
     let mut conflicts = 0;
     for tracking_bytes in [16 << 20, 2_000] {
         let engine = engine(tracking_bytes);
-        engine.keyspace("other", KeyspaceOptions::default()).unwrap();
         for seed in 0..rounds.div_ceil(2) as u64 {
             let (anomaly, met) = round(&engine, Bug::None, seed);
             assert_eq!(anomaly, None, "seed {seed}, {tracking_bytes} bytes");
