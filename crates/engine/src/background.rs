@@ -171,7 +171,9 @@ impl Core {
     pub(crate) fn step_upkeep(&self) -> bool {
         let removed = self.removals.pay(&*self.vfs, &self.dir);
         self.tables.forget_closed();
-        self.tables.share_budget(self.options.block_cache_bytes());
+        // Relaxed: a figure to compare with a limit.
+        let tracking_bytes = self.tracking_bytes.load(Ordering::Relaxed);
+        self.tables.share_budget(self.options.block_cache_bytes(), tracking_bytes);
         let resumed = self.resume_if_space_is_back();
         if self.health.check().is_err() {
             return removed | resumed;

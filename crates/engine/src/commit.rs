@@ -3,6 +3,8 @@
 //! ```text
 //! wait for room ─> [ commit lock: seal if full, number, log, insert, publish ] ─> (Sync) wait for a group sync
 //! ```
+//! A write on [`Terms`] has them [checked](crate::validation) when it takes the lock.
+//!
 //! Under the lock nothing waits for a device, but when the first write after a rest has the engine begin: bytes go to the kernel, and a sync is awaited outside, together with
 //! whoever else came.
 //!
@@ -14,10 +16,12 @@
 use crate::batch::WriteBatch;
 use crate::core::{Core, KeyspaceCore, LogFile};
 use crate::error::{Error, ErrorKind, Result};
+use crate::exclusive::TurnOf;
 use crate::listener::Event;
 use crate::memory::CountedTable;
 use crate::options::{Durability, WriteOptions};
 use crate::read::ReadState;
+use crate::validation::{Terms, Watch};
 use esker_format::batch::with_first_seq;
 use esker_format::{FileNo, InternalKey, KeyspaceId, SeqNo, ValueKind};
 use esker_iterator::{InternalIterator, is_before_end};
@@ -56,6 +60,12 @@ pub(crate) struct Commit {
     pub(crate) written_at: Option<Duration>,
     /// Whether nothing was written yet since an open after a close in order, and so there is no log: see [`crate::begin`].
     pub(crate) resting: bool,
+    /// What is written while somebody looks whether what he has read still stands.
+    pub(crate) watch: Watch,
+    /// Who alone may write.
+    pub(crate) turn: Option<TurnOf>,
+    /// How often somebody had the turn.
+    pub(crate) turns: u64,
 }
 
 /// A log's file that has no place in the line yet.
@@ -107,6 +117,11 @@ impl Health {
 impl Core {
     /// Commits a batch.
     pub(crate) fn write(&self, batch: &WriteBatch, options: &WriteOptions) -> Result<()> {
+        self.write_on(&Terms::NONE, batch, options)
+    }
+
+    /// Commits a batch if its terms hold.
+    pub(crate) fn write_on(&self, terms: &Terms<'_>, batch: &WriteBatch, options: &WriteOptions) -> Result<()> {
         self.check_writable()?;
         batch.check(self.number)?;
         let durability = match options.durability {
@@ -119,7 +134,7 @@ impl Core {
         // Asked first: that writing has stopped says more than what failed in the background on the way there.
         self.health.check()?;
         self.wait_for_room(batch, options.no_stall)?;
-        let result = self.commit_batch(batch, durability).and_then(|owed| match owed {
+        let result = self.commit_batch(terms, batch, durability, options.no_stall).and_then(|owed| match owed {
             Some((group, end)) => self.sync_log(&group, end),
             None => Ok(()),
         });
@@ -130,8 +145,14 @@ impl Core {
     }
 
     /// Logs, inserts and publishes `batch`. Returns the sync that is still owed to make it as durable as asked, if any.
-    fn commit_batch(&self, batch: &WriteBatch, durability: Durability) -> Result<Option<(Arc<GroupSync>, Lsn)>> {
-        let mut commit = self.commit.lock();
+    fn commit_batch(
+        &self,
+        terms: &Terms<'_>,
+        batch: &WriteBatch,
+        durability: Durability,
+        no_stall: bool,
+    ) -> Result<Option<(Arc<GroupSync>, Lsn)>> {
+        let mut commit = self.lock_to_write(terms, no_stall)?;
         let commit = &mut *commit;
         self.health.check()?;
         self.begin_if_resting(commit)?;
@@ -186,6 +207,9 @@ impl Core {
         }
         commit.vouched = durable;
         insert(commit, batch, first, last);
+        if commit.watch.is_on() {
+            commit.watch.note(batch.encoded());
+        }
         commit.last_seq = last;
         // Release: pairs with the Acquire of readers, who then find the entries above.
         self.visible.store(last.0, Ordering::Release);

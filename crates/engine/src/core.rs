@@ -50,6 +50,10 @@ pub(crate) struct Core {
 
     pub(crate) ddl: Mutex<()>,
     pub(crate) commit: Mutex<Commit>,
+    /// Signalled when whoever had the turn has had it; waited for with `commit`.
+    pub(crate) turn_over: Condvar,
+    /// What all transactions remember of their reads, in bytes.
+    pub(crate) tracking_bytes: AtomicUsize,
     /// `None` in an engine opened for reading only.
     pub(crate) manifest: Mutex<Option<VersionSet>>,
     pub(crate) state: Mutex<State>,

@@ -59,6 +59,15 @@ impl Inner {
 impl Cursor {
     pub(crate) fn new(keyspace: &Keyspace, newest: bool, state: Arc<ReadState>, seq: SeqNo, bounds: Bounds) -> Self {
         let newer = newest.then(|| (Arc::downgrade(&keyspace.handle.core), Arc::clone(&keyspace.core)));
+        Self::over(state, seq, bounds, newer)
+    }
+
+    /// A cursor that keeps to its instant.
+    pub(crate) fn at(state: Arc<ReadState>, seq: SeqNo, bounds: Bounds) -> Self {
+        Self::over(state, seq, bounds, None)
+    }
+
+    fn over(state: Arc<ReadState>, seq: SeqNo, bounds: Bounds, newer: Option<(Weak<Core>, Arc<KeyspaceCore>)>) -> Self {
         let walk = Walk::new(state, seq, bounds.clone());
         Self { inner: Ok(Inner { walk, failed: None, loaded: OnceLock::new(), bounds, seq, newer }) }
     }
@@ -152,6 +161,11 @@ impl Cursor {
     pub fn value(&self) -> Result<&[u8]> {
         let inner = self.inner.as_ref().map_err(Error::clone)?;
         if inner.walk.is_blob() { inner.load() } else { Ok(inner.walk.stored()) }
+    }
+
+    /// As [`Self::value`], owned.
+    pub(crate) fn value_slice(&self) -> Result<Slice> {
+        self.inner.as_ref().map_err(Error::clone)?.walk.value_slice()
     }
 
     /// Moves on to the newest state, and stands nowhere. A cursor of a snapshot keeps to its instant.

@@ -13,6 +13,7 @@ use crate::open;
 use crate::options::{KeyspaceOptions, Options, ReadOptions, WriteOptions};
 use crate::range::{KeyRange, to_bounds};
 use crate::snapshot::Snapshot;
+use crate::transaction::{Transaction, TransactionCursor, TransactionIter};
 use crate::verify::VerifyReport;
 use esker_format::Slice;
 use esker_vfs::{OsVfs, Vfs};
@@ -21,7 +22,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// What keeps an engine open. Held by [`Engine`], [`Keyspace`] and [`Snapshot`]; the last one closes it.
+/// What keeps an engine open. Held by [`Engine`], [`Keyspace`], [`Snapshot`] and [`Transaction`]; the last one closes it.
 pub(crate) struct Handle {
     pub(crate) core: Arc<Core>,
 }
@@ -58,8 +59,8 @@ impl fmt::Debug for Handle {
 /// ```
 #[derive(Clone)]
 pub struct Engine {
-    handle: Arc<Handle>,
-    default: Keyspace,
+    pub(crate) handle: Arc<Handle>,
+    pub(crate) default: Keyspace,
 }
 
 /// Settings and components of an engine about to be opened. Made by [`Engine::builder`].
@@ -450,6 +451,9 @@ const _: () = {
     shared::<Keyspace>();
     shared::<Snapshot>();
     shared::<Error>();
+    sent::<Transaction>();
+    sent::<TransactionIter>();
+    sent::<TransactionCursor>();
     sent::<Iter>();
     sent::<Cursor>();
 };

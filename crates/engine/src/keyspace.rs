@@ -7,6 +7,7 @@ use crate::error::Result;
 use crate::options::WriteOptions;
 use crate::range::{KeyRange, to_bounds};
 use crate::reads::{Reads, read_methods};
+use crate::validation::Terms;
 use esker_format::KeyspaceId;
 use std::fmt;
 use std::sync::Arc;
@@ -103,8 +104,17 @@ impl Keyspace {
         })
     }
 
-    /// Writes one operation by way of a batch that this thread keeps, so that a put allocates nothing once it has grown.
     fn write_one(&self, options: &WriteOptions, fill: impl FnOnce(&mut WriteBatch)) -> Result<()> {
+        self.write_one_on(&Terms::NONE, options, fill)
+    }
+
+    /// Writes one operation by way of a batch that this thread keeps, so that a put allocates nothing once it has grown.
+    pub(crate) fn write_one_on(
+        &self,
+        terms: &Terms<'_>,
+        options: &WriteOptions,
+        fill: impl FnOnce(&mut WriteBatch),
+    ) -> Result<()> {
         /// A larger buffer is not kept.
         const KEPT_BYTES_MAX: usize = 64 << 10;
         thread_local! {
@@ -114,7 +124,7 @@ impl Keyspace {
         // Taken out while in use: a listener called by the write may write on this thread.
         let mut batch = SCRATCH.take().unwrap_or_default();
         fill(&mut batch);
-        let result = self.handle.core.write(&batch, options);
+        let result = self.handle.core.write_on(terms, &batch, options);
         if batch.size_bytes() <= KEPT_BYTES_MAX {
             batch.clear();
             SCRATCH.set(Some(batch));

@@ -29,6 +29,7 @@
 //! | [`Engine`], [`Builder`], [`Options`] | opening, settings |
 //! | [`WriteBatch`], [`WriteOptions`], [`Durability`] | writing |
 //! | [`Iter`], [`Cursor`], [`Snapshot`], [`Slice`] | reading |
+//! | [`Transaction`], [`Exclusive`], [`Engine::fetch_update`] | reading and writing in one step |
 //! | [`Keyspace`] | several maps in one engine |
 //! | [`Error`], [`ErrorKind`] | what can go wrong, and what to do |
 //! | [`Metrics`], [`Listener`], [`VerifyReport`] | looking into it |
@@ -42,6 +43,14 @@ struct WorkspaceReadme;
 #[doc = include_str!("../README.md")]
 struct Readme;
 
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/cookbook.md")]
+struct Cookbook;
+
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/transactions.md")]
+struct Transactions;
+
 mod background;
 mod batch;
 mod begin;
@@ -49,11 +58,14 @@ mod blobs;
 mod checkpoint;
 mod commit;
 mod compact;
+mod conditional;
 mod core;
 mod cursor;
 mod ddl;
 mod engine;
 mod error;
+mod exclusive;
+mod extent;
 mod flush;
 mod install;
 mod iter;
@@ -69,6 +81,7 @@ mod options;
 mod options_text;
 mod range;
 mod read;
+mod read_set;
 mod reads;
 mod recovery;
 mod refill;
@@ -77,6 +90,8 @@ mod source;
 mod stall;
 mod tables;
 mod toll;
+mod transaction;
+mod validation;
 mod verify;
 mod walk;
 
@@ -90,6 +105,7 @@ pub use esker_format::{KEY_BYTES_MAX, KeyspaceId, Slice, VALUE_BYTES_MAX};
 pub use esker_manifest::LEVELS;
 pub use esker_sstable::{Codec, ReadMode, Verify};
 pub use esker_vfs as vfs;
+pub use exclusive::Exclusive;
 pub use iter::{Iter, Keys};
 pub use keyspace::Keyspace;
 pub use listener::{Event, Listener};
@@ -97,4 +113,5 @@ pub use metrics::{KeyspaceMetrics, LevelMetrics, Metrics};
 pub use options::{Durability, KeyspaceOptions, LogBackend, Options, ReadOptions, RecoveryMode, WriteOptions};
 pub use range::KeyRange;
 pub use snapshot::{Snapshot, SnapshotOf};
+pub use transaction::{Savepoint, Transaction, TransactionCursor, TransactionIter, TransactionKeys, TransactionOf};
 pub use verify::VerifyReport;

@@ -150,6 +150,9 @@ impl Core {
             seq_at_last_look: commit.seq_at_last_look,
             written_at: commit.written_at,
             resting: false,
+            watch: std::mem::take(&mut commit.watch),
+            turn: commit.turn.take(),
+            turns: commit.turns,
         };
         self.forget_failed_log_sync();
         self.health.resume();
@@ -254,6 +257,7 @@ impl Core {
         // A worker that has looked whether we close, and not begun to wait, holds this lock: it must not miss the call, and wait for a tick.
         drop(self.state.lock());
         self.changed.notify_all();
+        self.wake_for_close();
         for worker in std::mem::take(&mut *self.workers.lock()) {
             worker.join();
         }

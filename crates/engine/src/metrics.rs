@@ -25,6 +25,7 @@ impl Counter {
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
     pub(crate) writes: Counter,
+    pub(crate) conflicts: Counter,
     pub(crate) read_errors: Counter,
     pub(crate) background_errors: Counter,
     pub(crate) stalls: Counter,
@@ -61,6 +62,10 @@ pub struct Metrics {
     pub last_seq: u64,
     /// Batches committed.
     pub writes: u64,
+    /// Transactions and tries of conditional writes that lost against another write.
+    pub conflicts: u64,
+    /// What open transactions remember of their reads, in bytes; see [`crate::Options::transaction_tracking_bytes`].
+    pub transaction_tracking_bytes: usize,
     /// Reads that failed.
     pub read_errors: u64,
     /// Failures of background work.
@@ -202,6 +207,9 @@ impl Core {
             keyspaces: self.keyspaces().iter().map(|keyspace| self.keyspace_metrics(keyspace)).collect(),
             last_seq: self.visible().0,
             writes: counters.writes.get(),
+            conflicts: counters.conflicts.get(),
+            // Relaxed: a figure for people.
+            transaction_tracking_bytes: self.tracking_bytes.load(Ordering::Relaxed),
             read_errors: counters.read_errors.get(),
             background_errors: counters.background_errors.get(),
             writing_stopped: self.health.cause().map(|cause| cause.to_string()),

@@ -27,6 +27,7 @@ use crate::read::{LevelView, ReadState};
 use crate::recovery::{self, Replayed};
 use crate::snapshot::SnapshotList;
 use crate::tables::{Removals, TableSet};
+use crate::validation::Watch;
 use esker_compaction::{Busy, Picker};
 use esker_format::{FileKind, FileNo, KeyspaceId, SeqNo};
 use esker_manifest::{Found, ManifestError, Version, VersionSet, probe};
@@ -165,6 +166,9 @@ fn new_core(
         seq_at_last_look: SeqNo::ZERO,
         written_at: None,
         resting: false,
+        watch: Watch::default(),
+        turn: None,
+        turns: 0,
     };
     let memory = Arc::new(MemoryUse::new(options.memtable_bytes(), options.memtables_bytes_max()));
     Ok(Arc::new(Core {
@@ -178,6 +182,8 @@ fn new_core(
         events: Mutex::default(),
         ddl: Mutex::new(()),
         commit: Mutex::new(commit),
+        turn_over: Condvar::new(),
+        tracking_bytes: AtomicUsize::new(0),
         manifest: Mutex::new(manifest),
         state: Mutex::new(State { busy: Busy::new(), ..State::default() }),
         changed: Condvar::new(),

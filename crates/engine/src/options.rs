@@ -2,6 +2,7 @@
 
 use crate::error::{Error, Result};
 use esker_compaction::LeveledOptions;
+use esker_iterator::Bounds;
 use esker_manifest::{LEVELS, Level};
 use esker_sstable::{Codec, ReadMode, Verify};
 use std::ops::Bound;
@@ -96,6 +97,9 @@ pub struct Options {
     pub read_mode: ReadMode,
     /// What recovery does about a damaged log. Default: [`RecoveryMode::PointInTime`].
     pub recovery: RecoveryMode,
+    /// Bound on what all open transactions together remember of what they have read, in bytes, besides 4 KiB (or a 64th of it, if that is less) that each may have. Default: 16 MiB. Beyond it they remember
+    /// wider ranges than were read, so a needless [`crate::ErrorKind::Conflict`] is possible; a missed one is not.
+    pub transaction_tracking_bytes: usize,
     /// Whether [`crate::Engine::close`] flushes what is in memory, so that the next open has no log to replay. Default: true.
     pub flush_on_close: bool,
 }
@@ -122,6 +126,7 @@ impl Default for Options {
             verify: Verify::FirstUse,
             read_mode: ReadMode::Map,
             recovery: RecoveryMode::PointInTime,
+            transaction_tracking_bytes: 16 << 20,
             flush_on_close: true,
         }
     }
@@ -210,7 +215,7 @@ pub struct KeyspaceOptions {
 pub struct WriteOptions {
     /// When to return.
     pub durability: Durability,
-    /// Return [`crate::ErrorKind::Stalled`] instead of waiting when flush and compaction are behind.
+    /// Return [`crate::ErrorKind::Stalled`] instead of waiting when flush and compaction are behind, or an exclusive transaction is open.
     pub no_stall: bool,
 }
 
@@ -228,6 +233,12 @@ pub struct ReadOptions {
     pub lower: Bound<Vec<u8>>,
     /// Keys behind this are not shown.
     pub upper: Bound<Vec<u8>>,
+}
+
+impl ReadOptions {
+    pub(crate) fn into_bounds(self) -> Bounds {
+        Bounds { lower: self.lower.map(Vec::into_boxed_slice), upper: self.upper.map(Vec::into_boxed_slice) }
+    }
 }
 
 impl Default for ReadOptions {

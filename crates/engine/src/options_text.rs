@@ -159,6 +159,7 @@ fields! { show_options, set_option, Options,
     "verify" => verify;
     "read_mode" => read_mode;
     "recovery" => recovery;
+    "transaction_tracking_bytes" => transaction_tracking_bytes;
     "flush_on_close" => flush_on_close;
 }
 
@@ -284,6 +285,7 @@ mod tests {
             log_backend: LogBackend::Write,
             read_mode: ReadMode::Pread,
             recovery: RecoveryMode::Salvage,
+            transaction_tracking_bytes: 321,
             flush_on_close: false,
             ..Options::default()
         };

@@ -39,6 +39,8 @@ pub(crate) struct LevelView {
     pub(crate) blobs: Vec<Arc<OpenBlob>>,
     /// What walks pay for runs that overlap.
     pub(crate) toll: Toll,
+    /// The greatest sequence number in any table.
+    pub(crate) newest_seq: SeqNo,
     /// Where they begin and end.
     fences: Fences,
     /// The range tombstones of each level below 0 that has any; of level 0 each table's own are asked for.
@@ -59,10 +61,16 @@ impl LevelView {
         let levels: Vec<Vec<_>> = version.levels.iter().map(open_level).collect::<Result<_>>()?;
         let blobs = version.blobs.values().map(|blob| tables.blobs.get(blob)).collect::<Result<_>>()?;
         let toll = Toll::new(picker.relief(version), &levels[0], before.map(|view| (&view.levels[0][..], &view.toll)));
+        let newest_seq = levels.iter().flatten().map(|open| open.meta.largest_seq).max().unwrap_or_default();
         let ranges = levels[1..].iter().map(|level| range_run(level)).collect();
         let has_ranges = levels.iter().flatten().any(|open| ranges_of(open).is_some());
         let fences = Fences::new(&levels);
-        Ok(Arc::new(Self { version: Arc::clone(version), fences, levels, blobs, toll, ranges, has_ranges }))
+        Ok(Arc::new(Self { version: Arc::clone(version), fences, levels, blobs, toll, newest_seq, ranges, has_ranges }))
+    }
+
+    /// The tables that may hold `user_key`, newest first.
+    pub(crate) fn candidates<'a>(&'a self, user_key: &'a [u8]) -> Candidates<'a> {
+        self.fences.candidates(user_key)
     }
 
     /// Tables of L0, and levels below it that have any.
@@ -343,7 +351,7 @@ impl ReadState {
 }
 
 /// Whether the table may hold keys in `bounds`.
-fn overlaps(open: &OpenTable, bounds: &Bounds) -> bool {
+pub(crate) fn overlaps(open: &OpenTable, bounds: &Bounds) -> bool {
     let (smallest, largest) = (&open.meta.smallest.user_key, &open.meta.largest.user_key);
     let below = match &bounds.upper {
         Bound::Included(upper) => smallest <= upper,

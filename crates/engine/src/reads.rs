@@ -15,6 +15,9 @@ use std::sync::Arc;
 /// The reading calls of a type that has `fn reads(&self) -> Result<Reads<'_>>`.
 macro_rules! read_methods {
     () => {
+        $crate::reads::read_methods!($crate::Iter, $crate::Cursor);
+    };
+    ($iter:ty, $cursor:ty) => {
         /// As [`crate::Engine::get`].
         pub fn get(&self, key: impl AsRef<[u8]>) -> $crate::Result<Option<$crate::Slice>> {
             self.reads()?.get(key.as_ref())
@@ -34,28 +37,43 @@ macro_rules! read_methods {
         }
 
         /// As [`crate::Engine::range`].
-        pub fn range(&self, range: impl $crate::KeyRange) -> $crate::Iter {
-            self.reads().map_or_else($crate::Iter::failed, |reads| reads.range(range))
+        pub fn range(&self, range: impl $crate::KeyRange) -> $iter {
+            self.reads().map_or_else(<$iter>::failed, |reads| reads.range(range))
         }
 
         /// As [`crate::Engine::prefix`].
-        pub fn prefix(&self, prefix: impl AsRef<[u8]>) -> $crate::Iter {
-            self.reads().map_or_else($crate::Iter::failed, |reads| reads.prefix(prefix.as_ref()))
+        pub fn prefix(&self, prefix: impl AsRef<[u8]>) -> $iter {
+            self.reads().map_or_else(<$iter>::failed, |reads| reads.prefix(prefix.as_ref()))
         }
 
         /// As [`crate::Engine::iter`].
-        pub fn iter(&self) -> $crate::Iter {
+        pub fn iter(&self) -> $iter {
             self.range(..)
         }
 
+        /// As [`crate::Engine::is_empty`].
+        pub fn is_empty(&self) -> $crate::Result<bool> {
+            Ok(self.iter().keys().next().transpose()?.is_none())
+        }
+
+        /// As [`crate::Engine::first`].
+        pub fn first(&self) -> $crate::Result<Option<($crate::Slice, $crate::Slice)>> {
+            self.iter().next().transpose()
+        }
+
+        /// As [`crate::Engine::last`].
+        pub fn last(&self) -> $crate::Result<Option<($crate::Slice, $crate::Slice)>> {
+            self.iter().next_back().transpose()
+        }
+
         /// As [`crate::Engine::cursor`].
-        pub fn cursor(&self) -> $crate::Cursor {
+        pub fn cursor(&self) -> $cursor {
             self.cursor_with($crate::ReadOptions::default())
         }
 
         /// As [`crate::Engine::cursor_with`].
-        pub fn cursor_with(&self, options: $crate::ReadOptions) -> $crate::Cursor {
-            self.reads().map_or_else($crate::Cursor::failed, |reads| reads.cursor(options))
+        pub fn cursor_with(&self, options: $crate::ReadOptions) -> $cursor {
+            self.reads().map_or_else(<$cursor>::failed, |reads| reads.cursor(options))
         }
     };
 }
@@ -71,7 +89,7 @@ pub(crate) struct Reads<'a> {
 impl Reads<'_> {
     /// The state to read and the sequence number to read it at.
     #[inline]
-    fn state(&self) -> Result<(Guard<Arc<ReadState>>, SeqNo)> {
+    pub(crate) fn state(&self) -> Result<(Guard<Arc<ReadState>>, SeqNo)> {
         let core = &self.keyspace.handle.core;
         core.check_open()?;
         match self.at {
@@ -126,8 +144,7 @@ impl Reads<'_> {
     }
 
     pub(crate) fn cursor(&self, options: ReadOptions) -> Cursor {
-        let bounds =
-            Bounds { lower: options.lower.map(Vec::into_boxed_slice), upper: options.upper.map(Vec::into_boxed_slice) };
+        let bounds = options.into_bounds();
         let newest = self.at.is_none();
         match self.state() {
             Ok((state, seq)) => Cursor::new(self.keyspace, newest, Guard::into_inner(state), seq, bounds),

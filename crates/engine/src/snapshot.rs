@@ -43,7 +43,7 @@ impl SnapshotList {
         seq
     }
 
-    fn release(&self, seq: SeqNo) {
+    pub(crate) fn release(&self, seq: SeqNo) {
         let mut held = self.held.lock();
         let entry = held.get_mut(&seq).expect("a snapshot is in the list until it is released");
         entry.count -= 1;
@@ -98,12 +98,28 @@ impl Drop for HeldSnapshot {
 
 impl Snapshot {
     pub(crate) fn new(handle: &Arc<Handle>, default: Keyspace) -> Self {
-        let seq = handle.core.snapshots.take(&handle.core);
+        Self::of_taken(handle, default, handle.core.snapshots.take(&handle.core))
+    }
+
+    /// Of a sequence number that was taken in the list; it is released with this.
+    pub(crate) fn of_taken(handle: &Arc<Handle>, default: Keyspace, seq: SeqNo) -> Self {
         Self { held: Arc::new(HeldSnapshot { handle: Arc::clone(handle), seq, default }) }
     }
 
     fn reads(&self) -> Result<Reads<'_>> {
         Ok(Reads { keyspace: &self.held.default, at: Some(self.held.seq) })
+    }
+
+    pub(crate) fn handle(&self) -> &Arc<Handle> {
+        &self.held.handle
+    }
+
+    pub(crate) fn default_keyspace(&self) -> &Keyspace {
+        &self.held.default
+    }
+
+    pub(crate) fn seq_no(&self) -> SeqNo {
+        self.held.seq
     }
 
     /// The same instant in another keyspace, also in one that was dropped since.

@@ -238,9 +238,9 @@ impl TableSet {
         held
     }
 
-    /// Keeps table metadata and block cache together within `bytes`: the cache gives way, but for a quarter.
-    pub(crate) fn share_budget(&self, bytes: usize) {
-        let capacity = bytes.saturating_sub(self.held().heap_bytes).max(bytes / 4) as u64;
+    /// Keeps table metadata, block cache and `others` together within `bytes`: the cache gives way, but for a quarter.
+    pub(crate) fn share_budget(&self, bytes: usize, others: usize) {
+        let capacity = bytes.saturating_sub(self.held().heap_bytes + others).max(bytes / 4) as u64;
         if self.cache.capacity_bytes() != capacity {
             self.cache.set_capacity(capacity);
         }

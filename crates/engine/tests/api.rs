@@ -168,6 +168,63 @@ fn snapshots_and_keyspaces() -> Result<(), Error> {
 }
 
 #[test]
+fn transactions() -> Result<(), Error> {
+    let engine = engine();
+    let users = engine.keyspace("users", KeyspaceOptions::default())?;
+    engine.put(b"k", b"v")?;
+    let mut tx = engine.transaction();
+    let v: Option<Slice> = tx.get(b"k")?;
+    assert_eq!(v.unwrap(), b"v");
+    assert!(tx.contains_key(b"k")?);
+    assert_eq!(tx.multi_get(["k", "none"])?.len(), 2);
+    tx.put(b"a", b"1")?;
+    tx.delete(b"k")?;
+    tx.put_in(&users, b"id", b"ada")?;
+    tx.delete_in(&users, b"none")?;
+    assert_eq!(tx.get_in(&users, b"id")?.unwrap(), b"ada");
+    assert_eq!(tx.of(&users).prefix("i").rev().count(), 1);
+    for item in tx.range("a".."m") {
+        let (key, value): (Slice, Slice) = item?;
+        assert_eq!((key, value), (b"a"[..].into(), b"1"[..].into()));
+    }
+    assert_eq!(tx.iter().keys().count(), 1);
+    let mut cursor = tx.cursor_with(ReadOptions { lower: Bound::Included(b"a".to_vec()), ..Default::default() });
+    cursor.seek_to_last()?;
+    assert_eq!((cursor.key(), cursor.value()?), (&b"a"[..], &b"1"[..]));
+    let savepoint = tx.savepoint();
+    tx.put(b"a", b"2")?;
+    tx.rollback_to(savepoint)?;
+    tx.commit()?;
+    assert_eq!(engine.get(b"a")?.unwrap(), b"1");
+
+    engine.transact(|tx| {
+        tx.put(b"a", b"1")?;
+        Ok(())
+    })?;
+    let failed = engine.transact(|_| Err::<(), _>(Error::other("no")));
+    assert_eq!(failed.unwrap_err().kind(), ErrorKind::Other);
+    let mut tx = engine.exclusive();
+    tx.put(b"a", b"3")?;
+    tx.commit_with(&WriteOptions::sync())?;
+
+    let tx = engine.transaction();
+    tx.rollback();
+    let mut tx = engine.transaction();
+    tx.get(b"a")?;
+    engine.put(b"a", b"4")?;
+    tx.put(b"b", b"1")?;
+    assert_eq!(tx.commit().unwrap_err().kind(), ErrorKind::Conflict);
+
+    assert!(engine.insert_if_absent(b"c", b"1")?);
+    assert!(users.compare_and_swap(b"id", Some(b"ada"), Some(b"grace"))?);
+    assert_eq!(engine.fetch_update(b"c", |value| value.map(<[u8]>::to_vec))?.unwrap(), b"1");
+    assert_eq!(users.first()?.unwrap().1, b"grace");
+    assert!(!engine.is_empty()? && engine.last()?.is_some());
+    assert!(engine.approximate_len(..)? > 0 && engine.approximate_size("a"..)? > 0);
+    Ok(())
+}
+
+#[test]
 fn looking_after_it() -> Result<(), Error> {
     let vfs = memory();
     let engine = Engine::builder("data").vfs(Arc::clone(&vfs)).open()?;

@@ -270,6 +270,25 @@ impl MemTable {
         size_of::<Self>() + body + self.ranges.get().map_or(0, |ranges| ranges.memory_bytes())
     }
 
+    /// About which share of the versions, from 0 to 1, lies before `target`: by what the nodes on the way to it have on either side. Two of them tell about how many lie between two keys.
+    ///
+    /// ```
+    /// use esker_format::{InternalKey, SeqNo, ValueKind};
+    /// let table = esker_memtable::MemTable::new();
+    /// for i in 0..100u8 {
+    ///     table.insert(InternalKey::new(&[i], SeqNo(u64::from(i)), ValueKind::Put), b"");
+    /// }
+    /// let share = table.share_before(InternalKey::before_all(&[25]));
+    /// assert!((share - 0.25).abs() < 0.1, "{share}");
+    /// ```
+    pub fn share_before(&self, target: InternalKey<'_>) -> f64 {
+        match self.body() {
+            None => 0.0,
+            Some(Body::Tree(tree)) => tree.share_before(target),
+            Some(Body::List(list)) => list.share_before(target),
+        }
+    }
+
     /// How many versions there are, deletions included; range tombstones are none.
     pub fn len(&self) -> usize {
         self.counters.len.load(Relaxed)

@@ -199,6 +199,17 @@ impl SkipList {
         self.last_to(Bound::Included(target))
     }
 
+    /// The share of the entries, from 0 to 1, that lie before `target`, by counting.
+    pub(crate) fn share_before(&self, target: InternalKey<'_>) -> f64 {
+        let (mut before, mut all, mut at) = (0u32, 0u32, self.first());
+        while at != NONE {
+            before += u32::from(self.record(at).key() < target);
+            all += 1;
+            at = self.next(at);
+        }
+        f64::from(before) / f64::from(all.max(1))
+    }
+
     /// The index of the entry behind `index`, or `NONE`.
     #[inline]
     pub(crate) fn next(&self, index: Index) -> Index {

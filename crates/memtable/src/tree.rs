@@ -31,6 +31,7 @@ mod insert;
 mod loose;
 pub(crate) mod node;
 pub(crate) mod records;
+mod share;
 mod supply;
 #[cfg(test)]
 mod tests;

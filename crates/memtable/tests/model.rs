@@ -131,3 +131,32 @@ fn values_of_every_magnitude_in(table: &MemTable) {
         assert_eq!(table.get(b"k", SeqNo(seq)).unwrap().1, value(seq));
     }
 }
+
+/// The tree's estimate against the list's count, for keys that come in order, against it, and at random.
+#[test]
+fn the_share_before_a_key_is_about_right() {
+    type Order = fn(u32) -> u32;
+    let orders: [(&str, Order); 3] =
+        [("forward", |i| i), ("backward", |i| 100_000 - i), ("random", |i| i.wrapping_mul(0x9e37_79b9) >> 8)];
+    for (name, order) in orders {
+        for entries in [0, 1, 100, 129, 200, 3_000, 16_500, 40_000] {
+            let tables = [Form::Tree, Form::SkipList].map(MemTable::with_form);
+            for i in 0..entries {
+                let key = order(i).to_be_bytes();
+                let key = InternalKey::new(&key, SeqNo(u64::from(i) + 1), ValueKind::Put);
+                tables.iter().for_each(|table| table.insert(key, b"v"));
+            }
+            let mut last = 0.0;
+            for step in 0..=20u32 {
+                let largest = if name == "random" { 1 << 24 } else { 100_000 };
+                let place = (largest / 20 * step).to_be_bytes();
+                let [estimate, exact] = [0, 1].map(|i| tables[i].share_before(InternalKey::before_all(&place)));
+                assert!((estimate - exact).abs() < 0.1, "{name}, {entries}: {estimate} for {exact} at step {step}");
+                assert!(estimate >= last, "{name}, {entries}: it goes back at step {step}");
+                last = estimate;
+            }
+            let end = tables[0].share_before(InternalKey::behind_all(&[0xff; 5]));
+            assert!(entries == 0 || end > 0.999_999, "{name}, {entries}: {end}");
+        }
+    }
+}

@@ -51,6 +51,7 @@ mod iter;
 mod properties;
 mod ranges;
 mod read_ahead;
+mod share;
 mod source;
 mod table;
 mod verify;

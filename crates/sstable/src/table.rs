@@ -525,7 +525,7 @@ impl Table {
 
     /// The error about an index that was checked and makes no sense now.
     #[cold]
-    fn astray(&self) -> TableError {
+    pub(crate) fn astray(&self) -> TableError {
         self.place(BlockKind::Index, self.footer.index.offset).fault(ASTRAY)
     }
 

@@ -261,3 +261,26 @@ fn many_threads_read_one_table() {
         });
     }
 }
+
+/// By the index and one block: right to within a block's difference in size, at any place.
+#[test]
+fn the_share_before_a_key_is_about_right() {
+    let entries: Vec<_> = (0..2_000u16).map(|i| put(&i.to_be_bytes(), 5, &[7; 20])).collect();
+    for codec in codecs() {
+        for mode in MODES {
+            let table = try_open(&build(&entries, options(1024, codec)), mode).unwrap();
+            let mut last = 0.0;
+            for i in 0..=2_000u16 {
+                let share = table.share_before(InternalKey::before_all(&i.to_be_bytes())).unwrap();
+                assert!((share - f64::from(i) / 2_000.0).abs() < 0.02, "{share} before {i}");
+                assert!(share >= last);
+                last = share;
+            }
+            assert_eq!(table.share_before(InternalKey::before_all(b"")).unwrap(), 0.0);
+            assert_eq!(table.share_before(InternalKey::behind_all(&[0xff; 3])).unwrap(), 1.0);
+        }
+    }
+    let one = try_open(&build(&entries[..10], options(4096, Codec::None)), MODES[0]).unwrap();
+    let share = one.share_before(InternalKey::behind_all(&4u16.to_be_bytes())).unwrap();
+    assert_eq!(share, 0.5, "within a block it is exact");
+}

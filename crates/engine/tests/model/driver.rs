@@ -8,6 +8,7 @@ use esker::{
 use esker_testkit::model::{
     Change, Contents, Crash, Effect, Key, Level, Model, Op, Range, SPACES, Script, Space, Step, View, Write, value_of,
 };
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 pub(crate) const DIR: &str = "/data";
@@ -70,6 +71,13 @@ pub(crate) fn contents(engine: &Engine) -> esker::Result<Vec<(usize, Contents)>>
         .collect()
 }
 
+/// How writes are made.
+#[derive(Clone, Copy)]
+enum Way {
+    Batch,
+    Transaction,
+}
+
 impl Driver {
     pub(crate) fn new(options: Options) -> Self {
         let vfs = MemVfs::new();
@@ -109,7 +117,8 @@ impl Driver {
     pub(crate) fn apply(&mut self, op: &Op) {
         self.ops += 1;
         match op {
-            Op::Write(level, writes) => self.write(*level, writes),
+            Op::Write(level, writes) => self.write(*level, writes, Way::Batch),
+            Op::Transact(level, writes) => self.write(*level, writes, Way::Transaction),
             Op::Clear(space) => self.clear(*space),
             Op::Get(space, view, key) => self.get(*space, *view, key),
             Op::Scan(space, view, range, pattern) => self.scan(*space, *view, range, pattern),
@@ -141,7 +150,7 @@ impl Driver {
         }
     }
 
-    fn write(&mut self, level: Level, writes: &[Write]) {
+    fn write(&mut self, level: Level, writes: &[Write], way: Way) {
         let ops = self.ops;
         let mut batch = WriteBatch::new();
         let mut commit = Vec::new();
@@ -174,7 +183,10 @@ impl Driver {
             Level::Sync => Durability::Sync,
         };
         let options = WriteOptions { durability, no_stall: false };
-        self.until_there_is_room(|engine| engine.write_with(&batch, &options));
+        self.until_there_is_room(|engine| match way {
+            Way::Batch => engine.write_with(&batch, &options),
+            Way::Transaction => self.transact(&commit, &options),
+        });
         self.model.commit(commit);
         match level {
             Level::Memory => {}
@@ -199,6 +211,33 @@ impl Driver {
             result = write(self.engine());
         }
         result.unwrap();
+    }
+
+    /// Writes by a transaction, which sees what was there and what it writes.
+    fn transact(&self, writes: &[(Space, &Key, Effect)], options: &WriteOptions) -> esker::Result<()> {
+        let mut tx = self.engine().transaction();
+        let mut written: BTreeMap<(Space, &Key), Option<&[u8]>> = BTreeMap::new();
+        for (space, key, effect) in writes {
+            let value = match effect {
+                Effect::Put(value) => Some(value),
+                Effect::Delete => None,
+                Effect::DeleteTo(_) => unreachable!("transactions delete keys"),
+            };
+            let (keyspace, _) = self.handles.iter().flatten().find(|(_, of)| of == space).expect("it lives");
+            let there = || self.model.get(*space, key, self.model.commits());
+            let expected = written.get(&(*space, *key)).copied().unwrap_or_else(there);
+            assert_eq!(tx.get_in(keyspace, key)?.as_deref(), expected, "transaction: get {}", key.escape_ascii());
+            match value {
+                Some(value) => tx.put_in(keyspace, key, value)?,
+                None => tx.delete_in(keyspace, key)?,
+            }
+            assert_eq!(
+                tx.of(keyspace).range(key..=key).next().transpose()?.as_ref().map(|(_, v)| &v[..]),
+                value.map(|value| &value[..])
+            );
+            written.insert((*space, key), value.map(|value| &value[..]));
+        }
+        tx.commit_with(options)
     }
 
     fn create(&mut self, name: usize) {

@@ -452,6 +452,12 @@ impl<const N: usize> Inner<N> {
         at.map_or(&self.child0, |slot| &self.children[slot])
     }
 
+    /// The number of the child at `at`.
+    pub(super) fn child_number(&self, at: ChildAt) -> u32 {
+        // Acquire: as in `descend`.
+        self.child(at).load(Acquire)
+    }
+
     /// The child in which `target` belongs, or (unless `including`) all that is right before it.
     ///
     /// A key may come in while we look: then the child we chose may since have been divided, and hold the left half alone. The

@@ -123,6 +123,8 @@ pub enum Op {
     Write(Level, Vec<Write>),
     /// Delete all that is in a keyspace.
     Clear(usize),
+    /// The same by a transaction, which reads each key before and after it writes it; no ranges.
+    Transact(Level, Vec<Write>),
     /// Look a key up.
     Get(usize, View, Key),
     /// Walk over a range, from the front (`true`) or the back, as the pattern says, again and again, until the ends meet.
@@ -225,10 +227,18 @@ fn in_order(space: usize, key: Key, change: Change) -> Write {
     }
 }
 
-fn writes() -> BoxedStrategy<Op> {
+/// Deletes one key instead of a range, as a transaction does.
+fn by_key((space, key, change): Write) -> Write {
+    match change {
+        Change::DeleteTo(_) => (space, key, Change::Delete),
+        change => (space, key, change),
+    }
+}
+
+fn writes() -> BoxedStrategy<(Level, Vec<Write>)> {
     let level = prop_oneof![2 => Just(Level::Memory), 4 => Just(Level::Os), 1 => Just(Level::Sync)];
     let writes = prop_oneof![4 => vec(write(), 1..2), 3 => vec(write(), 2..12), 1 => vec(write(), 12..40)];
-    (level, writes).prop_map(|(level, writes)| Op::Write(level, writes)).boxed()
+    (level, writes).boxed()
 }
 
 fn step() -> BoxedStrategy<Step> {
@@ -245,7 +255,8 @@ fn step() -> BoxedStrategy<Step> {
 
 fn op(mix: Mix) -> BoxedStrategy<Op> {
     let changes = prop_oneof![
-        30 => writes(),
+        26 => writes().prop_map(|(level, writes)| Op::Write(level, writes)),
+        4 => writes().prop_map(|(level, writes)| Op::Transact(level, writes.into_iter().map(by_key).collect())),
         1 => space().prop_map(Op::Clear),
         2 => Just(Op::Flush),
         2 => (space(), range()).prop_map(|(space, range)| Op::Compact(space, range)),

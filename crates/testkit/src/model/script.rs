@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! write os 0:key01=40 1:a%ff=- 0:a..b  a batch: keyspace, key, length of the value or - to delete; keys from one up to another, to delete
+//! transact os 0:key01=40              the same by a transaction
 //! get 0 now key01
 //! scan 1 s0 =a ~b fb                  bounds: = included, ~ excluded, - none
 //! walk 0 now - - first,next,seek=key%20
@@ -52,22 +53,8 @@ impl FromStr for Script {
 
 fn op_text(op: &Op) -> String {
     match op {
-        Op::Write(level, writes) => {
-            let level = match level {
-                Level::Memory => "memory",
-                Level::Os => "os",
-                Level::Sync => "sync",
-            };
-            let writes = writes.iter().map(|(space, key, change)| {
-                let change = match change {
-                    Change::Put(len) => format!("={len}"),
-                    Change::Delete => "=-".into(),
-                    Change::DeleteTo(end) => format!("..{}", key_text(end)),
-                };
-                format!(" {space}:{}{change}", key_text(key))
-            });
-            format!("write {level}{}", writes.collect::<String>())
-        }
+        Op::Write(level, writes) => format!("write {}", writes_text(*level, writes)),
+        Op::Transact(level, writes) => format!("transact {}", writes_text(*level, writes)),
         Op::Clear(space) => format!("clear {space}"),
         Op::Get(space, view, key) => format!("get {space} {} {}", view_text(*view), key_text(key)),
         Op::Scan(space, view, range, pattern) => {
@@ -91,6 +78,23 @@ fn op_text(op: &Op) -> String {
         Op::Crash(Crash::All) => "crash all".into(),
         Op::Crash(Crash::Subset(seed)) => format!("crash {seed}"),
     }
+}
+
+fn writes_text(level: Level, writes: &[Write]) -> String {
+    let level = match level {
+        Level::Memory => "memory",
+        Level::Os => "os",
+        Level::Sync => "sync",
+    };
+    let writes = writes.iter().map(|(space, key, change)| {
+        let change = match change {
+            Change::Put(len) => format!("={len}"),
+            Change::Delete => "=-".into(),
+            Change::DeleteTo(end) => format!("..{}", key_text(end)),
+        };
+        format!(" {space}:{}{change}", key_text(key))
+    });
+    format!("{level}{}", writes.collect::<String>())
 }
 
 fn step_text(step: &Step) -> String {
@@ -143,15 +147,16 @@ fn parse(line: &str) -> Option<Op> {
     let mut word = || words.next();
     let op = match word()? {
         "write" => {
-            let level = match word()? {
-                "memory" => Level::Memory,
-                "os" => Level::Os,
-                "sync" => Level::Sync,
-                _ => return None,
-            };
+            let level = parse_level(word()?)?;
             return Some(Op::Write(level, words.map(parse_write).collect::<Option<_>>()?));
         }
         "clear" => Op::Clear(number(word()?)?),
+        "transact" => {
+            let level = parse_level(word()?)?;
+            let writes: Vec<Write> = words.map(parse_write).collect::<Option<_>>()?;
+            let by_key = writes.iter().all(|(_, _, change)| !matches!(change, Change::DeleteTo(_)));
+            return by_key.then_some(Op::Transact(level, writes));
+        }
         "get" => Op::Get(number(word()?)?, parse_view(word()?)?, parse_key(word()?)?),
         "scan" => {
             let (space, view, range) = (number(word()?)?, parse_view(word()?)?, parse_range(word()?, word()?)?);
@@ -182,6 +187,15 @@ fn parse(line: &str) -> Option<Op> {
 
 fn number(text: &str) -> Option<usize> {
     text.parse().ok()
+}
+
+fn parse_level(word: &str) -> Option<Level> {
+    Some(match word {
+        "memory" => Level::Memory,
+        "os" => Level::Os,
+        "sync" => Level::Sync,
+        _ => return None,
+    })
 }
 
 fn parse_write(text: &str) -> Option<Write> {

@@ -1,0 +1,347 @@
+//! Threads that run transactions, and plain and conditional writes beside them, on lists; the history that they leave is checked. With a bug built in, anomalies must be found.
+//!
+//! `ESKER_HISTORY_TRANSACTIONS` is how many transactions to commit, in all rounds together.
+
+use super::history::{Committed, Id, Key, Read, anomaly};
+use crate::{
+    Engine, Error, ErrorKind, Keyspace, KeyspaceOptions, LeveledOptions, Options, Result, Slice, Transaction,
+    WriteBatch,
+};
+use esker_vfs::MemVfs;
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+
+/// Appended to again and again: these, and as many in another keyspace, from [`OTHER`] on.
+const KEYS: u32 = 6;
+const OTHER: u32 = 500;
+/// Written once each, by plain batches; behind the others in key order.
+const ONCE: std::ops::Range<u32> = 1_000..100_000;
+const THREADS: u64 = 4;
+const ROUND: usize = 1_500;
+const IN_SUITE: usize = 30_000;
+
+/// What is wrong with the engine, or nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Bug {
+    None,
+    /// Nothing that is read is remembered.
+    NoTracking,
+    /// Of scans nothing is.
+    NoRanges,
+    /// Of keys alone nothing is.
+    NoKeys,
+}
+
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, n: u64) -> u64 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) % n
+    }
+}
+
+fn bytes_of(key: Key) -> [u8; 4] {
+    key.to_be_bytes()
+}
+
+fn list(value: Option<&[u8]>) -> Vec<Id> {
+    let (ids, rest) = value.unwrap_or(&[]).as_chunks::<4>();
+    assert!(rest.is_empty());
+    ids.iter().map(|id| Id::from_le_bytes(*id)).collect()
+}
+
+fn value(list: &[Id]) -> Vec<u8> {
+    list.iter().flat_map(|id| id.to_le_bytes()).collect()
+}
+
+/// Where the keys are.
+struct Spaces {
+    default: Keyspace,
+    other: Keyspace,
+}
+
+impl Spaces {
+    fn of(&self, key: Key) -> &Keyspace {
+        if (OTHER..ONCE.start).contains(&key) { &self.other } else { &self.default }
+    }
+}
+
+fn any_key(random: &mut Random) -> Key {
+    let key = random.below(u64::from(KEYS)) as Key;
+    if random.below(2) == 0 { key } else { OTHER + key }
+}
+
+/// What all threads of a round share.
+struct Round<'a> {
+    engine: &'a Engine,
+    spaces: &'a Spaces,
+    bug: Bug,
+    next_id: AtomicU32,
+    next_once: AtomicU32,
+    committed: AtomicUsize,
+    conflicts: AtomicUsize,
+}
+
+impl Round<'_> {
+    fn begin(&self) -> (Transaction, Committed) {
+        let mut tx = self.engine.transaction();
+        if self.bug == Bug::NoTracking {
+            tx.reads = None;
+        }
+        // Relaxed: numbers.
+        (tx, Committed { id: self.next_id.fetch_add(1, Ordering::Relaxed), ..Committed::default() })
+    }
+
+    /// Whether it was committed.
+    fn commit(&self, tx: Transaction) -> bool {
+        if let Some(tracked) = &tx.reads
+            && let Some(reads) = &mut *tracked.lock()
+        {
+            match self.bug {
+                Bug::NoRanges => reads.forget(false),
+                Bug::NoKeys => reads.forget(true),
+                _ => {}
+            }
+        }
+        match tx.commit() {
+            Ok(()) => true,
+            Err(error) => {
+                assert_eq!(error.kind(), ErrorKind::Conflict, "{error}");
+                self.conflicts.fetch_add(1, Ordering::Relaxed);
+                false
+            }
+        }
+    }
+
+    /// Reads some keys, one by one or by a scan of part of them, and appends to some.
+    fn transact(&self, random: &mut Random) -> Option<Committed> {
+        let (mut tx, mut done) = self.begin();
+        let scans = random.below(3) == 0;
+        if scans {
+            let (from, len) = (any_key(random), 1 + random.below(4) as Key);
+            scan(self.spaces, &tx, &mut done, from..from + len, random.below(2) == 0).unwrap();
+        }
+        if random.below(6) == 0 {
+            self.scan_once(&tx, &mut done, random).unwrap();
+        }
+        for _ in 0..random.below(3) {
+            get(self.spaces, &tx, &mut done, any_key(random)).unwrap();
+        }
+        let appends = if random.below(5) == 0 { 0 } else { 1 + random.below(2) };
+        for _ in 0..appends {
+            let key = any_key(random);
+            if !done.appends.contains(&key) {
+                if random.below(4) == 0 {
+                    let savepoint = tx.savepoint();
+                    tx.put_in(self.spaces.of(key), bytes_of(key), b"dirt").unwrap();
+                    tx.rollback_to(savepoint).unwrap();
+                }
+                append(self.spaces, &mut tx, &mut done, key).unwrap();
+            }
+        }
+        if random.below(16) == 0 {
+            tx.rollback();
+            return None;
+        }
+        self.commit(tx).then_some(done)
+    }
+
+    /// Looks at the end of those that are written once: what is not there yet counts as seen empty.
+    fn scan_once(&self, tx: &Transaction, done: &mut Committed, random: &mut Random) -> Result<()> {
+        let newest = self.next_once.load(Ordering::Relaxed);
+        let from = newest.saturating_sub(random.below(6) as u32).max(ONCE.start);
+        scan(self.spaces, tx, done, from..newest + 4, random.below(2) == 0)
+    }
+
+    /// Two keys that nobody wrote before, by a plain batch.
+    fn write_once(&self) -> Committed {
+        let id = self.next_id.fetch_add(1, Ordering::Relaxed);
+        let key = self.next_once.fetch_add(2, Ordering::Relaxed);
+        let mut batch = WriteBatch::new();
+        batch.put(bytes_of(key), value(&[id])).put(bytes_of(key + 1), value(&[id]));
+        self.engine.write(&batch).unwrap();
+        Committed { id, reads: BTreeMap::new(), appends: vec![key, key + 1] }
+    }
+
+    fn fetch_update(&self, random: &mut Random) -> Committed {
+        let key = any_key(random);
+        let id = self.next_id.fetch_add(1, Ordering::Relaxed);
+        let with = |found: Option<&[u8]>| Some(value(&[list(found), vec![id]].concat()));
+        let before = self.spaces.of(key).fetch_update(bytes_of(key), with).unwrap();
+        Committed { id, reads: [(key, Read::of(&list(before.as_deref())))].into(), appends: vec![key] }
+    }
+
+    /// Reads a snapshot, outside any transaction.
+    fn look(&self) -> Committed {
+        let id = self.next_id.fetch_add(1, Ordering::Relaxed);
+        let snapshot = self.engine.snapshot();
+        let read = |key| {
+            let found = snapshot.of(self.spaces.of(key)).get(bytes_of(key)).unwrap();
+            (key, Read::of(&list(found.as_deref())))
+        };
+        Committed { id, reads: (0..KEYS).chain(OTHER..OTHER + KEYS).map(read).collect(), appends: Vec::new() }
+    }
+
+    /// The same transaction, but that nobody writes beside it.
+    fn exclusive(&self, random: &mut Random) -> Committed {
+        let mut tx = self.engine.exclusive();
+        let mut done = Committed { id: self.next_id.fetch_add(1, Ordering::Relaxed), ..Committed::default() };
+        scan(self.spaces, &tx, &mut done, 0..KEYS, true).unwrap();
+        append(self.spaces, &mut tx, &mut done, any_key(random)).unwrap();
+        tx.commit().unwrap();
+        done
+    }
+
+    fn run(&self, seed: u64) -> Vec<Committed> {
+        let mut random = Random(seed);
+        let mut history = Vec::new();
+        while self.committed.load(Ordering::Relaxed) < ROUND {
+            let done = match random.below(40) {
+                0 => Some(self.look()),
+                1..4 => Some(self.write_once()),
+                4 | 5 => Some(self.fetch_update(&mut random)),
+                6 => Some(self.exclusive(&mut random)),
+                7 if random.below(20) == 0 => {
+                    self.engine.flush().unwrap();
+                    None
+                }
+                _ => self.transact(&mut random),
+            };
+            if let Some(done) = done {
+                self.committed.fetch_add(1, Ordering::Relaxed);
+                history.push(done);
+            }
+        }
+        history
+    }
+}
+
+fn get(spaces: &Spaces, tx: &Transaction, done: &mut Committed, key: Key) -> Result<Vec<Id>> {
+    // So that others come in between, however few processors there are.
+    std::thread::yield_now();
+    let found = list(tx.get_in(spaces.of(key), bytes_of(key))?.as_deref());
+    read(done, key, &found);
+    Ok(found)
+}
+
+/// Notes down what was read; what it has appended itself is no part of that.
+fn read(done: &mut Committed, key: Key, found: &[Id]) {
+    let found = match done.appends.contains(&key) {
+        true => found.strip_suffix(&[done.id]).expect("it sees its own append last"),
+        false => found,
+    };
+    let read = Read::of(found);
+    assert_eq!(*done.reads.entry(key).or_insert(read), read, "a second read of {key} is as the first");
+}
+
+fn append(spaces: &Spaces, tx: &mut Transaction, done: &mut Committed, key: Key) -> Result<()> {
+    let mut list = get(spaces, tx, done, key)?;
+    list.push(done.id);
+    done.appends.push(key);
+    tx.put_in(spaces.of(key), bytes_of(key), value(&list))
+}
+
+/// Keys of a range, from the front or the back; up to the first three that are there, and so perhaps not all.
+fn scan(
+    spaces: &Spaces,
+    tx: &Transaction,
+    done: &mut Committed,
+    keys: std::ops::Range<Key>,
+    forward: bool,
+) -> Result<()> {
+    let mut iter = tx.of(spaces.of(keys.start)).range(bytes_of(keys.start)..bytes_of(keys.end));
+    let mut left = keys;
+    for _ in 0..3 {
+        let item: Option<Result<(Slice, Slice)>> = if forward { iter.next() } else { iter.next_back() };
+        let Some((key, value)) = item.transpose()? else {
+            left.for_each(|key| read(done, key, &[]));
+            return Ok(());
+        };
+        let key = Key::from_be_bytes(key[..].try_into().map_err(Error::other)?);
+        let absent = if forward { left.start..key } else { key + 1..left.end };
+        absent.for_each(|key| read(done, key, &[]));
+        read(done, key, &list(Some(&value)));
+        left = if forward { key + 1..left.end } else { left.start..key };
+    }
+    Ok(())
+}
+
+fn engine(tracking_bytes: usize) -> Engine {
+    let compaction = LeveledOptions {
+        l0_trigger: 2,
+        level_base_bytes: 64 << 10,
+        level_ratio: 2,
+        table_bytes: 16 << 10,
+        ..LeveledOptions::default()
+    };
+    let options = Options {
+        memtable_bytes: Some(96 << 10),
+        block_size_bytes: 512,
+        transaction_tracking_bytes: tracking_bytes,
+        compaction,
+        ..Options::default()
+    };
+    Engine::builder("/db").vfs(MemVfs::new()).options(options).open().unwrap()
+}
+
+/// Runs a round and says what is wrong with its history.
+fn round(engine: &Engine, bug: Bug, seed: u64) -> (Option<String>, usize) {
+    let other = engine.keyspace("other", KeyspaceOptions::default()).unwrap();
+    let spaces = Spaces { default: engine.default.clone(), other };
+    for keyspace in [&spaces.default, &spaces.other] {
+        keyspace.iter().keys().for_each(|key| keyspace.delete(key.unwrap()).unwrap());
+    }
+    let round = Round {
+        engine,
+        spaces: &spaces,
+        bug,
+        next_id: AtomicU32::new(1),
+        next_once: AtomicU32::new(ONCE.start),
+        committed: AtomicUsize::new(0),
+        conflicts: AtomicUsize::new(0),
+    };
+    let history = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..THREADS)
+            .map(|i| {
+                scope.spawn({
+                    let round = &round;
+                    move || round.run(seed * THREADS + i)
+                })
+            })
+            .collect();
+        threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect::<Vec<_>>()
+    });
+    let lists = spaces.default.iter().chain(spaces.other.iter()).map(|item| {
+        let (key, value) = item.unwrap();
+        (Key::from_be_bytes(key[..].try_into().unwrap()), list(Some(&value)))
+    });
+    let conflicts = round.conflicts.load(Ordering::Relaxed);
+    (anomaly(&history, &lists.collect()), conflicts)
+}
+
+#[test]
+fn histories_are_serializable() {
+    let asked = std::env::var("ESKER_HISTORY_TRANSACTIONS").ok().and_then(|n| n.parse().ok());
+    let rounds = asked.unwrap_or(IN_SUITE).div_ceil(ROUND);
+    let mut conflicts = 0;
+    for tracking_bytes in [16 << 20, 2_000] {
+        let engine = engine(tracking_bytes);
+        for seed in 0..rounds.div_ceil(2) as u64 {
+            let (anomaly, met) = round(&engine, Bug::None, seed);
+            assert_eq!(anomaly, None, "seed {seed}, {tracking_bytes} bytes");
+            conflicts += met;
+        }
+    }
+    println!("{} committed in {rounds} rounds, {conflicts} conflicts, 0 anomalies", rounds * ROUND);
+    assert!(conflicts > rounds, "they hardly met");
+}
+
+#[test]
+fn a_bug_is_found() {
+    for bug in [Bug::NoTracking, Bug::NoRanges, Bug::NoKeys] {
+        let engine = engine(16 << 20);
+        let found = (0..50).find_map(|seed| round(&engine, bug, seed).0);
+        assert!(found.is_some(), "{bug:?} went unnoticed");
+    }
+}

@@ -1,0 +1,468 @@
+//! Transactions against a model that knows of every key when it was written and which transaction has read it: what each sees, and whether it commits, must be what the model says,
+//! while flush and compaction go on. Exactly so; where memory for reads is short a conflict may be reported that is none, and never the other way.
+
+use esker::vfs::MemVfs;
+use esker::{
+    Background, Engine, ErrorKind, Keyspace, KeyspaceOptions, LeveledOptions, Options, ReadOptions, Savepoint,
+    Transaction, WriteBatch,
+};
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::sample::select;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
+
+type Key = Vec<u8>;
+type Space = usize;
+type Bounds = (Bound<Key>, Bound<Key>);
+/// A place between keys: before one, or (`true`) behind it; `None` is behind all.
+type Edge = Option<(Key, bool)>;
+
+type Writes = BTreeMap<(Space, Key), Option<Vec<u8>>>;
+/// What was written to a key, by which commit.
+type Versions = Vec<(usize, Option<Vec<u8>>)>;
+
+const SPACES: usize = 2;
+const SLOTS: usize = 3;
+
+fn universe() -> Vec<Key> {
+    let odd = [&b""[..], b"\0", b"a", b"a\0", b"a\0\0", b"aa", b"b", b"b\xff", b"c", b"\xff", b"\xff\xff"];
+    odd.iter().map(|key| key.to_vec()).chain((0..8u8).map(|n| format!("k{n}").into_bytes())).collect()
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    First,
+    Last,
+    Next,
+    Prev,
+    Seek(Key),
+    SeekForPrev(Key),
+}
+
+#[derive(Debug, Clone)]
+enum Op {
+    Begin(usize),
+    Get(usize, Space, Key),
+    Contains(usize, Space, Key),
+    MultiGet(usize, Space, Vec<Key>),
+    Put(usize, Space, Key, usize),
+    Delete(usize, Space, Key),
+    /// From the front (`true`) or the back, one item each; then the iterator is dropped.
+    Scan(usize, Space, Bounds, Vec<bool>),
+    Walk(usize, Space, Bounds, Vec<Step>),
+    Savepoint(usize),
+    RollbackTo(usize, usize),
+    Commit(usize),
+    Drop(usize),
+    Plain(Vec<(Space, Key, bool)>),
+    InsertIfAbsent(Space, Key),
+    CompareAndSwap(Space, Key, bool, bool),
+    FetchUpdate(Space, Key, bool),
+    Flush,
+    Compact(Space),
+    Work,
+}
+
+fn ops() -> impl Strategy<Value = Vec<Op>> {
+    let key = || select(universe());
+    let slot = || 0..SLOTS;
+    let space = || 0..SPACES;
+    let bound =
+        move || prop_oneof![Just(Bound::Unbounded), key().prop_map(Bound::Included), key().prop_map(Bound::Excluded)];
+    let bounds = move || (bound(), bound());
+    let step = move || {
+        prop_oneof![
+            1 => Just(Step::First),
+            1 => Just(Step::Last),
+            4 => Just(Step::Next),
+            4 => Just(Step::Prev),
+            1 => key().prop_map(Step::Seek),
+            1 => key().prop_map(Step::SeekForPrev),
+        ]
+    };
+    let op = prop_oneof![
+        6 => slot().prop_map(Op::Begin),
+        6 => (slot(), space(), key()).prop_map(|(t, s, k)| Op::Get(t, s, k)),
+        1 => (slot(), space(), key()).prop_map(|(t, s, k)| Op::Contains(t, s, k)),
+        1 => (slot(), space(), vec(key(), 0..4)).prop_map(|(t, s, k)| Op::MultiGet(t, s, k)),
+        8 => (slot(), space(), key(), 0..90usize).prop_map(|(t, s, k, len)| Op::Put(t, s, k, len)),
+        3 => (slot(), space(), key()).prop_map(|(t, s, k)| Op::Delete(t, s, k)),
+        6 => (slot(), space(), bounds(), vec(any::<bool>(), 0..12)).prop_map(|(t, s, b, p)| Op::Scan(t, s, b, p)),
+        6 => (slot(), space(), bounds(), vec(step(), 1..12)).prop_map(|(t, s, b, p)| Op::Walk(t, s, b, p)),
+        2 => slot().prop_map(Op::Savepoint),
+        2 => (slot(), 0..3usize).prop_map(|(t, n)| Op::RollbackTo(t, n)),
+        8 => slot().prop_map(Op::Commit),
+        1 => slot().prop_map(Op::Drop),
+        6 => vec((space(), key(), any::<bool>()), 1..3).prop_map(Op::Plain),
+        1 => (space(), key()).prop_map(|(s, k)| Op::InsertIfAbsent(s, k)),
+        1 => (space(), key(), any::<bool>(), any::<bool>()).prop_map(|(s, k, a, b)| Op::CompareAndSwap(s, k, a, b)),
+        1 => (space(), key(), any::<bool>()).prop_map(|(s, k, a)| Op::FetchUpdate(s, k, a)),
+        2 => Just(Op::Flush),
+        1 => space().prop_map(Op::Compact),
+        3 => Just(Op::Work),
+    ];
+    vec(op, 10..120)
+}
+
+/// A transaction as the model has it.
+struct Shadow {
+    begun: usize,
+    writes: Writes,
+    read: BTreeSet<(Space, Key)>,
+    savepoints: Vec<(Savepoint, Writes)>,
+}
+
+struct Run {
+    engine: Engine,
+    spaces: Vec<Keyspace>,
+    exact: bool,
+    /// By key, the commits that wrote it, and what.
+    versions: BTreeMap<(Space, Key), Versions>,
+    commits: usize,
+    open: [Option<(Transaction, Shadow)>; SLOTS],
+    ops: usize,
+}
+
+fn at(versions: &[(usize, Option<Vec<u8>>)], commit: usize) -> Option<&Vec<u8>> {
+    versions.iter().rev().find(|(n, _)| *n <= commit)?.1.as_ref()
+}
+
+fn contains(bounds: &Bounds, key: &[u8]) -> bool {
+    std::ops::RangeBounds::<[u8]>::contains(
+        &(bounds.0.as_ref().map(|k| &k[..]), bounds.1.as_ref().map(|k| &k[..])),
+        key,
+    )
+}
+
+/// Whether `key` lies between the edges.
+fn between(from: &Edge, key: &Key, to: &Edge) -> bool {
+    let place = Some((key.clone(), false));
+    let before = |a: &Edge, b: &Edge| match (a, b) {
+        (None, _) => false,
+        (Some(_), None) => true,
+        (Some(a), Some(b)) => a < b,
+    };
+    !before(&place, from) && before(&place, to)
+}
+
+impl Shadow {
+    fn entries(&self, run: &Run, space: Space, bounds: &Bounds) -> Vec<(Key, Vec<u8>)> {
+        let keys = universe().into_iter().collect::<BTreeSet<_>>().into_iter().filter(|key| contains(bounds, key));
+        keys.filter_map(|key| Some((key.clone(), self.value(run, space, &key)?))).collect()
+    }
+
+    fn value(&self, run: &Run, space: Space, key: &Key) -> Option<Vec<u8>> {
+        let place = (space, key.clone());
+        match self.writes.get(&place) {
+            Some(own) => own.clone(),
+            None => at(run.versions.get(&place).map_or(&[][..], |v| v), self.begun).cloned(),
+        }
+    }
+
+    fn reads(&mut self, space: Space, key: &Key) {
+        if !self.writes.contains_key(&(space, key.clone())) {
+            self.read.insert((space, key.clone()));
+        }
+    }
+
+    fn reads_between(&mut self, space: Space, bounds: &Bounds, from: &Edge, to: &Edge) {
+        for key in universe() {
+            if contains(bounds, &key) && between(from, &key, to) {
+                self.reads(space, &key);
+            }
+        }
+    }
+
+    fn conflicts(&self, run: &Run) -> bool {
+        let newest = |place: &(Space, Key)| run.versions.get(place).and_then(|v| v.last()).map_or(0, |(n, _)| *n);
+        !self.writes.is_empty() && self.read.iter().any(|place| newest(place) > self.begun)
+    }
+}
+
+fn open(tracking: Option<usize>) -> Engine {
+    let compaction = LeveledOptions {
+        l0_trigger: 2,
+        l0_slowdown: 4,
+        l0_stop: 6,
+        level_base_bytes: 2 << 10,
+        level_ratio: 2,
+        table_bytes: 512,
+        ..LeveledOptions::default()
+    };
+    let options = Options { block_size_bytes: 64, blob_bytes_min: 64, compaction, ..Options::default() };
+    let options = match tracking {
+        Some(bytes) => Options { transaction_tracking_bytes: bytes, ..options },
+        None => options,
+    };
+    Engine::builder("/db").vfs(MemVfs::new()).options(options).background(Background::Manual).open().unwrap()
+}
+
+impl Run {
+    fn new(tracking: Option<usize>) -> Self {
+        let engine = open(tracking);
+        let names = ["default", "other"];
+        let spaces = names.map(|name| engine.keyspace(name, KeyspaceOptions::default()).unwrap()).to_vec();
+        let exact = tracking.is_none();
+        Self { engine, spaces, exact, versions: BTreeMap::new(), commits: 0, open: [const { None }; SLOTS], ops: 0 }
+    }
+
+    fn commit(&mut self, writes: impl IntoIterator<Item = ((Space, Key), Option<Vec<u8>>)>) {
+        self.commits += 1;
+        for (place, value) in writes {
+            self.versions.entry(place).or_default().push((self.commits, value));
+        }
+    }
+
+    fn now(&self, space: Space, key: &Key) -> Option<Vec<u8>> {
+        at(self.versions.get(&(space, key.clone())).map_or(&[][..], |v| v), self.commits).cloned()
+    }
+
+    fn value(&self, len: usize) -> Vec<u8> {
+        format!("{};", self.ops).bytes().cycle().take(len.max(6)).collect()
+    }
+
+    /// Runs `f` on an open transaction and its shadow.
+    fn with(&mut self, slot: usize, f: impl FnOnce(&Self, &mut Transaction, &mut Shadow)) {
+        if let Some((mut tx, mut shadow)) = self.open[slot].take() {
+            f(self, &mut tx, &mut shadow);
+            self.open[slot] = Some((tx, shadow));
+        }
+    }
+
+    fn run(&mut self, op: Op) {
+        self.ops += 1;
+        match op {
+            Op::Begin(slot) => {
+                let shadow = Shadow {
+                    begun: self.commits,
+                    writes: BTreeMap::new(),
+                    read: BTreeSet::new(),
+                    savepoints: Vec::new(),
+                };
+                self.open[slot] = Some((self.engine.transaction(), shadow));
+            }
+            Op::Get(slot, space, key) => self.with(slot, |run, tx, shadow| {
+                let found = tx.get_in(&run.spaces[space], &key).unwrap();
+                assert_eq!(found.map(|v| v.to_vec()), shadow.value(run, space, &key));
+                shadow.reads(space, &key);
+            }),
+            Op::Contains(slot, space, key) => self.with(slot, |run, tx, shadow| {
+                let found = tx.of(&run.spaces[space]).contains_key(&key).unwrap();
+                assert_eq!(found, shadow.value(run, space, &key).is_some());
+                shadow.reads(space, &key);
+            }),
+            Op::MultiGet(slot, space, keys) => self.with(slot, |run, tx, shadow| {
+                let found = tx.of(&run.spaces[space]).multi_get(&keys).unwrap();
+                for (key, found) in keys.iter().zip(found) {
+                    assert_eq!(found.map(|v| v.to_vec()), shadow.value(run, space, key));
+                    shadow.reads(space, key);
+                }
+            }),
+            Op::Put(slot, space, key, len) => self.with(slot, |run, tx, shadow| {
+                let value = run.value(len);
+                tx.put_in(&run.spaces[space], &key, &value).unwrap();
+                shadow.writes.insert((space, key), Some(value));
+            }),
+            Op::Delete(slot, space, key) => self.with(slot, |run, tx, shadow| {
+                tx.delete_in(&run.spaces[space], &key).unwrap();
+                shadow.writes.insert((space, key), None);
+            }),
+            Op::Scan(slot, space, bounds, pattern) => {
+                self.with(slot, |run, tx, shadow| scan(run, tx, shadow, space, &bounds, &pattern))
+            }
+            Op::Walk(slot, space, bounds, steps) => {
+                self.with(slot, |run, tx, shadow| walk(run, tx, shadow, space, &bounds, &steps))
+            }
+            Op::Savepoint(slot) => self.with(slot, |_, tx, shadow| {
+                shadow.savepoints.push((tx.savepoint(), shadow.writes.clone()));
+            }),
+            Op::RollbackTo(slot, n) => self.with(slot, |_, tx, shadow| {
+                if n < shadow.savepoints.len() {
+                    tx.rollback_to(shadow.savepoints[n].0).unwrap();
+                    shadow.writes = shadow.savepoints[n].1.clone();
+                    for (gone, _) in shadow.savepoints.drain(n + 1..) {
+                        assert_eq!(tx.rollback_to(gone).unwrap_err().kind(), ErrorKind::InvalidArgument);
+                    }
+                }
+            }),
+            Op::Commit(slot) => {
+                let Some((tx, shadow)) = self.open[slot].take() else { return };
+                let conflicts = shadow.conflicts(self);
+                match tx.commit() {
+                    Ok(()) => {
+                        assert!(!conflicts, "it committed, though what it has read was written to: {:?}", shadow.read);
+                        if !shadow.writes.is_empty() {
+                            self.commit(shadow.writes);
+                        }
+                    }
+                    Err(error) => {
+                        assert_eq!(error.kind(), ErrorKind::Conflict, "{error}");
+                        assert!(conflicts || !self.exact, "{error}; it has read {:?}", shadow.read);
+                        assert!(!shadow.writes.is_empty(), "it has written nothing");
+                    }
+                }
+            }
+            Op::Drop(slot) => self.open[slot] = None,
+            Op::Plain(writes) => {
+                let mut batch = WriteBatch::new();
+                let mut commit = BTreeMap::new();
+                for (space, key, put) in writes {
+                    let value = put.then(|| self.value(8));
+                    match &value {
+                        Some(value) => batch.put_in(&self.spaces[space], &key, value),
+                        None => batch.delete_in(&self.spaces[space], &key),
+                    };
+                    commit.insert((space, key), value);
+                }
+                while let Err(error) = self.engine.write(&batch) {
+                    assert_eq!(error.kind(), ErrorKind::Stalled);
+                    assert!(self.engine.step().unwrap());
+                }
+                self.commit(commit);
+            }
+            Op::InsertIfAbsent(space, key) => {
+                let value = self.value(8);
+                let absent = self.now(space, &key).is_none();
+                assert_eq!(self.spaces[space].insert_if_absent(&key, &value).unwrap(), absent);
+                if absent {
+                    self.commit([((space, key), Some(value))]);
+                }
+            }
+            Op::CompareAndSwap(space, key, right, put) => {
+                let now = self.now(space, &key);
+                let expected = if right { now.clone() } else { Some(b"else".to_vec()) };
+                let new = put.then(|| self.value(8));
+                let done = self.spaces[space].compare_and_swap(&key, expected.as_deref(), new.as_deref()).unwrap();
+                assert_eq!(done, expected == now);
+                if done && (now.is_some() || new.is_some()) {
+                    self.commit([((space, key), new)]);
+                }
+            }
+            Op::FetchUpdate(space, key, put) => {
+                let now = self.now(space, &key);
+                let new = put.then(|| self.value(8));
+                let found = self.spaces[space].fetch_update(&key, |_| new.clone()).unwrap();
+                assert_eq!(found.map(|v| v.to_vec()), now);
+                if now.is_some() || new.is_some() {
+                    self.commit([((space, key), new)]);
+                }
+            }
+            Op::Flush => self.engine.flush().unwrap(),
+            Op::Compact(space) => self.spaces[space].compact_range(..).unwrap(),
+            Op::Work => {
+                self.engine.step().unwrap();
+            }
+        }
+    }
+}
+
+fn lower_edge(bounds: &Bounds) -> Edge {
+    match &bounds.0 {
+        Bound::Included(key) => Some((key.clone(), false)),
+        Bound::Excluded(key) => Some((key.clone(), true)),
+        Bound::Unbounded => Some((Vec::new(), false)),
+    }
+}
+
+fn upper_edge(bounds: &Bounds) -> Edge {
+    match &bounds.1 {
+        Bound::Included(key) => Some((key.clone(), true)),
+        Bound::Excluded(key) => Some((key.clone(), false)),
+        Bound::Unbounded => None,
+    }
+}
+
+fn scan(run: &Run, tx: &Transaction, shadow: &mut Shadow, space: Space, bounds: &Bounds, pattern: &[bool]) {
+    let entries = shadow.entries(run, space, bounds);
+    let mut expected = entries.iter();
+    let mut iter = tx.of(&run.spaces[space]).range(bounds.clone());
+    for front in pattern {
+        let (found, expected) =
+            if *front { (iter.next(), expected.next()) } else { (iter.next_back(), expected.next_back()) };
+        let found = found.transpose().unwrap().map(|(key, value)| (key.to_vec(), value.to_vec()));
+        assert_eq!(found.as_ref(), expected);
+        let (from, to) = match (&found, front) {
+            (None, _) => (lower_edge(bounds), upper_edge(bounds)),
+            (Some((key, _)), true) => (lower_edge(bounds), Some((key.clone(), true))),
+            (Some((key, _)), false) => (Some((key.clone(), false)), upper_edge(bounds)),
+        };
+        shadow.reads_between(space, bounds, &from, &to);
+        if found.is_none() {
+            break;
+        }
+    }
+}
+
+fn walk(run: &Run, tx: &Transaction, shadow: &mut Shadow, space: Space, bounds: &Bounds, steps: &[Step]) {
+    let entries = shadow.entries(run, space, bounds);
+    let options = ReadOptions { lower: bounds.0.clone(), upper: bounds.1.clone() };
+    let mut cursor = tx.of(&run.spaces[space]).cursor_with(options);
+    let mut position: Option<usize> = None;
+    for step in steps {
+        // Where the look begins, and whether it goes on forward from there.
+        let (from, forward): (Edge, bool) = match step {
+            Step::First => (lower_edge(bounds), true),
+            Step::Last => (upper_edge(bounds), false),
+            Step::Seek(key) => (Some((key.clone(), false)), true),
+            Step::SeekForPrev(key) => (Some((key.clone(), true)), false),
+            Step::Next | Step::Prev if position.is_none() => {
+                if matches!(step, Step::Next) {
+                    cursor.next().unwrap()
+                } else {
+                    cursor.prev().unwrap()
+                }
+                assert!(!cursor.valid());
+                continue;
+            }
+            Step::Next => (Some((entries[position.unwrap()].0.clone(), true)), true),
+            Step::Prev => (Some((entries[position.unwrap()].0.clone(), false)), false),
+        };
+        let sought = match step {
+            Step::First => cursor.seek_to_first().map(|()| Some(0)),
+            Step::Last => cursor.seek_to_last().map(|()| entries.len().checked_sub(1)),
+            Step::Seek(key) => cursor.seek(key).map(|()| Some(entries.partition_point(|(k, _)| k < key))),
+            Step::SeekForPrev(key) => {
+                cursor.seek_for_prev(key).map(|()| entries.partition_point(|(k, _)| k <= key).checked_sub(1))
+            }
+            Step::Next => cursor.next().map(|()| position.map(|i| i + 1)),
+            Step::Prev => cursor.prev().map(|()| position.and_then(|i| i.checked_sub(1))),
+        };
+        position = sought.unwrap().filter(|i| *i < entries.len());
+        let found = cursor.valid().then(|| (cursor.key().to_vec(), cursor.value().unwrap().to_vec()));
+        assert_eq!(found.as_ref(), position.map(|i| &entries[i]), "after {step:?}");
+        match (&found, forward) {
+            (Some((key, _)), true) => shadow.reads_between(space, bounds, &from, &Some((key.clone(), true))),
+            (Some((key, _)), false) => shadow.reads_between(space, bounds, &Some((key.clone(), false)), &from),
+            (None, true) => shadow.reads_between(space, bounds, &from, &upper_edge(bounds)),
+            (None, false) => shadow.reads_between(space, bounds, &lower_edge(bounds), &from),
+        }
+    }
+}
+
+fn check(tracking: Option<usize>, ops: Vec<Op>) {
+    let mut run = Run::new(tracking);
+    ops.into_iter().for_each(|op| run.run(op));
+    (0..SLOTS).for_each(|slot| run.run(Op::Commit(slot)));
+    for space in 0..SPACES {
+        for key in universe() {
+            let found = run.spaces[space].get(&key).unwrap().map(|v| v.to_vec());
+            assert_eq!(found, run.now(space, &key));
+        }
+    }
+    assert_eq!(run.engine.metrics().transaction_tracking_bytes, 0, "what ended is remembered no more");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(1_500))]
+
+    #[test]
+    fn they_see_and_commit_what_the_model_says(ops in ops()) {
+        check(None, ops);
+    }
+
+    #[test]
+    fn short_of_memory_they_miss_no_conflict(ops in ops(), tracking in 0..2_000usize) {
+        check(Some(tracking), ops);
+    }
+}
