@@ -236,10 +236,9 @@ impl Core {
         let active = self.new_memtable();
         {
             let _state = self.state.lock();
-            keyspace.swap(|now| ReadState {
-                active,
-                sealed: std::iter::once(&now.active).chain(&now.sealed).map(Arc::clone).collect(),
-                view: Arc::clone(&now.view),
+            keyspace.swap(|now| {
+                let sealed = std::iter::once(&now.active).chain(&now.sealed).map(Arc::clone).collect();
+                ReadState::new(active, sealed, Arc::clone(&now.view))
             });
         }
         self.changed.notify_all();

@@ -118,7 +118,7 @@ impl KeyspaceCore {
             id: version.id,
             name: Arc::clone(&version.name),
             options: Mutex::new(options),
-            read: Current::new(ReadState { active, sealed: Vec::new(), view }),
+            read: Current::new(ReadState::new(active, Vec::new(), view)),
             dropped: AtomicBool::new(false),
             pressure: Pressure::default(),
             memtable_bytes: AtomicUsize::new(memtable_bytes),

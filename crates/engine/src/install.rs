@@ -120,15 +120,10 @@ impl Core {
             let view = LevelView::open(version_of_this, &self.tables, &self.picker, Some(&before))?;
 
             let mut state = self.state.lock();
-            keyspace.swap(|now| ReadState {
-                active: Arc::clone(&now.active),
-                sealed: now
-                    .sealed
-                    .iter()
-                    .filter(|m| !flushed.iter().any(|f| Arc::ptr_eq(f, m)))
-                    .map(Arc::clone)
-                    .collect(),
-                view: Arc::clone(&view),
+            keyspace.swap(|now| {
+                let is_flushed = |sealed: &&Arc<CountedTable>| flushed.iter().any(|other| Arc::ptr_eq(other, sealed));
+                let sealed = now.sealed.iter().filter(|sealed| !is_flushed(sealed)).map(Arc::clone).collect();
+                ReadState::new(Arc::clone(&now.active), sealed, Arc::clone(&view))
             });
             let needed = version.oldest_log;
             obsolete = state.logs.extract_if(.., |log| log.number < needed).collect::<Vec<_>>();

@@ -204,7 +204,7 @@ impl Core {
             let active = self.new_memtable();
             {
                 let _state = self.state.lock();
-                keyspace.swap(|_| ReadState { active, sealed: Vec::new(), view });
+                keyspace.swap(|_| ReadState::new(active, Vec::new(), view));
             }
             self.update_pressure(keyspace);
         }

@@ -294,7 +294,7 @@ impl Core {
         pending.push(Pending { keyspace: Arc::clone(keyspace), outputs });
         let active = self.new_memtable();
         let _state = self.state.lock();
-        keyspace.swap(|now| ReadState { active, sealed: Vec::new(), view: Arc::clone(&now.view) });
+        keyspace.swap(|now| ReadState::new(active, Vec::new(), Arc::clone(&now.view)));
         Ok(())
     }
 
@@ -303,7 +303,7 @@ impl Core {
         let view = LevelView::open(&version.keyspaces[&keyspace.id], &self.tables, &self.picker, None)?;
         {
             let _state = self.state.lock();
-            keyspace.swap(|now| ReadState { active: Arc::clone(&now.active), sealed: now.sealed.clone(), view });
+            keyspace.swap(|now| ReadState::new(Arc::clone(&now.active), now.sealed.clone(), view));
         }
         self.update_pressure(keyspace);
         Ok(())

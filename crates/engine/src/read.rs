@@ -135,9 +135,17 @@ pub(crate) struct ReadState {
     /// Newest first.
     pub(crate) sealed: Vec<Arc<CountedTable>>,
     pub(crate) view: Arc<LevelView>,
+    /// Whether a range was deleted in any sealed memtable or table.
+    has_ranges_below: bool,
 }
 
 impl ReadState {
+    /// Of an active memtable, of sealed ones, newest first, that nothing more is written to, and of tables.
+    pub(crate) fn new(active: Arc<CountedTable>, sealed: Vec<Arc<CountedTable>>, view: Arc<LevelView>) -> Self {
+        let is_any_sealed = sealed.iter().any(|memtable| memtable.table.has_range_tombstones());
+        Self { has_ranges_below: is_any_sealed || view.has_ranges, active, sealed, view }
+    }
+
     /// Active and sealed ones, newest first.
     pub(crate) fn memtables(&self) -> impl Iterator<Item = &Arc<CountedTable>> {
         std::iter::once(&self.active).chain(&self.sealed)
@@ -203,9 +211,7 @@ impl ReadState {
     /// Whether a range was deleted in any source.
     #[inline(always)]
     fn has_ranges(&self) -> bool {
-        self.active.table.has_range_tombstones()
-            || self.view.has_ranges
-            || self.sealed.iter().any(|memtable| memtable.table.has_range_tombstones())
+        self.has_ranges_below || self.active.table.has_range_tombstones()
     }
 
     /// As [`Self::find`], where ranges were deleted. In each source of a key all is newer than in the next, so what covers the key in one hides all that lies in those behind.

@@ -145,17 +145,19 @@ impl Filling {
         let entry = |entry: &'_ Entry| {
             (InternalKey::new(window.key_of(entry), entry.seq, entry.kind), entry.hash, window.value_of(entry))
         };
-        if window.has_ranges {
-            // Range tombstones have nothing to be put in order with.
+        let mut rest = &entries[..count];
+        loop {
             let is_range = |entry: &Entry| entry.kind == ValueKind::RangeDelete;
-            for alike in entries[..count].chunk_by(|a, b| is_range(a) == is_range(b)) {
-                match is_range(&alike[0]) {
-                    true => alike.iter().map(entry).for_each(|(key, hash, end)| table.insert_hashed(key, hash, end)),
-                    false => table.insert_loose(alike.iter().map(entry)),
-                }
+            let range = if window.has_ranges { rest.iter().position(is_range) } else { None };
+            let (loose, behind) = rest.split_at(range.unwrap_or(rest.len()));
+            if !loose.is_empty() {
+                table.insert_loose(loose.iter().map(entry));
             }
-        } else {
-            table.insert_loose(entries[..count].iter().map(entry));
+            // Range tombstones have nothing to be put in order with.
+            let Some((range, behind)) = behind.split_first() else { break };
+            let (key, _, end) = entry(range);
+            table.insert(key, end);
+            rest = behind;
         }
         let last = entries[count - 1];
         self.active.count(SeqNo(last.seq.0 + u64::from(last.batch_left)));
@@ -327,6 +329,7 @@ impl<'scope, 'env> Gatherer<'scope, 'env> {
         }
     }
 
+    #[inline]
     fn add(&mut self, numbered: &Numbered<'_>) -> Result<()> {
         let op = &numbered.op;
         let Some(flushed) = self.flushed.get(&op.keyspace) else {

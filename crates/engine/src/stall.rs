@@ -246,11 +246,7 @@ mod tests {
         let install = |view: &Arc<LevelView>| {
             {
                 let _state = core.state.lock();
-                keyspace.swap(|now| ReadState {
-                    active: Arc::clone(&now.active),
-                    sealed: now.sealed.clone(),
-                    view: Arc::clone(view),
-                });
+                keyspace.swap(|now| ReadState::new(Arc::clone(&now.active), now.sealed.clone(), Arc::clone(view)));
             }
             core.update_pressure(keyspace);
         };

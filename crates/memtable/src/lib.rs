@@ -313,7 +313,8 @@ impl MemTable {
     pub fn seq_range(&self) -> Option<(SeqNo, SeqNo)> {
         let counters = &self.counters;
         let range = (SeqNo(counters.smallest_seq.load(Relaxed)), SeqNo(counters.largest_seq.load(Relaxed)));
-        let entries = (self.len() > 0).then_some(range);
+        let count = self.len();
+        let entries = (count > 0).then_some(range);
         let ranges = self.ranges.get().and_then(|ranges| ranges.seq_range());
         entries.into_iter().chain(ranges).reduce(|a, b| (a.0.min(b.0), a.1.max(b.1)))
     }
