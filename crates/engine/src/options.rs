@@ -97,8 +97,8 @@ pub struct Options {
     pub read_mode: ReadMode,
     /// What recovery does about a damaged log. Default: [`RecoveryMode::PointInTime`].
     pub recovery: RecoveryMode,
-    /// Bound on what all open transactions together remember of what they have read, in bytes, besides 4 KiB (or a 64th of it, if that is less) that each may have. Default: 16 MiB. Beyond it they remember
-    /// wider ranges than were read, so a needless [`crate::ErrorKind::Conflict`] is possible; a missed one is not.
+    /// Bound on what all open transactions together remember of what they have read, in bytes, besides 4 KiB (or a 64th of it, if that is less) that each may have. Default: 16 MiB. More than an eighth of
+    /// `memory_budget_bytes` is taken as that. Beyond it they remember wider ranges than were read, so a needless [`crate::ErrorKind::Conflict`] is possible; a missed one is not.
     pub transaction_tracking_bytes: usize,
     /// Whether [`crate::Engine::close`] flushes what is in memory, so that the next open has no log to replay. Default: true.
     pub flush_on_close: bool,
@@ -183,6 +183,11 @@ impl Options {
     /// `block_cache_bytes`, or what follows from the budget.
     pub(crate) fn block_cache_bytes(&self) -> usize {
         self.block_cache_bytes.unwrap_or(self.memory_budget_bytes / 4).min(self.memory_budget_bytes)
+    }
+
+    /// `transaction_tracking_bytes`, within the budget.
+    pub(crate) fn transaction_tracking_bytes_max(&self) -> usize {
+        self.transaction_tracking_bytes.min(self.memory_budget_bytes / 8)
     }
 
     /// What is left of the budget for memtables beside the block cache: writers wait when it is used up.

@@ -261,7 +261,7 @@ impl ReadSet {
         self.counted += grown;
         // Relaxed: a figure to compare with a limit; it publishes nothing.
         let all = self.core.tracking_bytes.fetch_add(grown, Ordering::Relaxed) + grown;
-        let bytes_max = self.core.options.transaction_tracking_bytes;
+        let bytes_max = self.core.options.transaction_tracking_bytes_max();
         if all > bytes_max && self.counted > OWN_BYTES_MIN.min(bytes_max / 64) {
             self.shrink();
         }

@@ -163,3 +163,10 @@ fn who_has_read_little_stays_exact() {
     assert!(little.covers(keyspace.id, b"a") && little.covers(keyspace.id, &[b'e'; 200]));
     assert!(!little.covers(keyspace.id, b"b"), "it was never read");
 }
+
+#[test]
+fn a_small_budget_bounds_it_too() {
+    let options = Options { memory_budget_bytes: 1 << 20, ..Options::default() };
+    assert_eq!(options.transaction_tracking_bytes_max(), 128 << 10);
+    assert_eq!(Options::default().transaction_tracking_bytes_max(), 16 << 20);
+}

@@ -18,7 +18,7 @@ const OTHER: u32 = 500;
 const ONCE: std::ops::Range<u32> = 1_000..100_000;
 const THREADS: u64 = 4;
 const ROUND: usize = 1_500;
-const IN_SUITE: usize = 30_000;
+const IN_SUITE: usize = 120_000;
 
 /// What is wrong with the engine, or nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
