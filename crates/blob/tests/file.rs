@@ -2,7 +2,7 @@
 
 use esker_blob::{Access, BlobError, BlobFile, BlobRef, Expect, Writer};
 use esker_format::{FileId, FileNo};
-use esker_vfs::{MemVfs, Vfs, read_file};
+use esker_vfs::{MemVfs, Operation, TraceVfs, Vfs, read_file};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -187,4 +187,19 @@ fn after_a_failed_write_the_writer_gives_the_same_error() {
     }
     assert!(failed >= 98, "{failed}");
     assert!(writer.finish().unwrap_err().is_no_space());
+}
+
+/// A file that is written in whole pieces can be mapped by large pages.
+#[test]
+fn all_appends_but_the_last_end_where_pieces_end() {
+    let vfs = TraceVfs::new(MemVfs::new());
+    let file = vfs.create_new(path()).unwrap();
+    let mut writer = Writer::new(file, "000009.blob", FileNo(9), ID).with_piece_bytes(10_000);
+    (0..100).for_each(|_| drop(writer.add(&[7; 1000]).unwrap()));
+    let built = writer.finish().unwrap();
+    let appends = vfs.events().into_iter().filter(|event| event.operation == Operation::Append);
+    let ends: Vec<u64> = appends.map(|append| append.offset + append.len_bytes).collect();
+    let (last, pieces) = ends.split_last().unwrap();
+    assert!(pieces.len() > 5 && pieces.iter().all(|end| end % 10_000 == 0), "{ends:?}");
+    assert_eq!(*last, built.file_bytes);
 }

@@ -1,6 +1,6 @@
 //! Making new tables part of the engine: edit first, then the read states, then the removal of what they replace.
 //!
-//! The order, everywhere: write under a temporary name, sync, rename, sync the directory, open, commit the edit, swap the read state, retire.
+//! The order, everywhere: write under a temporary name, sync, rename, sync the directory, open, read back, commit the edit, swap the read state, retire.
 //! A crash in between leaves files that no version names, and the next open sweeps them.
 
 use crate::blobs::OpenBlob;

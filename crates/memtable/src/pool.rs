@@ -16,7 +16,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 /// Memory for memtables, shared by the tables of an engine. Clones are the same pool.
 ///
-/// It takes back what a dropped table held, up to a limit, and gives it to the next one. Only tables that have outgrown a first
+/// It takes back what a dropped table held, up to a limit (beyond it what lies in regions that tables use as well, until they come back), and gives it to the next one. Only tables that have outgrown a first
 /// few hundred KiB draw from it.
 #[derive(Clone)]
 pub struct ArenaPool(pub(crate) Arc<Pool<SLOTS>>);
@@ -33,12 +33,12 @@ impl ArenaPool {
     }
 
     /// Makes fresh memory ready to be written, until there is as much of it as some `bytes` of entries take: to be called by a
-    /// thread that has time, before a table needs it. Whether any was missing.
+    /// thread that has time, before a table needs it. Whether any was made.
     pub fn prepare(&self, bytes: usize) -> bool {
         self.0.prepare(bytes.min(self.0.bytes_max))
     }
 
-    /// Frees what lies beyond `bytes`.
+    /// Frees what lies beyond `bytes`, as far as nothing in use lies beside it.
     pub fn shrink_to(&self, bytes: usize) {
         self.0.shrink_to(bytes);
     }
@@ -87,23 +87,33 @@ struct Shelf<T> {
     item_bytes: usize,
     /// Where the region is in which an item lies.
     region: fn(&Room<T>) -> Option<usize>,
+    /// Whether less could be freed than was asked for, and nothing has come back since.
+    is_stuck: bool,
 }
 
 impl<T> Shelf<T> {
     fn new(item_bytes: usize, region: fn(&Room<T>) -> Option<usize>) -> Self {
-        Self { rooms: Vec::new(), item_bytes, region }
+        Self { rooms: Vec::new(), item_bytes, region, is_stuck: false }
     }
 
     fn bytes(&self) -> usize {
         self.rooms.len() * self.item_bytes
     }
 
+    fn put(&mut self, rooms: impl IntoIterator<Item = Room<T>>) {
+        self.rooms.extend(rooms);
+        self.is_stuck = false;
+    }
+
     /// Takes out some `bytes`, if there are so many that can be freed: what is in boxes, and regions all of which is here.
     fn take_freeable(&mut self, bytes: usize) -> Vec<Room<T>> {
+        if self.is_stuck || bytes == 0 {
+            return Vec::new();
+        }
         let per_region = REGION_BYTES / self.item_bytes;
-        let mut rooms = std::mem::take(&mut self.rooms);
+        let rooms = &mut self.rooms;
         rooms.sort_unstable_by_key(self.region);
-        let mut freeable = Vec::new();
+        let (mut freeable, mut kept) = (Vec::new(), Vec::new());
         while freeable.len() * self.item_bytes < bytes
             && let Some(last) = rooms.last()
         {
@@ -114,9 +124,11 @@ impl<T> Shelf<T> {
             };
             let is_whole = region.is_none() || count == per_region;
             let some = rooms.drain(rooms.len() - count..);
-            if is_whole { freeable.extend(some) } else { self.rooms.extend(some) }
+            if is_whole { freeable.extend(some) } else { kept.extend(some) }
         }
-        self.rooms.append(&mut rooms);
+        // At the end, from which tables take: regions that are in use anyway are used up before whole ones are begun.
+        rooms.append(&mut kept);
+        self.is_stuck = freeable.len() * self.item_bytes < bytes;
         freeable
     }
 }
@@ -184,9 +196,9 @@ impl<const N: usize> Pool<N> {
     /// Takes what a table held, as far as there is room.
     pub(crate) fn give_back(&self, chunks: Vec<Room<Chunk>>, leaves: Vec<Room<Leaf<N>>>, pages: Vec<Room<Page>>) {
         self.change(|stock| {
-            stock.chunks.rooms.extend(chunks.into_iter().filter(|chunk| chunk.capacity() == LARGEST_CHUNK_BYTES));
-            stock.leaves.rooms.extend(leaves);
-            stock.pages.rooms.extend(pages);
+            stock.chunks.put(chunks.into_iter().filter(|chunk| chunk.capacity() == LARGEST_CHUNK_BYTES));
+            stock.leaves.put(leaves);
+            stock.pages.put(pages);
         });
         self.shrink_to(self.bytes_max);
     }
@@ -212,11 +224,10 @@ impl<const N: usize> Pool<N> {
         let pages = bytes / 14 / size_of::<Page>();
         let (chunks, leaves, pages) = {
             let stock = self.lock();
-            let missing = |wanted: usize, there: usize| wanted.saturating_sub(there);
             (
-                missing(chunks, stock.chunks.rooms.len()),
-                missing(leaves, stock.leaves.rooms.len()),
-                missing(pages, stock.pages.rooms.len()),
+                self.missing(chunks, &stock.chunks),
+                self.missing(leaves, &stock.leaves),
+                self.missing(pages, &stock.pages),
             )
         };
         if chunks + leaves + pages == 0 {
@@ -225,32 +236,32 @@ impl<const N: usize> Pool<N> {
         // A few at a time, so that who needs one meanwhile finds it.
         let mut made = 0;
         while made < chunks {
-            let mut some = if self.in_regions() {
-                new_chunks()
-            } else {
-                vec![Box::new(Chunk::with_capacity(LARGEST_CHUNK_BYTES).0).into()]
-            };
+            let mut some = self.some(new_chunks, || Chunk::with_capacity(LARGEST_CHUNK_BYTES).0);
             made += some.len();
             some.iter_mut().for_each(|chunk| chunk.touch());
             self.give_back(some, Vec::new(), Vec::new());
         }
-        let leaves = self.make(leaves, Leaf::new);
-        let pages = self.make(pages, empty_page);
-        self.give_back(Vec::new(), leaves, pages);
+        let (mut new_leaves, mut new_pages) = (Vec::new(), Vec::new());
+        while new_leaves.len() < leaves {
+            new_leaves.append(&mut self.some(|| Room::many(Leaf::new), Leaf::new));
+        }
+        while new_pages.len() < pages {
+            new_pages.append(&mut self.some(|| Room::many(empty_page), empty_page));
+        }
+        self.give_back(Vec::new(), new_leaves, new_pages);
         true
     }
 
-    /// At least `count` items.
-    fn make<T>(&self, count: usize, make: impl Fn() -> T) -> Vec<Room<T>> {
-        let mut rooms = Vec::new();
-        while rooms.len() < count {
-            if self.in_regions() {
-                rooms.append(&mut Room::many(&make));
-            } else {
-                rooms.push(Box::new(make()).into());
-            }
-        }
-        rooms
+    /// How many of `wanted` are to be made: whole regions of them, so that no more are made than wanted.
+    fn missing<T>(&self, wanted: usize, shelf: &Shelf<T>) -> usize {
+        let at_once = if self.in_regions() { REGION_BYTES / shelf.item_bytes } else { 1 };
+        wanted.saturating_sub(shelf.rooms.len()) / at_once * at_once
+    }
+
+    /// The items of a region, or one where there is none to be had.
+    fn some<T>(&self, many: impl Fn() -> Vec<Room<T>>, one: impl Fn() -> T) -> Vec<Room<T>> {
+        let rooms = if self.in_regions() { many() } else { Vec::new() };
+        if rooms.is_empty() { vec![Box::new(one()).into()] } else { rooms }
     }
 }
 
@@ -262,6 +273,16 @@ fn new_chunks() -> Vec<Room<Chunk>> {
 mod tests {
     use super::*;
     use crate::room::regions_alive;
+
+    #[test]
+    fn what_is_prepared_comes_to_an_end() {
+        for bytes_max in [REGION_BYTES, 16 * REGION_BYTES] {
+            let pool = Pool::<128>::new(bytes_max);
+            assert!(pool.prepare(bytes_max - 1));
+            let bytes = pool.bytes();
+            assert!(!pool.prepare(bytes_max - 1) && pool.bytes() == bytes && bytes <= bytes_max, "{bytes}");
+        }
+    }
 
     /// Leaves that tables went on holding once kept regions alive whose other leaves the pool had freed: memory that nobody counted, more with each table.
     #[test]

@@ -10,7 +10,8 @@
 //! at its first use; in pages of 2 MiB the tables hold all of it, and there are 32 faults.
 #![expect(unsafe_code, reason = "memory that is shared by several owners, each of a part")]
 
-use std::alloc::{Layout, handle_alloc_error};
+#[cfg(not(all(target_os = "linux", not(miri))))]
+use std::alloc::Layout;
 use std::mem::MaybeUninit;
 use std::ops::{Deref, DerefMut};
 use std::ptr::{self, NonNull};
@@ -19,6 +20,7 @@ use std::sync::Arc;
 /// The length of a region, and what its address is a multiple of: a huge page on x86-64 and on most others, in bytes.
 pub(crate) const REGION_BYTES: usize = 2 << 20;
 
+#[cfg(not(all(target_os = "linux", not(miri))))]
 const LAYOUT: Layout = match Layout::from_size_align(REGION_BYTES, REGION_BYTES) {
     Ok(layout) => layout,
     Err(_) => panic!("a power of two"),
@@ -35,11 +37,12 @@ unsafe impl Send for Region {}
 unsafe impl Sync for Region {}
 
 impl Region {
-    fn new() -> Arc<Self> {
-        let start = pages::take().unwrap_or_else(|| handle_alloc_error(LAYOUT));
+    /// None if the system has no such piece left.
+    fn new() -> Option<Arc<Self>> {
+        let start = pages::take()?;
         #[cfg(test)]
         ALIVE.with(|alive| alive.set(alive.get() + 1));
-        Arc::new(Self { start })
+        Some(Arc::new(Self { start }))
     }
 }
 
@@ -180,10 +183,10 @@ impl<T: ?Sized> From<Box<T>> for Room<T> {
 }
 
 impl<T> Room<T> {
-    /// As many rooms as there is space for in one region, each with what `make` gives. None of them for items that are too large.
+    /// As many rooms as there is space for in one region, each with what `make` gives. None of them for items that are too large, or if there is no region to be had.
     pub(crate) fn many(make: impl Fn() -> T) -> Vec<Self> {
         const { assert!(size_of::<T>() > 0 && align_of::<T>() <= REGION_BYTES) };
-        let region = Region::new();
+        let Some(region) = Region::new() else { return Vec::new() };
         let room = |i| {
             // SAFETY: item `i` lies in the region, which nobody else has: the index is below what fits. The region is aligned for any item, and
             // so is each at a multiple of its size.
@@ -200,10 +203,10 @@ impl<T> Room<T> {
 pub(crate) type Bytes<U> = Room<[MaybeUninit<U>]>;
 
 impl<U> Bytes<U> {
-    /// Rooms of `len` items each, as many as there is space for in one region.
+    /// Rooms of `len` items each, as many as there is space for in one region; none if there is none to be had.
     pub(crate) fn many_uninit(len: usize) -> Vec<Self> {
         const { assert!(size_of::<U>() == 1) };
-        let region = Region::new();
+        let Some(region) = Region::new() else { return Vec::new() };
         let room = |i: usize| {
             // SAFETY: `len` bytes from there on lie in the region: the index is below what fits. Nobody else has them.
             let first = unsafe { region.start.cast::<MaybeUninit<U>>().add(i * len) };

@@ -156,3 +156,19 @@ fn zstd_is_refused_without_its_feature() {
     let file = vfs.create_new(Path::new(PATH)).unwrap();
     assert!(Builder::new(file, PATH, options(4096, Codec::Zstd)).unwrap_err().is_unsupported());
 }
+
+/// A file that is written in whole pieces can be mapped by large pages.
+#[test]
+fn all_appends_but_the_last_end_where_pieces_end() {
+    let vfs = TraceVfs::new(MemVfs::new());
+    let mut builder = builder(&*vfs, BuilderOptions { piece_bytes: 10_000, ..options(400, Codec::None) });
+    for i in 0..1000_u32 {
+        builder.add(InternalKey::new(&i.to_be_bytes(), SeqNo(1), ValueKind::Put), &[7; 50]).unwrap();
+    }
+    let built = builder.finish().unwrap();
+    let appends: Vec<_> = vfs.events().into_iter().filter(|event| event.operation == Operation::Append).collect();
+    let ends: Vec<u64> = appends.iter().map(|append| append.offset + append.len_bytes).collect();
+    let (last, pieces) = ends.split_last().unwrap();
+    assert!(pieces.len() > 5 && pieces.iter().all(|end| end % 10_000 == 0), "{ends:?}");
+    assert_eq!(*last, built.file_bytes);
+}

@@ -142,7 +142,7 @@ fn poke(bytes: &[u8], entries: &[Entry], mode: (ReadMode, Verify)) {
 }
 
 fn poke_table(table: &Arc<Table>, entries: &[Entry]) {
-    let _ = (read_all(table.iter()), read_all_back(table.iter_once()), table.verify());
+    let _ = (read_all(table.iter()), read_all_back(table.iter_once()), table.verify(), table.read_back());
     let mut iter = table.iter();
     for (key, _) in entries {
         let _ = table.get(&key.user_key, KeyHash::of(&key.user_key), key.trailer.seq());
