@@ -195,7 +195,9 @@ fn all_appends_but_the_last_end_where_pieces_end() {
     let vfs = TraceVfs::new(MemVfs::new());
     let file = vfs.create_new(path()).unwrap();
     let mut writer = Writer::new(file, "000009.blob", FileNo(9), ID).with_piece_bytes(10_000);
-    (0..100).for_each(|_| drop(writer.add(&[7; 1000]).unwrap()));
+    for _ in 0..100 {
+        writer.add(&[7; 1000]).unwrap();
+    }
     let built = writer.finish().unwrap();
     let appends = vfs.events().into_iter().filter(|event| event.operation == Operation::Append);
     let ends: Vec<u64> = appends.map(|append| append.offset + append.len_bytes).collect();

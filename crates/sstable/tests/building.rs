@@ -63,7 +63,7 @@ fn what_finish_returned_survives_a_power_cut_and_was_synced_once() {
 #[test]
 fn a_full_disk_says_so_and_the_builder_stays_failed() {
     let vfs = MemVfs::new().with_space(300 << 10);
-    let mut builder = builder(&*vfs, options(4096, Codec::None));
+    let mut builder = builder(&*vfs, BuilderOptions { piece_bytes: 64 << 10, ..options(4096, Codec::None) });
     let mut failed = None;
     for i in 0..10_000u32 {
         if let Err(error) = builder.add(InternalKey::new(&i.to_be_bytes(), SeqNo(1), ValueKind::Put), &[7; 100]) {
