@@ -8,7 +8,7 @@ use crate::exclusive::Turn;
 use crate::keyspace::Keyspace;
 use crate::options::WriteOptions;
 use crate::reads::Reads;
-use crate::validation::{Reads as ReadSince, Terms, What};
+use crate::validation::{ReadSince, Terms, What};
 use esker_format::{SeqNo, Slice};
 
 /// How often a write tries before it has the others wait.

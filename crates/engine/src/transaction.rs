@@ -26,7 +26,7 @@ use crate::range::{KeyRange, to_bounds};
 use crate::read_set::ReadSet;
 use crate::reads::{Reads, read_methods};
 use crate::snapshot::Snapshot;
-use crate::validation::{Reads as ReadSince, Terms, What};
+use crate::validation::{ReadSince, Terms, What};
 use arc_swap::Guard;
 use esker_format::{BatchError, KEY_BYTES_MAX, Slice, VALUE_BYTES_MAX};
 use esker_iterator::Bounds;

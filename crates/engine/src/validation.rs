@@ -40,7 +40,7 @@ const KEYS_UNDER_LOCK_MAX: usize = 16;
 #[derive(Clone, Copy)]
 pub(crate) struct Terms<'a> {
     /// What must not have been written to.
-    pub(crate) reads: Option<Reads<'a>>,
+    pub(crate) reads: Option<ReadSince<'a>>,
     /// The number of the turn it is made in, if other writers wait for it: see [`crate::exclusive`].
     pub(crate) turn: Option<u64>,
 }
@@ -52,7 +52,7 @@ impl Terms<'_> {
 
 /// What was read, and when.
 #[derive(Clone, Copy)]
-pub(crate) struct Reads<'a> {
+pub(crate) struct ReadSince<'a> {
     pub(crate) what: What<'a>,
     /// The sequence number at which it was read. The caller holds a snapshot of it.
     pub(crate) since: SeqNo,
@@ -394,7 +394,7 @@ impl Core {
         no_stall: bool,
     ) -> Result<MutexGuard<'a, Commit>> {
         self.await_turn(&mut commit, terms.turn, no_stall)?;
-        let Some(Reads { what, mut since }) = terms.reads else { return Ok(commit) };
+        let Some(ReadSince { what, mut since }) = terms.reads else { return Ok(commit) };
         let mut in_vain = 0;
         loop {
             if self.stands_as_memory_tells(&commit, what, since)? {

@@ -93,7 +93,7 @@ fn what_is_written_during_the_look_counts() {
             }
             assert!(!commit.watch.is_on());
             drop(commit);
-            let terms = Terms { reads: Some(Reads { what, since: snapshot.seq_no() }), turn: None };
+            let terms = Terms { reads: Some(ReadSince { what, since: snapshot.seq_no() }), turn: None };
             let mut batch = crate::WriteBatch::new();
             batch.put("k", "v");
             let result = core.write_on(&terms, &batch, &WriteOptions::default());
