@@ -21,7 +21,7 @@ impl Core {
                 name.len()
             )));
         }
-        check_options(&options)?;
+        options.check()?;
         if let Some(keyspace) = self.keyspace_named(name) {
             keyspace.override_options(options);
             return Ok(keyspace);
@@ -84,17 +84,4 @@ impl Core {
 
 fn not_found(name: &str) -> Error {
     Error::new(ErrorKind::NotFound, format!("there is no keyspace {name}"))
-}
-
-fn check_options(options: &KeyspaceOptions) -> Result<()> {
-    let engine = crate::Options::default();
-    let as_engine = crate::Options {
-        memtable_bytes: options.memtable_bytes,
-        block_size_bytes: options.block_size_bytes.unwrap_or(engine.block_size_bytes),
-        filter_bits_per_key: options.filter_bits_per_key.unwrap_or(engine.filter_bits_per_key),
-        blob_bytes_min: options.blob_bytes_min.unwrap_or(engine.blob_bytes_min),
-        compression: options.compression.map_or(engine.compression, |codec| [codec; esker_manifest::LEVELS]),
-        ..engine
-    };
-    as_engine.check()
 }

@@ -71,6 +71,7 @@ pub struct Builder {
     pub(crate) listener: Option<Arc<dyn Listener>>,
     pub(crate) read_only: bool,
     pub(crate) background: Background,
+    pub(crate) default_keyspace: KeyspaceOptions,
 }
 
 impl Builder {
@@ -109,6 +110,22 @@ impl Builder {
         self
     }
 
+    /// Settings of the keyspace `default`, as [`Engine::keyspace`] takes them for others: those given when the engine is made are stored with it, those given later hold until it is closed.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// use esker::{Codec, Engine, KeyspaceOptions};
+    /// let options = KeyspaceOptions { compression: Some(Codec::None), ..Default::default() };
+    /// let engine = Engine::builder(dir.path()).default_keyspace(options).open()?;
+    /// # engine.close()?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn default_keyspace(mut self, options: KeyspaceOptions) -> Self {
+        self.default_keyspace = options;
+        self
+    }
+
     /// Opens the engine, recovering what was written before.
     ///
     /// # Errors
@@ -128,6 +145,7 @@ impl fmt::Debug for Builder {
         f.debug_struct("Builder")
             .field("dir", &self.dir)
             .field("options", &self.options)
+            .field("default_keyspace", &self.default_keyspace)
             .field("read_only", &self.read_only)
             .field("background", &self.background)
             .finish_non_exhaustive()
@@ -152,6 +170,7 @@ impl Engine {
             listener: None,
             read_only: false,
             background: Background::default(),
+            default_keyspace: KeyspaceOptions::default(),
         }
     }
 

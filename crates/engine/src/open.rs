@@ -47,16 +47,20 @@ static NEXT_ENGINE: AtomicU64 = AtomicU64::new(1);
 /// Opens the engine that `builder` describes.
 pub(crate) fn open(builder: Builder) -> Result<Arc<Core>> {
     builder.options.check()?;
+    builder.default_keyspace.check()?;
     let vfs = Arc::clone(&builder.vfs);
     let lock = lock(&*vfs, &builder)?;
     options_text::check_stored(&*vfs, &builder.dir)?;
     let (manifest, version) = open_manifest(&vfs, &builder)?;
     let mode = builder.background;
+    let default_options = builder.default_keyspace.clone();
     let core = new_core(builder, lock, manifest, &version)?;
     for keyspace in version.keyspaces.values() {
         core.add_keyspace(Arc::clone(keyspace))?;
     }
-    core.default.set(Arc::clone(&core.state.lock().keyspaces[&KeyspaceId::DEFAULT])).ok();
+    let default = Arc::clone(&core.state.lock().keyspaces[&KeyspaceId::DEFAULT]);
+    default.override_options(default_options);
+    core.default.set(default).ok();
 
     let logs = core.logs_to_replay(&version)?;
     let mut pending = Vec::new();
@@ -130,7 +134,11 @@ fn open_manifest(vfs: &Arc<dyn Vfs>, builder: &Builder) -> Result<(Option<Versio
     }
     let set = match VersionSet::recover(Arc::clone(vfs), &builder.dir) {
         Ok((set, _)) => set,
-        Err(ManifestError::NoEngine(_)) => VersionSet::create(Arc::clone(vfs), &builder.dir)?,
+        Err(ManifestError::NoEngine(_)) => VersionSet::create_with(
+            Arc::clone(vfs),
+            &builder.dir,
+            &options_text::keyspace_text(&builder.default_keyspace),
+        )?,
         Err(error) => return Err(error.into()),
     };
     let version = Arc::clone(set.current());
@@ -143,7 +151,7 @@ fn new_core(
     manifest: Option<VersionSet>,
     version: &Version,
 ) -> Result<Arc<Core>> {
-    let Builder { dir, options, vfs, listener, read_only, background } = builder;
+    let Builder { dir, options, vfs, listener, read_only, background, default_keyspace: _ } = builder;
     let removals = Removals::new();
     let tables = TableSet::new(
         Arc::clone(&vfs),

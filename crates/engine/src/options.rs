@@ -215,6 +215,23 @@ pub struct KeyspaceOptions {
     pub blob_bytes_min: Option<usize>,
 }
 
+impl KeyspaceOptions {
+    /// # Errors
+    /// `InvalidArgument` or `Unsupported` for what can't work, as of an engine's options.
+    pub(crate) fn check(&self) -> Result<()> {
+        let engine = Options::default();
+        let as_engine = Options {
+            memtable_bytes: self.memtable_bytes,
+            block_size_bytes: self.block_size_bytes.unwrap_or(engine.block_size_bytes),
+            filter_bits_per_key: self.filter_bits_per_key.unwrap_or(engine.filter_bits_per_key),
+            blob_bytes_min: self.blob_bytes_min.unwrap_or(engine.blob_bytes_min),
+            compression: self.compression.map_or(engine.compression, |codec| [codec; LEVELS]),
+            ..engine
+        };
+        as_engine.check()
+    }
+}
+
 /// Settings of one write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct WriteOptions {

@@ -71,6 +71,14 @@ impl VersionSet {
     /// # Durability
     /// The new engine is on stable storage when this returns.
     pub fn create(vfs: Arc<dyn Vfs>, directory: &Path) -> Result<Self, ManifestError> {
+        Self::create_with(vfs, directory, "")
+    }
+
+    /// As [`Self::create`], with the options of the keyspace `default`.
+    ///
+    /// # Errors
+    /// As [`Self::create`].
+    pub fn create_with(vfs: Arc<dyn Vfs>, directory: &Path, default_options: &str) -> Result<Self, ManifestError> {
         if current::probe(&*vfs, directory)? == Found::Engine {
             return Err(ManifestError::EngineExists(directory.to_owned()));
         }
@@ -81,7 +89,8 @@ impl VersionSet {
             }
             _ => {}
         }
-        let mut set = Self::without_manifest(vfs, directory, Arc::new(Version::new()), FIRST_MANIFEST)?;
+        let version = Arc::new(Version::with_default(default_options));
+        let mut set = Self::without_manifest(vfs, directory, version, FIRST_MANIFEST)?;
         set.begin_as(FIRST_MANIFEST, VersionEdit::default())?;
         Ok(set)
     }

@@ -90,7 +90,12 @@ pub struct Version {
 impl Version {
     /// What a new engine starts from: the keyspace `default`, and no file number given out.
     pub fn new() -> Self {
-        let default = KeyspaceVersion::new(KeyspaceId::DEFAULT, DEFAULT_KEYSPACE, "");
+        Self::with_default("")
+    }
+
+    /// As [`Self::new`], with the options of the keyspace `default`.
+    pub fn with_default(options: &str) -> Self {
+        let default = KeyspaceVersion::new(KeyspaceId::DEFAULT, DEFAULT_KEYSPACE, options);
         Self {
             keyspaces: BTreeMap::from([(KeyspaceId::DEFAULT, Arc::new(default))]),
             next_keyspace: KeyspaceId(1),
