@@ -58,7 +58,11 @@ mod tests {
                 for at in 0..key.len() {
                     let mut other = key.clone();
                     other[at] ^= 0x80;
-                    assert_eq!(begins_with(&other, &prefix, len), expected(&other), "{len} of {key_len}, changed at {at}");
+                    assert_eq!(
+                        begins_with(&other, &prefix, len),
+                        expected(&other),
+                        "{len} of {key_len}, changed at {at}"
+                    );
                 }
             }
         }
