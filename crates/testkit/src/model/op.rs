@@ -123,7 +123,7 @@ pub enum Op {
     Write(Level, Vec<Write>),
     /// Delete all that is in a keyspace.
     Clear(usize),
-    /// The same by a transaction, which reads each key before and after it writes it; no ranges.
+    /// As `Write`, by a transaction, which reads each key before and after it writes it.
     Transact(Level, Vec<Write>),
     /// Look a key up.
     Get(usize, View, Key),
@@ -227,14 +227,6 @@ fn in_order(space: usize, key: Key, change: Change) -> Write {
     }
 }
 
-/// Deletes one key instead of a range, as a transaction does.
-fn by_key((space, key, change): Write) -> Write {
-    match change {
-        Change::DeleteTo(_) => (space, key, Change::Delete),
-        change => (space, key, change),
-    }
-}
-
 fn writes() -> BoxedStrategy<(Level, Vec<Write>)> {
     let level = prop_oneof![2 => Just(Level::Memory), 4 => Just(Level::Os), 1 => Just(Level::Sync)];
     let writes = prop_oneof![4 => vec(write(), 1..2), 3 => vec(write(), 2..12), 1 => vec(write(), 12..40)];
@@ -256,7 +248,7 @@ fn step() -> BoxedStrategy<Step> {
 fn op(mix: Mix) -> BoxedStrategy<Op> {
     let changes = prop_oneof![
         26 => writes().prop_map(|(level, writes)| Op::Write(level, writes)),
-        4 => writes().prop_map(|(level, writes)| Op::Transact(level, writes.into_iter().map(by_key).collect())),
+        4 => writes().prop_map(|(level, writes)| Op::Transact(level, writes)),
         1 => space().prop_map(Op::Clear),
         2 => Just(Op::Flush),
         2 => (space(), range()).prop_map(|(space, range)| Op::Compact(space, range)),

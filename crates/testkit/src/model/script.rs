@@ -153,9 +153,7 @@ fn parse(line: &str) -> Option<Op> {
         "clear" => Op::Clear(number(word()?)?),
         "transact" => {
             let level = parse_level(word()?)?;
-            let writes: Vec<Write> = words.map(parse_write).collect::<Option<_>>()?;
-            let by_key = writes.iter().all(|(_, _, change)| !matches!(change, Change::DeleteTo(_)));
-            return by_key.then_some(Op::Transact(level, writes));
+            return Some(Op::Transact(level, words.map(parse_write).collect::<Option<_>>()?));
         }
         "get" => Op::Get(number(word()?)?, parse_view(word()?)?, parse_key(word()?)?),
         "scan" => {
