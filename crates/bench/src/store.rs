@@ -53,6 +53,20 @@ pub trait Store: Sized + Send + Sync {
     /// Puts entries in one atomic batch.
     fn put_batch(&self, entries: &[Entry]) -> Result<()>;
 
+    /// Puts entries that come in key order, as fast as the store can: `fill` makes the next one, until it says that there are no more.
+    fn bulk_load(&self, fill: &mut dyn FnMut(&mut Entry) -> bool) -> Result<()> {
+        let mut entries = Vec::new();
+        let mut entry = Entry { key: crate::data::key(0), value: Vec::new() };
+        while fill(&mut entry) {
+            entries.push(entry.clone());
+            if entries.len() as u64 == crate::workload::LOAD_BATCH_ENTRIES {
+                self.put_batch(&entries)?;
+                entries.clear();
+            }
+        }
+        if entries.is_empty() { Ok(()) } else { self.put_batch(&entries) }
+    }
+
     /// Deletes a key.
     fn delete(&self, key: &[u8]) -> Result<()>;
 

@@ -128,6 +128,7 @@ fn one_thread(
         }),
         Workload::FillBatch => put_batches(store, settings, |place| order.at(place), places, BATCH_ENTRIES, meter),
         Workload::Load => put_batches(store, settings, |place| order.at(place), places, LOAD_BATCH_ENTRIES, meter),
+        Workload::BulkLoad => bulk_load(store, settings, places, meter),
         Workload::DeleteRandom => each(places, meter, |place, meter| {
             let key = data::key(order.at(place));
             meter.call(1, || store.delete(&key))
@@ -192,6 +193,22 @@ pub(crate) fn put_batches(
         place += count;
     }
     Ok(())
+}
+
+/// Loads the entries of all places, in one call: no time limit cuts it short.
+fn bulk_load(store: &impl Store, settings: &Settings, places: Range<u64>, meter: &mut Meter) -> Result<()> {
+    let count = places.end - places.start;
+    let mut left = places;
+    let mut fill = |entry: &mut Entry| match left.next() {
+        Some(index) => {
+            entry.key = data::key(index);
+            entry.value.resize(settings.value_bytes, 0);
+            data::fill_value(index, &mut entry.value);
+            true
+        }
+        None => false,
+    };
+    meter.call(count, || store.bulk_load(&mut fill))
 }
 
 /// The part of `0..total` that a thread does.

@@ -17,7 +17,7 @@ pub const KILLED_BYTES: u64 = 40 << 20;
 /// How often `sustained` overwrites each key.
 pub const SUSTAINED_ROUNDS: u64 = 10;
 
-/// What is measured. In order of `--workloads` left out: all but those of [`Workload::takes_long`].
+/// What is measured. In order of `--workloads` left out: all but those of [`Workload::is_on_request`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, ValueEnum, Serialize, Deserialize)]
 #[value(rename_all = "lower")]
 #[serde(rename_all = "lowercase")]
@@ -70,12 +70,14 @@ pub enum Workload {
     Sustained,
     /// As `openkill`, of a store that had all `--num` keys in tables before those in the log.
     OpenKillFull,
+    /// Puts every key, in key order, by the store's own way to load sorted input; where it has none, in batches of 1,000. To be seen beside `fillseq`.
+    BulkLoad,
 }
 
 impl Workload {
     /// Those that are measured if none is named.
     pub fn by_default() -> Vec<Self> {
-        Self::value_variants().iter().copied().filter(|workload| !workload.takes_long()).collect()
+        Self::value_variants().iter().copied().filter(|workload| !workload.is_on_request()).collect()
     }
 
     /// Whether it takes ten times as long as others: only measured where it is named, and by `--scale`.
@@ -83,11 +85,22 @@ impl Workload {
         matches!(self, Self::Sustained | Self::OpenKillFull)
     }
 
+    /// Whether it is measured only where it is named: it takes long, or is no measure of stores beside each other.
+    pub fn is_on_request(self) -> bool {
+        self.takes_long() || self == Self::BulkLoad
+    }
+
     /// Whether the store is loaded, and has settled, before the measurement.
     pub fn needs_load(self) -> bool {
         !matches!(
             self,
-            Self::FillSeq | Self::FillRandom | Self::FillBatch | Self::Load | Self::FillSync | Self::OpenKill
+            Self::FillSeq
+                | Self::FillRandom
+                | Self::FillBatch
+                | Self::Load
+                | Self::FillSync
+                | Self::OpenKill
+                | Self::BulkLoad
         )
     }
 
@@ -123,7 +136,7 @@ impl Workload {
 
     /// Whether each call is timed: it is long, or the longest of all is what is asked for.
     pub fn times_each_call(self) -> bool {
-        matches!(self, Self::FillBatch | Self::Load | Self::FillSync | Self::Sustained) || self.opens()
+        matches!(self, Self::FillBatch | Self::Load | Self::FillSync | Self::Sustained | Self::BulkLoad) || self.opens()
     }
 
     /// Operations of all `threads` together, if no time limit cuts them short.
@@ -143,6 +156,7 @@ impl Workload {
         match self {
             Self::FillBatch => Some("batches of 100, latency of a batch"),
             Self::Load => Some("batches of 1,000, latency of a batch"),
+            Self::BulkLoad => Some("sorted; latency of the whole load"),
             Self::FillSync => Some("num / 100 operations"),
             Self::SeekRandom => Some("10 entries each"),
             Self::Seek100 => Some("100 entries each"),

@@ -79,6 +79,10 @@ pub(crate) enum Command {
     Scan(Scan),
     /// Store the records of a file. Makes the store if there is none
     Import(Import),
+    /// Write the records of a file, sorted by key, as a table that ingest takes
+    BuildTable(BuildTable),
+    /// Take in tables built outside the store, all at once; durable when it returns. Makes the store if there is none
+    Ingest(Ingest),
     /// Print all records in key order, in a form that import takes
     Export(Export),
     /// Show levels, sizes and counts
@@ -152,6 +156,40 @@ pub(crate) struct Scan {
 pub(crate) struct Import {
     /// The store's folder
     pub(crate) db: PathBuf,
+    /// Where the records come from
+    #[command(flatten)]
+    pub(crate) input: Input,
+    /// The keys ascend, each comes once: write tables straight away, past the log, and store all records or none
+    #[arg(long)]
+    pub(crate) sorted: bool,
+}
+
+/// Arguments of `build-table`.
+#[derive(Debug, Args)]
+pub(crate) struct BuildTable {
+    /// Where the records come from, in ascending order of their keys
+    #[command(flatten)]
+    pub(crate) input: Input,
+    /// The table, a file that is not there yet
+    pub(crate) table: PathBuf,
+}
+
+/// Arguments of `ingest`.
+#[derive(Debug, Args)]
+pub(crate) struct Ingest {
+    /// The store's folder
+    pub(crate) db: PathBuf,
+    /// The tables, of which none overlaps another
+    #[arg(required = true)]
+    pub(crate) tables: Vec<PathBuf>,
+    /// Take the files over instead of copying them
+    #[arg(long = "move")]
+    pub(crate) moves: bool,
+}
+
+/// A file of records.
+#[derive(Debug, Args)]
+pub(crate) struct Input {
     /// The file; - for standard input
     pub(crate) file: PathBuf,
     /// How the file is written [default: pairs; with --key as the file's name ends, else jsonl]

@@ -5,6 +5,7 @@ mod demo;
 mod dump;
 mod export;
 mod import;
+mod ingest;
 mod scan;
 mod stats;
 mod upkeep;
@@ -22,6 +23,8 @@ pub(crate) fn run(cli: Cli) -> Result {
         Command::DeleteRange { db, from, to } => basic::delete_range(&common, &db, from, to),
         Command::Scan(scan) => scan::run(&common, scan),
         Command::Import(import) => import::run(&common, &import),
+        Command::BuildTable(build) => ingest::build(&common, &build),
+        Command::Ingest(ingest) => ingest::run(&common, &ingest),
         Command::Export(export) => export::run(&common, &export),
         Command::Stats { db } => stats::run(&common, &db),
         Command::Verify { db } => upkeep::verify(&common, &db),

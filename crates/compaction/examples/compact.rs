@@ -37,7 +37,7 @@ impl Tables for Directory {
             verify: Verify::FirstUse,
             read_mode: ReadMode::Map,
             cache: BlockCache::new(1 << 20),
-            expect: Some(Expect { file_bytes: table.file_bytes, file_id: table.file_id }),
+            expect: Some(Expect { file_bytes: table.file_bytes, file_id: table.file_id, seq: table.table_seq }),
         };
         Table::open(file, &name, options)
     }

@@ -40,6 +40,7 @@
 //!     created_unix_ms: 0,
 //!     blobs: Vec::new(),
 //!     ranges: None,
+//!     table_seq: None,
 //! };
 //! let mut version = KeyspaceVersion::new(KeyspaceId::DEFAULT, "default", "");
 //! version.levels[0] = vec![table(4, b"k", b"z").into(), table(3, b"a", b"m").into()];
@@ -63,6 +64,7 @@ mod job;
 mod options;
 mod output;
 mod picker;
+mod place;
 mod plan;
 mod ranges;
 mod relief;
@@ -76,6 +78,7 @@ pub use job::run;
 pub use options::LeveledOptions;
 pub use output::{JobConfig, Outcome, Progress, Tables, write_tables};
 pub use picker::Picker;
+pub use place::place;
 pub use plan::{Busy, Plan, PlanKind};
 pub use relief::Relief;
 pub use shape::Pressure;

@@ -293,6 +293,7 @@ impl<'a> Writer<'a> {
             created_unix_ms,
             blobs: uses.into_list(),
             ranges,
+            table_seq: None,
         });
         Ok(())
     }

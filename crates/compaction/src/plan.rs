@@ -134,6 +134,22 @@ impl Busy {
         self.running.retain(|running| plan.tables().all(|(_, table)| table.number != running.first_input));
     }
 
+    /// Registers a table that will come into `level` without a plan, one built outside. No plan must write there meanwhile.
+    pub fn claim(&mut self, keyspace: KeyspaceId, level: Level, table: &TableMeta) {
+        self.running.push(Running {
+            first_input: table.number,
+            keyspace,
+            output_level: level,
+            lo: table.smallest.user_key.clone(),
+            hi: table.largest.user_key.clone(),
+        });
+    }
+
+    /// Forgets the claim of a table, whether it has come or not.
+    pub fn release(&mut self, number: FileNo) {
+        self.running.retain(|running| running.first_input != number);
+    }
+
     /// Keeps a table out of all plans from now on, because it is damaged.
     pub fn exclude(&mut self, number: FileNo) {
         self.excluded.insert(number);

@@ -118,6 +118,7 @@ impl Tree {
             created_unix_ms: 0,
             blobs: Vec::new(),
             ranges: None,
+            table_seq: None,
         };
         self.contents.insert(meta.number, entries);
         meta

@@ -97,7 +97,7 @@ fn make_empty_dir(vfs: &dyn Vfs, to: &Path) -> Result<()> {
     vfs.create_dir_all(to).map_err(|error| Error::io("create the directory", to, error))
 }
 
-fn link_or_copy(vfs: &dyn Vfs, from: &Path, to: &Path) -> Result<()> {
+pub(crate) fn link_or_copy(vfs: &dyn Vfs, from: &Path, to: &Path) -> Result<()> {
     match vfs.hard_link(from, to) {
         Ok(()) => Ok(()),
         Err(error)
@@ -117,7 +117,7 @@ fn link_or_copy(vfs: &dyn Vfs, from: &Path, to: &Path) -> Result<()> {
 }
 
 /// Copies the first `bytes` of a file, or all of it, onto stable storage.
-fn copy(vfs: &dyn Vfs, from: &Path, to: &Path, bytes: Option<u64>) -> Result<()> {
+pub(crate) fn copy(vfs: &dyn Vfs, from: &Path, to: &Path, bytes: Option<u64>) -> Result<()> {
     let source = vfs.open_read(from).map_err(|error| Error::io("open", from, error))?;
     let len = source.len_bytes().map_err(|error| Error::io("read", from, error))?;
     let len = bytes.map_or(len, |bytes| bytes.min(len));

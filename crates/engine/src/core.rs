@@ -4,7 +4,7 @@
 //! | lock | orders | I/O under it |
 //! |---|---|---|
 //! | `ddl` | making and dropping keyspaces, checkpoint, resume, close | yes |
-//! | `commit` | writes: log position, sequence numbers, memtables, publication | appends to the log; never a sync |
+//! | `commit` | writes: log position, sequence numbers, memtables, publication | appends to the log, an edit for an ingest; never a sync of the log |
 //! | `manifest` | version edits | appends and syncs the manifest |
 //! | `state` | which memtables are sealed, which jobs run, which logs are needed; swaps of read states | **none** |
 //!

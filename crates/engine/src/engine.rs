@@ -2,9 +2,11 @@
 
 use crate::background::{self, Background};
 use crate::batch::WriteBatch;
+use crate::bulk::BulkWriter;
 use crate::core::Core;
 use crate::cursor::Cursor;
 use crate::error::{Error, Result};
+use crate::ingest::{IngestOptions, Ingested};
 use crate::iter::Iter;
 use crate::keyspace::Keyspace;
 use crate::listener::Listener;
@@ -267,6 +269,68 @@ impl Engine {
     /// As [`Engine::write`], and `Stalled` if waiting was forbidden.
     pub fn write_with(&self, batch: impl Borrow<WriteBatch>, options: &WriteOptions) -> Result<()> {
         self.core().write(batch.borrow(), options)
+    }
+
+    /// Takes in tables that were built outside, by [`SstWriter`](crate::SstWriter): all of them at once, whole or not at all, newer than all that was committed before. Readers see all of it or
+    /// nothing, and snapshots taken before see nothing of it.
+    ///
+    /// The tables of one call must not overlap. Each is read whole and checked first; then writers wait while what of this keyspace is in memory is flushed, if it overlaps, and one edit is made. A table goes into the lowest level
+    /// where nothing overlaps it above or in it. With [`IngestOptions::move_files`] the files are linked into the directory, or copied if that can't be, and removed where they were.
+    ///
+    /// # Durability
+    /// On return it is on stable storage, and with it all that was committed before, whatever the engine's level.
+    ///
+    /// # Errors
+    /// `Corruption` for a file that is damaged, cut short, or no table; `Unsupported` for what this version does not know, such as another order of keys, and for range deletes; `InvalidArgument` if two tables overlap, one is in the engine already, or is no table
+    /// built outside. As [`Engine::put`] else, and `Stalled` in an engine without background threads whose compaction is behind. Nothing is changed then, and all files are where they were; but with [`Error::outcome_unknown`], or when
+    /// writing has stopped, it may be found after reopening, whole.
+    pub fn ingest<P: AsRef<Path>>(
+        &self,
+        paths: impl IntoIterator<Item = P>,
+        options: &IngestOptions,
+    ) -> Result<Ingested> {
+        self.default.ingest(paths, options)
+    }
+
+    /// Begins a load of sorted input, which goes past log and memtable: see [`BulkWriter`].
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// # let engine = esker::Engine::open(dir.path())?;
+    /// let mut load = engine.bulk_writer()?;
+    /// for day in 1..=31 {
+    ///     load.put(format!("2026-01-{day:02}"), "..")?;
+    /// }
+    /// assert!(engine.is_empty()?, "there is nothing to be seen yet");
+    /// load.finish()?;
+    /// assert_eq!(engine.prefix("2026-01").count(), 31);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// `ReadOnly`, `Closed`.
+    pub fn bulk_writer(&self) -> Result<BulkWriter> {
+        self.default.bulk_writer()
+    }
+
+    /// Loads entries whose keys ascend, all at once or, if any call fails, not at all: see [`BulkWriter`].
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// # let engine = esker::Engine::open(dir.path())?;
+    /// let loaded = engine.bulk_load((0..1000u32).map(|i| (i.to_be_bytes(), "value")))?;
+    /// assert_eq!(loaded.entries(), 1000);
+    /// assert!(engine.contains_key(7u32.to_be_bytes())?);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`BulkWriter::put`] and [`BulkWriter::finish`].
+    pub fn bulk_load<K: AsRef<[u8]>, V: AsRef<[u8]>>(
+        &self,
+        entries: impl IntoIterator<Item = (K, V)>,
+    ) -> Result<Ingested> {
+        self.default.bulk_load(entries)
     }
 
     /// Makes everything acknowledged before the call durable against power loss.

@@ -54,6 +54,18 @@ impl Core {
         Ok((Turn { core: Arc::clone(self), number, _stays: PhantomData }, seq))
     }
 
+    /// As [`Core::take_turn`], without a snapshot, for who writes nothing that depends on what is there.
+    pub(crate) fn take_turn_alone(self: &Arc<Self>) -> Result<Turn> {
+        let mut commit = self.commit.lock();
+        self.check_open()?;
+        self.await_turn(&mut commit, None, false)?;
+        commit.turns += 1;
+        let number = commit.turns;
+        commit.turn = Some(TurnOf { thread: thread::current().id(), number });
+        drop(commit);
+        Ok(Turn { core: Arc::clone(self), number, _stays: PhantomData })
+    }
+
     /// Waits until nobody has the turn but, perhaps, the one with the number `own`.
     ///
     /// # Errors

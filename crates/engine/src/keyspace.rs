@@ -1,15 +1,18 @@
 //! [`Keyspace`]: an ordered map of its own within an engine.
 
 use crate::batch::WriteBatch;
+use crate::bulk::BulkWriter;
 use crate::core::KeyspaceCore;
 use crate::engine::Handle;
 use crate::error::Result;
+use crate::ingest::{IngestOptions, Ingested};
 use crate::options::WriteOptions;
 use crate::range::{KeyRange, to_bounds};
 use crate::reads::{Reads, read_methods};
 use crate::validation::Terms;
 use esker_format::KeyspaceId;
 use std::fmt;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// A handle to a keyspace: an ordered map of byte-string keys to byte-string values. Cheap to clone.
@@ -129,6 +132,39 @@ impl Keyspace {
             batch.clear();
             SCRATCH.set(Some(batch));
         }
+        result
+    }
+
+    /// As [`crate::Engine::ingest`].
+    pub fn ingest<P: AsRef<Path>>(
+        &self,
+        paths: impl IntoIterator<Item = P>,
+        options: &IngestOptions,
+    ) -> Result<Ingested> {
+        let paths: Vec<PathBuf> = paths.into_iter().map(|path| path.as_ref().to_owned()).collect();
+        let result = self.handle.core.ingest(&self.core, &paths, options);
+        self.handle.core.deliver();
+        result
+    }
+
+    /// As [`crate::Engine::bulk_writer`].
+    pub fn bulk_writer(&self) -> Result<BulkWriter> {
+        self.handle.core.check_writable()?;
+        self.check()?;
+        Ok(BulkWriter::new(self))
+    }
+
+    /// As [`crate::Engine::bulk_load`].
+    pub fn bulk_load<K: AsRef<[u8]>, V: AsRef<[u8]>>(
+        &self,
+        entries: impl IntoIterator<Item = (K, V)>,
+    ) -> Result<Ingested> {
+        let mut writer = self.bulk_writer()?;
+        for (key, value) in entries {
+            writer.put(key, value)?;
+        }
+        let result = writer.finish();
+        self.handle.core.deliver();
         result
     }
 

@@ -30,6 +30,7 @@
 //! | [`WriteBatch`], [`WriteOptions`], [`Durability`] | writing |
 //! | [`Iter`], [`Cursor`], [`Snapshot`], [`Slice`] | reading |
 //! | [`Transaction`], [`Exclusive`], [`Engine::fetch_update`] | reading and writing in one step |
+//! | [`SstWriter`], [`Engine::ingest`], [`Engine::bulk_writer`] | tables built outside, loads in order |
 //! | [`Keyspace`] | several maps in one engine |
 //! | [`Error`], [`ErrorKind`] | what can go wrong, and what to do |
 //! | [`Metrics`], [`Listener`], [`VerifyReport`] | looking into it |
@@ -55,6 +56,7 @@ mod background;
 mod batch;
 mod begin;
 mod blobs;
+mod bulk;
 mod checkpoint;
 mod commit;
 mod compact;
@@ -67,6 +69,7 @@ mod error;
 mod exclusive;
 mod extent;
 mod flush;
+mod ingest;
 mod install;
 mod iter;
 mod keyspace;
@@ -87,6 +90,7 @@ mod recovery;
 mod refill;
 mod snapshot;
 mod source;
+mod sst_writer;
 mod stall;
 mod tables;
 mod toll;
@@ -97,6 +101,7 @@ mod walk;
 
 pub use background::Background;
 pub use batch::WriteBatch;
+pub use bulk::BulkWriter;
 pub use cursor::Cursor;
 pub use engine::{Builder, Engine};
 pub use error::{Error, ErrorKind, Result};
@@ -106,6 +111,7 @@ pub use esker_manifest::LEVELS;
 pub use esker_sstable::{Codec, ReadMode, Verify};
 pub use esker_vfs as vfs;
 pub use exclusive::Exclusive;
+pub use ingest::{IngestOptions, Ingested, IngestedTable};
 pub use iter::{Iter, Keys};
 pub use keyspace::Keyspace;
 pub use listener::{Event, Listener};
@@ -113,5 +119,6 @@ pub use metrics::{KeyspaceMetrics, LevelMetrics, Metrics};
 pub use options::{Durability, KeyspaceOptions, LogBackend, Options, ReadOptions, RecoveryMode, WriteOptions};
 pub use range::KeyRange;
 pub use snapshot::{Snapshot, SnapshotOf};
+pub use sst_writer::{SstFacts, SstOptions, SstWriter};
 pub use transaction::{Savepoint, Transaction, TransactionCursor, TransactionIter, TransactionKeys, TransactionOf};
 pub use verify::VerifyReport;

@@ -33,6 +33,19 @@ pub enum Event {
         /// How long it took.
         took: Duration,
     },
+    /// Tables that were built outside were taken in.
+    Ingested {
+        /// The keyspace's name.
+        keyspace: String,
+        /// How many tables.
+        tables: u64,
+        /// Entries in them.
+        entries: u64,
+        /// Their size, in bytes.
+        bytes: u64,
+        /// How long it took, without copying and checking them.
+        took: Duration,
+    },
     /// Background work failed. It is tried again where that may help.
     BackgroundError(Error),
     /// A damaged table or blob file was taken out of use. Keys in its range answer with `Corruption`, all others as ever.

@@ -34,6 +34,8 @@ pub(crate) struct Counters {
     pub(crate) compactions: Counter,
     pub(crate) compactions_for_reads: Counter,
     pub(crate) flush_bytes: Counter,
+    pub(crate) ingested_tables: Counter,
+    pub(crate) ingested_bytes: Counter,
     pub(crate) compaction_read_bytes: Counter,
     pub(crate) compaction_written_bytes: Counter,
     /// Bytes of logs that are complete; the one being written comes on top.
@@ -48,6 +50,7 @@ impl Counters {
         self.written_bytes_before.get()
             + self.log_bytes.get()
             + self.flush_bytes.get()
+            + self.ingested_bytes.get()
             + self.compaction_written_bytes.get()
     }
 }
@@ -104,6 +107,10 @@ pub struct Metrics {
     pub flushes: u64,
     /// Bytes they wrote.
     pub flush_bytes: u64,
+    /// Tables that were ingested, or written by a bulk load.
+    pub ingested_tables: u64,
+    /// Their size, in bytes.
+    pub ingested_bytes: u64,
     /// Compactions.
     pub compactions: u64,
     /// Those of them that reads have asked for; see [`crate::LeveledOptions::compact_for_reads`].
@@ -229,6 +236,8 @@ impl Core {
             log_syncs,
             flushes: counters.flushes.get(),
             flush_bytes: counters.flush_bytes.get(),
+            ingested_tables: counters.ingested_tables.get(),
+            ingested_bytes: counters.ingested_bytes.get(),
             compactions: counters.compactions.get(),
             compactions_for_reads: counters.compactions_for_reads.get(),
             compaction_read_bytes: counters.compaction_read_bytes.get(),

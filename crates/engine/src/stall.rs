@@ -99,6 +99,15 @@ impl Core {
         Ok(())
     }
 
+    /// As [`Core::wait_for_room`], for what comes as tables, past memory.
+    pub(crate) fn wait_for_room_of(&self, keyspace: &KeyspaceCore) -> Result<()> {
+        self.show_background_error(false)?;
+        if self.must_stop(keyspace) {
+            self.stop_until_room(keyspace, false, false)?;
+        }
+        Ok(())
+    }
+
     fn keyspace_by_id(&self, id: esker_format::KeyspaceId) -> Option<Arc<KeyspaceCore>> {
         if id == esker_format::KeyspaceId::DEFAULT {
             return Some(Arc::clone(self.default_keyspace()));

@@ -198,7 +198,7 @@ impl TableSet {
             verify: self.verify,
             read_mode: self.read_mode,
             cache: Arc::clone(&self.cache),
-            expect: Some(Expect { file_bytes: meta.file_bytes, file_id: meta.file_id }),
+            expect: Some(Expect { file_bytes: meta.file_bytes, file_id: meta.file_id, seq: meta.table_seq }),
         };
         Table::open(file, &name, options)
     }
@@ -279,6 +279,7 @@ pub(crate) mod tests {
             created_unix_ms: 0,
             blobs: Vec::new(),
             ranges: None,
+            table_seq: None,
         };
         Arc::new(OpenTable {
             meta: Arc::new(meta),

@@ -25,6 +25,7 @@ use crate::read_set::{Interval, ReadSet};
 use crate::tables::OpenTable;
 use esker_format::{InternalKey, KeyHash, KeyspaceId, SeqNo, Trailer, ValueKind, WriteBatch as EncodedBatch};
 use esker_iterator::{InternalIterator, RangeTombstone, RangeTombstones};
+use esker_manifest::TableMeta;
 use parking_lot::MutexGuard;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -297,6 +298,15 @@ impl Watch {
                 self.bytes = 0;
             }
         }
+    }
+
+    /// Notes down what an ingested table writes: all that lies within its bounds.
+    #[cold]
+    pub(crate) fn note_table(&mut self, keyspace: KeyspaceId, table: &TableMeta) {
+        let end = [&*table.largest.user_key, &[0]].concat().into();
+        let written = Written { keyspace, key: table.smallest.user_key.clone(), end: Some(end) };
+        self.bytes += written.bytes();
+        self.written.push_back(written);
     }
 
     /// For somebody who has begun in vain so many times.

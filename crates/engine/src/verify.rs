@@ -4,7 +4,7 @@ use crate::core::Core;
 use crate::error::{Error, Result};
 use crate::read::LevelView;
 use esker_blob::BlobRef;
-use esker_format::{FileNo, ValueKind};
+use esker_format::{FileNo, InternalKeyBuf, SeqNo, Trailer, ValueKind};
 use esker_iterator::InternalIterator;
 use esker_manifest::{BlobUse, TableMeta};
 use esker_sstable::Table;
@@ -125,10 +125,16 @@ fn refers_rightly(meta: &TableMeta, table: &Arc<Table>, view: &LevelView, report
 /// Whether the manifest says of a table what the table says of itself.
 fn agrees(meta: &TableMeta, table: &Table) -> Result<()> {
     let properties = table.properties();
-    let same = properties.smallest == meta.smallest
-        && properties.largest == meta.largest
-        && properties.smallest_seq == meta.smallest_seq
-        && properties.largest_seq == meta.largest_seq
+    // What was built outside says 0, all of it.
+    let told = |seq: SeqNo| if meta.table_seq.is_some() { SeqNo::ZERO } else { seq };
+    let is = |found: &InternalKeyBuf, bound: &InternalKeyBuf| {
+        found.user_key == bound.user_key
+            && found.trailer == Trailer::new(told(bound.trailer.seq()), bound.trailer.kind())
+    };
+    let same = is(&properties.smallest, &meta.smallest)
+        && is(&properties.largest, &meta.largest)
+        && properties.smallest_seq == told(meta.smallest_seq)
+        && properties.largest_seq == told(meta.largest_seq)
         && properties.entries == meta.entries
         && properties.deletions == meta.deletions
         && table.range_tombstones().is_some() == meta.ranges.is_some()

@@ -305,6 +305,14 @@ fn check_table(table: &TableMeta, version: &Version) -> Result<(), EditError> {
             [&table.smallest, &table.largest].iter().all(|key| key.user_key.len() <= KEY_BYTES_MAX),
             "a bound is longer than a key can be",
         ),
+        (
+            table.table_seq.is_none_or(|seq| seq > SeqNo::ZERO && seqs == (seq..=seq)),
+            "its table-wide sequence number is none, or not that of its entries",
+        ),
+        (
+            table.table_seq.is_none() || table.blobs.is_empty() && table.ranges.is_none(),
+            "it was built outside, and refers to blob files or has range tombstones",
+        ),
         (table.blobs.is_sorted_by(|a, b| a.file < b.file), "the blob files it refers to are out of order"),
         (
             table.blobs.iter().all(|used| used.records > 0 && used.bytes / 8 >= used.records),

@@ -40,6 +40,8 @@ const TAG_WRITTEN_BYTES: u8 = 0x01;
 const TABLE_TAG_BLOB: u8 = 0x81;
 /// In a table's description: its range tombstones.
 const TABLE_TAG_RANGES: u8 = 0x82;
+/// In a table's description: its table-wide sequence number.
+const TABLE_TAG_SEQ: u8 = 0x83;
 
 /// A step from one version to the next. Empty by default; set what changes.
 ///
@@ -281,6 +283,12 @@ fn put_table(out: &mut Vec<u8>, table: &TableMeta) {
         out.push(TABLE_TAG_RANGES);
         put_prefixed(out, &body);
     }
+    if let Some(seq) = table.table_seq {
+        let mut body = Vec::new();
+        varint::put(&mut body, seq.0);
+        out.push(TABLE_TAG_SEQ);
+        put_prefixed(out, &body);
+    }
 }
 
 /// The head of a field; its body lies between the decoder and `end`.
@@ -421,6 +429,7 @@ fn table(decoder: &mut Decoder<'_>, end: usize) -> Result<TableMeta, DecodeError
         created_unix_ms: decoder.varint("creation time")?,
         blobs: Vec::new(),
         ranges: None,
+        table_seq: None,
     };
     while let Some(field) = Field::next(decoder, end)? {
         match field.tag {
@@ -436,6 +445,7 @@ fn table(decoder: &mut Decoder<'_>, end: usize) -> Result<TableMeta, DecodeError
                     end: decoder.prefixed("end of range tombstones")?.into(),
                 })
             })?,
+            TABLE_TAG_SEQ => once(&mut table.table_seq, decoder, |d| seq(d, "table-wide sequence number"))?,
             _ => field.skip(decoder)?,
         }
         if decoder.offset() != field.end {

@@ -62,6 +62,8 @@ pub struct TableMeta {
     pub blobs: Vec<BlobUse>,
     /// Its range tombstones, if it has any.
     pub ranges: Option<RangeUse>,
+    /// The sequence number of every entry, if the file itself does not know it: it was built outside an engine.
+    pub table_seq: Option<SeqNo>,
 }
 
 /// What the manifest knows of a table's range tombstones.

@@ -7,6 +7,7 @@
 //! add 1 L1 000007 a#9,PUT .. c#3,DEL seqs 3..9 entries 4 deletions 1 bytes 1000 id 00000000deadbeef created 0
 //! blob 1 000006 bytes 1080 records 2 record-bytes 1000 id 00000000deadbeef
 //! add 1 L0 000008 b#9,RANGEDEL .. k#8,RANGEDEL seqs 8..9 entries 0 deletions 0 bytes 700 id 00000000deadbeef created 0 ranges 2 "b" "k"
+//! add 1 L6 000009 m#12,PUT .. p#12,PUT seqs 12..12 entries 2 deletions 0 bytes 700 id 00000000deadbeef created 0 table-seq 12
 //! flushed 1 9
 //! ```
 //! In keys and names, all but printable ASCII is escaped as `\xNN`, and so are space, `#`, `"` and `\`. [`VersionEdit`]'s `FromStr` reads what its
@@ -73,6 +74,9 @@ impl fmt::Display for TableMeta {
         }
         if let Some(RangeUse { count, begin, end }) = &self.ranges {
             write!(f, " ranges {count} \"{}\" \"{}\"", Escaped(begin), Escaped(end))?;
+        }
+        if let Some(seq) = self.table_seq {
+            write!(f, " table-seq {seq}")?;
         }
         Ok(())
     }
@@ -180,6 +184,7 @@ fn table(words: &mut Words<'_>) -> Option<TableMeta> {
         largest,
         blobs: Vec::new(),
         ranges: None,
+        table_seq: None,
     };
     while let Some(name) = words.next() {
         match name {
@@ -202,6 +207,7 @@ fn table(words: &mut Words<'_>) -> Option<TableMeta> {
                 let (count, begin, end) = (words.number()?, words.quoted_bytes()?, words.quoted_bytes()?);
                 table.ranges = Some(RangeUse { count, begin: begin.into(), end: end.into() });
             }
+            "table-seq" => table.table_seq = Some(SeqNo(words.number()?)),
             _ => return None,
         }
     }

@@ -43,7 +43,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         verify: Verify::FirstUse,
         read_mode: ReadMode::Map,
         cache: BlockCache::new(8 << 20),
-        expect: Some(Expect { file_bytes: built.file_bytes, file_id }),
+        expect: Some(Expect { file_bytes: built.file_bytes, file_id, seq: None }),
     };
     let table = Table::open(OsVfs.open_read(&path)?, "000001.sst", options)?;
     println!("{:?}", table.verify()?);

@@ -116,6 +116,13 @@ impl Layout {
         })
     }
 
+    /// The same, of a table whose entries have a table-wide sequence number: `lift` is added to every trailer.
+    #[inline(always)]
+    pub(crate) fn lifted(mut self, lift: u64) -> Self {
+        self.trailer_base = self.trailer_base.wrapping_add(lift);
+        self
+    }
+
     /// Reads the header and checks the whole structure, once, when a block is first used: every offset, every kind.
     pub(crate) fn validate(payload: &[u8]) -> Result<Self, Fault> {
         let Some(layout) = Self::parse(payload) else {

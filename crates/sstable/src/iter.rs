@@ -146,7 +146,7 @@ impl TableIter {
             _ => self.key[..prefix.len()].copy_from_slice(prefix),
         }
         self.number = number;
-        self.layout = Some(layout);
+        self.layout = Some(layout.lifted(self.table.lift()));
         self.block = Some(block);
         Ok(layout.count)
     }

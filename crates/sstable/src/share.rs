@@ -21,8 +21,8 @@ impl Table {
         let at = index.block(bytes, number).ok_or_else(|| self.astray())?.range;
         let block = self.block(number, Fill::Cache)?;
         let payload = self.payload(&block);
-        let place =
-            Layout::parse(payload).and_then(|layout| Some((layout.lower_bound(payload, target)?, layout.count)));
+        let layout = Layout::parse(payload).map(|layout| layout.lifted(self.lift()));
+        let place = layout.and_then(|layout| Some((layout.lower_bound(payload, target)?, layout.count)));
         let (before, count) = place.ok_or_else(|| self.damaged(number, &block))?;
         let within = at.len() as f64 * before as f64 / count.max(1) as f64;
         Ok(((at.start as f64 + within) / self.properties().data_bytes.max(1) as f64).clamp(0.0, 1.0))

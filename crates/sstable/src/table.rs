@@ -55,6 +55,8 @@ pub struct Expect {
     pub file_bytes: u64,
     /// The file's id.
     pub file_id: FileId,
+    /// The table-wide sequence number: that of every entry. The file, built outside an engine, says 0.
+    pub seq: Option<SeqNo>,
 }
 
 /// How a table is opened.
@@ -88,6 +90,8 @@ struct Hot {
     checked: Box<[AtomicU64]>,
     /// Unique in this process: the table's blocks go by it in the cache.
     number: u64,
+    /// Added to the trailer of every entry: the table-wide sequence number, times 256.
+    lift: u64,
     cache: Arc<BlockCache>,
     index: OnceLock<(Index, Map)>,
     bytes: Bytes,
@@ -165,6 +169,17 @@ impl Table {
             return Err(mismatch("file id", expect.file_id.0, footer.file_id.0));
         }
         let properties = bytes.read_properties(&name, &footer)?;
+        let lift = match options.expect.and_then(|expect| expect.seq) {
+            None => 0,
+            // Any other number would be lifted too, beyond what numbers there are.
+            Some(_) if properties.largest_seq != SeqNo::ZERO => {
+                return Err(mismatch("sequence number of a table built outside:", 0, properties.largest_seq.0));
+            }
+            Some(_) if footer.ranges.is_some() => {
+                return Err(mismatch("range tombstones of a table built outside, at", 0, properties.range_tombstones));
+            }
+            Some(seq) => Trailer::seek(seq).to_bits() & !0xff,
+        };
         let ranges = bytes.read_ranges(&name, &footer, &properties)?;
         let words = if matches!(bytes, Bytes::Map(..)) { properties.blocks.div_ceil(64) } else { 0 };
         let filter = OnceLock::new();
@@ -175,6 +190,7 @@ impl Table {
             filter,
             checked: (0..words).map(|_| AtomicU64::new(0)).collect(),
             number: NUMBERS.fetch_add(1, Ordering::Relaxed),
+            lift,
             cache: options.cache,
             index: OnceLock::new(),
             bytes,
@@ -354,7 +370,7 @@ impl Table {
     ) -> Result<Option<(Trailer, Range<usize>)>, TableError> {
         let payload = self.payload(&spot.block);
         let read = || {
-            let layout = Layout::parse(payload)?;
+            let layout = Layout::parse(payload)?.lifted(self.hot.lift);
             let i = layout.find(payload, InternalKey::seek(user_key, seq), hash.fingerprint())?;
             if i == layout.count {
                 return Some(None);
@@ -409,6 +425,12 @@ impl Table {
             (Block::Cached(block), _) => Slice::pinned(block, range),
             (Block::Mapped(..), Bytes::File(_)) => unreachable!("mapped blocks come from a map"),
         }
+    }
+
+    /// What is added to the trailers of all entries.
+    #[inline]
+    pub(crate) fn lift(&self) -> u64 {
+        self.hot.lift
     }
 
     /// Number of data blocks.

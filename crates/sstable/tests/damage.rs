@@ -238,7 +238,7 @@ fn a_file_of_another_length_or_id_than_expected_is_refused() {
     let bytes = build(&entries(), options(4096, Codec::None));
     let open = |file_bytes, file_id| {
         let options = TableOptions {
-            expect: Some(Expect { file_bytes, file_id }),
+            expect: Some(Expect { file_bytes, file_id, seq: None }),
             ..table_options(ReadMode::Map, Verify::FirstUse)
         };
         Table::open(Arc::new(Bytes(bytes.clone())), "t.sst", options)

@@ -45,6 +45,16 @@ impl Store for Esker {
         Ok(self.engine.write(&batch)?)
     }
 
+    fn bulk_load(&self, fill: &mut dyn FnMut(&mut Entry) -> bool) -> Result<()> {
+        let mut load = self.engine.bulk_writer()?;
+        let mut entry = Entry { key: crate::data::key(0), value: Vec::new() };
+        while fill(&mut entry) {
+            load.put(entry.key, &entry.value)?;
+        }
+        load.finish()?;
+        Ok(())
+    }
+
     fn delete(&self, key: &[u8]) -> Result<()> {
         Ok(self.engine.delete(key)?)
     }

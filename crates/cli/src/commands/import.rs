@@ -26,13 +26,13 @@ const TOLD_MAX: u64 = 20;
 
 /// What was done.
 #[derive(Debug, Default, Serialize)]
-struct Report {
+pub(super) struct Report {
     /// Records stored.
-    records: u64,
+    pub(super) records: u64,
     /// How many of them took the place of an earlier one, of the store or of this file.
     replaced: u64,
     /// Bad records left out.
-    skipped: u64,
+    pub(super) skipped: u64,
     /// Bytes of keys and values stored.
     bytes: u64,
     seconds: f64,
@@ -40,24 +40,32 @@ struct Report {
 
 /// Stores the records of a file.
 pub(crate) fn run(common: &Common, import: &args::Import) -> Result {
-    let file = &import.file;
+    let input = &import.input;
     // The input first: no store is made for a file that is not there, or whose header does not do.
-    let (input, bar) = open_input(file)?;
-    let input = BufReader::with_capacity(256 << 10, bar.wrap_read(input));
-    let mut reader = reader(import, input)?;
-
+    let (mut reader, bar) = open(input, "importing")?;
     let engine = store::open(common, &import.db, Access::Create)?;
     let keyspace = store::keyspace(&engine, common, Access::Create)?;
     let begun = Instant::now();
-    let mut writer = Writer { engine: &engine, keyspace: &keyspace, batch: WriteBatch::new(), keys: HashSet::new() };
     let mut report = Report::default();
-    let outcome = copy(import, reader.as_mut(), &mut writer, &mut report, &bar);
-    bar.finish_and_clear();
-    // Also after a bad line: what came before it is stored, and the message says how much that is.
-    writer.write()?;
-    engine.sync()?;
-    engine.close()?;
-    outcome.map_err(|failure| failure.within(stored_before(&report)).within(file.display()))?;
+    if import.sorted {
+        let mut load = keyspace.bulk_writer()?;
+        let mut sink = Sorted(|record: &Record| Ok(load.put(&record.key, &record.value)?));
+        let outcome = copy(input, reader.as_mut(), &mut sink, &mut report, &bar);
+        bar.finish_and_clear();
+        let outcome = outcome.map_err(|failure| failure.within(NOTHING_STORED).within(input.file.display()));
+        outcome.and_then(|()| Ok(load.finish().map(drop)?))?;
+        engine.close()?;
+    } else {
+        let mut writer =
+            Writer { engine: &engine, keyspace: &keyspace, batch: WriteBatch::new(), keys: HashSet::new() };
+        let outcome = copy(input, reader.as_mut(), &mut writer, &mut report, &bar);
+        bar.finish_and_clear();
+        // Also after a bad line: what came before it is stored, and the message says how much that is.
+        writer.write()?;
+        engine.sync()?;
+        engine.close()?;
+        outcome.map_err(|failure| failure.within(stored_before(&report)).within(input.file.display()))?;
+    }
 
     report.seconds = begun.elapsed().as_secs_f64();
     let mut out = Output::new();
@@ -69,9 +77,16 @@ pub(crate) fn run(common: &Common, import: &args::Import) -> Result {
     out.finish()
 }
 
-fn open_input(file: &Path) -> Result<(Box<dyn Read>, ProgressBar)> {
+/// Opens a file of records for reading, and a bar that shows how far that is.
+pub(super) fn open(input: &args::Input, doing: &'static str) -> Result<(Box<dyn Reader>, ProgressBar)> {
+    let (file, bar) = open_input(&input.file, doing)?;
+    let reader = reader(input, BufReader::with_capacity(256 << 10, bar.wrap_read(file)))?;
+    Ok((reader, bar))
+}
+
+fn open_input(file: &Path, doing: &'static str) -> Result<(Box<dyn Read>, ProgressBar)> {
     if file == Path::new("-") {
-        return Ok((Box::new(io::stdin().lock()), progress::bytes("importing", None)));
+        return Ok((Box::new(io::stdin().lock()), progress::bytes(doing, None)));
     }
     let failed = |error: io::Error| Failure::io("reading", file, &error);
     let input = File::open(file).map_err(failed)?;
@@ -80,10 +95,10 @@ fn open_input(file: &Path) -> Result<(Box<dyn Read>, ProgressBar)> {
         return Err(Failure::error(format!("'{}' is a folder; give a file, or - for standard input", file.display())));
     }
     let total = metadata.is_file().then_some(metadata.len());
-    Ok((Box::new(input), progress::bytes("importing", total)))
+    Ok((Box::new(input), progress::bytes(doing, total)))
 }
 
-fn reader(import: &args::Import, input: impl BufRead + 'static) -> Result<Box<dyn Reader>> {
+fn reader(import: &args::Input, input: impl BufRead + 'static) -> Result<Box<dyn Reader>> {
     let file = import.file.display();
     let lines = Lines::new(input, import.record_limit)
         .map_err(|error| Failure::error(format!("reading '{file}': {}", describe(&error))))?;
@@ -108,7 +123,7 @@ pub(super) fn dialect(format: Format, no_quotes: bool) -> Dialect {
     Dialect { delimiter: if format == Format::Tsv { b'\t' } else { b',' }, quotes: !no_quotes }
 }
 
-fn guess(import: &args::Import) -> Format {
+fn guess(import: &args::Input) -> Format {
     let extension = import.file.extension().and_then(|extension| extension.to_str()).unwrap_or_default();
     match extension.to_ascii_lowercase().as_str() {
         _ if import.key.is_none() => Format::Pairs,
@@ -119,10 +134,10 @@ fn guess(import: &args::Import) -> Format {
 }
 
 /// Copies all records. After an error `report` tells what was handed to `writer` before it.
-fn copy(
-    import: &args::Import,
+pub(super) fn copy(
+    import: &args::Input,
     reader: &mut dyn Reader,
-    writer: &mut Writer<'_>,
+    writer: &mut dyn Sink,
     report: &mut Report,
     bar: &ProgressBar,
 ) -> Result {
@@ -182,8 +197,23 @@ struct Writer<'a> {
     keys: HashSet<Box<[u8]>>,
 }
 
-impl Writer<'_> {
-    /// Stores a record; true if there was one of its key.
+/// Where records go.
+pub(super) trait Sink {
+    /// Takes a record; true if there was one of its key.
+    fn put(&mut self, record: &Record) -> Result<bool>;
+}
+
+/// Records by ascending key, each of another: nobody looks whether the store has one.
+pub(super) struct Sorted<F>(pub(super) F);
+
+impl<F: FnMut(&Record) -> Result> Sink for Sorted<F> {
+    fn put(&mut self, record: &Record) -> Result<bool> {
+        let line = record.line;
+        (self.0)(record).map(|()| false).map_err(|failure| failure.within(format!("line {line}")))
+    }
+}
+
+impl Sink for Writer<'_> {
     fn put(&mut self, record: &Record) -> Result<bool> {
         let replaces = self.keys.contains(&record.key[..]) || self.keyspace.contains_key(&record.key)?;
         self.keys.insert(Box::from(&record.key[..]));
@@ -193,7 +223,9 @@ impl Writer<'_> {
         }
         Ok(replaces)
     }
+}
 
+impl Writer<'_> {
     fn write(&mut self) -> Result {
         self.engine.write(&self.batch)?;
         self.batch.clear();
@@ -202,9 +234,11 @@ impl Writer<'_> {
     }
 }
 
+const NOTHING_STORED: &str = "nothing was imported";
+
 fn stored_before(report: &Report) -> String {
     match report.records {
-        0 => "nothing was imported".to_owned(),
+        0 => NOTHING_STORED.to_owned(),
         1 => "the record before it was imported, then it stopped".to_owned(),
         records => format!("the {} records before it were imported, then it stopped", HumanCount(records)),
     }

@@ -7,6 +7,7 @@ mod misuse;
 mod packages;
 mod records;
 mod scan;
+mod tables;
 mod upkeep;
 
 use std::ffi::OsStr;

@@ -75,7 +75,7 @@ impl Tables for Folder {
             verify: Verify::FirstUse,
             read_mode: ReadMode::Map,
             cache: Arc::clone(&self.cache),
-            expect: Some(Expect { file_bytes: table.file_bytes, file_id: table.file_id }),
+            expect: Some(Expect { file_bytes: table.file_bytes, file_id: table.file_id, seq: table.table_seq }),
         };
         Table::open(file, &name, options)
     }

@@ -2,16 +2,18 @@
 
 use esker::vfs::{CrashPolicy, MemVfs, Vfs};
 use esker::{
-    Background, Cursor, Durability, Engine, ErrorKind, Iter, Keyspace, KeyspaceOptions, Options, ReadOptions, Snapshot,
-    WriteBatch, WriteOptions,
+    Background, Cursor, Durability, Engine, ErrorKind, IngestOptions, Iter, Keyspace, KeyspaceOptions, Options,
+    ReadOptions, Snapshot, SstOptions, SstWriter, WriteBatch, WriteOptions,
 };
 use esker_testkit::model::{
-    Change, Contents, Crash, Effect, Key, Level, Model, Op, Range, SPACES, Script, Space, Step, View, Write, value_of,
+    Change, Contents, Crash, Effect, Key, Level, Model, Op, Range, SPACES, Script, Source, Space, Step, View, Write,
+    value_of,
 };
 use std::ops::Bound;
 use std::sync::Arc;
 
 pub(crate) const DIR: &str = "/data";
+const OUTSIDE: &str = "/outside";
 const NAMES: [&str; SPACES] = ["default", "one", "two"];
 
 /// What lives under each name.
@@ -120,6 +122,7 @@ impl Driver {
             Op::Write(level, writes) => self.write(*level, writes, Way::Batch),
             Op::Transact(level, writes) => self.write(*level, writes, Way::Transaction),
             Op::Clear(space) => self.clear(*space),
+            Op::Ingest(space, source, entries) => self.ingest(*space, *source, entries),
             Op::Get(space, view, key) => self.get(*space, *view, key),
             Op::Scan(space, view, range, pattern) => self.scan(*space, *view, range, pattern),
             Op::Walk(space, view, range, steps) => self.walk(*space, *view, range, steps),
@@ -201,6 +204,61 @@ impl Driver {
         self.until_there_is_room(|_| keyspace.clear());
         self.model.commit([(space, &Key::new(), Effect::DeleteTo(None))]);
         self.pushed = self.model.commits();
+    }
+
+    /// Commits by way of tables: one of what there is, or two if there is enough.
+    fn ingest(&mut self, name: usize, source: Source, entries: &[(Key, Option<usize>)]) {
+        let Some(space) = self.model.living()[name] else { return };
+        let (keyspace, _) = self.handles[name].as_ref().expect("it lives");
+        // The later of two that bring the same key counts.
+        let entries: BTreeMap<&Key, Option<Vec<u8>>> = entries
+            .iter()
+            .enumerate()
+            .map(|(nth, (key, len))| (key, len.map(|len| value_of(self.ops, nth, len))))
+            .collect();
+        let list: Vec<_> = entries.iter().collect();
+        let mut files = Vec::new();
+        if source != Source::Bulk {
+            self.vfs.create_dir_all(OUTSIDE.as_ref()).unwrap();
+            let (first, second) = list.split_at(list.len() / 2);
+            for (nth, part) in [first, second].into_iter().enumerate().filter(|(_, part)| !part.is_empty()) {
+                let path = format!("{OUTSIDE}/{}-{nth}.sst", self.ops);
+                let vfs = Arc::clone(&self.vfs) as Arc<dyn Vfs>;
+                let options = SstOptions { block_size_bytes: 128, ..SstOptions::default() };
+                let mut table = SstWriter::create_on(vfs, &path, &options).unwrap();
+                for (key, value) in part {
+                    match value {
+                        Some(value) => table.put(key, value).unwrap(),
+                        None => table.delete(key).unwrap(),
+                    }
+                }
+                table.finish().unwrap();
+                files.push(path);
+            }
+        }
+        self.until_there_is_room(|_| {
+            let ingested = match source {
+                Source::Bulk => {
+                    let mut load = keyspace.bulk_writer()?;
+                    for (key, value) in &list {
+                        match value {
+                            Some(value) => load.put(key, value)?,
+                            None => load.delete(key)?,
+                        }
+                    }
+                    load.finish()?
+                }
+                _ => keyspace.ingest(&files, &IngestOptions { move_files: source == Source::Moved })?,
+            };
+            assert_eq!(ingested.entries(), list.len() as u64);
+            Ok(())
+        });
+        for path in &files {
+            assert_eq!(self.vfs.metadata(path.as_ref()).is_ok(), source == Source::Copied, "{path}");
+        }
+        let effect = |value: &Option<Vec<u8>>| value.clone().map_or(Effect::Delete, Effect::Put);
+        self.model.commit(entries.iter().map(|(key, value)| (space, *key, effect(value))));
+        self.durable = self.model.commits();
     }
 
     /// Writes; where the engine stalls, works in the background, which nobody else does.

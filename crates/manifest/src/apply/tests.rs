@@ -498,3 +498,40 @@ fn blob_files_come_with_references_and_go_with_the_last() {
         assert!(error.contains(expected), "{edit}: {error}");
     }
 }
+
+#[test]
+fn a_table_built_outside_has_one_sequence_number() {
+    let wrong = "error: table 000001: its table-wide sequence number is none, or not that of its entries";
+    let holds = "error: table 000001: it was built outside, and refers to blob files or has range tombstones";
+    story(&format!(
+        "reserve seq 100
+         reserve file 50
+         ----
+
+         add 0 L0 000001 a#0,PUT .. b#0,PUT table-seq 0
+         ----
+         {wrong}
+
+         add 0 L0 000001 a#8,PUT .. b#9,PUT table-seq 9
+         ----
+         {wrong}
+
+         add 0 L0 000001 a#9,PUT .. b#9,PUT table-seq 8
+         ----
+         {wrong}
+
+         add 0 L0 000001 a#9,PUT .. b#9,PUT ranges 1 \"a\" \"b\" table-seq 9
+         ----
+         {holds}
+
+         add 0 L0 000001 a#9,PUT .. b#9,BLOB blob 2 records 1 bytes 8 table-seq 9
+         blob 0 2 bytes 200 records 1 record-bytes 8 id 00000000deadbeef
+         ----
+         {holds}
+
+         add 0 L6 000001 a#9,PUT .. b#9,DEL table-seq 9
+         add 0 L6 000003 c#9,PUT .. d#9,PUT table-seq 9
+         ----
+         default L6: 000001[a..b] 000003[c..d]"
+    ));
+}

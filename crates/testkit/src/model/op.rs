@@ -39,6 +39,17 @@ pub enum Change {
     DeleteTo(Key),
 }
 
+/// Where tables that are ingested come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Source {
+    /// From outside, and stay there too.
+    Copied,
+    /// From outside, and are gone there.
+    Moved,
+    /// A bulk load writes them where they belong.
+    Bulk,
+}
+
 /// A range of keys.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Range {
@@ -125,6 +136,8 @@ pub enum Op {
     Clear(usize),
     /// As `Write`, by a transaction, which reads each key before and after it writes it.
     Transact(Level, Vec<Write>),
+    /// Commit these by way of tables, which bring each key once: its value's length, or none to delete it.
+    Ingest(usize, Source, Vec<(Key, Option<usize>)>),
     /// Look a key up.
     Get(usize, View, Key),
     /// Walk over a range, from the front (`true`) or the back, as the pattern says, again and again, until the ends meet.
@@ -233,6 +246,13 @@ fn writes() -> BoxedStrategy<(Level, Vec<Write>)> {
     (level, writes).boxed()
 }
 
+fn ingest() -> BoxedStrategy<Op> {
+    let source = prop_oneof![Just(Source::Copied), Just(Source::Moved), Just(Source::Bulk)];
+    let len = prop_oneof![4 => 0..40usize, 1 => 400..1200usize];
+    let entry = (key_strategy(), prop_oneof![1 => Just(None), 4 => len.prop_map(Some)]);
+    (space(), source, vec(entry, 1..12)).prop_map(|(space, source, entries)| Op::Ingest(space, source, entries)).boxed()
+}
+
 fn step() -> BoxedStrategy<Step> {
     prop_oneof![
         1 => Just(Step::First),
@@ -250,6 +270,7 @@ fn op(mix: Mix) -> BoxedStrategy<Op> {
         26 => writes().prop_map(|(level, writes)| Op::Write(level, writes)),
         4 => writes().prop_map(|(level, writes)| Op::Transact(level, writes)),
         1 => space().prop_map(Op::Clear),
+        3 => ingest(),
         2 => Just(Op::Flush),
         2 => (space(), range()).prop_map(|(space, range)| Op::Compact(space, range)),
         8 => (1..4usize).prop_map(Op::Work),

@@ -3,6 +3,7 @@
 //! ```text
 //! write os 0:key01=40 1:a%ff=- 0:a..b  a batch: keyspace, key, length of the value or - to delete; keys from one up to another, to delete
 //! transact os 0:key01=40              the same by a transaction
+//! ingest 0 moved key01=40 a%ff=-      tables of these: copied, moved, or of a bulk load
 //! get 0 now key01
 //! scan 1 s0 =a ~b fb                  bounds: = included, ~ excluded, - none
 //! walk 0 now - - first,next,seek=key%20
@@ -10,7 +11,7 @@
 //! ```
 //! Of a key, bytes other than letters, digits and `/` are `%` and two hex digits; the empty key is `.`; `*300` behind it repeats its last byte to that length.
 
-use super::op::{Change, Crash, Key, Level, Op, Range, Step, View, Write};
+use super::op::{Change, Crash, Key, Level, Op, Range, Source, Step, View, Write};
 use std::fmt;
 use std::ops::Bound;
 use std::str::FromStr;
@@ -56,6 +57,17 @@ fn op_text(op: &Op) -> String {
         Op::Write(level, writes) => format!("write {}", writes_text(*level, writes)),
         Op::Transact(level, writes) => format!("transact {}", writes_text(*level, writes)),
         Op::Clear(space) => format!("clear {space}"),
+        Op::Ingest(space, source, entries) => {
+            let source = match source {
+                Source::Copied => "copied",
+                Source::Moved => "moved",
+                Source::Bulk => "bulk",
+            };
+            let entries = entries
+                .iter()
+                .map(|(key, len)| format!(" {}={}", key_text(key), len.map_or("-".into(), |len| len.to_string())));
+            format!("ingest {space} {source}{}", entries.collect::<String>())
+        }
         Op::Get(space, view, key) => format!("get {space} {} {}", view_text(*view), key_text(key)),
         Op::Scan(space, view, range, pattern) => {
             let pattern: String = pattern.iter().map(|front| if *front { 'f' } else { 'b' }).collect();
@@ -155,6 +167,16 @@ fn parse(line: &str) -> Option<Op> {
             let level = parse_level(word()?)?;
             return Some(Op::Transact(level, words.map(parse_write).collect::<Option<_>>()?));
         }
+        "ingest" => {
+            let space = number(word()?)?;
+            let source = match word()? {
+                "copied" => Source::Copied,
+                "moved" => Source::Moved,
+                "bulk" => Source::Bulk,
+                _ => return None,
+            };
+            return Some(Op::Ingest(space, source, words.map(parse_entry).collect::<Option<_>>()?));
+        }
         "get" => Op::Get(number(word()?)?, parse_view(word()?)?, parse_key(word()?)?),
         "scan" => {
             let (space, view, range) = (number(word()?)?, parse_view(word()?)?, parse_range(word()?, word()?)?);
@@ -205,6 +227,12 @@ fn parse_write(text: &str) -> Option<Write> {
     let (key, len) = rest.split_once('=')?;
     let change = if len == "-" { Change::Delete } else { Change::Put(number(len)?) };
     Some((number(space)?, parse_key(key)?, change))
+}
+
+fn parse_entry(text: &str) -> Option<(Key, Option<usize>)> {
+    let (key, len) = text.split_once('=')?;
+    let len = if len == "-" { None } else { Some(number(len)?) };
+    Some((parse_key(key)?, len))
 }
 
 fn parse_view(text: &str) -> Option<View> {

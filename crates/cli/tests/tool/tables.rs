@@ -1,0 +1,64 @@
+//! `build-table`, `ingest`, and `import --sorted`.
+
+use super::*;
+use serde_json::json;
+
+fn pairs(keys: impl IntoIterator<Item = u32>, value: &str) -> Vec<u8> {
+    let line = |key| format!("{{\"key\":\"k{key:04}\",\"value\":\"{value}\"}}\n");
+    keys.into_iter().map(line).collect::<String>().into_bytes()
+}
+
+#[test]
+fn tables_are_built_and_ingested_at_once() {
+    let place = Place::new();
+    place.file("a.jsonl", &pairs(0..500, "new"));
+    place.file("b.jsonl", &pairs(500..600, "new"));
+    let report = place.esker(["build-table", "DIR/a.jsonl", "DIR/a.sst", "--json"]).json();
+    assert_eq!(json!([report["records"], report["smallest"], report["largest"]]), json!([500, "k0000", "k0499"]));
+    assert!(place.esker(["build-table", "DIR/b.jsonl", "DIR/b.sst"]).text().contains("100 records"));
+    place.esker(["put", "DB", "k0007", "old"]).text();
+    let report = place.esker(["ingest", "DB", "DIR/b.sst", "DIR/a.sst", "--json"]).json();
+    let tables = report["tables"].as_array().expect("a list");
+    assert_eq!(tables.iter().map(|table| &table["entries"]).collect::<Vec<_>>(), [&json!(500), &json!(100)]);
+    assert_eq!(place.esker(["get", "DB", "k0007"]).text(), "new");
+    assert_eq!(place.esker(["scan", "DB", "--keys-only"]).text().lines().count(), 600);
+    assert!(place.path("a.sst").exists(), "copied");
+    let said = place.esker(["ingest", "DB", "DIR/a.sst", "--move", "--keyspace", "other"]).fails(2);
+    assert!(said.contains("in the engine already"), "{said}");
+    place.file("c.jsonl", &pairs([3], "c"));
+    place.esker(["build-table", "DIR/c.jsonl", "DIR/c.sst"]).text();
+    let said = place.esker(["ingest", "DB", "DIR/c.sst", "--move"]).text();
+    assert!(said.contains("k0003 .. k0003") && said.contains("ingested 1 table of 1 entry"), "{said}");
+    assert!(!place.path("c.sst").exists(), "moved");
+    assert!(place.esker(["verify", "DB"]).text().starts_with("sound"));
+    place.esker(["compact", "DB"]).text();
+    assert_eq!(place.esker(["get", "DB", "k0003"]).text(), "c");
+    assert!(place.esker(["verify", "DB"]).text().starts_with("sound"));
+}
+
+#[test]
+fn what_is_no_sorted_input_or_no_table_leaves_nothing() {
+    let place = Place::new();
+    place.file("unsorted.jsonl", &pairs([1, 3, 2], "x"));
+    let said = place.esker(["build-table", "DIR/unsorted.jsonl", "DIR/t.sst"]).fails(2);
+    assert!(said.contains("line 3") && said.contains("no table was written"), "{said}");
+    let said = place.esker(["import", "DB", "DIR/unsorted.jsonl", "--sorted"]).fails(2);
+    assert!(said.contains("line 3") && said.contains("nothing was imported"), "{said}");
+    assert!(place.esker(["scan", "DB"]).text().is_empty());
+    let left: Vec<_> = std::fs::read_dir(place.dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert!(left.iter().all(|name| !name.to_string_lossy().contains("t.sst")), "{left:?}");
+
+    place.file("sorted.jsonl", &pairs([1, 2, 3], "x"));
+    place.esker(["build-table", "DIR/sorted.jsonl", "DIR/t.sst"]).text();
+    assert!(place.esker(["build-table", "DIR/sorted.jsonl", "DIR/t.sst"]).fails(2).contains("exists already"));
+    let mut bytes = std::fs::read(place.path("t.sst")).unwrap();
+    bytes[30] ^= 1;
+    place.file("damaged.sst", &bytes);
+    assert!(place.esker(["ingest", "DB", "DIR/damaged.sst", "--move"]).fails(1).contains("checksum"));
+    assert!(place.path("damaged.sst").exists(), "it is where it was");
+    assert!(place.esker(["ingest", "DB", "DIR/none.sst"]).fails(2).contains("none.sst"));
+    assert!(place.esker(["scan", "DB"]).text().is_empty());
+    let report = place.esker(["import", "DB", "DIR/sorted.jsonl", "--sorted", "--json"]).json();
+    assert_eq!(json!([report["records"], report["replaced"], report["skipped"]]), json!([3, 0, 0]));
+    assert_eq!(place.esker(["scan", "DB"]).text(), "k0001\tx\nk0002\tx\nk0003\tx\n");
+}
