@@ -118,6 +118,7 @@ impl Tree {
             created_unix_ms: 0,
             blobs: Vec::new(),
             ranges: None,
+            expiries: None,
         };
         self.contents.insert(meta.number, entries);
         meta
@@ -210,7 +211,7 @@ impl Tree {
         let keyspace = self.keyspace();
         let plan = match op {
             Op::Pick => self.picker.pick(&keyspace, &self.busy),
-            Op::PickIdle => self.picker.pick_idle(&keyspace, &self.busy, self.droppable()),
+            Op::PickIdle => self.picker.pick_idle(&keyspace, &self.busy, self.droppable(), 0),
             Op::PickRange(from, to) => {
                 self.picker.pick_range(&keyspace, &self.busy, Bound::Included(&[*from]), Bound::Excluded(&[*to]))
             }
@@ -272,13 +273,13 @@ proptest! {
             }
         }
 
-        tree.settle("pick_idle", |tree, keyspace| tree.picker.pick_idle(keyspace, &tree.busy, tree.droppable()));
+        tree.settle("pick_idle", |tree, keyspace| tree.picker.pick_idle(keyspace, &tree.busy, tree.droppable(), 0));
         tree.check();
 
         let all = (Bound::Unbounded, Bound::Unbounded);
         tree.settle("pick_range", |tree, keyspace| tree.picker.pick_range(keyspace, &tree.busy, all.0, all.1));
         tree.settle("pick_rewrite", |tree, keyspace| {
-            tree.picker.pick_rewrite(keyspace, &tree.busy, all.0, all.1, tree.droppable())
+            tree.picker.pick_rewrite(keyspace, &tree.busy, all.0, all.1, tree.droppable(), 0)
         });
         tree.check();
         prop_assert!(tree.keyspace().tables().all(|(level, _)| level == Level::BOTTOM));
@@ -286,7 +287,7 @@ proptest! {
         // Without snapshots a manual compaction leaves what is alive, and nothing else.
         tree.snapshots.clear();
         tree.settle("pick_rewrite", |tree, keyspace| {
-            tree.picker.pick_rewrite(keyspace, &tree.busy, all.0, all.1, tree.droppable())
+            tree.picker.pick_rewrite(keyspace, &tree.busy, all.0, all.1, tree.droppable(), 0)
         });
         tree.check();
         let entries: u64 = tree.keyspace().tables().map(|(_, table)| table.entries - table.deletions).sum();

@@ -65,6 +65,7 @@ mod ddl;
 mod engine;
 mod error;
 mod exclusive;
+mod expiry;
 mod extent;
 mod flush;
 mod install;

@@ -279,6 +279,7 @@ pub(crate) mod tests {
             created_unix_ms: 0,
             blobs: Vec::new(),
             ranges: None,
+            expiries: None,
         };
         Arc::new(OpenTable {
             meta: Arc::new(meta),

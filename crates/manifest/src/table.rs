@@ -1,6 +1,6 @@
 //! What a version knows about one table.
 
-use esker_format::{FileId, FileNo, InternalKeyBuf, SeqNo};
+use esker_format::{Expiries, FileId, FileNo, InternalKeyBuf, SeqNo};
 use std::fmt;
 use std::sync::Arc;
 
@@ -62,6 +62,8 @@ pub struct TableMeta {
     pub blobs: Vec<BlobUse>,
     /// Its range tombstones, if it has any.
     pub ranges: Option<RangeUse>,
+    /// When its entries expire, if any does.
+    pub expiries: Option<Expiries>,
 }
 
 /// What the manifest knows of a table's range tombstones.

@@ -39,6 +39,7 @@ pub(crate) fn table(number: u64, smallest: &str, largest: &str, file_bytes: u64,
         created_unix_ms: 0,
         blobs: Vec::new(),
         ranges: None,
+        expiries: None,
     }
 }
 
