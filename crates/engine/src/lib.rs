@@ -51,6 +51,10 @@ struct Cookbook;
 #[doc = include_str!("../../../docs/transactions.md")]
 struct Transactions;
 
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/ttl.md")]
+struct TimeToLive;
+
 mod background;
 mod batch;
 mod begin;

@@ -1,15 +1,17 @@
 //! An engine and its model, driven by the same operations and compared after each.
 
-use esker::vfs::{CrashPolicy, MemVfs, Vfs};
+use esker::vfs::{Clock, CrashPolicy, ManualClock, MemVfs, Vfs};
 use esker::{
     Background, Cursor, Durability, Engine, ErrorKind, Iter, Keyspace, KeyspaceOptions, Options, ReadOptions, Snapshot,
     WriteBatch, WriteOptions,
 };
 use esker_testkit::model::{
-    Change, Contents, Crash, Effect, Key, Level, Model, Op, Range, SPACES, Script, Space, Step, View, Write, value_of,
+    At, Change, Contents, Crash, Effect, Key, Level, Model, Op, Range, SPACES, Script, Space, Step, View, Write,
+    value_of,
 };
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 pub(crate) const DIR: &str = "/data";
 const NAMES: [&str; SPACES] = ["default", "one", "two"];
@@ -19,6 +21,9 @@ pub(crate) type Living = [Option<Space>; SPACES];
 
 pub(crate) struct Driver {
     pub(crate) vfs: Arc<MemVfs>,
+    clock: Arc<ManualClock>,
+    /// When the run began, in milliseconds since 1970.
+    began_ms: u64,
     options: Options,
     pub(crate) model: Model,
     /// `None` only while it is being opened.
@@ -36,7 +41,7 @@ pub(crate) struct Driver {
 
 struct Taken {
     snapshot: Snapshot,
-    commit: usize,
+    at: At,
     living: Living,
     /// The newest keyspace then: those made later read as empty.
     newest: Space,
@@ -80,10 +85,13 @@ enum Way {
 
 impl Driver {
     pub(crate) fn new(options: Options) -> Self {
-        let vfs = MemVfs::new();
+        let clock = Arc::new(ManualClock::new());
+        let vfs = MemVfs::new().with_clock(Arc::clone(&clock) as Arc<dyn Clock>);
         let engine = open(&vfs, &options).unwrap();
         let mut driver = Self {
             vfs,
+            began_ms: clock.unix_ms(),
+            clock,
             options,
             model: Model::new(),
             engine: None,
@@ -125,7 +133,7 @@ impl Driver {
             Op::Walk(space, view, range, steps) => self.walk(*space, *view, range, steps),
             Op::Take => self.snapshots.push(Taken {
                 snapshot: self.engine().snapshot(),
-                commit: self.model.commits(),
+                at: self.model.now(),
                 living: self.model.living(),
                 newest: self.model.newest(),
             }),
@@ -145,6 +153,11 @@ impl Driver {
                 self.engine().sync().unwrap();
                 self.durable = self.model.commits();
             }
+            Op::Pass(seconds) => {
+                self.clock.advance(Duration::from_secs(*seconds));
+                self.model.pass(*seconds);
+            }
+            Op::SetBack(seconds) => self.clock.set_unix_ms(self.clock.unix_ms().saturating_sub(seconds * 1_000)),
             Op::Reopen => self.reopen(),
             Op::Crash(crash) => self.crash(*crash),
         }
@@ -162,6 +175,11 @@ impl Driver {
                     let value = value_of(ops, nth, *len);
                     batch.put_in(keyspace, key, &value);
                     Effect::Put(value)
+                }
+                Change::PutFor(len, ttl) => {
+                    let value = value_of(ops, nth, *len);
+                    batch.put_expiring_in(keyspace, key, &value, Duration::from_secs(*ttl));
+                    Effect::PutFor(value, *ttl)
                 }
                 Change::Delete => {
                     batch.delete_in(keyspace, key);
@@ -182,7 +200,7 @@ impl Driver {
             Level::Os => Durability::Os,
             Level::Sync => Durability::Sync,
         };
-        let options = WriteOptions { durability, no_stall: false };
+        let options = WriteOptions { durability, ..WriteOptions::default() };
         self.until_there_is_room(|engine| match way {
             Way::Batch => engine.write_with(&batch, &options),
             Way::Transaction => self.transact(&commit, &options),
@@ -221,10 +239,10 @@ impl Driver {
             let value = match effect {
                 Effect::Put(value) => Some(value),
                 Effect::Delete => None,
-                Effect::DeleteTo(_) => unreachable!("transactions delete keys"),
+                Effect::DeleteTo(_) | Effect::PutFor(..) => unreachable!("transactions put for ever and delete keys"),
             };
             let (keyspace, _) = self.handles.iter().flatten().find(|(_, of)| of == space).expect("it lives");
-            let there = || self.model.get(*space, key, self.model.commits());
+            let there = || self.model.get(*space, key, self.model.now());
             let expected = written.get(&(*space, *key)).copied().unwrap_or_else(there);
             assert_eq!(tx.get_in(keyspace, key)?.as_deref(), expected, "transaction: get {}", key.escape_ascii());
             match value {
@@ -268,16 +286,16 @@ impl Driver {
         self.durable = self.durable.max(self.model.last_write(space));
     }
 
-    /// The keyspace and snapshot to read, and the commit to compare with; `None` if there is nothing to see.
-    fn target(&self, name: usize, view: View) -> Option<(&Keyspace, Space, Option<&Snapshot>, usize)> {
+    /// The keyspace and snapshot to read, and the state to compare with; `None` if there is nothing to see.
+    fn target(&self, name: usize, view: View) -> Option<(&Keyspace, Space, Option<&Snapshot>, At)> {
         let (keyspace, space) = self.handles[name].as_ref()?;
         match view {
             View::Snapshot(n) if !self.snapshots.is_empty() => {
                 let taken = &self.snapshots[n % self.snapshots.len()];
                 let seen = taken.living.contains(&Some(*space)) || *space > taken.newest;
-                seen.then_some((keyspace, *space, Some(&taken.snapshot), taken.commit))
+                seen.then_some((keyspace, *space, Some(&taken.snapshot), taken.at))
             }
-            _ if self.model.living()[name].is_some() => Some((keyspace, *space, None, self.model.commits())),
+            _ if self.model.living()[name].is_some() => Some((keyspace, *space, None, self.model.now())),
             _ => None,
         }
     }
@@ -339,7 +357,13 @@ impl Driver {
         }
     }
 
+    /// Sets the wall clock right.
+    pub(crate) fn set_clock_right(&self) {
+        self.clock.set_unix_ms(self.began_ms + self.model.now().time * 1_000);
+    }
+
     fn let_go(&mut self) -> Engine {
+        self.set_clock_right();
         self.snapshots.clear();
         self.handles = [const { None }; SPACES];
         self.engine.take().expect("open")
@@ -393,7 +417,7 @@ impl Driver {
 
     /// Everything, key by key and as a whole, both ways.
     pub(crate) fn check_all(&self) {
-        let at = self.model.commits();
+        let at = self.model.now();
         let spaces = by_space(contents(self.engine()).unwrap(), &self.model.living());
         for (space, found) in &spaces {
             let (keyspace, _) = self.handles.iter().flatten().find(|(_, of)| of == space).expect("it lives");
