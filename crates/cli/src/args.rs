@@ -3,6 +3,7 @@
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// Look into and work on an Esker store: an ordered map of byte-string keys to byte-string values, in a folder.
 #[derive(Debug, Parser)]
@@ -47,6 +48,9 @@ pub(crate) enum Command {
         /// The value
         #[arg(allow_negative_numbers = true)]
         value: OsString,
+        /// How long it lives, for example 500ms, 30s, 10m, 12h or 7d [default: as its keyspace says, else for ever]
+        #[arg(long, value_name = "TIME", value_parser = parse_duration)]
+        ttl: Option<Duration>,
     },
     /// Print a key's value as it is, with nothing added
     Get {
@@ -55,6 +59,9 @@ pub(crate) enum Command {
         /// The key
         #[arg(allow_negative_numbers = true)]
         key: OsString,
+        /// Print when it expires instead: milliseconds since 1970, and how long that is from now; with --json beside the value
+        #[arg(long)]
+        expires: bool,
     },
     /// Remove a key; durable when it returns. Fine if it is not there
     Delete {
@@ -276,6 +283,22 @@ fn parse_bytes(text: &str) -> Result<usize, String> {
     number.checked_mul(unit).filter(|&bytes| bytes > 0).ok_or_else(|| "out of range".to_owned())
 }
 
+fn parse_duration(text: &str) -> Result<Duration, String> {
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let unit_ms: u64 = match unit {
+        "ms" => 1,
+        "s" => 1_000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        "d" => 86_400_000,
+        _ => return Err("a number and ms, s, m, h or d are expected".into()),
+    };
+    let number: u64 = number.parse().map_err(|_| "a number and ms, s, m, h or d are expected".to_owned())?;
+    let ms = number.checked_mul(unit_ms).filter(|&ms| ms > 0).ok_or("out of range")?;
+    Ok(Duration::from_millis(ms))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -284,6 +307,16 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn times_take_units() {
+        let ms = |text: &str| parse_duration(text).map(|found| found.as_millis());
+        assert_eq!([ms("5ms"), ms("30s"), ms("10m")], [Ok(5), Ok(30_000), Ok(600_000)]);
+        assert_eq!([ms("12h"), ms("7d")], [Ok(43_200_000), Ok(604_800_000)]);
+        for bad in ["", "5", "s", "0s", "-1s", "1.5h", "1w", "99999999999999999999s", "9999999999999999999d", "5é"] {
+            assert!(parse_duration(bad).is_err(), "{bad}");
+        }
     }
 
     #[test]

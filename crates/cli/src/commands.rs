@@ -17,8 +17,8 @@ use crate::failure::Result;
 pub(crate) fn run(cli: Cli) -> Result {
     let common = cli.common;
     match cli.command {
-        Command::Put { db, key, value } => basic::put(&common, &db, key, value),
-        Command::Get { db, key } => basic::get(&common, &db, key),
+        Command::Put { db, key, value, ttl } => basic::put(&common, &db, key, value, ttl),
+        Command::Get { db, key, expires } => basic::get(&common, &db, key, expires),
         Command::Delete { db, key } => basic::delete(&common, &db, key),
         Command::DeleteRange { db, from, to } => basic::delete_range(&common, &db, from, to),
         Command::Scan(scan) => scan::run(&common, scan),

@@ -3,7 +3,7 @@
 //! `cargo run -p esker-compaction --example compact`
 
 use esker_compaction::{
-    Busy, CompactionError, CompactionIter, JobConfig, LeveledOptions, Picker, Tables, run, write_tables,
+    Busy, CompactionError, CompactionIter, JobConfig, LeveledOptions, Picker, Tables, Times, run, write_tables,
 };
 use esker_format::{FileId, FileKind, FileNo, InternalKey, KeyspaceId, SeqNo, ValueKind};
 use esker_iterator::VecIterator;
@@ -102,6 +102,7 @@ fn config(horizon: u64, table_bytes: u64) -> JobConfig<'static> {
     JobConfig {
         snapshots: &[],
         horizon: SeqNo(horizon),
+        times: Times::default(),
         table_bytes,
         grandparent_bytes_max: table_bytes.saturating_mul(10),
         codec: Codec::Lz4,

@@ -13,9 +13,12 @@
 //! - Above the horizon nothing is judged: readers may begin there while the job runs.
 //! - Versions that a range tombstone of their stripe hides go with those that a newer version hides (`ranges`).
 //! - A tombstone goes if it lies in the oldest stripe and nothing older of its key can lie outside the inputs. What it hides goes with it.
+//! - What has expired for all who may read it is a tombstone (`expiry`).
 
+use crate::changed::Changed;
+use crate::expiry::{Gone, Times};
 use crate::ranges::{Ranges, Stripes, Written};
-use esker_format::{InternalKey, SeqNo, ValueKind};
+use esker_format::{InternalKey, SeqNo, Trailer, ValueKind};
 use esker_iterator::{InternalIterator, RangeTombstone};
 
 /// The entries of `inner` that are still needed, in order. Walks forward only, and copies nothing but one user key at a time, into a buffer that is kept.
@@ -47,6 +50,9 @@ pub struct CompactionIter<I, K> {
     stripes: Stripes,
     ranges: Ranges,
     has_ranges: bool,
+    gone: Gone,
+    /// What comes out in the place of the entry at hand, if it does not come out as it is.
+    changed: Option<Changed>,
     user_key: Vec<u8>,
     /// The last bytes of `user_key`, which nearly always say that the next one is another.
     tail: u64,
@@ -65,8 +71,10 @@ pub struct Counts {
     pub entries_in: u64,
     /// Versions left out because a newer one, or a range tombstone, in their stripe hides them.
     pub hidden: u64,
-    /// Tombstones left out because nothing is left for them to hide.
+    /// Tombstones, and versions that had expired, left out because nothing is left for them to hide.
     pub tombstones: u64,
+    /// Versions that had expired: left out, or made tombstones of.
+    pub expired: u64,
 }
 
 impl<I: InternalIterator, K: FnMut(&[u8]) -> bool> CompactionIter<I, K> {
@@ -81,6 +89,8 @@ impl<I: InternalIterator, K: FnMut(&[u8]) -> bool> CompactionIter<I, K> {
             stripes: Stripes::new(snapshots, horizon),
             ranges: Ranges::default(),
             has_ranges: false,
+            gone: Gone::default(),
+            changed: None,
             user_key: Vec::new(),
             tail: 0,
             has_key: false,
@@ -100,6 +110,12 @@ impl<I: InternalIterator, K: FnMut(&[u8]) -> bool> CompactionIter<I, K> {
     ) -> Self {
         let ranges = Ranges::new(tombstones, &self.stripes, keep);
         self.with_ranges(ranges)
+    }
+
+    /// The same, of entries of which some may have expired. `snapshots` and `horizon` are those that it was made with.
+    #[must_use]
+    pub fn as_of(self, snapshots: &[SeqNo], horizon: SeqNo, times: Times<'_>) -> Self {
+        Self { gone: Gone::new(snapshots, horizon, times), ..self }
     }
 
     pub(crate) fn with_ranges(self, ranges: Ranges) -> Self {
@@ -146,7 +162,10 @@ impl<I: InternalIterator, K: FnMut(&[u8]) -> bool> CompactionIter<I, K> {
     /// If the iterator is not valid.
     #[inline]
     pub fn key(&self) -> InternalKey<'_> {
-        self.inner.key()
+        match &self.changed {
+            None => self.inner.key(),
+            Some(changed) => InternalKey { user_key: &self.user_key, trailer: changed.trailer },
+        }
     }
 
     /// The entry's value.
@@ -155,7 +174,7 @@ impl<I: InternalIterator, K: FnMut(&[u8]) -> bool> CompactionIter<I, K> {
     /// If the iterator is not valid.
     #[inline]
     pub fn value(&self) -> &[u8] {
-        self.inner.value()
+        self.changed.as_ref().map_or_else(|| self.inner.value(), |changed| &changed.value)
     }
 
     /// Whether this is the first entry of its user key to come out: only here may a table end.
@@ -178,6 +197,7 @@ impl<I: InternalIterator, K: FnMut(&[u8]) -> bool> CompactionIter<I, K> {
     #[inline]
     pub(crate) fn step(&mut self) -> Result<(), I::Error> {
         self.starts_user_key = false;
+        self.changed = None;
         self.inner.next()
     }
 
@@ -232,9 +252,27 @@ impl<I: InternalIterator, K: FnMut(&[u8]) -> bool> CompactionIter<I, K> {
             self.counts.hidden += 1;
             return false;
         }
-        if stripe == oldest && key.trailer.kind() == ValueKind::Delete && !(self.keep_tombstone)(&self.user_key) {
+        match key.trailer.kind() {
+            ValueKind::Put | ValueKind::Blob => true,
+            _ => self.is_needed_unless_gone(stripe),
+        }
+    }
+
+    /// Judges the entry that `inner` stands on, the newest of its stripe: a tombstone, or one that expires.
+    #[inline(never)]
+    fn is_needed_unless_gone(&mut self, stripe: SeqNo) -> bool {
+        let trailer = self.inner.key().trailer;
+        let has_expired = trailer.kind().expires() && self.gone.has(self.inner.value(), stripe, &self.stripes);
+        if !has_expired && trailer.kind() != ValueKind::Delete {
+            return true;
+        }
+        self.counts.expired += u64::from(has_expired);
+        if stripe == self.stripes.oldest() && !(self.keep_tombstone)(&self.user_key) {
             self.counts.tombstones += 1;
             return false;
+        }
+        if has_expired {
+            self.changed = Some(Changed { trailer: Trailer::new(trailer.seq(), ValueKind::Delete), value: Vec::new() });
         }
         true
     }

@@ -1,6 +1,7 @@
 //! Carries out a plan: reads the inputs, writes the outputs, installs nothing.
 
 use crate::error::{Cause, CompactionError};
+use crate::expiry::Gone;
 use crate::iter::{CompactionIter, Counts};
 use crate::output::{JobConfig, Outcome, Tables, write_tables};
 use crate::plan::{Plan, PlanKind};
@@ -31,15 +32,7 @@ pub fn run(plan: &Plan, tables: &dyn Tables, config: &JobConfig<'_>) -> Result<O
         PlanKind::Merge => false,
     };
     if moves {
-        return Ok(Outcome {
-            moved: true,
-            outputs: plan.tables().map(|(_, table)| TableMeta::clone(table)).collect(),
-            read_bytes: 0,
-            written_bytes: 0,
-            blobs: Vec::new(),
-            entries_out: 0,
-            counts: Counts::default(),
-        });
+        return Ok(Outcome::of(plan.tables().map(|(_, table)| TableMeta::clone(table)).collect(), true));
     }
     let mut config = *config;
     if plan.output_level == Level::ZERO {
@@ -52,11 +45,18 @@ pub fn run(plan: &Plan, tables: &dyn Tables, config: &JobConfig<'_>) -> Result<O
     let ranges = Ranges::new(ranges, &stripes, |range| deeper.may_hold_any(range));
     // What is hidden as a whole is not even opened.
     let needed = |table: &&Arc<TableMeta>| ranges.is_empty() || !ranges.hide_all_of(table, &stripes);
+    // Nor what has expired as a whole, if it hides nothing: neither below, nor in another input.
+    let gone = Gone::new(config.snapshots, config.horizon, config.times);
+    if plan.is_bottom() && plan.tables().all(|(_, table)| gone.has_all_of(table, &stripes)) {
+        let expired = plan.tables().fold(0, |sum: u64, (_, table)| sum.saturating_add(table.entries));
+        return Ok(Outcome { counts: Counts { expired, ..Counts::default() }, ..Outcome::of(Vec::new(), false) });
+    }
     let of_level = |(level, inputs): &(Level, Vec<_>)| (*level, inputs.iter().filter(needed).cloned().collect());
     let inputs: Vec<(Level, Vec<Arc<TableMeta>>)> = plan.inputs.iter().map(of_level).collect();
     let read = || inputs.iter().flat_map(|(_, inputs)| inputs);
     let iter =
-        CompactionIter::new(merged(&inputs, tables)?, config.snapshots, config.horizon, |key| deeper.may_hold(key));
+        CompactionIter::new(merged(&inputs, tables)?, config.snapshots, config.horizon, |key| deeper.may_hold(key))
+            .as_of(config.snapshots, config.horizon, config.times);
     let mut outcome = write_tables(iter.with_ranges(ranges), &plan.grandparents, tables, &config)?;
 
     let expected = read().map(|table| table.entries).sum();

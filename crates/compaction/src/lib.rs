@@ -6,6 +6,7 @@
 //! | `shape` | | how large each level should be, and how far behind the tree is |
 //! | `plan` | | [`Plan`], and [`Busy`]: what running plans keep others away from |
 //! | `iter` | run | which versions and tombstones may be dropped |
+//! | `expiry` | run | what has expired for all who may read it |
 //! | `ranges` | run | what range tombstones hide, and which output takes which part of them |
 //! | `garbage` | | which blob files are to be collected |
 //! | `output` | run | where tables end; shared with flush |
@@ -41,6 +42,7 @@
 //!     blobs: Vec::new(),
 //!     ranges: None,
 //!     table_seq: None,
+//!     expiries: None,
 //! };
 //! let mut version = KeyspaceVersion::new(KeyspaceId::DEFAULT, "default", "");
 //! version.levels[0] = vec![table(4, b"k", b"z").into(), table(3, b"a", b"m").into()];
@@ -57,7 +59,9 @@
 #[doc = include_str!("../README.md")]
 struct Readme;
 
+mod changed;
 mod error;
+mod expiry;
 mod garbage;
 mod iter;
 mod job;
@@ -73,6 +77,7 @@ mod span;
 mod values;
 
 pub use error::{Cause, CompactionError};
+pub use expiry::Times;
 pub use iter::{CompactionIter, Counts};
 pub use job::run;
 pub use options::LeveledOptions;

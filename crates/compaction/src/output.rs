@@ -7,6 +7,7 @@
 //! An output that overlaps few grandparents makes its own next compaction small, and one that ends where a grandparent ends is likely to fit it.
 
 use crate::error::{Cause, CompactionError};
+use crate::expiry::Times;
 use crate::iter::{CompactionIter, Counts};
 use crate::ranges::Written;
 use crate::values::{BlobConfig, Placed, Uses, Values};
@@ -52,6 +53,8 @@ pub struct JobConfig<'a> {
     pub snapshots: &'a [SeqNo],
     /// The newest sequence number that is visible when the job starts: readers to come read there or above.
     pub horizon: SeqNo,
+    /// When the snapshots were taken, and what time it is.
+    pub times: Times<'a>,
     /// How large a table may grow, in bytes. `u64::MAX` for one table, as a flush wants it; outputs in level 0 are never cut.
     pub table_bytes: u64,
     /// How many bytes of grandparents an output may overlap.
@@ -98,6 +101,14 @@ pub struct Outcome {
     pub entries_out: u64,
     /// Entries read and left out.
     pub counts: Counts,
+}
+
+impl Outcome {
+    /// Of a job that read and wrote nothing.
+    pub(crate) fn of(outputs: Vec<TableMeta>, moved: bool) -> Self {
+        let counts = Counts::default();
+        Self { outputs, moved, blobs: Vec::new(), read_bytes: 0, written_bytes: 0, entries_out: 0, counts }
+    }
 }
 
 /// Writes the entries of `iter` that are needed into new tables. A flush is this over a memtable, with tombstones kept and no grandparents.
@@ -294,6 +305,7 @@ impl<'a> Writer<'a> {
             blobs: uses.into_list(),
             ranges,
             table_seq: None,
+            expiries: properties.expiries,
         });
         Ok(())
     }

@@ -80,11 +80,11 @@ impl Picker {
             .or_else(|| (1..LEVELS - 1).find_map(|level| choice.run_down(Level(level as u8), wanted)))
     }
 
-    /// The last steps of a manual compaction, after [`Picker::pick_range`]: rewrites a table between the bounds that holds tombstones though nothing
+    /// The last steps of a manual compaction, after [`Picker::pick_range`]: rewrites a table between the bounds that holds tombstones, or what has expired, though nothing
     /// older lies below it.
     ///
     /// `droppable` is the oldest snapshot, or the horizon if there is none: tables with anything newer are left alone, so that
-    /// each plan gets rid of all tombstones of its table and picking ends.
+    /// each plan gets rid of all tombstones of its table and picking ends. What expires at `gone_ms` or before, a time in milliseconds since 1970, is seen by nobody: it is when that snapshot was taken, or the time now.
     pub fn pick_rewrite(
         &self,
         version: &KeyspaceVersion,
@@ -92,26 +92,22 @@ impl Picker {
         lower: Bound<&[u8]>,
         upper: Bound<&[u8]>,
         droppable: SeqNo,
+        gone_ms: u64,
     ) -> Option<Plan> {
-        let choice = self.choice(version, busy);
+        let choice = Choice { gone_ms, ..self.choice(version, busy) };
         let wanted = |table: &TableMeta| {
             choice.has(Tombstones::Any, table) && table.largest_seq <= droppable && Span::of(table).meets(lower, upper)
         };
         choice.below_l0(wanted).find_map(|(level, table)| choice.rewrite(level, table))
     }
 
-    /// Work for when [`Picker::pick`] has none: gives back the space that deletions have freed, where more than half of a table is tombstones. They are
-    /// brought down until they meet what they hide, and then dropped.
+    /// Work for when [`Picker::pick`] has none: gives back the space that deletions and time have freed, where more than half of a table is tombstones or has expired. They are
+    /// brought down until they meet what they hide, and then dropped; what is due for longest first.
     ///
-    /// `droppable` is as in [`Picker::pick_rewrite`], and picking ends for the same reason.
-    pub fn pick_idle(&self, version: &KeyspaceVersion, busy: &Busy, droppable: SeqNo) -> Option<Plan> {
-        let choice = self.choice(version, busy);
-        let wanted = |table: &TableMeta| choice.has(Tombstones::Most, table) && table.largest_seq <= droppable;
-        choice.l0_down(wanted, Tombstones::Most).or_else(|| {
-            choice.below_l0(wanted).find_map(|(level, table)| {
-                choice.rewrite(level, table).or_else(|| choice.down(level, vec![Arc::clone(table)], Tombstones::Most))
-            })
-        })
+    /// `droppable` and `gone_ms` are as in [`Picker::pick_rewrite`], and picking ends for the same reason.
+    pub fn pick_idle(&self, version: &KeyspaceVersion, busy: &Busy, droppable: SeqNo, gone_ms: u64) -> Option<Plan> {
+        let choice = Choice { gone_ms, ..self.choice(version, busy) };
+        choice.due(droppable).or_else(|| choice.tombstones_down(droppable))
     }
 
     /// Work that keeps what is wasted in blob files within its bound: rewrites a table that refers to a file which [`Picker::collectable`] names, or brings
@@ -166,7 +162,7 @@ impl Picker {
     }
 
     fn choice<'a>(&'a self, version: &'a KeyspaceVersion, busy: &'a Busy) -> Choice<'a> {
-        Choice { options: &self.options, version, busy, shape: Shape::of(version, &self.options) }
+        Choice { options: &self.options, version, busy, shape: Shape::of(version, &self.options), gone_ms: 0 }
     }
 }
 
@@ -185,6 +181,8 @@ struct Choice<'a> {
     version: &'a KeyspaceVersion,
     busy: &'a Busy,
     shape: Shape,
+    /// What expires at this time or before is gone, in milliseconds since 1970.
+    gone_ms: u64,
 }
 
 impl<'a> Choice<'a> {
@@ -195,9 +193,41 @@ impl<'a> Choice<'a> {
     /// Whether a table has so many tombstones.
     fn has(&self, tombstones: Tombstones, table: &TableMeta) -> bool {
         match tombstones {
-            Tombstones::Most => table.deletions > table.entries / 2 || self.hides_a_table(table),
-            Tombstones::Any => table.deletions > 0 || table.ranges.is_some(),
+            Tombstones::Most => {
+                table.deletions > table.entries / 2 || self.due_since(table).is_some() || self.hides_a_table(table)
+            }
+            Tombstones::Any => {
+                let has_expired = table.expiries.is_some_and(|expiries| expiries.earliest_ms <= self.gone_ms);
+                table.deletions > 0 || has_expired || table.ranges.is_some()
+            }
         }
+    }
+
+    /// Since when more than half of a table has expired, or is tombstones.
+    fn due_since(&self, table: &TableMeta) -> Option<u64> {
+        table.expiries?.half_ms.filter(|half_ms| *half_ms <= self.gone_ms)
+    }
+
+    /// Brings down the table that is due for longest, until nothing lies below it, and rewrites it there without what has expired.
+    fn due(&self, droppable: SeqNo) -> Option<Plan> {
+        let tables = self.version.tables().filter(|(_, table)| table.largest_seq <= droppable && self.is_free(table));
+        let mut due: Vec<_> = tables.filter_map(|found| Some((self.due_since(found.1)?, found))).collect();
+        due.sort_by_key(|(since, (_, table))| (*since, table.number));
+        due.into_iter().find_map(|(_, (level, table))| match level {
+            Level::ZERO => self.l0_down(|other| other.number == table.number, Tombstones::Most),
+            _ => self.rewrite_or_down(level, table),
+        })
+    }
+
+    /// Brings down a table of which more than half is tombstones.
+    fn tombstones_down(&self, droppable: SeqNo) -> Option<Plan> {
+        let wanted = |table: &TableMeta| self.has(Tombstones::Most, table) && table.largest_seq <= droppable;
+        self.l0_down(wanted, Tombstones::Most)
+            .or_else(|| self.below_l0(wanted).find_map(|(level, table)| self.rewrite_or_down(level, table)))
+    }
+
+    fn rewrite_or_down(&self, level: Level, table: &Arc<TableMeta>) -> Option<Plan> {
+        self.rewrite(level, table).or_else(|| self.down(level, vec![Arc::clone(table)], Tombstones::Most))
     }
 
     /// Whether half of a table or more, be it the same, lies between the first and the last of the range tombstones, and is no newer.

@@ -26,6 +26,11 @@ impl Stripes {
         Self(below.chain([horizon]).collect())
     }
 
+    /// Which one, the oldest being 0, ends at `end`.
+    pub(crate) fn nth(&self, end: SeqNo) -> usize {
+        self.0.partition_point(|&other| other < end)
+    }
+
     /// The end of the oldest.
     #[inline]
     pub(crate) fn oldest(&self) -> SeqNo {

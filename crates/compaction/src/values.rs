@@ -10,7 +10,7 @@
 
 use crate::error::{Cause, CompactionError};
 use esker_blob::{BlobError, BlobRef};
-use esker_format::{FileId, FileNo, InternalKey, Slice, ValueKind};
+use esker_format::{FileId, FileNo, InternalKey, Slice, ValueKind, expiry::decode_expiry};
 use esker_manifest::{BlobMeta, BlobUse};
 use esker_vfs::WritableFile;
 use std::collections::{BTreeMap, BTreeSet};
@@ -57,6 +57,8 @@ pub(crate) struct Values<'a> {
     outputs: Vec<BlobMeta>,
     /// The reference being handed out.
     reference: Vec<u8>,
+    /// What is handed out of an entry that expires, if it isn't what came in.
+    expiring: Vec<u8>,
     /// The value being moved back into a table.
     moved: Slice,
     /// What ended files have taken, in bytes.
@@ -81,6 +83,7 @@ impl<'a> Values<'a> {
             open: None,
             outputs: Vec::new(),
             reference: Vec::new(),
+            expiring: Vec::new(),
             moved: Slice::empty(),
             ended_bytes: 0,
             read_bytes: 0,
@@ -105,7 +108,35 @@ impl<'a> Values<'a> {
                 Ok(Placed { kind, stored: value, reference: None })
             }
             (ValueKind::Blob, config) => self.pass_on(config, key, value, created),
+            (ValueKind::Expiring | ValueKind::ExpiringBlob, config) => self.place_expiring(config, key, value, created),
         }
+    }
+
+    /// The same for one that expires, whose time goes with it.
+    #[inline(never)]
+    fn place_expiring<'v>(
+        &'v mut self,
+        config: Option<BlobConfig<'a>>,
+        key: InternalKey<'_>,
+        stored: &'v [u8],
+        created: &mut Vec<FileNo>,
+    ) -> Result<Placed<'v>, CompactionError> {
+        let (expiry, value) = decode_expiry(stored)
+            .map_err(|source| CompactionError::new(Cause::Reference { key: key.to_buf(), source }))?;
+        let is_blob = key.trailer.kind() == ValueKind::ExpiringBlob;
+        let placed = match config {
+            Some(config) if !is_blob && value.len() >= config.value_bytes_min => {
+                let reference = self.write(config, value, created)?;
+                self.referred(reference)
+            }
+            config if is_blob => self.pass_on(config, key, value, created)?,
+            _ => return Ok(Placed { kind: ValueKind::Expiring, stored, reference: None }),
+        };
+        let reference = placed.reference;
+        let kind = if reference.is_some() { ValueKind::ExpiringBlob } else { ValueKind::Expiring };
+        let with_time = [&expiry.to_le_bytes()[..], placed.stored].concat();
+        self.expiring = with_time;
+        Ok(Placed { kind, stored: &self.expiring, reference })
     }
 
     fn pass_on<'v>(

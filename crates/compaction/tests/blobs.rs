@@ -4,9 +4,11 @@ mod folder;
 mod notation;
 
 use esker_blob::{Access, BlobError, BlobFile, BlobRef};
-use esker_compaction::{BlobConfig, BlobFiles, Busy, CompactionError, JobConfig, LeveledOptions, Picker, run};
-use esker_format::{FileId, FileKind, FileNo, Slice, ValueKind};
-use esker_manifest::{BlobMeta, BlobState, BlobUse, KeyspaceVersion};
+use esker_compaction::{
+    BlobConfig, BlobFiles, Busy, CompactionError, JobConfig, LeveledOptions, Picker, Plan, PlanKind, Times, run,
+};
+use esker_format::{FileId, FileKind, FileNo, InternalKey, KeyspaceId, Slice, ValueKind};
+use esker_manifest::{BlobMeta, BlobState, BlobUse, KeyspaceVersion, Level, TableMeta};
 use esker_vfs::{MemVfs, Vfs, WritableFile};
 use folder::{Folder, config, delete, put};
 use notation::{define, options, show};
@@ -234,4 +236,47 @@ fn values_go_where_they_belong_and_are_moved_only_out_of_what_is_collected() {
     let error = run(&plan, &folder, &JobConfig { blobs: Some(collect), ..job }).unwrap_err();
     assert_eq!(error.damaged_input(), Some(FileNo(100)), "{error}");
     assert!(error.is_corruption());
+}
+
+/// Large values go into blob files with their time before the reference, stay there, and come back.
+#[test]
+fn large_values_that_expire_lie_in_blob_files() {
+    let vfs = MemVfs::new();
+    let folder = Folder::new(Arc::clone(&vfs) as Arc<dyn Vfs>);
+    let files = Blobs { vfs, next: Cell::new(100) };
+    let none = BTreeSet::new();
+    let blobs = BlobConfig { value_bytes_min: 10, file_bytes: 1 << 20, collect: &none, files: &files };
+    let at =
+        |now_ms| JobConfig { horizon: esker_format::SeqNo(99), times: Times { snapshots_ms: &[], now_ms }, ..config() };
+    let job = JobConfig { blobs: Some(blobs), ..at(0) };
+    let expiring = |key: &str, seq, expiry: u64, value: &[u8]| {
+        let key = InternalKey::new(key.as_bytes(), esker_format::SeqNo(seq), ValueKind::Expiring).to_buf();
+        (key, [&expiry.to_le_bytes()[..], value].concat())
+    };
+    let rewrite = |table: &Arc<TableMeta>| Plan {
+        keyspace: KeyspaceId::DEFAULT,
+        inputs: vec![(Level(6), vec![Arc::clone(table)])],
+        output_level: Level(6),
+        kind: PlanKind::Merge,
+        grandparents: Vec::new(),
+        deeper: Vec::new(),
+    };
+    let large = vec![7; 1_000];
+    let entries = vec![expiring("a", 1, 500, b"short"), expiring("b", 2, 300, &large), expiring("c", 3, 400, &large)];
+    let outcome = folder.flush(entries, &job).unwrap();
+    let (table, blob) = (Arc::new(outcome.outputs[0].clone()), outcome.blobs[0].clone());
+    assert_eq!((table.blobs.len(), table.blobs[0].records, table.expiries.unwrap().entries), (1, 2, 3));
+    assert!(table.file_bytes < 1_000);
+
+    let later = run(&rewrite(&table), &folder, &JobConfig { times: at(300).times, ..job }).unwrap();
+    assert_eq!(
+        (later.blobs.len(), later.outputs[0].blobs[0].records, later.entries_out),
+        (0, 1, 2),
+        "the reference is passed on"
+    );
+    let collect = BTreeSet::from([blob.number]);
+    let inline = BlobConfig { value_bytes_min: usize::MAX, collect: &collect, ..blobs };
+    let back = run(&rewrite(&table), &folder, &JobConfig { blobs: Some(inline), times: at(300).times, ..job }).unwrap();
+    assert!(back.outputs[0].blobs.is_empty() && back.outputs[0].file_bytes > 1_000);
+    assert_eq!(back.outputs[0].expiries.unwrap().latest_ms, 500);
 }

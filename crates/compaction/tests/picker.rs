@@ -253,7 +253,7 @@ fn tombstones_at_the_bottom_are_rewritten_once_no_snapshot_needs_them() {
     );
     let picker = Picker::new(options());
     let pick = |busy: &Busy, droppable| {
-        let plan = picker.pick_rewrite(&version, busy, Bound::Unbounded, Bound::Included(b"y"), SeqNo(droppable));
+        let plan = picker.pick_rewrite(&version, busy, Bound::Unbounded, Bound::Included(b"y"), SeqNo(droppable), 0);
         show(plan.as_ref())
     };
     assert_eq!(pick(&busy, 1), "none");
@@ -268,7 +268,7 @@ fn an_idle_tree_sheds_its_tombstones() {
     let picker = Picker::new(options());
     let pick = |tree, droppable| {
         let (version, busy) = define(tree);
-        show(picker.pick_idle(&version, &busy, SeqNo(droppable)).as_ref())
+        show(picker.pick_idle(&version, &busy, SeqNo(droppable), 0).as_ref())
     };
     assert_eq!(pick("L6: 1:a-c@9!5", 9), "none");
     assert_eq!(pick("L6: 1:a-c@9!6", 9), "L6[1] -> L6 merge");

@@ -269,7 +269,7 @@ fn idle_work_brings_down_what_hides_a_table_and_moves_keep_the_range() {
     let picker = Picker::new(LeveledOptions::default());
     let mut version = folder.version();
     version.levels[6] = vec![table(&folder, vec![put("c", 1, b""), put("d", 2, b"")], "")];
-    let idle = |version: &_| picker.pick_idle(version, &Busy::new(), SeqNo(100)).map(|plan| plan.to_string());
+    let idle = |version: &_| picker.pick_idle(version, &Busy::new(), SeqNo(100), 0).map(|plan| plan.to_string());
     let bottom = version.levels[6][0].number.0;
 
     let small = table(&folder, (10..20).map(|seq| put(&format!("k{seq}"), seq, b"")).collect(), "c..cc#9");

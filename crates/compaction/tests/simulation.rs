@@ -119,6 +119,7 @@ impl Tree {
             blobs: Vec::new(),
             ranges: None,
             table_seq: None,
+            expiries: None,
         };
         self.contents.insert(meta.number, entries);
         meta
@@ -211,7 +212,7 @@ impl Tree {
         let keyspace = self.keyspace();
         let plan = match op {
             Op::Pick => self.picker.pick(&keyspace, &self.busy),
-            Op::PickIdle => self.picker.pick_idle(&keyspace, &self.busy, self.droppable()),
+            Op::PickIdle => self.picker.pick_idle(&keyspace, &self.busy, self.droppable(), 0),
             Op::PickRange(from, to) => {
                 self.picker.pick_range(&keyspace, &self.busy, Bound::Included(&[*from]), Bound::Excluded(&[*to]))
             }
@@ -273,13 +274,13 @@ proptest! {
             }
         }
 
-        tree.settle("pick_idle", |tree, keyspace| tree.picker.pick_idle(keyspace, &tree.busy, tree.droppable()));
+        tree.settle("pick_idle", |tree, keyspace| tree.picker.pick_idle(keyspace, &tree.busy, tree.droppable(), 0));
         tree.check();
 
         let all = (Bound::Unbounded, Bound::Unbounded);
         tree.settle("pick_range", |tree, keyspace| tree.picker.pick_range(keyspace, &tree.busy, all.0, all.1));
         tree.settle("pick_rewrite", |tree, keyspace| {
-            tree.picker.pick_rewrite(keyspace, &tree.busy, all.0, all.1, tree.droppable())
+            tree.picker.pick_rewrite(keyspace, &tree.busy, all.0, all.1, tree.droppable(), 0)
         });
         tree.check();
         prop_assert!(tree.keyspace().tables().all(|(level, _)| level == Level::BOTTOM));
@@ -287,7 +288,7 @@ proptest! {
         // Without snapshots a manual compaction leaves what is alive, and nothing else.
         tree.snapshots.clear();
         tree.settle("pick_rewrite", |tree, keyspace| {
-            tree.picker.pick_rewrite(keyspace, &tree.busy, all.0, all.1, tree.droppable())
+            tree.picker.pick_rewrite(keyspace, &tree.busy, all.0, all.1, tree.droppable(), 0)
         });
         tree.check();
         let entries: u64 = tree.keyspace().tables().map(|(_, table)| table.entries - table.deletions).sum();

@@ -209,8 +209,9 @@ impl Core {
 
     fn upkeep_of_logs(&self) -> Result<bool> {
         let sealed = self.seal_what_is_due()?;
+        let kept = self.keep_time()?;
         let mut commit = self.commit.lock();
-        let Some(writer) = &commit.writer else { return Ok(sealed) };
+        let Some(writer) = &commit.writer else { return Ok(sealed | kept) };
         let log_bytes = writer.bytes();
         let wants_seqs = Self::seqs_run_low(&commit);
         if wants_seqs {
@@ -220,7 +221,7 @@ impl Core {
         let paused = commit.written_at.is_none_or(|at| self.vfs.clock().now().saturating_sub(at) >= PAUSE);
         if paused {
             self.give_back_logs(&mut commit);
-            return Ok(sealed | wants_seqs);
+            return Ok(sealed | wants_seqs | kept);
         }
         let wants_spare = commit.spare.is_none() && log_bytes > (self.options.memtable_bytes() / 4) as u64;
         drop(commit);
@@ -228,7 +229,7 @@ impl Core {
             self.keep_spare(self.prepare_roomy_log()?);
         }
         let grown = self.make_room_ahead()?;
-        Ok(sealed | wants_seqs | wants_spare | grown)
+        Ok(sealed | wants_seqs | kept | wants_spare | grown)
     }
 
     /// Keeps a log's file for later, unless a log with a higher number has begun meanwhile: the line of logs ascends by number.

@@ -1,9 +1,11 @@
 //! [`WriteBatch`]: operations on any keyspaces of one engine, committed together.
 
 use crate::error::{Error, Result};
+use crate::expiry;
 use crate::keyspace::Keyspace;
 use esker_format::{KeyspaceId, WriteBatch as EncodedBatch};
 use std::fmt;
+use std::time::Duration;
 
 /// Operations that become visible and durable together: in memory, in the log, across a crash, across flush.
 ///
@@ -32,6 +34,8 @@ pub struct WriteBatch {
     puts: bool,
     /// Whether any is a range delete.
     ranges: bool,
+    /// Whether any says when it expires.
+    expires: bool,
 }
 
 impl WriteBatch {
@@ -43,6 +47,24 @@ impl WriteBatch {
     /// Adds "set `key` to `value`" in `default`.
     pub fn put(&mut self, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> &mut Self {
         self.put_id(KeyspaceId::DEFAULT, key.as_ref(), value.as_ref())
+    }
+
+    /// Adds "set `key` to `value`, to live so long" in `default`; as [`crate::WriteOptions::ttl`] for this operation alone. Zero is kept in the batch as an error.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// # let engine = esker::Engine::open(dir.path())?;
+    /// # use esker::WriteBatch;
+    /// use std::time::Duration;
+    /// let mut batch = WriteBatch::new();
+    /// batch.put("user/ada", "..").put_expiring("session/7", "ada", Duration::from_secs(1800));
+    /// engine.write(&batch)?;
+    /// let (_, expiry) = engine.get_with_expiry("session/7")?.unwrap();
+    /// assert!(expiry.is_some());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn put_expiring(&mut self, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>, ttl: Duration) -> &mut Self {
+        self.put_expiring_id(KeyspaceId::DEFAULT, key.as_ref(), value.as_ref(), ttl)
     }
 
     /// Adds "remove `key`" in `default`.
@@ -69,6 +91,17 @@ impl WriteBatch {
     /// Adds "set `key` to `value`" in `keyspace`.
     pub fn put_in(&mut self, keyspace: &Keyspace, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> &mut Self {
         self.belongs(keyspace).put_id(keyspace.id(), key.as_ref(), value.as_ref())
+    }
+
+    /// Adds "set `key` to `value`, to live so long" in `keyspace`: see [`put_expiring`](Self::put_expiring).
+    pub fn put_expiring_in(
+        &mut self,
+        keyspace: &Keyspace,
+        key: impl AsRef<[u8]>,
+        value: impl AsRef<[u8]>,
+        ttl: Duration,
+    ) -> &mut Self {
+        self.belongs(keyspace).put_expiring_id(keyspace.id(), key.as_ref(), value.as_ref(), ttl)
     }
 
     /// Adds "remove `key`" in `keyspace`.
@@ -109,6 +142,7 @@ impl WriteBatch {
         self.keyspaces.clear();
         self.puts = false;
         self.ranges = false;
+        self.expires = false;
     }
 
     fn belongs(&mut self, keyspace: &Keyspace) -> &mut Self {
@@ -122,6 +156,24 @@ impl WriteBatch {
     pub(crate) fn put_id(&mut self, keyspace: KeyspaceId, key: &[u8], value: &[u8]) -> &mut Self {
         self.encoded.put(keyspace, key, value);
         self.puts = true;
+        self.touches(keyspace)
+    }
+
+    fn put_expiring_id(&mut self, keyspace: KeyspaceId, key: &[u8], value: &[u8], ttl: Duration) -> &mut Self {
+        match expiry::ttl_ms(ttl) {
+            Ok(ttl_ms) => self.put_until_id(keyspace, key, value, expiry::to_live(ttl_ms)),
+            Err(error) => {
+                self.error.get_or_insert(error);
+                self
+            }
+        }
+    }
+
+    /// Puts with a time to live, as [`expiry::to_live`] makes it, or with a time in milliseconds since 1970.
+    pub(crate) fn put_until_id(&mut self, keyspace: KeyspaceId, key: &[u8], value: &[u8], until: u64) -> &mut Self {
+        self.encoded.put_expiring(keyspace, key, value, until);
+        self.puts = true;
+        self.expires = true;
         self.touches(keyspace)
     }
 
@@ -179,6 +231,10 @@ impl WriteBatch {
 
     pub(crate) fn has_ranges(&self) -> bool {
         self.ranges
+    }
+
+    pub(crate) fn expires(&self) -> bool {
+        self.expires
     }
 
     pub(crate) fn only_deletes(&self) -> bool {

@@ -120,7 +120,7 @@ impl Core {
         let reserved = self.seqs_to_reserve(last_seq, 0)?;
         self.commit_edit(VersionEdit {
             reserve_seq: Some(reserved),
-            clock_ms: Some(self.vfs.clock().unix_ms().max(version.clock_ms)),
+            clock_ms: self.time_to_keep_ms(version.clock_ms),
             written_bytes: Some(self.counters.written_bytes()),
             ..VersionEdit::default()
         })?;
@@ -189,7 +189,7 @@ impl Core {
             log_durable: Some(start),
             flushed: version.keyspaces.keys().map(|id| (*id, last_seq)).collect(),
             reserve_seq: Some(self.seqs_to_reserve(last_seq, 0)?),
-            clock_ms: Some(self.vfs.clock().unix_ms().max(version.clock_ms)),
+            clock_ms: self.time_to_keep_ms(version.clock_ms),
             written_bytes: Some(self.counters.written_bytes()),
             ..VersionEdit::default()
         })

@@ -17,13 +17,14 @@ use crate::batch::WriteBatch;
 use crate::core::{Core, KeyspaceCore, LogFile};
 use crate::error::{Error, ErrorKind, Result};
 use crate::exclusive::TurnOf;
+use crate::expiry;
 use crate::listener::Event;
 use crate::memory::CountedTable;
 use crate::options::{Durability, WriteOptions};
 use crate::read::ReadState;
 use crate::validation::{Terms, Watch};
 use esker_format::batch::with_first_seq;
-use esker_format::{FileNo, InternalKey, KeyspaceId, SeqNo, ValueKind};
+use esker_format::{FileNo, InternalKey, KeyspaceId, SeqNo, ValueKind, WriteBatch as EncodedBatch};
 use esker_iterator::{InternalIterator, is_before_end};
 use esker_manifest::{ManifestError, VersionEdit, VersionSet};
 use esker_wal::{GroupSync, LogHeader, Lsn, Prepared, RecordKind, Reserve, WalError, Writer};
@@ -124,6 +125,7 @@ impl Core {
     pub(crate) fn write_on(&self, terms: &Terms<'_>, batch: &WriteBatch, options: &WriteOptions) -> Result<()> {
         self.check_writable()?;
         batch.check(self.number)?;
+        let ttl_ms = options.ttl.map(expiry::ttl_ms).transpose()?;
         let durability = match options.durability {
             Durability::EngineDefault => self.options.durability,
             level => level,
@@ -134,10 +136,11 @@ impl Core {
         // Asked first: that writing has stopped says more than what failed in the background on the way there.
         self.health.check()?;
         self.wait_for_room(batch, options.no_stall)?;
-        let result = self.commit_batch(terms, batch, durability, options.no_stall).and_then(|owed| match owed {
-            Some((group, end)) => self.sync_log(&group, end),
-            None => Ok(()),
-        });
+        let result =
+            self.commit_batch(terms, batch, durability, options.no_stall, ttl_ms).and_then(|owed| match owed {
+                Some((group, end)) => self.sync_log(&group, end),
+                None => Ok(()),
+            });
         if result.is_err() {
             self.deliver();
         }
@@ -151,6 +154,7 @@ impl Core {
         batch: &WriteBatch,
         durability: Durability,
         no_stall: bool,
+        ttl_ms: Option<u64>,
     ) -> Result<Option<(Arc<GroupSync>, Lsn)>> {
         let mut commit = self.lock_to_write(terms, no_stall)?;
         let commit = &mut *commit;
@@ -161,10 +165,12 @@ impl Core {
             return Err(Error::closed());
         }
         let mut here = None;
+        let mut expires = batch.expires() || ttl_ms.is_some();
         for id in batch.keyspaces() {
             let Some(keyspace) = commit.keyspaces.get(id) else {
                 return Err(Error::new(ErrorKind::NotFound, format!("the keyspace with id {id} was dropped")));
             };
+            expires |= keyspace.ttl_ms.is_some();
             let read = keyspace.read.load();
             let is_full = read.active.table.memory_bytes() >= keyspace.memtable_bytes();
             let seals = is_full || batch.has_ranges() && covers_many(batch, *id, &read.active);
@@ -177,13 +183,18 @@ impl Core {
                 Some((*id, read))
             };
         }
-        let count = u64::from(batch.encoded().count());
+        let stamped = match expires {
+            true => Some(expiry::stamp(self, batch, ttl_ms, &commit.keyspaces, self.now_ms())?),
+            false => None,
+        };
+        let encoded = stamped.as_ref().unwrap_or(batch.encoded());
+        let count = u64::from(encoded.count());
         if commit.last_seq.0 + count > commit.reserved.0 {
             self.reserve_seqs(commit, count)?;
         }
 
         let first = commit.last_seq.next();
-        let (header, ops) = with_first_seq(batch.encoded().as_bytes(), first);
+        let (header, ops) = with_first_seq(encoded.as_bytes(), first);
         let last = SeqNo(commit.last_seq.0 + count);
         let writer = commit.writer.as_mut().ok_or_else(Error::closed)?;
         let reserve = if batch.only_deletes() { Reserve::Use } else { Reserve::Keep };
@@ -209,9 +220,9 @@ impl Core {
             self.changed.notify_all();
         }
         commit.vouched = durable;
-        insert(commit, batch, first, last, here);
+        insert(commit, batch.keyspaces(), encoded, first, last, here);
         if commit.watch.is_on() {
-            commit.watch.note(batch.encoded());
+            commit.watch.note(encoded);
         }
         commit.last_seq = last;
         // Release: pairs with the Acquire of readers, who then find the entries above.
@@ -403,8 +414,15 @@ type Here = Option<(KeyspaceId, arc_swap::Guard<Arc<ReadState>>)>;
 /// Inserts a batch into the memtables; its operations are numbered from `first` to `last`.
 ///
 /// A read state is loaded once for a run of operations on one keyspace: for most batches it is the one that is at hand already.
-fn insert(commit: &Commit, batch: &WriteBatch, first: SeqNo, last: SeqNo, mut here: Here) {
-    for (i, op) in batch.encoded().ops().enumerate() {
+fn insert(
+    commit: &Commit,
+    keyspaces: &[KeyspaceId],
+    encoded: &EncodedBatch,
+    first: SeqNo,
+    last: SeqNo,
+    mut here: Here,
+) {
+    for (i, op) in encoded.ops().enumerate() {
         let state = match &here {
             Some((id, state)) if *id == op.keyspace => state,
             _ => &here.insert((op.keyspace, commit.keyspaces[&op.keyspace].read.load())).1,
@@ -412,7 +430,7 @@ fn insert(commit: &Commit, batch: &WriteBatch, first: SeqNo, last: SeqNo, mut he
         let key = InternalKey::new(op.key, SeqNo(first.0 + i as u64), op.kind);
         state.active.table.insert(key, op.value);
     }
-    match (batch.keyspaces(), &here) {
+    match (keyspaces, &here) {
         ([_], Some((_, state))) => state.active.count(last),
         (several, _) => several.iter().for_each(|id| commit.keyspaces[id].read.load().active.count(last)),
     }

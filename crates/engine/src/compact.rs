@@ -39,7 +39,7 @@ impl Core {
 
     fn pick_compaction(&self) -> Option<CompactJob> {
         let now = self.vfs.clock().now();
-        let droppable = self.droppable();
+        let (droppable, gone_ms) = self.droppable();
         let mut state = self.state.lock();
         if state.paused > 0 || state.compact_retry.not_before > now {
             return None;
@@ -65,7 +65,7 @@ impl Core {
         };
         let job = pressing.or_else(garbage).or_else(for_reads).or_else(|| {
             keyspaces.iter().find_map(|(keyspace, read)| {
-                let plan = self.picker.pick_idle(&read.view.version, &state.busy, droppable)?;
+                let plan = self.picker.pick_idle(&read.view.version, &state.busy, droppable, gone_ms)?;
                 Some(CompactJob::new(keyspace, plan))
             })
         })?;
@@ -74,10 +74,11 @@ impl Core {
         Some(job)
     }
 
-    /// Up to where deletions are needed by nobody: the oldest snapshot, or what is visible.
-    fn droppable(&self) -> SeqNo {
+    /// Up to where deletions are needed by nobody: the oldest snapshot, or what is visible; and what expires up to which time is: when that was taken, or now.
+    fn droppable(&self) -> (SeqNo, u64) {
         let view = self.snapshots.view(self);
-        view.snapshots.first().copied().unwrap_or(view.horizon)
+        let oldest = view.snapshots.first().zip(view.times_ms.first()).map(|(seq, time)| (*seq, *time));
+        oldest.unwrap_or((view.horizon, view.now_ms))
     }
 
     fn end_compaction(&self, job: &CompactJob) {
@@ -151,10 +152,12 @@ impl Core {
         self.flush_keyspaces(std::slice::from_ref(keyspace))?;
         let lower = as_deref(&bounds.lower);
         let upper = as_deref(&bounds.upper);
+        // By one time, so that it ends though time goes on.
+        let (_, gone_ms) = self.droppable();
         loop {
             self.check_open()?;
             self.health.check()?;
-            let droppable = self.droppable();
+            let (droppable, _) = self.droppable();
             let job = {
                 let mut state = self.state.lock();
                 let read = keyspace.read.load();
@@ -163,7 +166,7 @@ impl Core {
                     0 => self
                         .picker
                         .pick_range(version, &state.busy, lower, upper)
-                        .or_else(|| self.picker.pick_rewrite(version, &state.busy, lower, upper, droppable)),
+                        .or_else(|| self.picker.pick_rewrite(version, &state.busy, lower, upper, droppable, gone_ms)),
                     _ => None,
                 };
                 match plan {

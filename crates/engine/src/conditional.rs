@@ -5,24 +5,25 @@
 use crate::engine::{Engine, Handle};
 use crate::error::{ErrorKind, Result};
 use crate::exclusive::Turn;
+use crate::expiry::AsOf;
 use crate::keyspace::Keyspace;
 use crate::options::WriteOptions;
 use crate::reads::Reads;
 use crate::validation::{ReadSince, Terms, What};
-use esker_format::{SeqNo, Slice};
+use esker_format::Slice;
 
 /// How often a write tries before it has the others wait.
 const TRIES_MAX: u32 = 8;
 
-/// A sequence number held in the list of snapshots.
-struct HeldSeq<'a> {
+/// An instant held in the list of snapshots.
+struct HeldInstant<'a> {
     handle: &'a Handle,
-    seq: SeqNo,
+    at: AsOf,
 }
 
-impl Drop for HeldSeq<'_> {
+impl Drop for HeldInstant<'_> {
     fn drop(&mut self) {
-        self.handle.core.snapshots.release(self.seq);
+        self.handle.core.snapshots.release(self.at);
     }
 }
 
@@ -30,6 +31,8 @@ impl Drop for HeldSeq<'_> {
 enum Change<V> {
     Leave,
     Put(V),
+    /// Put, to expire when what is there does, unless the write says otherwise.
+    Update(V),
     Delete,
 }
 
@@ -54,21 +57,27 @@ impl Keyspace {
             let turn: Option<Turn>;
             let held = if nth < TRIES_MAX {
                 turn = None;
-                HeldSeq { handle: &self.handle, seq: core.snapshots.take(core) }
+                HeldInstant { handle: &self.handle, at: core.snapshots.take(core) }
             } else {
-                let (taken, seq) = core.take_turn(options.no_stall)?;
+                let (taken, at) = core.take_turn(options.no_stall)?;
                 turn = Some(taken);
-                HeldSeq { handle: &self.handle, seq }
+                HeldInstant { handle: &self.handle, at }
             };
-            let found = Reads { keyspace: self, at: Some(held.seq) }.get(key)?;
+            let found = Reads { keyspace: self, at: Some(held.at) }.get_with_expiry(key)?;
+            let (found, expiry) = found.map_or((None, None), |(value, expiry)| (Some(value), expiry));
             let change = decide(found.as_deref());
-            let reads = ReadSince { what: What::Key(&self.core, key), since: held.seq };
+            let reads = ReadSince { what: What::Key(&self.core, key), since: held.at.seq };
             let terms = Terms { reads: Some(reads), turn: turn.as_ref().map(|turn| turn.number) };
             let written = match change {
                 Change::Leave => return Ok((found, false)),
                 // It would change nothing.
                 Change::Delete if found.is_none() => return Ok((found, true)),
-                Change::Put(value) => self.write_one_on(&terms, options, |batch| {
+                Change::Update(value) if let (Some(expiry), None) = (expiry, options.ttl) => {
+                    self.write_one_on(&terms, options, |batch| {
+                        batch.put_until_id(self.id(), key, value.as_ref(), expiry);
+                    })
+                }
+                Change::Put(value) | Change::Update(value) => self.write_one_on(&terms, options, |batch| {
                     batch.put_id(self.id(), key, value.as_ref());
                 }),
                 Change::Delete => self.write_one_on(&terms, options, |batch| {
@@ -139,7 +148,8 @@ impl Keyspace {
         mut f: impl FnMut(Option<&[u8]>) -> Option<V>,
         options: &WriteOptions,
     ) -> Result<Option<Slice>> {
-        let (found, _) = self.change(key.as_ref(), options, |found| Change::to(f(found)))?;
+        let update = |found: Option<&[u8]>| f(found).map_or(Change::Delete, Change::Update);
+        let (found, _) = self.change(key.as_ref(), options, update)?;
         Ok(found)
     }
 }
@@ -207,6 +217,8 @@ impl Engine {
     }
 
     /// Gives `key` the value that `f` makes of the one it has, and returns that one. `None` stands for no value: a key that is not there, or one to be removed.
+    ///
+    /// What it gives expires when what was there would have, if that expires and the write does not say otherwise ([`WriteOptions::ttl`]).
     ///
     /// `f` is called again if somebody else writes to the key meanwhile, so whatever it does besides must stand that. It must not write to the engine itself.
     ///

@@ -12,6 +12,7 @@
 
 use crate::commit::{Commit, Health};
 use crate::error::{Error, ErrorKind, Result};
+use crate::expiry::{self, AsOf, Time};
 use crate::listener::{Event, Listener};
 use crate::logs::LogFiles;
 use crate::memory::{CountedTable, MemoryUse};
@@ -22,6 +23,7 @@ use crate::recovery::ReplayedLog;
 use crate::snapshot::SnapshotList;
 use crate::stall::Pressure;
 use crate::tables::{Removals, TableSet};
+use arc_swap::Guard;
 use esker_compaction::{Busy, Picker};
 use esker_format::{FileId, FileNo, KeyspaceId, SeqNo};
 use esker_manifest::{KeyspaceVersion, VersionSet};
@@ -64,6 +66,7 @@ pub(crate) struct Core {
     pub(crate) visible: AtomicU64,
     pub(crate) health: Health,
     pub(crate) snapshots: SnapshotList,
+    pub(crate) time: Time,
     /// Whether `State::unseen_error` holds one.
     pub(crate) unseen: AtomicBool,
     /// Until when slowed writers have paid, by the engine's clock.
@@ -101,6 +104,10 @@ pub(crate) struct KeyspaceCore {
     pub(crate) read: Current,
     pub(crate) dropped: AtomicBool,
     pub(crate) pressure: Pressure,
+    /// How long what is put lives, unless a write says otherwise, in milliseconds.
+    pub(crate) ttl_ms: Option<u64>,
+    /// Whether anything in it expires, or ever did since it was opened: if not, reads need not know what time it is.
+    pub(crate) expires: AtomicBool,
     /// Size at which the active memtable is sealed: from `options`, for writers, who don't take their lock.
     memtable_bytes: AtomicUsize,
 }
@@ -114,6 +121,8 @@ impl KeyspaceCore {
         view: Arc<LevelView>,
     ) -> Arc<Self> {
         let memtable_bytes = options.memtable_bytes.map_or(engine.memtable_bytes(), |own| own.min(MEMTABLE_BYTES_MAX));
+        let ttl_ms = options.ttl.and_then(|ttl| expiry::ttl_ms(ttl).ok());
+        let expires = version.tables().any(|(_, table)| table.expiries.is_some());
         Arc::new(Self {
             id: version.id,
             name: Arc::clone(&version.name),
@@ -121,6 +130,8 @@ impl KeyspaceCore {
             read: Current::new(ReadState::new(active, Vec::new(), view)),
             dropped: AtomicBool::new(false),
             pressure: Pressure::default(),
+            ttl_ms,
+            expires: AtomicBool::new(expires),
             memtable_bytes: AtomicUsize::new(memtable_bytes),
         })
     }
@@ -136,6 +147,15 @@ impl KeyspaceCore {
         Ok(())
     }
 
+    /// The state to read now, and the instant to read it at.
+    #[inline]
+    pub(crate) fn now(&self, core: &Core) -> (Guard<Arc<ReadState>>, AsOf) {
+        let (state, seq) = self.read.load_at(&core.visible);
+        // Relaxed: set before anything that expires became visible, which the number above says. The time is taken behind the state, so that it is no earlier than what a compaction went by.
+        let unix_ms = if self.expires.load(Ordering::Relaxed) { core.now_ms() } else { 0 };
+        (state, AsOf { seq, unix_ms })
+    }
+
     /// Puts a new read state in place. Only under the state lock.
     pub(crate) fn swap(&self, change: impl FnOnce(&ReadState) -> ReadState) {
         let now = self.read.load();
@@ -148,7 +168,11 @@ impl KeyspaceCore {
     }
 
     /// Replaces what `given` sets, until the engine is closed.
-    pub(crate) fn override_options(&self, given: KeyspaceOptions) {
+    ///
+    /// # Errors
+    /// `InvalidArgument` if it sets what is part of the keyspace otherwise than it was made with.
+    pub(crate) fn override_options(&self, given: KeyspaceOptions) -> Result<()> {
+        self.check_baked_in(&given)?;
         let mut options = self.options.lock();
         if let Some(bytes) = given.memtable_bytes {
             self.memtable_bytes.store(bytes.min(MEMTABLE_BYTES_MAX), Ordering::Relaxed);
@@ -159,7 +183,20 @@ impl KeyspaceCore {
             compression: given.compression.or(options.compression),
             filter_bits_per_key: given.filter_bits_per_key.or(options.filter_bits_per_key),
             blob_bytes_min: given.blob_bytes_min.or(options.blob_bytes_min),
+            ttl: options.ttl,
         };
+        Ok(())
+    }
+
+    /// Compares what can't change with what the keyspace was made with.
+    fn check_baked_in(&self, given: &KeyspaceOptions) -> Result<()> {
+        let Some(ttl) = given.ttl else { return Ok(()) };
+        let given_ms = expiry::ttl_ms(ttl)?;
+        if self.ttl_ms == Some(given_ms) {
+            return Ok(());
+        }
+        let made_with = self.ttl_ms.map_or("no time to live".to_owned(), |ms| format!("a time to live of {ms} ms"));
+        Err(Error::invalid(format!("keyspace {}: it was made with {made_with}, not {given_ms} ms", self.name)))
     }
 }
 

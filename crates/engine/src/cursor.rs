@@ -2,10 +2,12 @@
 
 use crate::core::{Core, KeyspaceCore};
 use crate::error::{Error, Result};
+use crate::expiry::AsOf;
 use crate::keyspace::Keyspace;
-use crate::read::{ReadState, View, read_at};
-use crate::walk::Walk;
-use esker_format::{SeqNo, Slice};
+use crate::read::{ReadState, View};
+use crate::walk::{Place, Walk};
+use arc_swap::Guard;
+use esker_format::Slice;
 use esker_iterator::{Bounds, Covers};
 use std::fmt;
 use std::sync::{Arc, OnceLock, Weak};
@@ -40,33 +42,39 @@ struct Inner {
     /// The value at hand, if it lies in a blob file and was asked for.
     loaded: OnceLock<Slice>,
     bounds: Bounds,
-    seq: SeqNo,
+    at: AsOf,
     /// Where to find newer states; `None` for a cursor of a snapshot, which has none.
     newer: Option<(Weak<Core>, Arc<KeyspaceCore>)>,
 }
 
 impl Inner {
-    /// The value at hand, which lies in a blob file.
+    /// The value at hand, which does not stand alone in the table.
+    #[inline(never)]
     fn load(&self) -> Result<&[u8]> {
         if let Some(value) = self.loaded.get() {
             return Ok(value);
         }
-        let value = self.walk.state().view.blob_value(self.walk.stored())?;
-        Ok(self.loaded.get_or_init(|| value))
+        match self.walk.place()? {
+            Place::Here(value) => Ok(value),
+            Place::Blob(reference) => {
+                let value = self.walk.state().view.blob_value(reference)?;
+                Ok(self.loaded.get_or_init(|| value))
+            }
+        }
     }
 }
 
 impl Cursor {
-    pub(crate) fn new(keyspace: &Keyspace, newest: bool, state: Arc<ReadState>, seq: SeqNo, bounds: Bounds) -> Self {
+    pub(crate) fn new(keyspace: &Keyspace, newest: bool, state: Arc<ReadState>, at: AsOf, bounds: Bounds) -> Self {
         let newer = newest.then(|| (Arc::downgrade(&keyspace.handle.core), Arc::clone(&keyspace.core)));
-        let walk = Walk::new(state, seq, bounds.clone());
-        Self { inner: Ok(Inner { walk, failed: None, loaded: OnceLock::new(), bounds, seq, newer }) }
+        let walk = Walk::new(state, at, bounds.clone());
+        Self { inner: Ok(Inner { walk, failed: None, loaded: OnceLock::new(), bounds, at, newer }) }
     }
 
     /// A cursor that keeps to its instant, under range tombstones newer than all there is. It is not to be refreshed.
-    pub(crate) fn under(covers: Covers, state: Arc<ReadState>, seq: SeqNo, bounds: Bounds) -> Self {
-        let walk = Walk::under(covers, state, seq, bounds.clone());
-        Self { inner: Ok(Inner { walk, failed: None, loaded: OnceLock::new(), bounds, seq, newer: None }) }
+    pub(crate) fn under(covers: Covers, state: Arc<ReadState>, at: AsOf, bounds: Bounds) -> Self {
+        let walk = Walk::under(covers, state, at, bounds.clone());
+        Self { inner: Ok(Inner { walk, failed: None, loaded: OnceLock::new(), bounds, at, newer: None }) }
     }
 
     pub(crate) fn failed(error: Error) -> Self {
@@ -157,7 +165,7 @@ impl Cursor {
     #[inline]
     pub fn value(&self) -> Result<&[u8]> {
         let inner = self.inner.as_ref().map_err(Error::clone)?;
-        if inner.walk.is_blob() { inner.load() } else { Ok(inner.walk.stored()) }
+        if inner.walk.is_plain() { Ok(inner.walk.stored()) } else { inner.load() }
     }
 
     /// As [`Self::value`], owned.
@@ -171,19 +179,20 @@ impl Cursor {
     /// `Closed` if the engine was closed, `NotFound` if the keyspace was dropped; the cursor then stays where it is.
     pub fn refresh(&mut self) -> Result<()> {
         let inner = self.inner()?;
-        let (state, seq) = match &inner.newer {
-            None => (Arc::clone(inner.walk.state()), inner.seq),
+        let (state, at) = match &inner.newer {
+            None => (Arc::clone(inner.walk.state()), inner.at),
             Some((core, keyspace)) => {
                 let core = core.upgrade().ok_or_else(Error::closed)?;
                 core.check_open()?;
                 keyspace.check()?;
-                read_at(&keyspace.read, &core.visible)
+                let (state, at) = keyspace.now(&core);
+                (Guard::into_inner(state), at)
             }
         };
-        inner.walk = Walk::new(state, seq, inner.bounds.clone());
+        inner.walk = Walk::new(state, at, inner.bounds.clone());
         inner.failed = None;
         inner.loaded.take();
-        inner.seq = seq;
+        inner.at = at;
         Ok(())
     }
 }

@@ -23,7 +23,7 @@ impl Core {
         }
         options.check()?;
         if let Some(keyspace) = self.keyspace_named(name) {
-            keyspace.override_options(options);
+            keyspace.override_options(options)?;
             return Ok(keyspace);
         }
         if self.read_only {
@@ -33,7 +33,7 @@ impl Core {
         let _ddl = self.ddl.lock();
         // Another thread may have been faster.
         if let Some(keyspace) = self.keyspace_named(name) {
-            keyspace.override_options(options);
+            keyspace.override_options(options)?;
             return Ok(keyspace);
         }
         self.health.check()?;

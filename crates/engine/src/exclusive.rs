@@ -11,10 +11,10 @@ use crate::commit::Commit;
 use crate::core::Core;
 use crate::engine::Engine;
 use crate::error::{Error, ErrorKind, Result};
+use crate::expiry::AsOf;
 use crate::options::WriteOptions;
 use crate::snapshot::Snapshot;
 use crate::transaction::Transaction;
-use esker_format::SeqNo;
 use parking_lot::MutexGuard;
 use std::fmt;
 use std::marker::PhantomData;
@@ -41,7 +41,7 @@ impl Core {
     ///
     /// # Errors
     /// `InvalidArgument` if this thread has the turn already; `Stalled` if it must not wait; `Closed`.
-    pub(crate) fn take_turn(self: &Arc<Self>, no_stall: bool) -> Result<(Turn, SeqNo)> {
+    pub(crate) fn take_turn(self: &Arc<Self>, no_stall: bool) -> Result<(Turn, AsOf)> {
         let mut commit = self.commit.lock();
         self.check_open()?;
         self.await_turn(&mut commit, None, no_stall)?;
@@ -49,9 +49,9 @@ impl Core {
         let number = commit.turns;
         commit.turn = Some(TurnOf { thread: thread::current().id(), number });
         // Under the lock, so that nothing comes between.
-        let seq = self.snapshots.take(self);
+        let at = self.snapshots.take(self);
         drop(commit);
-        Ok((Turn { core: Arc::clone(self), number, _stays: PhantomData }, seq))
+        Ok((Turn { core: Arc::clone(self), number, _stays: PhantomData }, at))
     }
 
     /// As [`Core::take_turn`], without a snapshot, for who writes nothing that depends on what is there.
@@ -133,9 +133,9 @@ impl Exclusive {
     pub(crate) fn begin(engine: &Engine, no_stall: bool) -> Self {
         let begun = engine.handle.core.take_turn(no_stall);
         let (turn, snapshot, number) = match begun {
-            Ok((turn, seq)) => {
+            Ok((turn, at)) => {
                 let number = turn.number;
-                (Some(turn), Snapshot::of_taken(&engine.handle, engine.default.clone(), seq), Ok(number))
+                (Some(turn), Snapshot::of_taken(&engine.handle, engine.default.clone(), at), Ok(number))
             }
             Err(error) => (None, engine.snapshot(), Err(error)),
         };

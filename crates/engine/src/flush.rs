@@ -114,6 +114,7 @@ impl Core {
         let level = if !has_ranges && self.will_move(keyspace, &mut iter) { Level::BOTTOM } else { Level::ZERO };
         let ranges = if has_ranges { ranges_to_write(keyspace, memtables, pending, &mut iter) } else { Vec::new() };
         let iter = CompactionIter::new(iter, &view.snapshots, view.horizon, |_: &[u8]| true)
+            .as_of(&view.snapshots, view.horizon, view.times())
             .with_range_tombstones(ranges.iter().map(RangeTombstoneBuf::as_ref), |_| true);
         let none = BTreeSet::new();
         let config = self.job_config(keyspace, level, &view, &none, &|| false);
@@ -164,6 +165,7 @@ impl Core {
         JobConfig {
             snapshots: &view.snapshots,
             horizon: view.horizon,
+            times: view.times(),
             table_bytes: options.compaction.table_bytes,
             grandparent_bytes_max: options
                 .compaction

@@ -182,6 +182,8 @@ fn described(number: FileNo, file_bytes: u64, properties: &Properties) -> TableM
         blobs: Vec::new(),
         ranges: None,
         table_seq: None,
+        // Nothing in it has an expiry time: `check_foreign` refuses what has.
+        expiries: None,
     }
 }
 

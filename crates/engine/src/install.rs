@@ -111,7 +111,7 @@ impl Core {
             // Counters never go back, whatever the clock does and in whatever order jobs end.
             let current = manifest.current();
             edit.written_bytes = Some(self.counters.written_bytes().max(current.written_bytes));
-            edit.clock_ms = Some(self.vfs.clock().unix_ms().max(current.clock_ms));
+            edit.clock_ms = self.time_to_keep_ms(current.clock_ms);
             edit.log_durable = edit.log_durable.map(|durable| durable.max(current.log_durable));
             let version = self.manifest_did(manifest, |manifest| manifest.commit(edit))?;
             // Only whoever holds the manifest's lock changes the view.

@@ -1,9 +1,10 @@
 //! [`Iter`]: a range of keys and values, from both ends.
 
 use crate::error::{Error, Result};
+use crate::expiry::AsOf;
 use crate::read::{ReadState, View};
 use crate::walk::Walk;
-use esker_format::{SeqNo, Slice};
+use esker_format::Slice;
 use esker_iterator::Bounds;
 use std::fmt;
 use std::sync::Arc;
@@ -24,7 +25,7 @@ enum State {
 }
 
 struct Open {
-    seq: SeqNo,
+    at: AsOf,
     bounds: Bounds,
     front: Option<Walk>,
     back: Option<Walk>,
@@ -32,8 +33,8 @@ struct Open {
 }
 
 impl Iter {
-    pub(crate) fn new(read: Arc<ReadState>, seq: SeqNo, bounds: Bounds) -> Self {
-        Self { state: State::Open(Box::new(Open { read, seq, bounds, front: None, back: None })) }
+    pub(crate) fn new(read: Arc<ReadState>, at: AsOf, bounds: Bounds) -> Self {
+        Self { state: State::Open(Box::new(Open { read, at, bounds, front: None, back: None })) }
     }
 
     pub(crate) fn failed(error: Error) -> Self {
@@ -60,7 +61,7 @@ impl Iter {
 
 impl Open {
     fn end(&self) -> Walk {
-        Walk::new(Arc::clone(&self.read), self.seq, self.bounds.clone())
+        Walk::new(Arc::clone(&self.read), self.at, self.bounds.clone())
     }
 
     /// Moves the front on; its key must lie before the back's.

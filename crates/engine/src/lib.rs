@@ -52,6 +52,10 @@ struct Cookbook;
 #[doc = include_str!("../../../docs/transactions.md")]
 struct Transactions;
 
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/ttl.md")]
+struct TimeToLive;
+
 mod background;
 mod batch;
 mod begin;
@@ -67,6 +71,7 @@ mod ddl;
 mod engine;
 mod error;
 mod exclusive;
+mod expiry;
 mod extent;
 mod flush;
 mod ingest;

@@ -311,6 +311,7 @@ impl Core {
         edit.written_bytes = Some(self.counters.written_bytes());
         let logs = std::mem::take(&mut self.state.lock().logs);
         let version = self.with_manifest(|manifest| {
+            edit.clock_ms = self.time_to_keep_ms(manifest.current().clock_ms);
             if no_log_needed {
                 // No file of this number is ever made.
                 edit.oldest_log = Some(manifest.new_file_no()?);

@@ -156,6 +156,8 @@ pub struct KeyspaceMetrics {
     pub blob_bytes: u64,
     /// What no table refers to any more in them, in bytes; see [`crate::LeveledOptions::blob_garbage_percent_max`].
     pub blob_garbage_bytes: u64,
+    /// How long what is put lives where a write does not say: see [`crate::KeyspaceOptions::ttl`].
+    pub ttl: Option<Duration>,
 }
 
 /// Figures of one level.
@@ -174,6 +176,8 @@ pub struct LevelMetrics {
     pub deletions: u64,
     /// Range tombstones, in the pieces into which they were cut.
     pub range_tombstones: u64,
+    /// Entries with an expiry time.
+    pub expiring: u64,
     /// Keys and values before compression, in bytes, where known: 0 for tables that can't be read.
     pub raw_bytes: u64,
 }
@@ -262,6 +266,7 @@ impl Core {
             entries: tables.iter().map(|open| open.meta.entries).sum(),
             deletions: tables.iter().map(|open| open.meta.deletions).sum(),
             range_tombstones: tables.iter().filter_map(|open| Some(open.meta.ranges.as_ref()?.count)).sum(),
+            expiring: tables.iter().filter_map(|open| Some(open.meta.expiries?.entries)).sum(),
             raw_bytes: tables
                 .iter()
                 .filter_map(|open| open.table().ok())
@@ -280,6 +285,7 @@ impl Core {
             blob_files: state.view.blobs.len(),
             blob_bytes: state.view.blobs.iter().map(|open| open.meta.file_bytes).sum(),
             blob_garbage_bytes: state.view.version.blobs.values().map(|blob| blob.garbage_bytes()).sum(),
+            ttl: keyspace.ttl_ms.map(Duration::from_millis),
         }
     }
 }

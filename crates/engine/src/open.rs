@@ -16,6 +16,7 @@ use crate::commit::{Commit, Health};
 use crate::core::{Core, KeyspaceCore, LogFile, State};
 use crate::engine::Builder;
 use crate::error::{Error, ErrorKind, Result};
+use crate::expiry::Time;
 use crate::install::Outputs;
 use crate::listener::Event;
 use crate::logs::LogFiles;
@@ -59,7 +60,7 @@ pub(crate) fn open(builder: Builder) -> Result<Arc<Core>> {
         core.add_keyspace(Arc::clone(keyspace))?;
     }
     let default = Arc::clone(&core.state.lock().keyspaces[&KeyspaceId::DEFAULT]);
-    default.override_options(default_options);
+    default.override_options(default_options)?;
     core.default.set(default).ok();
 
     let logs = core.logs_to_replay(&version)?;
@@ -69,6 +70,9 @@ pub(crate) fn open(builder: Builder) -> Result<Arc<Core>> {
         .last_seq
         .max(version.last_seq)
         .max(version.tables().map(|(_, _, table)| table.largest_seq).max().unwrap_or_default());
+    core.keyspaces().iter().filter(|keyspace| keyspace.expires.load(Ordering::Relaxed)).for_each(|keyspace| {
+        core.note_expiring(keyspace);
+    });
     core.visible.store(last_seq.0, Ordering::Release);
     let left_out = |(log, why): &(FileNo, String)| format!("{}: {why}", FileKind::Wal(*log).name());
     core.left_out.set(replayed.set_aside.iter().map(left_out).collect()).ok();
@@ -178,6 +182,7 @@ fn new_core(
         turn: None,
         turns: 0,
     };
+    let time = Time::new(vfs.clock(), version.clock_ms);
     let memory = Arc::new(MemoryUse::new(options.memtable_bytes(), options.memtables_bytes_max()));
     Ok(Arc::new(Core {
         number: NEXT_ENGINE.fetch_add(1, Ordering::Relaxed),
@@ -198,6 +203,7 @@ fn new_core(
         visible: AtomicU64::new(0),
         health: Health::default(),
         snapshots: SnapshotList::default(),
+        time,
         unseen: AtomicBool::new(false),
         paid_until: Mutex::new(Duration::ZERO),
         default: OnceLock::new(),
@@ -229,6 +235,9 @@ impl Core {
         let options = options_text::parse_keyspace(&version.options)?;
         let view = LevelView::open(&version, &self.tables, &self.picker, None)?;
         let keyspace = KeyspaceCore::new(&version, options, &self.options, self.new_memtable(), view);
+        if keyspace.expires.load(Ordering::Relaxed) {
+            self.note_expiring(&keyspace);
+        }
         self.update_pressure(&keyspace);
         self.commit.lock().keyspaces.insert(keyspace.id, Arc::clone(&keyspace));
         let mut state = self.state.lock();

@@ -1,6 +1,7 @@
 //! Settings: of an engine, of a keyspace, of one write, of one read.
 
 use crate::error::{Error, Result};
+use crate::expiry;
 use esker_compaction::LeveledOptions;
 use esker_iterator::Bounds;
 use esker_manifest::{LEVELS, Level};
@@ -213,6 +214,9 @@ pub struct KeyspaceOptions {
     pub filter_bits_per_key: Option<u32>,
     /// As [`Options::blob_bytes_min`]: `Some(0)` for no blob files.
     pub blob_bytes_min: Option<usize>,
+    /// How long what is put lives where the write does not say ([`WriteOptions::ttl`]); `None`: for ever. Part of the keyspace: given when it is made, kept with it, and `None` takes what it was made with. Another one
+    /// than that is `InvalidArgument`. What does not fill a millisecond counts as one.
+    pub ttl: Option<Duration>,
 }
 
 impl KeyspaceOptions {
@@ -228,7 +232,8 @@ impl KeyspaceOptions {
             compression: self.compression.map_or(engine.compression, |codec| [codec; LEVELS]),
             ..engine
         };
-        as_engine.check()
+        as_engine.check()?;
+        self.ttl.map_or(Ok(()), |ttl| expiry::ttl_ms(ttl).map(drop))
     }
 }
 
@@ -239,12 +244,15 @@ pub struct WriteOptions {
     pub durability: Durability,
     /// Return [`crate::ErrorKind::Stalled`] instead of waiting when flush and compaction are behind, or an exclusive transaction is open.
     pub no_stall: bool,
+    /// How long what it puts lives, where the operation itself does not say ([`crate::WriteBatch::put_expiring`]); `None`: as the keyspace says ([`KeyspaceOptions::ttl`]). It expires so long after it is committed, by a clock that
+    /// never goes back, and reads as deleted from then on. Zero is `InvalidArgument`; what is too long for a clock, as `Duration::MAX` is, never expires.
+    pub ttl: Option<Duration>,
 }
 
 impl WriteOptions {
     /// Durable against power loss.
     pub fn sync() -> Self {
-        Self { durability: Durability::Sync, no_stall: false }
+        Self { durability: Durability::Sync, ..Self::default() }
     }
 }
 

@@ -10,6 +10,7 @@
 
 use crate::core::Core;
 use crate::error::{Error, ErrorKind, Result};
+use crate::expiry;
 use crate::options::{Durability, KeyspaceOptions, LogBackend, Options, RecoveryMode};
 use esker_format::FileKind;
 use esker_manifest::{LEVELS, Level};
@@ -169,11 +170,23 @@ fields! { show_keyspace, set_keyspace_option, KeyspaceOptions,
     "compression" => compression;
     "filter_bits_per_key" => filter_bits_per_key;
     "blob_bytes_min" => blob_bytes_min;
+    "ttl" => ttl;
 }
+
+/// Those that versions before them don't know: named only where they are set, so that these can read what does not need them.
+const NAMED_IF_SET: [&str; 1] = ["ttl"];
 
 /// What the manifest stores with a keyspace.
 pub(crate) fn keyspace_text(options: &KeyspaceOptions) -> String {
-    if *options == KeyspaceOptions::default() { String::new() } else { show_keyspace(options) }
+    if *options == KeyspaceOptions::default() {
+        return String::new();
+    }
+    // What is begun of a millisecond counts as a whole one.
+    let whole = |ttl| expiry::ttl_ms(ttl).map_or(ttl, Duration::from_millis);
+    let options = KeyspaceOptions { ttl: options.ttl.map(whole), ..options.clone() };
+    let text = show_keyspace(&options);
+    let is_said = |line: &&str| !NAMED_IF_SET.iter().any(|name| *line == format!("{name} = {AUTO}\n"));
+    text.split_inclusive('\n').filter(is_said).collect()
 }
 
 /// What the manifest stored with a keyspace. An option that is not known is from a newer version, and may matter.
@@ -294,6 +307,15 @@ mod tests {
             set_option(&mut read, name, value).unwrap();
         }
         assert_eq!(read, options);
+    }
+
+    #[test]
+    fn options_of_a_keyspace_read_back_and_new_ones_are_named_if_set() {
+        let mut options = KeyspaceOptions { memtable_bytes: Some(9), ..Default::default() };
+        assert!(!keyspace_text(&options).contains("ttl"));
+        assert_eq!(parse_keyspace(&keyspace_text(&options)).unwrap(), options);
+        options.ttl = Some(Duration::from_millis(7));
+        assert_eq!(parse_keyspace(&keyspace_text(&options)).unwrap(), options);
     }
 
     #[test]

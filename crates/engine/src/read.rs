@@ -6,11 +6,12 @@
 //!           ── LevelView ── L0 table ...      newest first, may overlap
 //!                        ── L1 .. L6          sorted, disjoint              oldest
 //! ```
-//! A read takes the state and a sequence number that belong together ([`read_at`]) and then needs no lock: whatever is
+//! A read takes the state and a sequence number that belong together ([`Current::load_at`]) and then needs no lock: whatever is
 //! sealed, flushed or compacted meanwhile makes a new state and leaves this one alone.
 
 use crate::blobs::{self, OpenBlob};
 use crate::error::Result;
+use crate::expiry::AsOf;
 use crate::locate::{Candidates, Fences};
 use crate::memory::CountedTable;
 use crate::source::{LevelRun, Source};
@@ -19,7 +20,7 @@ use crate::toll::Toll;
 use arc_swap::{ArcSwap, Guard};
 use esker_blob::BlobRef;
 use esker_compaction::Picker;
-use esker_format::{KeyHash, SeqNo, Slice, Trailer, ValueKind};
+use esker_format::{EXPIRY_BYTES, KeyHash, SeqNo, Slice, Trailer, ValueKind, expiry::decode_expiry};
 use esker_iterator::{
     Bounds, ConcatIterator, Covering, Covers, MergingIterator, RangeTombstones, TombstoneRun, VisibleIterator,
 };
@@ -82,10 +83,34 @@ impl LevelView {
         self.levels.iter().flatten()
     }
 
-    /// The value of an entry, of which `stored` is what stands in the table.
+    /// The value of an entry that is shown, of which `stored` is what stands in the table.
     #[inline]
     pub(crate) fn resolve(&self, trailer: Trailer, stored: Slice) -> Result<Slice> {
-        if trailer.kind() == ValueKind::Blob { self.blob_value(&stored) } else { Ok(stored) }
+        if trailer.kind() == ValueKind::Put { Ok(stored) } else { self.resolve_stored(trailer, stored) }
+    }
+
+    #[inline(never)]
+    fn resolve_stored(&self, trailer: Trailer, stored: Slice) -> Result<Slice> {
+        match trailer.kind() {
+            ValueKind::Blob => self.blob_value(&stored),
+            ValueKind::Expiring => {
+                decode_expiry(&stored)?;
+                Ok(stored.without_first(EXPIRY_BYTES))
+            }
+            ValueKind::ExpiringBlob => self.blob_value(decode_expiry(&stored)?.1),
+            ValueKind::Put | ValueKind::Delete | ValueKind::RangeDelete => Ok(stored),
+        }
+    }
+
+    /// What a look-up that came upon this entry shows, as of a time.
+    #[inline]
+    pub(crate) fn seen(&self, trailer: Trailer, stored: Slice, unix_ms: u64) -> Result<Option<Slice>> {
+        match trailer.kind() {
+            ValueKind::Put => Ok(Some(stored)),
+            ValueKind::Delete | ValueKind::RangeDelete => Ok(None),
+            kind if kind.expires() && decode_expiry(&stored)?.0 <= unix_ms => Ok(None),
+            _ => self.resolve_stored(trailer, stored).map(Some),
+        }
     }
 
     /// The value that a reference leads to.
@@ -151,23 +176,30 @@ impl ReadState {
         std::iter::once(&self.active).chain(&self.sealed)
     }
 
-    /// The value of `user_key` at `seq`.
+    /// The value of `user_key` as of an instant.
     #[inline]
-    pub(crate) fn get(&self, user_key: &[u8], seq: SeqNo) -> Result<Option<Slice>> {
-        let in_table = |table: &Table, spot: &Spot, hash| table.get_at(spot, user_key, hash, seq);
-        let found = self.find(user_key, seq, |trailer, value| (trailer, Slice::from(value)), in_table)?;
-        match found {
-            Some((trailer, stored)) if trailer.kind().is_value() => self.view.resolve(trailer, stored).map(Some),
-            _ => Ok(None),
+    pub(crate) fn get(&self, user_key: &[u8], at: AsOf) -> Result<Option<Slice>> {
+        match self.find_stored(user_key, at.seq)? {
+            Some((trailer, stored)) => self.view.seen(trailer, stored, at.unix_ms),
+            None => Ok(None),
         }
     }
 
-    /// Whether `user_key` has a value at `seq`; the value is not touched.
+    /// The newest version of `user_key` at `seq`, with what is stored for it.
+    #[inline(always)]
+    pub(crate) fn find_stored(&self, user_key: &[u8], seq: SeqNo) -> Result<Option<(Trailer, Slice)>> {
+        let in_table = |table: &Table, spot: &Spot, hash| table.get_at(spot, user_key, hash, seq);
+        self.find(user_key, seq, |trailer, value| (trailer, Slice::from(value)), in_table)
+    }
+
+    /// Whether `user_key` has a value as of an instant; the value is not touched, unless it expires.
     #[inline]
-    pub(crate) fn contains(&self, user_key: &[u8], seq: SeqNo) -> Result<bool> {
-        let in_table = |table: &Table, spot: &Spot, hash| table.trailer_at(spot, user_key, hash, seq);
-        let found = self.find(user_key, seq, |trailer, _| trailer, in_table)?;
-        Ok(found.is_some_and(|trailer| trailer.kind().is_value()))
+    pub(crate) fn contains(&self, user_key: &[u8], at: AsOf) -> Result<bool> {
+        let in_table = |table: &Table, spot: &Spot, hash| table.trailer_at(spot, user_key, hash, at.seq);
+        match self.find(user_key, at.seq, |trailer, _| trailer, in_table)? {
+            Some(trailer) if trailer.kind().expires() => self.contains_until(user_key, at),
+            found => Ok(found.is_some_and(|trailer| trailer.kind().is_value())),
+        }
     }
 
     /// The newest version of `user_key` at or below `seq`, wherever it is; none if it was deleted with a range.
@@ -254,16 +286,17 @@ impl ReadState {
         })
     }
 
-    /// The values of some keys at `seq`, each put in its place in `values`; what is there already stays where a key has none.
+    /// The values of some keys as of an instant, each put in its place in `values`; what is there already stays where a key has none.
     ///
     /// The keys go through the steps of a look-up together (filters, indexes, blocks, entries), and each step begins to fetch for all of them what the next
     /// looks at: they wait for memory once where one after the other each would wait.
     pub(crate) fn get_together<K: AsRef<[u8]>>(
         &self,
         keys: &[K],
-        seq: SeqNo,
+        at: AsOf,
         values: &mut [Option<Slice>],
     ) -> Result<()> {
+        let AsOf { seq, unix_ms } = at;
         let mut wanted = Vec::with_capacity(keys.len());
         let has_ranges = self.has_ranges();
         for (key, value) in keys.iter().zip(values) {
@@ -274,7 +307,7 @@ impl ReadState {
                 false => self.memory(user_key, hash, seq).map(Some),
             };
             match found {
-                Some(Some((trailer, bytes))) => *value = (trailer.kind() == ValueKind::Put).then(|| Slice::from(bytes)),
+                Some(Some((trailer, bytes))) => *value = self.view.seen(trailer, Slice::from(bytes), unix_ms)?,
                 Some(None) => {}
                 None => {
                     let candidates = self.view.fences.candidates(user_key);
@@ -304,9 +337,9 @@ impl ReadState {
                 if let (Some(table), Some(spot)) = (wanted.table, &wanted.spot)
                     && let Some((trailer, value)) = table.get_at(spot, wanted.user_key, wanted.hash, seq)?
                 {
-                    let is_shown = trailer.kind().is_value() && wanted.covering.is_none_or(|seq| trailer.seq() > seq);
+                    let is_shown = wanted.covering.is_none_or(|seq| trailer.seq() > seq);
                     *wanted.value = match is_shown {
-                        true => Some(self.view.resolve(trailer, value)?),
+                        true => self.view.seen(trailer, value, unix_ms)?,
                         false => None,
                     };
                     wanted.table = None;
@@ -318,11 +351,12 @@ impl ReadState {
         }
     }
 
-    /// What a user sees of this state at `seq`, within `bounds`, in both directions; and how many runs of tables it would look into less if level 0 were merged with what is below
+    /// What a user sees of this state as of an instant, within `bounds`, in both directions; and how many runs of tables it would look into less if level 0 were merged with what is below
     /// it.
     ///
     /// `covers` are range tombstones newer than all of it.
-    pub(crate) fn iter_under(&self, mut covers: Covers, seq: SeqNo, bounds: Bounds) -> (View, u32) {
+    pub(crate) fn iter_under(&self, mut covers: Covers, at: AsOf, bounds: Bounds) -> (View, u32) {
+        let AsOf { seq, unix_ms } = at;
         let count = 1 + self.sealed.len() + self.view.runs();
         let mut children: Vec<Source> = Vec::with_capacity(count);
         for memtable in self.memtables().filter(|memtable| !memtable.table.is_empty()) {
@@ -353,7 +387,8 @@ impl ReadState {
         // However many levels are below, they stay.
         let below = children.len() - memtables - level_0;
         let runs = (level_0 + below.min(1)).saturating_sub(1) as u32;
-        (VisibleIterator::with_tombstones(MergingIterator::new(children), seq, bounds, covers), runs)
+        let view = VisibleIterator::with_tombstones(MergingIterator::new(children), seq, bounds, covers);
+        (view.at_time(unix_ms), runs)
     }
 }
 
@@ -479,12 +514,6 @@ fn settle<S>(swaps: impl Fn() -> u64, state: impl Fn() -> S, visible: impl Fn() 
         }
         before = after;
     }
-}
-
-/// [`Current::load_at`] for those who keep the state for long.
-pub(crate) fn read_at(current: &Current, visible: &AtomicU64) -> (Arc<ReadState>, SeqNo) {
-    let (state, seq) = current.load_at(visible);
-    (Guard::into_inner(state), seq)
 }
 
 #[cfg(test)]

@@ -2,13 +2,14 @@
 
 use crate::cursor::Cursor;
 use crate::error::Result;
+use crate::expiry::AsOf;
 use crate::iter::Iter;
 use crate::keyspace::Keyspace;
 use crate::options::ReadOptions;
 use crate::range::{KeyRange, to_bounds};
 use crate::read::{ReadState, TOGETHER_MAX};
 use arc_swap::Guard;
-use esker_format::{SeqNo, Slice};
+use esker_format::Slice;
 use esker_iterator::Bounds;
 use std::sync::Arc;
 
@@ -83,37 +84,37 @@ pub(crate) use read_methods;
 /// Reads of one keyspace: of its newest state, or of a snapshot's.
 pub(crate) struct Reads<'a> {
     pub(crate) keyspace: &'a Keyspace,
-    pub(crate) at: Option<SeqNo>,
+    pub(crate) at: Option<AsOf>,
 }
 
 impl Reads<'_> {
-    /// The state to read and the sequence number to read it at.
+    /// The state to read and the instant to read it at.
     #[inline]
-    pub(crate) fn state(&self) -> Result<(Guard<Arc<ReadState>>, SeqNo)> {
+    pub(crate) fn state(&self) -> Result<(Guard<Arc<ReadState>>, AsOf)> {
         let core = &self.keyspace.handle.core;
         core.check_open()?;
         match self.at {
             // What a held snapshot sees is in every later state, also in the last one of a dropped keyspace.
-            Some(seq) => Ok((self.keyspace.core.read.load(), seq)),
+            Some(at) => Ok((self.keyspace.core.read.load(), at)),
             None => {
                 self.keyspace.check()?;
-                Ok(self.keyspace.core.read.load_at(&core.visible))
+                Ok(self.keyspace.core.now(core))
             }
         }
     }
 
     pub(crate) fn get(&self, key: &[u8]) -> Result<Option<Slice>> {
-        let (state, seq) = self.state()?;
-        self.seen(state.get(key, seq))
+        let (state, at) = self.state()?;
+        self.seen(state.get(key, at))
     }
 
     pub(crate) fn contains_key(&self, key: &[u8]) -> Result<bool> {
-        let (state, seq) = self.state()?;
-        self.seen(state.contains(key, seq))
+        let (state, at) = self.state()?;
+        self.seen(state.contains(key, at))
     }
 
     pub(crate) fn multi_get<K: AsRef<[u8]>>(&self, keys: impl IntoIterator<Item = K>) -> Result<Vec<Option<Slice>>> {
-        let (state, seq) = self.state()?;
+        let (state, at) = self.state()?;
         // The caller's iterator may do anything meanwhile, so no guard is held: a thread has but a few.
         let state = Guard::into_inner(state);
         let mut keys = keys.into_iter();
@@ -127,7 +128,7 @@ impl Reads<'_> {
             }
             let first = values.len();
             values.resize_with(first + some.len(), || None);
-            self.seen(state.get_together(&some, seq, &mut values[first..]))?;
+            self.seen(state.get_together(&some, at, &mut values[first..]))?;
         }
     }
 
@@ -140,14 +141,14 @@ impl Reads<'_> {
     }
 
     fn iter(&self, bounds: Bounds) -> Iter {
-        self.state().map_or_else(Iter::failed, |(state, seq)| Iter::new(Guard::into_inner(state), seq, bounds))
+        self.state().map_or_else(Iter::failed, |(state, at)| Iter::new(Guard::into_inner(state), at, bounds))
     }
 
     pub(crate) fn cursor(&self, options: ReadOptions) -> Cursor {
         let bounds = options.into_bounds();
         let newest = self.at.is_none();
         match self.state() {
-            Ok((state, seq)) => Cursor::new(self.keyspace, newest, Guard::into_inner(state), seq, bounds),
+            Ok((state, at)) => Cursor::new(self.keyspace, newest, Guard::into_inner(state), at, bounds),
             Err(error) => Cursor::failed(error),
         }
     }

@@ -68,6 +68,8 @@ struct Window {
     entries: Vec<Entry>,
     /// Whether any of them is a range tombstone.
     has_ranges: bool,
+    /// Whether any of them expires.
+    expires: bool,
 }
 
 impl Window {
@@ -84,6 +86,7 @@ impl Window {
     fn add(&mut self, Numbered { op, seq, batch_end }: &Numbered<'_>) {
         let at = self.bytes.len();
         self.has_ranges |= op.kind == ValueKind::RangeDelete;
+        self.expires |= op.kind.expires();
         self.bytes.extend_from_slice(op.key);
         self.bytes.extend_from_slice(op.value);
         self.entries.push(Entry {
@@ -112,6 +115,7 @@ impl Window {
         self.bytes.shrink_to(2 * WINDOW_BYTES_MAX);
         self.entries.clear();
         self.has_ranges = false;
+        self.expires = false;
     }
 }
 
@@ -132,6 +136,10 @@ impl Filling {
 
     /// Inserts the first of `entries` in the memtable, as many as there is room for, or one; how many, and whether it is full.
     fn insert(&self, window: &Window, entries: &[Entry]) -> (usize, bool) {
+        if window.expires {
+            // Relaxed: nobody reads yet.
+            self.keyspace.expires.store(true, Ordering::Relaxed);
+        }
         let table = &self.active.table;
         let bytes_max = self.keyspace.memtable_bytes();
         let room = bytes_max.saturating_sub(table.memory_bytes());

@@ -3,8 +3,10 @@
 use crate::core::Core;
 use crate::engine::Handle;
 use crate::error::{Error, Result};
+use crate::expiry::AsOf;
 use crate::keyspace::Keyspace;
 use crate::reads::{Reads, read_methods};
+use esker_compaction::Times;
 use esker_format::SeqNo;
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
@@ -17,7 +19,8 @@ use std::time::Duration;
 /// at the horizon, which every job keeps, is there for the snapshot to see.
 #[derive(Debug, Default)]
 pub(crate) struct SnapshotList {
-    held: Mutex<BTreeMap<SeqNo, Held>>,
+    /// By the instant that each sees: in one order of both, since time goes on as the numbers do.
+    held: Mutex<BTreeMap<(SeqNo, u64), Held>>,
 }
 
 #[derive(Debug)]
@@ -31,30 +34,43 @@ struct Held {
 pub(crate) struct SnapshotView {
     /// Ascending.
     pub(crate) snapshots: Vec<SeqNo>,
+    /// When each was taken; of several at one number the earliest.
+    pub(crate) times_ms: Vec<u64>,
+    /// What time it was when the list was made.
+    pub(crate) now_ms: u64,
     /// What was visible when the list was made; everything a job reads is at or below it.
     pub(crate) horizon: SeqNo,
 }
 
+impl SnapshotView {
+    pub(crate) fn times(&self) -> Times<'_> {
+        Times { snapshots_ms: &self.times_ms, now_ms: self.now_ms }
+    }
+}
+
 impl SnapshotList {
-    pub(crate) fn take(&self, core: &Core) -> SeqNo {
+    pub(crate) fn take(&self, core: &Core) -> AsOf {
         let mut held = self.held.lock();
-        let seq = core.visible();
-        held.entry(seq).or_insert_with(|| Held { count: 0, since: core.vfs.clock().now() }).count += 1;
-        seq
+        let at = AsOf { seq: core.visible(), unix_ms: core.now_ms_if_used() };
+        held.entry((at.seq, at.unix_ms)).or_insert_with(|| Held { count: 0, since: core.vfs.clock().now() }).count += 1;
+        at
     }
 
-    pub(crate) fn release(&self, seq: SeqNo) {
+    pub(crate) fn release(&self, at: AsOf) {
         let mut held = self.held.lock();
-        let entry = held.get_mut(&seq).expect("a snapshot is in the list until it is released");
+        let entry = held.get_mut(&(at.seq, at.unix_ms)).expect("a snapshot is in the list until it is released");
         entry.count -= 1;
         if entry.count == 0 {
-            held.remove(&seq);
+            held.remove(&(at.seq, at.unix_ms));
         }
     }
 
     pub(crate) fn view(&self, core: &Core) -> SnapshotView {
         let held = self.held.lock();
-        SnapshotView { snapshots: held.keys().copied().collect(), horizon: core.visible() }
+        let mut instants: Vec<(SeqNo, u64)> = held.keys().copied().collect();
+        instants.dedup_by_key(|(seq, _)| *seq);
+        let (snapshots, times_ms) = instants.into_iter().unzip();
+        SnapshotView { snapshots, times_ms, horizon: core.visible(), now_ms: core.now_ms_if_used() }
     }
 
     /// How many snapshots are held, and since when the oldest of them.
@@ -86,13 +102,13 @@ pub struct Snapshot {
 #[derive(Debug)]
 struct HeldSnapshot {
     handle: Arc<Handle>,
-    seq: SeqNo,
+    at: AsOf,
     default: Keyspace,
 }
 
 impl Drop for HeldSnapshot {
     fn drop(&mut self) {
-        self.handle.core.snapshots.release(self.seq);
+        self.handle.core.snapshots.release(self.at);
     }
 }
 
@@ -101,13 +117,13 @@ impl Snapshot {
         Self::of_taken(handle, default, handle.core.snapshots.take(&handle.core))
     }
 
-    /// Of a sequence number that was taken in the list; it is released with this.
-    pub(crate) fn of_taken(handle: &Arc<Handle>, default: Keyspace, seq: SeqNo) -> Self {
-        Self { held: Arc::new(HeldSnapshot { handle: Arc::clone(handle), seq, default }) }
+    /// Of an instant that was taken in the list; it is released with this.
+    pub(crate) fn of_taken(handle: &Arc<Handle>, default: Keyspace, at: AsOf) -> Self {
+        Self { held: Arc::new(HeldSnapshot { handle: Arc::clone(handle), at, default }) }
     }
 
     fn reads(&self) -> Result<Reads<'_>> {
-        Ok(Reads { keyspace: &self.held.default, at: Some(self.held.seq) })
+        Ok(Reads { keyspace: &self.held.default, at: Some(self.held.at) })
     }
 
     pub(crate) fn handle(&self) -> &Arc<Handle> {
@@ -119,7 +135,11 @@ impl Snapshot {
     }
 
     pub(crate) fn seq_no(&self) -> SeqNo {
-        self.held.seq
+        self.held.at.seq
+    }
+
+    pub(crate) fn at(&self) -> AsOf {
+        self.held.at
     }
 
     /// The same instant in another keyspace, also in one that was dropped since.
@@ -132,7 +152,7 @@ impl Snapshot {
 
     /// The sequence number of the last write it sees.
     pub fn seq(&self) -> u64 {
-        self.held.seq.0
+        self.held.at.seq.0
     }
 
     read_methods!();
@@ -146,11 +166,11 @@ pub struct SnapshotOf<'a> {
 }
 
 impl SnapshotOf<'_> {
-    fn reads(&self) -> Result<Reads<'_>> {
+    pub(crate) fn reads(&self) -> Result<Reads<'_>> {
         if self.keyspace.engine_number() != self.snapshot.held.handle.core.number {
             return Err(Error::invalid("the keyspace belongs to another engine than the snapshot"));
         }
-        Ok(Reads { keyspace: self.keyspace, at: Some(self.snapshot.held.seq) })
+        Ok(Reads { keyspace: self.keyspace, at: Some(self.snapshot.held.at) })
     }
 
     read_methods!();

@@ -280,6 +280,7 @@ pub(crate) mod tests {
             blobs: Vec::new(),
             ranges: None,
             table_seq: None,
+            expiries: None,
         };
         Arc::new(OpenTable {
             meta: Arc::new(meta),

@@ -366,7 +366,7 @@ impl<'a> TransactionReads<'a> {
     }
 
     fn at_snapshot(&self) -> Reads<'a> {
-        Reads { keyspace: self.keyspace, at: Some(self.transaction.snapshot.seq_no()) }
+        Reads { keyspace: self.keyspace, at: Some(self.transaction.snapshot.at()) }
     }
 
     /// What the transaction has written to a key, if anything; else the key counts as read.
@@ -420,10 +420,10 @@ impl<'a> TransactionReads<'a> {
     }
 
     fn seen(&self, bounds: Bounds) -> Result<Seen> {
-        let (state, seq) = self.at_snapshot().state()?;
+        let (state, at) = self.at_snapshot().state()?;
         Ok(Seen {
             state: Guard::into_inner(state),
-            seq,
+            at,
             own: self.transaction.writes.own(self.keyspace.id()),
             bounds,
             keyspace: Arc::clone(self.core()),

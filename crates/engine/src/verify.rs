@@ -4,7 +4,7 @@ use crate::core::Core;
 use crate::error::{Error, Result};
 use crate::read::LevelView;
 use esker_blob::BlobRef;
-use esker_format::{FileNo, InternalKeyBuf, SeqNo, Trailer, ValueKind};
+use esker_format::{FileNo, InternalKeyBuf, SeqNo, Trailer, ValueKind, expiry::decode_expiry};
 use esker_iterator::InternalIterator;
 use esker_manifest::{BlobUse, TableMeta};
 use esker_sstable::Table;
@@ -101,13 +101,15 @@ fn refers_rightly(meta: &TableMeta, table: &Arc<Table>, view: &LevelView, report
     let mut iter = table.iter_once();
     iter.seek_to_first()?;
     while iter.valid() {
-        if iter.key().trailer.kind() == ValueKind::Blob {
-            let reference = BlobRef::decode(iter.value())?;
+        let kind = iter.key().trailer.kind();
+        let stored = if kind.expires() { decode_expiry(iter.value())?.1 } else { iter.value() };
+        if matches!(kind, ValueKind::Blob | ValueKind::ExpiringBlob) {
+            let reference = BlobRef::decode(stored)?;
             let (records, bytes) = found.entry(reference.file).or_default();
             *records += 1;
             *bytes += reference.record_bytes();
             if !report.damaged.contains_key(&reference.file) {
-                view.blob_value(iter.value())?;
+                view.blob_value(stored)?;
             }
         }
         iter.next()?;
@@ -137,6 +139,7 @@ fn agrees(meta: &TableMeta, table: &Table) -> Result<()> {
         && properties.largest_seq == told(meta.largest_seq)
         && properties.entries == meta.entries
         && properties.deletions == meta.deletions
+        && properties.expiries == meta.expiries
         && table.range_tombstones().is_some() == meta.ranges.is_some()
         && table.range_tombstones().zip(meta.ranges.as_ref()).is_none_or(|(found, told)| {
             found.len() as u64 == told.count && found.hull() == Some((&*told.begin, &*told.end))

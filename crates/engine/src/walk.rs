@@ -3,8 +3,9 @@
 //! It holds the state that it reads, and pays the [toll](crate::toll) for the runs it looks into: counted here, handed over when it ends, or now and then.
 
 use crate::error::Result;
+use crate::expiry::AsOf;
 use crate::read::{ReadState, View};
-use esker_format::{SeqNo, Slice, Trailer, ValueKind};
+use esker_format::{Slice, Trailer, ValueKind, expiry::decode_expiry};
 use esker_iterator::{Bounds, Covers};
 use std::sync::Arc;
 
@@ -24,14 +25,21 @@ pub(crate) struct Walk {
     state: Arc<ReadState>,
 }
 
+/// Where a value is.
+pub(crate) enum Place<'a> {
+    Here(&'a [u8]),
+    /// In a blob file, to which this refers.
+    Blob(&'a [u8]),
+}
+
 impl Walk {
-    pub(crate) fn new(state: Arc<ReadState>, seq: SeqNo, bounds: Bounds) -> Self {
-        Self::under(Covers::new(), state, seq, bounds)
+    pub(crate) fn new(state: Arc<ReadState>, at: AsOf, bounds: Bounds) -> Self {
+        Self::under(Covers::new(), state, at, bounds)
     }
 
     /// As [`Self::new`], under range tombstones that are newer than all there is.
-    pub(crate) fn under(covers: Covers, state: Arc<ReadState>, seq: SeqNo, bounds: Bounds) -> Self {
-        let (view, more_runs) = state.iter_under(covers, seq, bounds);
+    pub(crate) fn under(covers: Covers, state: Arc<ReadState>, at: AsOf, bounds: Bounds) -> Self {
+        let (view, more_runs) = state.iter_under(covers, at, bounds);
         Self { view, more_runs, seeks: 0, steps: 0, state }
     }
 
@@ -49,7 +57,7 @@ impl Walk {
         self.view.key()
     }
 
-    /// What stands in the table: of a large value, the reference to it.
+    /// What stands in the table: of a large value, the reference to it; of what expires, behind the time at which it does.
     #[inline]
     pub(crate) fn stored(&self) -> &[u8] {
         self.view.value()
@@ -60,10 +68,18 @@ impl Walk {
         self.view.trailer()
     }
 
-    /// Whether the value lies in a blob file.
+    /// Whether what stands in the table is the value.
     #[inline]
-    pub(crate) fn is_blob(&self) -> bool {
-        self.trailer().kind() == ValueKind::Blob
+    pub(crate) fn is_plain(&self) -> bool {
+        self.trailer().kind() == ValueKind::Put
+    }
+
+    /// Where the value lies if it is in a blob file, or else the value: what stands in the table, without the time at which it expires.
+    pub(crate) fn place(&self) -> Result<Place<'_>> {
+        let kind = self.trailer().kind();
+        let stored = if kind.expires() { decode_expiry(self.stored())?.1 } else { self.stored() };
+        let is_blob = matches!(kind, ValueKind::Blob | ValueKind::ExpiringBlob);
+        Ok(if is_blob { Place::Blob(stored) } else { Place::Here(stored) })
     }
 
     /// The value, owned.

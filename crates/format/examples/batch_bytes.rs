@@ -1,6 +1,6 @@
 //! Builds a write batch, shows its bytes as a log would hold them, and reads them back, without an engine.
 
-use esker_format::{DecodeError, KeyspaceId, SeqNo, ValueKind, WriteBatch, batch};
+use esker_format::{DecodeError, KeyspaceId, SeqNo, ValueKind, WriteBatch, batch, split_expiry};
 
 fn main() -> Result<(), DecodeError> {
     let users = KeyspaceId(1);
@@ -24,7 +24,13 @@ fn main() -> Result<(), DecodeError> {
                 println!("#{seq} keyspace {keyspace}: delete from {key} on")
             }
             ValueKind::RangeDelete => println!("#{seq} keyspace {keyspace}: delete from {key} up to {value}"),
-            ValueKind::Blob => unreachable!("no batch has references to blob files: decoding refuses them"),
+            ValueKind::Expiring => {
+                let (expiry, value) = split_expiry(op.value).expect("decoding refuses shorter ones");
+                println!("#{seq} keyspace {keyspace}: put {key} = \"{}\" until {expiry} ms", value.escape_ascii())
+            }
+            ValueKind::Blob | ValueKind::ExpiringBlob => {
+                unreachable!("no batch has references to blob files: decoding refuses them")
+            }
         }
     }
 

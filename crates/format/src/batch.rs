@@ -6,13 +6,13 @@
 //! +-----------------+-----------+------+------+---
 //!   op:  kind u8 | keyspace varint | key length varint | key [ | value length varint | value ]
 //! ```
-//! The key of a range tombstone is where it begins, its value where it ends; none: nowhere.
+//! The key of a range tombstone is where it begins, its value where it ends; none: nowhere. Before the value of a put that expires stands the time at which it does.
 //!
 //! All operations of a batch become visible and durable together, in order: of two on one key the later wins.
 
 use crate::decode::{DecodeError, Decoder};
 use crate::key::{KeyspaceId, SeqNo, ValueKind};
-use crate::{KEY_BYTES_MAX, VALUE_BYTES_MAX, varint};
+use crate::{EXPIRY_BYTES, KEY_BYTES_MAX, VALUE_BYTES_MAX, varint};
 use byteorder::{ByteOrder, LittleEndian};
 use thiserror::Error;
 
@@ -66,7 +66,7 @@ pub struct BatchOp<'a> {
     pub keyspace: KeyspaceId,
     /// To which key; of a range tombstone, the first.
     pub key: &'a [u8],
-    /// The value; empty for a deletion. Of a range tombstone, where it ends: a key that is left alone, or nothing for no end.
+    /// The value; empty for a deletion. Of a put that expires, behind the time at which it does ([`crate::split_expiry`]). Of a range tombstone, where it ends: a key that is left alone, or nothing for no end.
     pub value: &'a [u8],
 }
 
@@ -78,12 +78,17 @@ impl WriteBatch {
 
     /// Adds "set `key` to `value`".
     pub fn put(&mut self, keyspace: KeyspaceId, key: &[u8], value: &[u8]) -> &mut Self {
-        self.push(ValueKind::Put, keyspace, key, Some(value))
+        self.push(ValueKind::Put, keyspace, key, Some([value]))
+    }
+
+    /// Adds "set `key` to `value`, until a time in milliseconds since 1970".
+    pub fn put_expiring(&mut self, keyspace: KeyspaceId, key: &[u8], value: &[u8], expiry_ms: u64) -> &mut Self {
+        self.push(ValueKind::Expiring, keyspace, key, Some([&expiry_ms.to_le_bytes(), value]))
     }
 
     /// Adds "remove `key`".
     pub fn delete(&mut self, keyspace: KeyspaceId, key: &[u8]) -> &mut Self {
-        self.push(ValueKind::Delete, keyspace, key, None)
+        self.push::<0>(ValueKind::Delete, keyspace, key, None)
     }
 
     /// Adds "remove all keys from `begin` on, up to `end`, which stays".
@@ -99,22 +104,31 @@ impl WriteBatch {
             self.error.get_or_insert(error);
             return self;
         }
-        self.push(ValueKind::RangeDelete, keyspace, begin, Some(end))
+        self.push(ValueKind::RangeDelete, keyspace, begin, Some([end]))
     }
 
     /// Adds "remove all keys from `begin` on".
     pub fn delete_from(&mut self, keyspace: KeyspaceId, begin: &[u8]) -> &mut Self {
-        self.push(ValueKind::RangeDelete, keyspace, begin, Some(&[]))
+        self.push(ValueKind::RangeDelete, keyspace, begin, Some([]))
     }
 
-    fn push(&mut self, kind: ValueKind, keyspace: KeyspaceId, key: &[u8], value: Option<&[u8]>) -> &mut Self {
-        let prefixed_len = |bytes: &[u8]| varint::len(bytes.len() as u64) + bytes.len();
-        let op_len = 1 + varint::len(u64::from(keyspace.0)) + prefixed_len(key) + value.map_or(0, prefixed_len);
+    /// Adds an operation; the value is given in parts.
+    fn push<const N: usize>(
+        &mut self,
+        kind: ValueKind,
+        keyspace: KeyspaceId,
+        key: &[u8],
+        value: Option<[&[u8]; N]>,
+    ) -> &mut Self {
+        let prefixed_len = |len: usize| varint::len(len as u64) + len;
+        let value_len = value.map(|parts| parts.iter().map(|part| part.len()).sum::<usize>());
+        let op_len =
+            1 + varint::len(u64::from(keyspace.0)) + prefixed_len(key.len()) + value_len.map_or(0, prefixed_len);
         let after = self.bytes.len() + op_len;
         let refused = if key.len() > KEY_BYTES_MAX {
             Some(BatchError::KeyTooLong(key.len()))
-        } else if value.is_some_and(|v| v.len() > VALUE_BYTES_MAX) {
-            Some(BatchError::ValueTooLong(value.map_or(0, <[u8]>::len)))
+        } else if value_len.is_some_and(|len| len > VALUE_BYTES_MAX) {
+            Some(BatchError::ValueTooLong(value_len.unwrap_or(0)))
         } else if after > BATCH_BYTES_MAX {
             Some(BatchError::BatchTooLarge(after))
         } else {
@@ -128,9 +142,9 @@ impl WriteBatch {
         varint::put(&mut self.bytes, u64::from(keyspace.0));
         varint::put(&mut self.bytes, key.len() as u64);
         self.bytes.extend_from_slice(key);
-        if let Some(value) = value {
-            varint::put(&mut self.bytes, value.len() as u64);
-            self.bytes.extend_from_slice(value);
+        if let (Some(value), Some(len)) = (value, value_len) {
+            varint::put(&mut self.bytes, len as u64);
+            value.iter().for_each(|part| self.bytes.extend_from_slice(part));
         }
         let count = self.count() + 1;
         LittleEndian::write_u32(&mut self.bytes[8..], count);
@@ -231,7 +245,8 @@ impl<'a> BatchOps<'a> {
         let offset = decoder.offset();
         let byte = decoder.u8("operation kind")?;
         // A reference to a blob file is made by a flush: nobody puts one.
-        let known = ValueKind::from_byte(byte).filter(|kind| *kind != ValueKind::Blob);
+        let known =
+            ValueKind::from_byte(byte).filter(|kind| !matches!(kind, ValueKind::Blob | ValueKind::ExpiringBlob));
         let kind = known.ok_or(DecodeError::Unsupported { what: "operation kind", offset, found: u64::from(byte) })?;
         let keyspace = KeyspaceId(decoder.varint32("keyspace id")?);
         let offset = decoder.offset();
@@ -242,10 +257,25 @@ impl<'a> BatchOps<'a> {
         let value = match kind {
             ValueKind::Put => decoder.prefixed("value")?,
             ValueKind::RangeDelete => range_end(decoder, key)?,
-            ValueKind::Delete | ValueKind::Blob => &[],
+            ValueKind::Expiring => expiring(decoder)?,
+            ValueKind::Delete | ValueKind::Blob | ValueKind::ExpiringBlob => &[],
         };
         Ok(Some(BatchOp { kind, keyspace, key, value }))
     }
+}
+
+/// A value behind the time at which it expires.
+fn expiring<'a>(decoder: &mut Decoder<'a>) -> Result<&'a [u8], DecodeError> {
+    let offset = decoder.offset();
+    let stored = decoder.prefixed("value")?;
+    if stored.len() < EXPIRY_BYTES {
+        return Err(DecodeError::Invalid {
+            what: "length of a value that expires",
+            offset,
+            found: stored.len() as u64,
+        });
+    }
+    Ok(stored)
 }
 
 /// Where a range tombstone that begins at `begin` ends.
@@ -287,10 +317,14 @@ mod tests {
     fn add(batch: &mut WriteBatch, op: &(u8, u32, Vec<u8>, Vec<u8>)) -> Option<(ValueKind, Vec<u8>)> {
         let (kind, keyspace, key, value) = op;
         let keyspace = KeyspaceId(*keyspace);
-        let (kind, value) = match kind % 4 {
+        let (kind, value) = match kind % 5 {
             0 => (ValueKind::Delete, &[][..]),
             1 => (ValueKind::Put, &value[..]),
             2 => (ValueKind::RangeDelete, &value[..]),
+            3 => {
+                batch.put_expiring(keyspace, key, value, 77);
+                return Some((ValueKind::Expiring, [&77u64.to_le_bytes()[..], value].concat()));
+            }
             _ => (ValueKind::RangeDelete, &[][..]),
         };
         match kind {
@@ -388,11 +422,30 @@ mod tests {
     }
 
     #[test]
+    fn a_value_that_expires_has_the_time_before_it() {
+        let mut batch = WriteBatch::new();
+        batch.put_expiring(KeyspaceId::DEFAULT, b"a", b"", 9);
+        let op = batch.ops().next().unwrap();
+        assert_eq!(crate::split_expiry(op.value), Some((9, &b""[..])));
+        // From disk: seven bytes.
+        let mut bytes = batch.as_bytes().to_vec();
+        let at = bytes.len() - EXPIRY_BYTES - 1;
+        bytes[at] -= 1;
+        bytes.pop();
+        let read = decode(&bytes).unwrap().1.next().unwrap();
+        assert!(matches!(read, Err(DecodeError::Invalid { found: 7, .. })), "{read:?}");
+        // The time counts in the length.
+        let mut batch = WriteBatch::new();
+        batch.put_expiring(KeyspaceId::DEFAULT, &vec![0; KEY_BYTES_MAX + 1], b"", 9);
+        assert_eq!(batch.check(), Err(BatchError::KeyTooLong(KEY_BYTES_MAX + 1)));
+    }
+
+    #[test]
     fn kinds_to_come_are_refused_by_name() {
         let mut batch = WriteBatch::new();
         batch.put(KeyspaceId::DEFAULT, b"a", b"1");
-        for kind in [2].into_iter().chain(4..=255) {
-            // 5 too: a value in a blob file is never put there by a batch.
+        for kind in [2].into_iter().chain(5..=255) {
+            // 5 and 7 too: a value in a blob file is never put there by a batch.
             let mut bytes = batch.as_bytes().to_vec();
             bytes[HEADER_BYTES] = kind;
             let error = decode(&bytes).unwrap().1.next().unwrap().unwrap_err();

@@ -59,8 +59,7 @@ impl fmt::Display for KeyspaceId {
 
 /// What an operation does to its key. The numbers are on disk and never change meaning.
 ///
-/// Reserved, and refused as `Unsupported` by this version: 2 merge operand, 4 value with expiry time, 6 merge operand with expiry
-/// time. 255 is never stored.
+/// Reserved, and refused as `Unsupported` by this version: 2 merge operand, 6 merge operand with expiry time. 255 is never stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u8)]
 pub enum ValueKind {
@@ -71,8 +70,12 @@ pub enum ValueKind {
     /// A range tombstone: the keys from this one on are gone, up to the one that the value gives, which stays; with an empty value, all of them. Never an entry of
     /// a table, which has a place of its own for it.
     RangeDelete = 3,
+    /// The key has a value until a time, which stands before it: see [`crate::expiry`].
+    Expiring = 4,
     /// The key has a value that lies in a blob file; what is stored is a reference to it. In tables alone.
     Blob = 5,
+    /// As `Blob`, until a time that stands before the reference.
+    ExpiringBlob = 7,
 }
 
 impl ValueKind {
@@ -83,15 +86,23 @@ impl ValueKind {
             0 => Some(Self::Delete),
             1 => Some(Self::Put),
             3 => Some(Self::RangeDelete),
+            4 => Some(Self::Expiring),
             5 => Some(Self::Blob),
+            7 => Some(Self::ExpiringBlob),
             _ => None,
         }
     }
 
-    /// Whether the key has a value, wherever that lies.
+    /// Whether the key has a value, wherever that lies, and at whatever time.
     #[inline]
     pub fn is_value(self) -> bool {
         matches!(self, Self::Put | Self::Blob)
+    }
+
+    /// Whether the key has a value until a time.
+    #[inline]
+    pub fn expires(self) -> bool {
+        matches!(self, Self::Expiring | Self::ExpiringBlob)
     }
 }
 
@@ -164,7 +175,9 @@ impl fmt::Debug for Trailer {
             Some(ValueKind::Put) => write!(f, "{},PUT", self.seq()),
             Some(ValueKind::Delete) => write!(f, "{},DEL", self.seq()),
             Some(ValueKind::RangeDelete) => write!(f, "{},RANGEDEL", self.seq()),
+            Some(ValueKind::Expiring) => write!(f, "{},EXP", self.seq()),
             Some(ValueKind::Blob) => write!(f, "{},BLOB", self.seq()),
+            Some(ValueKind::ExpiringBlob) => write!(f, "{},EXPBLOB", self.seq()),
             None => write!(f, "{},?{}", self.seq(), self.0 as u8),
         }
     }
@@ -287,6 +300,6 @@ mod tests {
     fn reads_as_in_the_notes() {
         let key = InternalKey::new(b"a\t", SeqNo(9), ValueKind::Delete);
         assert_eq!(format!("{key:?}"), "a\\t#9,DEL");
-        assert!(Trailer::from_bits(0x0907).try_kind(3).unwrap_err().is_unsupported());
+        assert!(Trailer::from_bits(0x0906).try_kind(3).unwrap_err().is_unsupported());
     }
 }

@@ -7,6 +7,7 @@
 //! | [`checksum`] | CRC-32C over parts |
 //! | [`key`] | sequence numbers, value kinds, internal keys and their order |
 //! | [`batch`] | the write batch, which is also the payload of a log record |
+//! | [`expiry`] | times from which on versions count as tombstones |
 //! | [`hash`](mod@hash) | [`KeyHash`], the hash of a user key that tables store and memtables search by |
 //! | [`files`] | names and numbers of an engine's files |
 //! | [`slice`](mod@slice) | [`Slice`], owned bytes that are cheap to clone and may pin what they point into |
@@ -25,6 +26,7 @@
 pub mod batch;
 pub mod checksum;
 pub mod decode;
+pub mod expiry;
 pub mod files;
 pub mod hash;
 mod head;
@@ -34,6 +36,7 @@ pub mod varint;
 
 pub use batch::{BatchError, BatchOp, WriteBatch};
 pub use decode::{DecodeError, Decoder};
+pub use expiry::{EXPIRY_BYTES, Expiries, ExpiryCount, split_expiry};
 pub use files::{FileId, FileKind, FileNo};
 pub use hash::{KeyHash, mix};
 pub use head::{common_prefix, head_of, is_same, strip_prefix};

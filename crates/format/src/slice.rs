@@ -59,6 +59,21 @@ impl Slice {
         Self(Repr::Pinned { owner: Arc::clone(owner) as Arc<dyn Pinned>, start: range.start, len: range.len() })
     }
 
+    /// The same without its first `count` bytes; pinning what it pinned.
+    ///
+    /// # Panics
+    /// If there are fewer.
+    #[must_use]
+    pub fn without_first(self, count: usize) -> Self {
+        assert!(count <= self.len(), "{count} bytes of {}", self.len());
+        match self.0 {
+            Repr::Pinned { owner, start, len } if len - count > COPIED_BYTES_MAX => {
+                Self(Repr::Pinned { owner, start: start + count, len: len - count })
+            }
+            _ => Self::from(&self[count..]),
+        }
+    }
+
     /// Whether this slice keeps a block or mapping alive.
     pub fn is_pinned(&self) -> bool {
         matches!(self.0, Repr::Pinned { .. })

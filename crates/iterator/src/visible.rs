@@ -13,12 +13,15 @@
 //! A key with many versions is left by a seek after [`SKIPS_BEFORE_SEEK`] of them, so a key overwritten a million times costs
 //! a bounded walk.
 //!
+//! What expires ([`ValueKind::expires`]) is no value to what goes from entry to entry: such an entry is looked at where a tombstone is, and shown after all if its time has not come. So entries that do not expire pay nothing
+//! for those that do.
+//!
 //! Where there are range tombstones, `bounds` are those of the present stretch ([`Covers`]), and `least` the least sequence number that they leave to be seen in it. So what goes from entry to entry
 //! knows of no tombstones: it only looks at a bound and at two numbers, and finds out what is behind the bound when it gets there.
 
 use crate::covers::GREATEST_KEY;
 use crate::{Bounds, Covers, InternalIterator, Stepped};
-use esker_format::{InternalKey, SeqNo, Slice, Trailer, ValueKind};
+use esker_format::{InternalKey, SeqNo, Slice, Trailer, ValueKind, split_expiry};
 use std::ops::Bound;
 
 /// Versions of one key passed singly; a seek costs about as much as some tens of steps.
@@ -47,6 +50,8 @@ enum Place {
 pub struct VisibleIterator<I> {
     inner: I,
     seq: SeqNo,
+    /// What expires at this time or before is gone.
+    unix_ms: u64,
     /// What is older is hidden by a range tombstone.
     least: SeqNo,
     /// Of the part of the whole range in which that is so.
@@ -70,6 +75,7 @@ impl<I: InternalIterator> VisibleIterator<I> {
         Self {
             inner,
             seq,
+            unix_ms: 0,
             least: SeqNo::ZERO,
             bounds,
             covers: None,
@@ -91,6 +97,12 @@ impl<I: InternalIterator> VisibleIterator<I> {
         Self { covers: Some(Box::new(covers)), ..Self::new(inner, seq, bounds) }
     }
 
+    /// As of a time, in milliseconds since 1970: what expires then or before is gone. Without it nothing is.
+    #[must_use]
+    pub fn at_time(self, unix_ms: u64) -> Self {
+        Self { unix_ms, ..self }
+    }
+
     /// Whether it stands on an entry.
     #[inline]
     pub fn valid(&self) -> bool {
@@ -110,7 +122,7 @@ impl<I: InternalIterator> VisibleIterator<I> {
         }
     }
 
-    /// The value; of kind [`ValueKind::Blob`], which [`Self::trailer`] tells, the reference to it.
+    /// The value; of kind [`ValueKind::Blob`], which [`Self::trailer`] tells, the reference to it. Of those that expire, behind the time at which they do.
     ///
     /// # Panics
     /// If the iterator is not valid.
@@ -344,6 +356,15 @@ impl<I: InternalIterator> VisibleIterator<I> {
         trailer.seq() <= self.seq && trailer.seq() >= self.least && trailer.kind().is_value()
     }
 
+    /// Whether a key is shown whose newest version, on which `inner` stands, expires: if its time has not come. One that has none, as only damage makes, is shown, so that whoever takes its value apart finds it.
+    #[inline(never)]
+    fn is_shown_until(&self, trailer: Trailer) -> bool {
+        trailer.kind().expires()
+            && trailer.seq() <= self.seq
+            && trailer.seq() >= self.least
+            && split_expiry(self.inner.value()).is_none_or(|(expiry, _)| expiry > self.unix_ms)
+    }
+
     /// From an entry behind the bounds: goes on to the stretch that it lies in. `false` if it lies behind the whole range.
     #[inline]
     fn enter_stretch(&mut self, is_within: impl FnOnce(&Bounds, &[u8]) -> bool) -> bool {
@@ -422,7 +443,13 @@ impl<I: InternalIterator> VisibleIterator<I> {
                     (self.place, self.trailer) = (Place::Inner, trailer);
                     return Ok(());
                 }
-                ValueKind::Delete | ValueKind::RangeDelete => self.skip_key_forward()?,
+                ValueKind::Expiring | ValueKind::ExpiringBlob if self.is_shown_until(trailer) => {
+                    (self.place, self.trailer) = (Place::Inner, trailer);
+                    return Ok(());
+                }
+                ValueKind::Delete | ValueKind::RangeDelete | ValueKind::Expiring | ValueKind::ExpiringBlob => {
+                    self.skip_key_forward()?;
+                }
             }
         }
         Ok(())
@@ -465,7 +492,7 @@ impl<I: InternalIterator> VisibleIterator<I> {
                     self.place = Place::Held;
                     return Ok(());
                 }
-            } else if self.is_shown(trailer) {
+            } else if self.is_shown(trailer) || self.is_shown_until(trailer) {
                 (self.place, self.trailer) = (Place::InnerFromBehind, trailer);
                 return Ok(());
             } else {
@@ -509,7 +536,7 @@ impl<I: InternalIterator> VisibleIterator<I> {
         self.long = None;
         self.short.clear();
         match trailer.kind() {
-            ValueKind::Put | ValueKind::Blob => {
+            ValueKind::Put | ValueKind::Blob | ValueKind::Expiring | ValueKind::ExpiringBlob => {
                 let value = self.inner.value();
                 if value.len() > COPIED_BYTES_MAX {
                     self.long = Some(self.inner.value_slice());
@@ -519,7 +546,7 @@ impl<I: InternalIterator> VisibleIterator<I> {
             }
             ValueKind::Delete | ValueKind::RangeDelete => {}
         }
-        self.is_shown(trailer)
+        self.is_shown(trailer) || self.is_shown_until(trailer)
     }
 
     #[inline]

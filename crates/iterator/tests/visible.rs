@@ -1,8 +1,8 @@
 //! The view at one sequence number against a map, and the words of the contract.
 
-use esker_format::{InternalKey, SeqNo, Trailer};
+use esker_format::{InternalKey, SeqNo, Trailer, ValueKind};
 use esker_iterator::{Bounds, InternalIterator, MergingIterator, Stepped, VecIterator, VisibleIterator};
-use esker_testkit::iterator_suite::{Entry, any_entries, any_user_key, entries, visible};
+use esker_testkit::iterator_suite::{Entry, any_entries, any_user_key, entries, visible_at};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use std::convert::Infallible;
@@ -123,13 +123,15 @@ proptest! {
         (lower, upper) in (any_bound(), any_bound()),
         moves in vec(any_move(), 1..40),
         (sources, places) in (1..5usize, prop_oneof![Just(0), Just(u64::MAX), any::<u64>()]),
+        (expiring, now) in (prop_oneof![Just(0), Just(u64::MAX), any::<u64>()], 0..40u64),
     ) {
+        let entries = with_expiries(entries, expiring);
         for seq in (0..31).map(SeqNo) {
             let bounds = Bounds::new(lower.as_ref().map(|k| &k[..]), upper.as_ref().map(|k| &k[..]));
-            let mut model = visible(&entries, seq);
+            let mut model = visible_at(&entries, seq, now);
             model.retain(|key, _| bounds.contains(key));
             let model: Vec<_> = model.into_iter().collect();
-            let mut view = VisibleIterator::new(merged(&entries, sources, places), seq, bounds);
+            let mut view = VisibleIterator::new(merged(&entries, sources, places), seq, bounds).at_time(now);
             let mut at = usize::MAX;
             for step in &moves {
                 match step {
@@ -154,6 +156,33 @@ proptest! {
             }
         }
     }
+}
+
+/// Has the values expire whose sequence number is set in `which`, each at some time up to 40.
+fn with_expiries(entries: Vec<Entry>, which: u64) -> Vec<Entry> {
+    let expire = |(mut key, value): Entry| {
+        let seq = key.trailer.seq();
+        if key.trailer.kind() == ValueKind::Delete || which >> (seq.0 % 64) & 1 == 0 {
+            return (key, value);
+        }
+        key.trailer = Trailer::new(seq, ValueKind::Expiring);
+        (key, [&(seq.0 * 11 % 41).to_le_bytes()[..], &value].concat())
+    };
+    entries.into_iter().map(expire).collect()
+}
+
+/// What has expired hides what is older, as a tombstone does; and goes on to be shown to who reads as of before.
+#[test]
+fn what_expires_is_there_until_its_time() {
+    let text = "a#9,EXP:50=new a#4,PUT:old b#3,EXP:60=b c#5,PUT:c d#6,EXP:40=d";
+    let at = |seq, now| view(text, seq).at_time(now);
+    let (a, b) = ("a=2\\x00\\x00\\x00\\x00\\x00\\x00\\x00new ", "b=<\\x00\\x00\\x00\\x00\\x00\\x00\\x00b ");
+    assert_eq!(forward(&mut at(9, 49)), format!("{a}{b}c=c "));
+    assert_eq!(forward(&mut at(9, 50)), format!("{b}c=c "));
+    assert_eq!(backward(&mut at(9, 50)), format!("c=c {b}"));
+    assert_eq!(forward(&mut at(8, 50)), format!("a=old {b}c=c "));
+    assert_eq!(forward(&mut at(9, 60)), "c=c ");
+    assert_eq!(backward(&mut at(9, 60)), "c=c ");
 }
 
 fn view(text: &str, seq: u64) -> VisibleIterator<VecIterator> {

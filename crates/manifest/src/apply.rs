@@ -302,6 +302,10 @@ fn check_table(table: &TableMeta, version: &Version) -> Result<(), EditError> {
             "a bound is that of a range tombstone, and it has none",
         ),
         (
+            table.expiries.is_none_or(|expiries| expiries.is_sound(table.entries, table.deletions)),
+            "it counts more entries that expire than there are, or their times are out of order",
+        ),
+        (
             [&table.smallest, &table.largest].iter().all(|key| key.user_key.len() <= KEY_BYTES_MAX),
             "a bound is longer than a key can be",
         ),

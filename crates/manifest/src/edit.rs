@@ -9,7 +9,7 @@
 use crate::Lsn;
 use crate::table::{BlobMeta, BlobUse, Level, RangeUse, TableMeta};
 use esker_format::{
-    DecodeError, Decoder, FileId, FileNo, InternalKeyBuf, KEY_BYTES_MAX, KeyspaceId, SeqNo, Trailer, varint,
+    DecodeError, Decoder, Expiries, FileId, FileNo, InternalKeyBuf, KEY_BYTES_MAX, KeyspaceId, SeqNo, Trailer, varint,
 };
 
 /// The version of the edit format, in every snapshot.
@@ -42,6 +42,8 @@ const TABLE_TAG_BLOB: u8 = 0x81;
 const TABLE_TAG_RANGES: u8 = 0x82;
 /// In a table's description: its table-wide sequence number.
 const TABLE_TAG_SEQ: u8 = 0x83;
+/// In a table's description: when its entries expire.
+const TABLE_TAG_EXPIRIES: u8 = 0x84;
 
 /// A step from one version to the next. Empty by default; set what changes.
 ///
@@ -289,6 +291,12 @@ fn put_table(out: &mut Vec<u8>, table: &TableMeta) {
         out.push(TABLE_TAG_SEQ);
         put_prefixed(out, &body);
     }
+    if let Some(expiries) = &table.expiries {
+        let mut body = Vec::new();
+        expiries.encode_into(&mut body);
+        out.push(TABLE_TAG_EXPIRIES);
+        put_prefixed(out, &body);
+    }
 }
 
 /// The head of a field; its body lies between the decoder and `end`.
@@ -430,6 +438,7 @@ fn table(decoder: &mut Decoder<'_>, end: usize) -> Result<TableMeta, DecodeError
         blobs: Vec::new(),
         ranges: None,
         table_seq: None,
+        expiries: None,
     };
     while let Some(field) = Field::next(decoder, end)? {
         match field.tag {
@@ -446,6 +455,7 @@ fn table(decoder: &mut Decoder<'_>, end: usize) -> Result<TableMeta, DecodeError
                 })
             })?,
             TABLE_TAG_SEQ => once(&mut table.table_seq, decoder, |d| seq(d, "table-wide sequence number"))?,
+            TABLE_TAG_EXPIRIES => once(&mut table.expiries, decoder, Expiries::decode)?,
             _ => field.skip(decoder)?,
         }
         if decoder.offset() != field.end {

@@ -1,6 +1,6 @@
 //! What a version knows about one table.
 
-use esker_format::{FileId, FileNo, InternalKeyBuf, SeqNo};
+use esker_format::{Expiries, FileId, FileNo, InternalKeyBuf, SeqNo};
 use std::fmt;
 use std::sync::Arc;
 
@@ -64,6 +64,8 @@ pub struct TableMeta {
     pub ranges: Option<RangeUse>,
     /// The sequence number of every entry, if the file itself does not know it: it was built outside an engine.
     pub table_seq: Option<SeqNo>,
+    /// When its entries expire, if any does.
+    pub expiries: Option<Expiries>,
 }
 
 /// What the manifest knows of a table's range tombstones.

@@ -16,7 +16,7 @@
 use crate::Lsn;
 use crate::edit::{COMPARATOR, CleanClose, VersionEdit};
 use crate::table::{BlobMeta, BlobUse, Level, RangeUse, TableMeta};
-use esker_format::{FileId, FileNo, InternalKeyBuf, KeyspaceId, SeqNo, Trailer, ValueKind};
+use esker_format::{Expiries, FileId, FileNo, InternalKeyBuf, KeyspaceId, SeqNo, Trailer, ValueKind};
 use std::fmt;
 use std::str::FromStr;
 use thiserror::Error;
@@ -77,6 +77,9 @@ impl fmt::Display for TableMeta {
         }
         if let Some(seq) = self.table_seq {
             write!(f, " table-seq {seq}")?;
+        }
+        if let Some(Expiries { entries, earliest_ms, latest_ms, half_ms }) = self.expiries {
+            write!(f, " expiring {entries} from {earliest_ms} half {} to {latest_ms}", half_ms.unwrap_or(0))?;
         }
         Ok(())
     }
@@ -185,6 +188,7 @@ fn table(words: &mut Words<'_>) -> Option<TableMeta> {
         blobs: Vec::new(),
         ranges: None,
         table_seq: None,
+        expiries: None,
     };
     while let Some(name) = words.next() {
         match name {
@@ -208,6 +212,12 @@ fn table(words: &mut Words<'_>) -> Option<TableMeta> {
                 table.ranges = Some(RangeUse { count, begin: begin.into(), end: end.into() });
             }
             "table-seq" => table.table_seq = Some(SeqNo(words.number()?)),
+            "expiring" => {
+                let entries = words.number()?;
+                let (earliest_ms, half) = (words.word("from")?.number()?, words.word("half")?.number()?);
+                let (latest_ms, half_ms) = (words.word("to")?.number()?, Some(half).filter(|half| *half > 0));
+                table.expiries = Some(Expiries { entries, earliest_ms, latest_ms, half_ms });
+            }
             _ => return None,
         }
     }
@@ -231,6 +241,8 @@ fn internal_key(word: &str) -> Option<InternalKeyBuf> {
         "PUT" => ValueKind::Put,
         "DEL" => ValueKind::Delete,
         "BLOB" => ValueKind::Blob,
+        "EXP" => ValueKind::Expiring,
+        "EXPBLOB" => ValueKind::ExpiringBlob,
         "RANGEDEL" => ValueKind::RangeDelete,
         _ => return None,
     };

@@ -9,7 +9,10 @@ use crate::hash::KeyHash;
 use crate::index::IndexBuilder;
 use crate::properties::Properties;
 use crate::ranges;
-use esker_format::{FileId, InternalKey, KEY_BYTES_MAX, SeqNo, Trailer, VALUE_BYTES_MAX, ValueKind, common_prefix};
+use esker_format::{
+    ExpiryCount, FileId, InternalKey, KEY_BYTES_MAX, SeqNo, Trailer, VALUE_BYTES_MAX, ValueKind, common_prefix,
+    expiry::decode_expiry,
+};
 use esker_iterator::{Fragments, RangeTombstones};
 use esker_vfs::{PIECE_BYTES, WritableFile, whole_pieces};
 use std::cmp::Ordering;
@@ -64,7 +67,7 @@ pub struct Built {
 
 /// Writes a table of entries that come in internal-key order.
 ///
-/// Holds one block, a write buffer, and, until the end, 8 bytes for each user key and the fences of the index. After an error of the file the
+/// Holds one block, a write buffer, and, until the end, 8 bytes for each user key, as many for each entry that expires, and the fences of the index. After an error of the file the
 /// table is lost: every further call gives the same error.
 pub struct Builder {
     file: Box<dyn WritableFile>,
@@ -82,6 +85,7 @@ pub struct Builder {
     ended_user_key: Vec<u8>,
     last_trailer: Trailer,
     properties: Properties,
+    expiries: ExpiryCount,
     /// The layers of range tombstones, the newest first.
     ranges: Vec<Arc<Fragments>>,
     failed: Option<TableError>,
@@ -123,6 +127,7 @@ impl Builder {
             ended_user_key: Vec::new(),
             last_trailer: Trailer::MAX,
             properties,
+            expiries: ExpiryCount::default(),
             ranges: Vec::new(),
             failed: None,
         })
@@ -138,6 +143,7 @@ impl Builder {
             return Err(error.clone());
         }
         let kind = self.check(key, value)?;
+        let expiry = if kind.expires() { Some(self.expiry_of(value)?) } else { None };
         // One look at both keys says how they sort, whether they are the same, and what the block's prefix may be.
         let shared = common_prefix(self.last_user_key(), key.user_key);
         let is_new_user_key = self.check_order(key, shared)?;
@@ -157,6 +163,9 @@ impl Builder {
         properties.raw_value_bytes += value.len() as u64;
         properties.smallest_seq = properties.smallest_seq.min(key.trailer.seq());
         properties.largest_seq = properties.largest_seq.max(key.trailer.seq());
+        if let Some(expiry) = expiry {
+            self.expiries.add(expiry);
+        }
         if is_new_user_key {
             properties.user_keys += 1;
             if self.options.filter_bits_per_key > 0 {
@@ -212,6 +221,8 @@ impl Builder {
         } else if self.ranges.is_empty() {
             return Err(TableError::Empty { table: self.name });
         }
+        let expiries = std::mem::take(&mut self.expiries);
+        self.properties.expiries = expiries.finish(self.properties.entries, self.properties.deletions);
         let data_bytes = self.offset();
         self.properties.blocks = self.index.count() as u64;
         self.properties.data_bytes = data_bytes;
@@ -274,6 +285,18 @@ impl Builder {
             return Err(too_long("value of a deletion", value.len(), 0));
         }
         Ok(kind)
+    }
+
+    /// When an entry expires of which this is stored.
+    #[inline(never)]
+    fn expiry_of(&self, stored: &[u8]) -> Result<u64, TableError> {
+        let expiry = decode_expiry(stored).map(|(expiry, _)| expiry);
+        expiry.map_err(|source| TableError::Field {
+            table: Arc::clone(&self.name),
+            part: BlockKind::Data,
+            offset: self.offset(),
+            source,
+        })
     }
 
     /// Whether the user key of an entry that may come next is another than the last one's, with which it shares its first `shared` bytes.

@@ -1,7 +1,9 @@
 //! [`Properties`]: facts about a table, as tagged fields.
 
 use crate::frame::Codec;
-use esker_format::{DecodeError, Decoder, FileId, InternalKey, InternalKeyBuf, KEY_BYTES_MAX, SeqNo, Trailer, varint};
+use esker_format::{
+    DecodeError, Decoder, Expiries, FileId, InternalKey, InternalKeyBuf, KEY_BYTES_MAX, SeqNo, Trailer, varint,
+};
 
 /// The only order of keys there is.
 pub const COMPARATOR: &str = "bytewise";
@@ -49,6 +51,8 @@ pub struct Properties {
     pub created_unix_ms: u64,
     /// Range tombstones: pieces, into which those that were given were cut.
     pub range_tombstones: u64,
+    /// When its entries expire, if any does.
+    pub expiries: Option<Expiries>,
 }
 
 /// How many fields there are that must be there.
@@ -77,6 +81,8 @@ mod tag {
     pub(super) const CREATED_UNIX_MS: u64 = 36;
     /// Only where there are any.
     pub(super) const RANGE_TOMBSTONES: u64 = 38;
+    /// Likewise.
+    pub(super) const EXPIRIES: u64 = 40;
 }
 
 impl Properties {
@@ -117,6 +123,11 @@ impl Properties {
         if self.range_tombstones > 0 {
             fields.push((tag::RANGE_TOMBSTONES, number(self.range_tombstones)));
         }
+        if let Some(expiries) = &self.expiries {
+            let mut bytes = Vec::new();
+            expiries.encode_into(&mut bytes);
+            fields.push((tag::EXPIRIES, bytes));
+        }
         fields.sort_by_key(|(tag, _)| *tag);
         let mut out = Vec::new();
         for (tag, bytes) in fields {
@@ -127,7 +138,7 @@ impl Properties {
         out
     }
 
-    /// Reads the fields; every one but the last must be there.
+    /// Reads the fields; every one but the last two must be there.
     pub(crate) fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
         let mut properties = Self::unset();
         let mut decoder = Decoder::new(bytes);
@@ -146,7 +157,7 @@ impl Properties {
                 return Err(DecodeError::Unsupported { what: "tag", offset, found: tag });
             }
         }
-        if seen.iter().filter(|tag| **tag != tag::RANGE_TOMBSTONES).count() != FIELDS {
+        if seen.iter().filter(|tag| ![tag::RANGE_TOMBSTONES, tag::EXPIRIES].contains(tag)).count() != FIELDS {
             return Err(DecodeError::Invalid {
                 what: "number of fields",
                 offset: bytes.len(),
@@ -181,6 +192,7 @@ impl Properties {
             tag::LARGEST => self.largest = decode_key(&mut field)?,
             tag::CREATED_UNIX_MS => self.created_unix_ms = field.varint("creation time")?,
             tag::RANGE_TOMBSTONES => self.range_tombstones = field.varint("range tombstones")?,
+            tag::EXPIRIES => self.expiries = Some(Expiries::decode(&mut field)?),
             _ => match self.numbers().into_iter().find(|(known, _)| *known == tag) {
                 Some((_, value)) => *value = field.varint("number")?,
                 None => return Ok(false),
@@ -215,6 +227,7 @@ impl Properties {
             largest_seq: SeqNo::ZERO,
             created_unix_ms: 0,
             range_tombstones: 0,
+            expiries: None,
         }
     }
 }
@@ -256,6 +269,11 @@ mod tests {
     fn round_trip_and_any_cut_is_refused() {
         let with_ranges = Properties { range_tombstones: 3, ..some() };
         assert_eq!(Properties::decode(&with_ranges.encode()).unwrap(), with_ranges);
+        let expiries = Expiries { entries: 3, earliest_ms: 1, latest_ms: 900, half_ms: None };
+        for half_ms in [None, Some(500)] {
+            let expiring = Properties { expiries: Some(Expiries { half_ms, ..expiries }), ..with_ranges.clone() };
+            assert_eq!(Properties::decode(&expiring.encode()).unwrap(), expiring);
+        }
         let bytes = some().encode();
         assert_eq!(Properties::decode(&bytes).unwrap(), some());
         for cut in 0..bytes.len() {

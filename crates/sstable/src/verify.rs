@@ -10,7 +10,7 @@ use crate::properties::Properties;
 use crate::read_ahead::{ReadAhead, Way};
 use crate::table::Table;
 use esker_format::head_of;
-use esker_format::{InternalKey, InternalKeyBuf, SeqNo, Trailer, ValueKind};
+use esker_format::{ExpiryCount, InternalKey, InternalKeyBuf, SeqNo, Trailer, ValueKind, split_expiry};
 
 /// What [`Table::verify`] has looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,6 +27,7 @@ pub struct VerifyReport {
 struct Walk {
     /// Of the entries so far; only what they decide.
     properties: Properties,
+    expiries: ExpiryCount,
     /// The last entry's key, if there is one.
     user_key: Vec<u8>,
     trailer: Trailer,
@@ -49,6 +50,7 @@ impl Table {
         let prefix = index.prefix(&region).ok_or_else(|| at_index.fault(ASTRAY))?;
         let mut walk = Walk {
             properties: Properties { smallest_seq: SeqNo::MAX, ..Properties::unset() },
+            expiries: ExpiryCount::default(),
             user_key: Vec::new(),
             trailer: Trailer::MAX,
             fence: None,
@@ -72,6 +74,7 @@ impl Table {
         if walk.properties.entries > 0 {
             walk.properties.largest = walk.last().to_buf();
         }
+        walk.properties.expiries = walk.expiries.finish(walk.properties.entries, walk.properties.deletions);
         if let Some(ranges) = self.range_tombstones() {
             walk.properties.count_ranges(ranges);
         }
@@ -147,6 +150,11 @@ impl Walk {
             }
             if filter.is_some_and(|filter| !filter::may_contain(filter, hash)) {
                 return Err(Fault::Damaged("a key that the filter does not know"));
+            }
+            if key.trailer.kind().expires() {
+                let stored = payload.get(entry.value.clone()).ok_or_else(changed)?;
+                let (expiry, _) = split_expiry(stored).ok_or(Fault::Damaged("an expiry time cut short"))?;
+                self.expiries.add(expiry);
             }
             let properties = &mut self.properties;
             if is_first {

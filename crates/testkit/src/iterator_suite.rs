@@ -7,7 +7,7 @@
 //! iterator_suite::run(|entries| VecIterator::new(entries.to_vec()));
 //! ```
 
-use esker_format::{InternalKey, InternalKeyBuf, SeqNo, Trailer, ValueKind};
+use esker_format::{InternalKey, InternalKeyBuf, SeqNo, Trailer, ValueKind, split_expiry};
 use esker_iterator::{InternalIterator, Stepped};
 use proptest::collection::{btree_map, vec};
 use proptest::prelude::*;
@@ -85,10 +85,19 @@ fn entry(text: &str) -> Entry {
             "PUT" => ValueKind::Put,
             "DEL" => ValueKind::Delete,
             "BLOB" => ValueKind::Blob,
+            "EXP" => ValueKind::Expiring,
             _ => return None,
         };
         let key = InternalKey::new(key.as_bytes(), SeqNo(seq.parse().ok()?), kind);
-        Some((key.to_buf(), value.as_bytes().to_vec()))
+        // `a#9,EXP:500=value` is gone from 500 on.
+        let value = match kind {
+            ValueKind::Expiring => {
+                let (expiry, value) = value.split_once('=')?;
+                [&expiry.parse::<u64>().ok()?.to_le_bytes()[..], value.as_bytes()].concat()
+            }
+            _ => value.as_bytes().to_vec(),
+        };
+        Some((key.to_buf(), value))
     });
     parsed.unwrap_or_else(|| panic!("not an entry: {text}"))
 }
@@ -490,6 +499,11 @@ impl InternalIterator for FailingIterator {
 
 /// The oracle of a visible view: user key to value, of `entries` as seen at `seq`.
 pub fn visible(entries: &[Entry], seq: SeqNo) -> BTreeMap<Vec<u8>, Vec<u8>> {
+    visible_at(entries, seq, 0)
+}
+
+/// As [`visible`], as of a time.
+pub fn visible_at(entries: &[Entry], seq: SeqNo, unix_ms: u64) -> BTreeMap<Vec<u8>, Vec<u8>> {
     let mut seen = BTreeMap::new();
     // Oldest first, so that a newer version replaces an older one.
     let mut by_seq: Vec<_> = entries.iter().filter(|(key, _)| key.trailer.seq() <= seq).collect();
@@ -497,7 +511,10 @@ pub fn visible(entries: &[Entry], seq: SeqNo) -> BTreeMap<Vec<u8>, Vec<u8>> {
     for (key, value) in by_seq {
         match key.trailer.kind() {
             ValueKind::Put | ValueKind::Blob => seen.insert(key.user_key.to_vec(), value.clone()),
-            ValueKind::Delete | ValueKind::RangeDelete => seen.remove(&key.user_key[..]),
+            ValueKind::Expiring | ValueKind::ExpiringBlob if split_expiry(value).is_some_and(|(e, _)| e > unix_ms) => {
+                seen.insert(key.user_key.to_vec(), value.clone())
+            }
+            _ => seen.remove(&key.user_key[..]),
         };
     }
     seen

@@ -12,4 +12,4 @@ pub use op::{
     seeded_ops, value_of,
 };
 pub use script::{Script, ScriptError};
-pub use space::{Contents, Effect, Model, Space};
+pub use space::{At, Contents, Effect, Model, Space};

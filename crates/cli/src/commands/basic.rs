@@ -6,24 +6,30 @@ use crate::output::Output;
 use crate::store::{self, Access};
 use crate::text;
 use esker::WriteOptions;
+use indicatif::HumanDuration;
 use std::ffi::OsString;
 use std::path::Path;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Sets a key, durably.
-pub(crate) fn put(common: &Common, db: &Path, key: OsString, value: OsString) -> Result {
+pub(crate) fn put(common: &Common, db: &Path, key: OsString, value: OsString, ttl: Option<Duration>) -> Result {
     let (key, value) = (store::bytes(common, key)?, store::bytes(common, value)?);
     check_key(&key)?; // before a store is made for it
     let engine = store::open(common, db, Access::Create)?;
-    store::keyspace(&engine, common, Access::Create)?.put_with(key, value, &WriteOptions::sync())?;
+    store::keyspace(&engine, common, Access::Create)?.put_with(
+        key,
+        value,
+        &WriteOptions { ttl, ..WriteOptions::sync() },
+    )?;
     Ok(engine.close()?)
 }
 
-/// Prints a key's value.
-pub(crate) fn get(common: &Common, db: &Path, key: OsString) -> Result {
+/// Prints a key's value, or when it expires.
+pub(crate) fn get(common: &Common, db: &Path, key: OsString, expires: bool) -> Result {
     let key = store::bytes(common, key)?;
     let engine = store::open(common, db, Access::Read)?;
     let keyspace = store::keyspace(&engine, common, Access::Read)?;
-    let Some(value) = keyspace.get(&key)? else {
+    let Some((value, expiry)) = keyspace.get_with_expiry(&key)? else {
         let shown = if common.hex { text::hex(&key) } else { text::preview(&key, 80) };
         return Err(Failure::not_found(format!("there is no key '{shown}' in keyspace '{}'", keyspace.name())));
     };
@@ -31,13 +37,29 @@ pub(crate) fn get(common: &Common, db: &Path, key: OsString) -> Result {
     if common.json {
         let mut line = Vec::new();
         text::pair_into(&mut line, &key, &value, common.hex);
+        if expires {
+            let unix_ms = expiry.map_or_else(|| "null".to_owned(), |expiry| unix_ms(expiry).to_string());
+            line.pop();
+            line.extend_from_slice(format!(",\"expires_unix_ms\":{unix_ms}}}").as_bytes());
+        }
         out.line(line)?;
+    } else if expires {
+        out.line(expiry.map_or_else(|| "never".to_owned(), when))?;
     } else if common.hex {
         out.bytes(text::hex(&value).as_bytes())?;
     } else {
         out.bytes(&value)?;
     }
     out.finish()
+}
+
+fn unix_ms(time: SystemTime) -> u128 {
+    time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis())
+}
+
+fn when(expiry: SystemTime) -> String {
+    let left = expiry.duration_since(SystemTime::now()).unwrap_or_default();
+    format!("{} in {}", unix_ms(expiry), HumanDuration(left))
 }
 
 /// Removes a key, durably.

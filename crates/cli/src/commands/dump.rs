@@ -12,7 +12,7 @@ use crate::failure::{Failure, Result};
 use crate::output::Output;
 use crate::text;
 use esker_blob::{BlobError, BlobRef};
-use esker_format::ValueKind;
+use esker_format::{ValueKind, expiry::decode_expiry};
 use esker_manifest::ManifestError;
 use esker_sstable::TableError;
 use esker_vfs::{OsVfs, ReadableFile, Vfs};
@@ -74,8 +74,19 @@ impl Dump {
             ValueKind::Delete => "delete",
             ValueKind::Blob => "blob",
             ValueKind::RangeDelete => "delete-range",
+            ValueKind::Expiring => "put-expiring",
+            ValueKind::ExpiringBlob => "blob-expiring",
         };
-        let lies = (entry.kind == ValueKind::Blob).then(|| BlobRef::decode(entry.value));
+        let (expiry, stored) = match entry.kind.expires().then(|| decode_expiry(entry.value)) {
+            None => (None, entry.value),
+            Some(Ok((expiry, stored))) => (Some(expiry), stored),
+            Some(Err(error)) => {
+                self.wrong.push(format!("the entry of '{}': {error}", text::preview(entry.key, SHOWN_BYTES_MAX)));
+                (None, entry.value)
+            }
+        };
+        let is_blob = matches!(entry.kind, ValueKind::Blob | ValueKind::ExpiringBlob);
+        let lies = is_blob.then(|| BlobRef::decode(stored));
         if let Some(Err(error)) = &lies {
             self.wrong.push(format!("the entry of '{}': {error}", text::preview(entry.key, SHOWN_BYTES_MAX)));
         }
@@ -88,9 +99,12 @@ impl Dump {
             }
             self.line.extend_from_slice(format!("\"seq\":{},\"kind\":\"{kind}\",", entry.seq).as_bytes());
             text::json_member_into(&mut self.line, "key", entry.key, self.hex);
-            if entry.kind == ValueKind::Put {
+            if matches!(entry.kind, ValueKind::Put | ValueKind::Expiring) {
                 self.line.push(b',');
-                text::json_member_into(&mut self.line, "value", entry.value, self.hex);
+                text::json_member_into(&mut self.line, "value", stored, self.hex);
+            }
+            if let Some(expiry) = expiry {
+                self.line.extend_from_slice(format!(",\"expires_unix_ms\":{expiry}").as_bytes());
             }
             if entry.kind == ValueKind::RangeDelete && !entry.value.is_empty() {
                 self.line.push(b',');
@@ -106,8 +120,9 @@ impl Dump {
             let place: String = entry.place.iter().map(|(_, number)| format!("{number} ")).collect();
             let value = match lies {
                 Some(BlobRef { file, offset, value_bytes }) => format!("{file} {offset} {value_bytes}"),
-                None => show(entry.value),
+                None => show(stored),
             };
+            let kind = expiry.map_or_else(|| kind.to_owned(), |expiry| format!("{kind} {expiry}"));
             let text = format!("{place}{} {kind} {}\t{value}", entry.seq, show(entry.key));
             self.line.extend_from_slice(text.trim_end_matches('\t').as_bytes());
         }

@@ -42,6 +42,8 @@ struct Keyspace {
     blob_bytes: u64,
     /// What in them no table refers to any more.
     blob_garbage_bytes: u64,
+    /// How long what is put lives where a write does not say.
+    ttl_ms: Option<u64>,
 }
 
 /// One level that has tables.
@@ -57,6 +59,8 @@ pub(crate) struct Level {
     deletions: u64,
     /// In the pieces into which they were cut.
     range_tombstones: u64,
+    /// Entries with a time to live.
+    expiring: u64,
 }
 
 /// Prints figures of the store.
@@ -101,6 +105,7 @@ fn keyspace(metrics: &KeyspaceMetrics) -> Keyspace {
         blob_files: metrics.blob_files,
         blob_bytes: metrics.blob_bytes,
         blob_garbage_bytes: metrics.blob_garbage_bytes,
+        ttl_ms: metrics.ttl.map(|ttl| ttl.as_millis() as u64),
     }
 }
 
@@ -115,6 +120,7 @@ fn levels_of(metrics: &KeyspaceMetrics) -> Vec<Level> {
             entries: level.entries,
             deletions: level.deletions,
             range_tombstones: level.range_tombstones,
+            expiring: level.expiring,
         })
         .collect()
 }
@@ -137,9 +143,12 @@ pub(crate) fn entries(engine: &Engine, name: &str) -> u64 {
 pub(crate) fn level_table(levels: &[Level]) -> String {
     let mut table = Table::new();
     table.load_preset(presets::UTF8_HORIZONTAL_ONLY);
-    table.set_header(["level", "tables", "size", "before compression", "entries", "deletions", "ranges"]);
+    let any_expires = levels.iter().any(|level| level.expiring > 0);
+    let mut header = vec!["level", "tables", "size", "before compression", "entries", "deletions", "ranges"];
+    header.extend(any_expires.then_some("expiring"));
+    table.set_header(header);
     for level in levels {
-        table.add_row([
+        let mut row = vec![
             format!("L{}", level.level),
             HumanCount(level.tables as u64).to_string(),
             HumanBytes(level.bytes).to_string(),
@@ -147,7 +156,9 @@ pub(crate) fn level_table(levels: &[Level]) -> String {
             HumanCount(level.entries).to_string(),
             HumanCount(level.deletions).to_string(),
             HumanCount(level.range_tombstones).to_string(),
-        ]);
+        ];
+        row.extend(any_expires.then(|| HumanCount(level.expiring).to_string()));
+        table.add_row(row);
     }
     for column in table.column_iter_mut().skip(1) {
         column.set_cell_alignment(CellAlignment::Right);
@@ -168,6 +179,9 @@ fn print(out: &mut Output, stats: &Stats) -> Result {
         out.line(format!("keyspace {name}: {}{waste}", HumanBytes(keyspace.table_bytes)))?;
         if !keyspace.levels.is_empty() {
             out.line(level_table(&keyspace.levels))?;
+        }
+        if let Some(ttl_ms) = keyspace.ttl_ms {
+            out.line(format!("time to live: {} ms", HumanCount(ttl_ms)))?;
         }
         if keyspace.blob_files > 0 {
             out.line(format!(

@@ -44,6 +44,42 @@ fn a_range_is_removed_up_to_its_end_and_shown_by_dump_and_stats() {
 }
 
 #[test]
+fn a_value_with_a_time_to_live_is_shown_with_its_time_and_goes() {
+    let place = Place::new();
+    place.esker(["put", "DB", "long", "v", "--ttl", "2h"]).text();
+    place.esker(["put", "DB", "short", "v", "--ttl", "1ms"]).text();
+    place.esker(["put", "DB", "ever", "v"]).text();
+    assert_eq!(place.esker(["get", "DB", "long"]).text(), "v");
+    let when = place.esker(["get", "DB", "long", "--expires"]).text();
+    let (unix_ms, left) = when.trim_end().split_once(" in ").unwrap();
+    assert!(unix_ms.parse::<u64>().unwrap() > 1_600_000_000_000 && left == "2 hours", "{when}");
+    assert_eq!(place.esker(["get", "DB", "ever", "--expires"]).text(), "never\n");
+    let json = |key| -> serde_json::Value {
+        serde_json::from_str(&place.esker(["get", "DB", key, "--expires", "--json"]).text()).unwrap()
+    };
+    assert_eq!(json("long")["expires_unix_ms"], json!(unix_ms.parse::<u64>().unwrap()));
+    assert_eq!(json("ever"), json!({ "key": "ever", "value": "v", "expires_unix_ms": null }));
+    std::thread::sleep(std::time::Duration::from_millis(2));
+    place.esker(["get", "DB", "short"]).fails(1);
+    for bad in ["0s", "5", "1w"] {
+        place.esker(["put", "DB", "k", "v", "--ttl", bad]).fails(2);
+    }
+
+    let stats: serde_json::Value = serde_json::from_str(&place.esker(["stats", "DB", "--json"]).text()).unwrap();
+    let levels = stats["keyspaces"][0]["levels"].as_array().unwrap();
+    let expiring: u64 = levels.iter().map(|level| level["expiring"].as_u64().unwrap()).sum();
+    assert!(expiring > 0 && stats["keyspaces"][0]["ttl_ms"].is_null(), "{stats}");
+    assert!(place.esker(["stats", "DB"]).text().contains("expiring"));
+    let dumps: Vec<String> = std::fs::read_dir(&place.db)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "sst"))
+        .map(|path| place.esker(["dump", "sst", path.to_str().unwrap()]).text())
+        .collect();
+    assert!(dumps.concat().contains(&format!(" put-expiring {unix_ms} long\tv")), "{dumps:?}");
+}
+
+#[test]
 fn the_empty_key_and_the_empty_value_are_ordinary() {
     let place = Place::new();
     place.esker(["put", "DB", "", "nameless"]).text();

@@ -1,7 +1,7 @@
 //! Tables in a directory of any file system, as an engine keeps them, and what is in them.
 #![allow(dead_code, reason = "each test program uses a part")]
 
-use esker_compaction::{CompactionError, CompactionIter, JobConfig, Outcome, Tables, write_tables};
+use esker_compaction::{CompactionError, CompactionIter, JobConfig, Outcome, Tables, Times, write_tables};
 use esker_format::{FileId, FileKind, FileNo, InternalKey, InternalKeyBuf, KeyspaceId, SeqNo, ValueKind};
 use esker_iterator::{InternalIterator, VecIterator};
 use esker_manifest::{KeyspaceVersion, TableMeta};
@@ -103,6 +103,7 @@ pub(crate) fn config() -> JobConfig<'static> {
     JobConfig {
         snapshots: &[],
         horizon: SeqNo::ZERO,
+        times: Times::default(),
         table_bytes: u64::MAX,
         grandparent_bytes_max: u64::MAX,
         codec: Codec::None,

@@ -40,6 +40,7 @@ pub(crate) fn table(number: u64, smallest: &str, largest: &str, file_bytes: u64,
         blobs: Vec::new(),
         ranges: None,
         table_seq: None,
+        expiries: None,
     }
 }
 

@@ -13,9 +13,10 @@ use super::own::{Own, OwnEntry};
 use crate::core::KeyspaceCore;
 use crate::cursor::Cursor;
 use crate::error::{Error, Result};
+use crate::expiry::AsOf;
 use crate::read::ReadState;
 use crate::read_set::{Edge, ReadSet};
-use esker_format::{SeqNo, Slice};
+use esker_format::Slice;
 use esker_iterator::{Bounds, Covering, Covers};
 use parking_lot::Mutex;
 use std::cmp::Ordering;
@@ -85,7 +86,7 @@ impl Drop for Scanning {
 /// What a transaction sees of a range: all that a walk over it needs.
 pub(super) struct Seen {
     pub(super) state: Arc<ReadState>,
-    pub(super) seq: SeqNo,
+    pub(super) at: AsOf,
     pub(super) own: Own,
     pub(super) bounds: Bounds,
     pub(super) keyspace: Arc<KeyspaceCore>,
@@ -107,7 +108,7 @@ impl Seen {
         let scanning =
             |tracked| Scanning { tracked: Arc::clone(tracked), keyspace: Arc::clone(&self.keyspace), number: None };
         Merged {
-            base: Cursor::under(self.own_ranges(), Arc::clone(&self.state), self.seq, self.bounds.clone()),
+            base: Cursor::under(self.own_ranges(), Arc::clone(&self.state), self.at, self.bounds.clone()),
             own: Arc::clone(&self.own),
             own_at: None,
             bounds: self.bounds.clone(),

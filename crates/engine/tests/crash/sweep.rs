@@ -63,6 +63,8 @@ fn record(seed: u64, len: usize, options: Options) -> Run {
         driver.apply(&op);
         note(&driver);
     }
+    // Every image is opened as of the end.
+    driver.set_clock_right();
     let (vfs, model) = (Arc::clone(&driver.vfs), driver.model.clone());
     // The run ends with the lights going out, not with a close.
     let end = vfs.operations();

@@ -1,16 +1,18 @@
 //! An engine and its model, driven by the same operations and compared after each.
 
-use esker::vfs::{CrashPolicy, MemVfs, Vfs};
+use esker::vfs::{Clock, CrashPolicy, ManualClock, MemVfs, Vfs};
 use esker::{
     Background, Cursor, Durability, Engine, ErrorKind, IngestOptions, Iter, Keyspace, KeyspaceOptions, Options,
     ReadOptions, Snapshot, SstOptions, SstWriter, WriteBatch, WriteOptions,
 };
 use esker_testkit::model::{
-    Change, Contents, Crash, Effect, Key, Level, Model, Op, Range, SPACES, Script, Source, Space, Step, View, Write,
-    value_of,
+    At, Change, Contents, Crash, Effect, Key, Level, Model, Op, Range, SPACES, Script, Source, Space, Step, View,
+    Write, value_of,
 };
+use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::Arc;
+use std::time::Duration;
 
 pub(crate) const DIR: &str = "/data";
 const OUTSIDE: &str = "/outside";
@@ -21,6 +23,9 @@ pub(crate) type Living = [Option<Space>; SPACES];
 
 pub(crate) struct Driver {
     pub(crate) vfs: Arc<MemVfs>,
+    clock: Arc<ManualClock>,
+    /// When the run began, in milliseconds since 1970.
+    began_ms: u64,
     options: Options,
     pub(crate) model: Model,
     /// `None` only while it is being opened.
@@ -38,7 +43,7 @@ pub(crate) struct Driver {
 
 struct Taken {
     snapshot: Snapshot,
-    commit: usize,
+    at: At,
     living: Living,
     /// The newest keyspace then: those made later read as empty.
     newest: Space,
@@ -82,10 +87,13 @@ enum Way {
 
 impl Driver {
     pub(crate) fn new(options: Options) -> Self {
-        let vfs = MemVfs::new();
+        let clock = Arc::new(ManualClock::new());
+        let vfs = MemVfs::new().with_clock(Arc::clone(&clock) as Arc<dyn Clock>);
         let engine = open(&vfs, &options).unwrap();
         let mut driver = Self {
             vfs,
+            began_ms: clock.unix_ms(),
+            clock,
             options,
             model: Model::new(),
             engine: None,
@@ -128,7 +136,7 @@ impl Driver {
             Op::Walk(space, view, range, steps) => self.walk(*space, *view, range, steps),
             Op::Take => self.snapshots.push(Taken {
                 snapshot: self.engine().snapshot(),
-                commit: self.model.commits(),
+                at: self.model.now(),
                 living: self.model.living(),
                 newest: self.model.newest(),
             }),
@@ -148,6 +156,11 @@ impl Driver {
                 self.engine().sync().unwrap();
                 self.durable = self.model.commits();
             }
+            Op::Pass(seconds) => {
+                self.clock.advance(Duration::from_secs(*seconds));
+                self.model.pass(*seconds);
+            }
+            Op::SetBack(seconds) => self.clock.set_unix_ms(self.clock.unix_ms().saturating_sub(seconds * 1_000)),
             Op::Reopen => self.reopen(),
             Op::Crash(crash) => self.crash(*crash),
         }
@@ -165,6 +178,11 @@ impl Driver {
                     let value = value_of(ops, nth, *len);
                     batch.put_in(keyspace, key, &value);
                     Effect::Put(value)
+                }
+                Change::PutFor(len, ttl) => {
+                    let value = value_of(ops, nth, *len);
+                    batch.put_expiring_in(keyspace, key, &value, Duration::from_secs(*ttl));
+                    Effect::PutFor(value, *ttl)
                 }
                 Change::Delete => {
                     batch.delete_in(keyspace, key);
@@ -185,7 +203,7 @@ impl Driver {
             Level::Os => Durability::Os,
             Level::Sync => Durability::Sync,
         };
-        let options = WriteOptions { durability, no_stall: false };
+        let options = WriteOptions { durability, ..WriteOptions::default() };
         self.until_there_is_room(|engine| match way {
             Way::Batch => engine.write_with(&batch, &options),
             Way::Transaction => self.transact(&commit, &options),
@@ -277,7 +295,7 @@ impl Driver {
         let mut seen = self.model.clone();
         for (space, key, effect) in writes {
             let (keyspace, _) = self.handles.iter().flatten().find(|(_, of)| of == space).expect("it lives");
-            let expected = seen.get(*space, key, seen.commits());
+            let expected = seen.get(*space, key, seen.now());
             assert_eq!(tx.get_in(keyspace, key)?.as_deref(), expected, "transaction: get {}", key.escape_ascii());
             let last = match effect {
                 Effect::DeleteTo(end) => end.as_ref(),
@@ -288,13 +306,14 @@ impl Driver {
                 Effect::Delete => tx.delete_in(keyspace, key)?,
                 Effect::DeleteTo(Some(end)) => tx.delete_range_in(keyspace, key, end)?,
                 Effect::DeleteTo(None) => tx.clear_in(keyspace)?,
+                Effect::PutFor(..) => unreachable!("transactions put for ever"),
             }
             seen.commit([(*space, *key, effect.clone())]);
             let range = Range {
                 lower: Bound::Included((*key).clone()),
                 upper: last.map_or(Bound::Unbounded, |last| Bound::Included(last.clone())),
             };
-            let expected = seen.range(*space, &range, seen.commits());
+            let expected = seen.range(*space, &range, seen.now());
             let found = tx.of(keyspace).range((range.lower.clone(), range.upper.clone()));
             let found: Vec<_> = if key.len() % 2 == 0 {
                 found.collect::<esker::Result<_>>()?
@@ -336,16 +355,16 @@ impl Driver {
         self.durable = self.durable.max(self.model.last_write(space));
     }
 
-    /// The keyspace and snapshot to read, and the commit to compare with; `None` if there is nothing to see.
-    fn target(&self, name: usize, view: View) -> Option<(&Keyspace, Space, Option<&Snapshot>, usize)> {
+    /// The keyspace and snapshot to read, and the state to compare with; `None` if there is nothing to see.
+    fn target(&self, name: usize, view: View) -> Option<(&Keyspace, Space, Option<&Snapshot>, At)> {
         let (keyspace, space) = self.handles[name].as_ref()?;
         match view {
             View::Snapshot(n) if !self.snapshots.is_empty() => {
                 let taken = &self.snapshots[n % self.snapshots.len()];
                 let seen = taken.living.contains(&Some(*space)) || *space > taken.newest;
-                seen.then_some((keyspace, *space, Some(&taken.snapshot), taken.commit))
+                seen.then_some((keyspace, *space, Some(&taken.snapshot), taken.at))
             }
-            _ if self.model.living()[name].is_some() => Some((keyspace, *space, None, self.model.commits())),
+            _ if self.model.living()[name].is_some() => Some((keyspace, *space, None, self.model.now())),
             _ => None,
         }
     }
@@ -407,7 +426,13 @@ impl Driver {
         }
     }
 
+    /// Sets the wall clock right.
+    pub(crate) fn set_clock_right(&self) {
+        self.clock.set_unix_ms(self.began_ms + self.model.now().time * 1_000);
+    }
+
     fn let_go(&mut self) -> Engine {
+        self.set_clock_right();
         self.snapshots.clear();
         self.handles = [const { None }; SPACES];
         self.engine.take().expect("open")
@@ -461,7 +486,7 @@ impl Driver {
 
     /// Everything, key by key and as a whole, both ways.
     pub(crate) fn check_all(&self) {
-        let at = self.model.commits();
+        let at = self.model.now();
         let spaces = by_space(contents(self.engine()).unwrap(), &self.model.living());
         for (space, found) in &spaces {
             let (keyspace, _) = self.handles.iter().flatten().find(|(_, of)| of == space).expect("it lives");

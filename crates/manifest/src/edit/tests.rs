@@ -16,7 +16,14 @@ fn keyspace_id() -> impl Strategy<Value = KeyspaceId> {
 }
 
 fn key() -> impl Strategy<Value = InternalKeyBuf> {
-    let kind = prop::sample::select(vec![ValueKind::Put, ValueKind::Delete, ValueKind::Blob, ValueKind::RangeDelete]);
+    let kind = prop::sample::select(vec![
+        ValueKind::Put,
+        ValueKind::Delete,
+        ValueKind::Blob,
+        ValueKind::RangeDelete,
+        ValueKind::Expiring,
+        ValueKind::ExpiringBlob,
+    ]);
     let user_key = prop_oneof![".{0,6}".prop_map(String::into_bytes), prop::collection::vec(any::<u8>(), 0..300)];
     (user_key, seq_no(), kind).prop_map(|(user_key, seq, kind)| InternalKeyBuf {
         user_key: user_key.into(),
@@ -41,9 +48,17 @@ fn any_table() -> impl Strategy<Value = TableMeta> {
     let ranges = prop::option::of((any::<u64>(), any::<Vec<u8>>(), any::<Vec<u8>>()));
     let ranges = ranges
         .prop_map(|ranges| ranges.map(|(count, begin, end)| RangeUse { count, begin: begin.into(), end: end.into() }));
+    let expiries = prop::option::of(any::<[u64; 4]>()).prop_map(|expiries| {
+        expiries.map(|[entries, earliest_ms, latest_ms, half]| Expiries {
+            entries,
+            earliest_ms,
+            latest_ms,
+            half_ms: Some(half).filter(|half| half % 4 > 0),
+        })
+    });
     let seqs = (seq_no(), seq_no(), prop::option::of(seq_no()));
-    (numbers, key(), key(), seqs, blobs, ranges).prop_map(
-        |((number, n), smallest, largest, (smallest_seq, largest_seq, table_seq), blobs, ranges)| TableMeta {
+    (numbers, key(), key(), seqs, blobs, ranges, expiries).prop_map(
+        |((number, n), smallest, largest, (smallest_seq, largest_seq, table_seq), blobs, ranges, expiries)| TableMeta {
             number,
             file_id: FileId(n[0]),
             file_bytes: n[1],
@@ -57,6 +72,7 @@ fn any_table() -> impl Strategy<Value = TableMeta> {
             blobs,
             ranges,
             table_seq,
+            expiries,
         },
     )
 }

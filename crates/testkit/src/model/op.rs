@@ -33,6 +33,8 @@ pub type Write = (usize, Key, Change);
 pub enum Change {
     /// Puts a value so long. What it is follows from the operation's number: [`value_of`].
     Put(usize),
+    /// As `Put`, to live so many seconds.
+    PutFor(usize, u64),
     /// Deletes the key.
     Delete,
     /// Deletes all keys from this one on, up to that one, which lies behind it.
@@ -160,6 +162,10 @@ pub enum Op {
     Drop(usize),
     /// Sync the log.
     Sync,
+    /// Let so many seconds pass.
+    Pass(u64),
+    /// Set the wall clock back by so many seconds, until the engine is next opened.
+    SetBack(u64),
     /// Close and open.
     Reopen,
     /// Crash and open.
@@ -225,7 +231,8 @@ fn write() -> BoxedStrategy<Write> {
     let len = prop_oneof![6 => 0..40usize, 3 => 40..400usize, 1 => 1000..3000usize];
     let change = prop_oneof![
         3 => Just(Change::Delete),
-        9 => len.prop_map(Change::Put),
+        7 => len.clone().prop_map(Change::Put),
+        3 => (len, prop_oneof![1..10u64, 10..200u64]).prop_map(|(len, ttl)| Change::PutFor(len, ttl)),
         1 => key_strategy().prop_map(Change::DeleteTo),
     ];
     (space(), key_strategy(), change).prop_map(|(space, key, change)| in_order(space, key, change)).boxed()
@@ -236,6 +243,14 @@ fn in_order(space: usize, key: Key, change: Change) -> Write {
     match change {
         Change::DeleteTo(end) if end < key => (space, end, Change::DeleteTo(key)),
         Change::DeleteTo(end) if end == key => (space, key, Change::DeleteTo([&end[..], &[0]].concat())),
+        change => (space, key, change),
+    }
+}
+
+/// Puts for ever, as the operations of a transaction do.
+fn for_ever((space, key, change): Write) -> Write {
+    match change {
+        Change::PutFor(len, _) => (space, key, Change::Put(len)),
         change => (space, key, change),
     }
 }
@@ -268,7 +283,7 @@ fn step() -> BoxedStrategy<Step> {
 fn op(mix: Mix) -> BoxedStrategy<Op> {
     let changes = prop_oneof![
         26 => writes().prop_map(|(level, writes)| Op::Write(level, writes)),
-        4 => writes().prop_map(|(level, writes)| Op::Transact(level, writes)),
+        4 => writes().prop_map(|(level, writes)| Op::Transact(level, writes.into_iter().map(for_ever).collect())),
         1 => space().prop_map(Op::Clear),
         3 => ingest(),
         2 => Just(Op::Flush),
@@ -277,6 +292,8 @@ fn op(mix: Mix) -> BoxedStrategy<Op> {
         3 => (1..SPACES).prop_map(Op::Create),
         1 => (1..SPACES).prop_map(Op::Drop),
         2 => Just(Op::Sync),
+        3 => (1..30u64).prop_map(Op::Pass),
+        1 => (1..100u64).prop_map(Op::SetBack),
         2 => Just(Op::Take),
         1 => (0..4usize).prop_map(Op::Release),
     ];

@@ -2,12 +2,13 @@
 //!
 //! ```text
 //! write os 0:key01=40 1:a%ff=- 0:a..b  a batch: keyspace, key, length of the value or - to delete; keys from one up to another, to delete
+//! write os 0:key01=40@5               the same, to live 5 seconds
 //! transact os 0:key01=40              the same by a transaction
 //! ingest 0 moved key01=40 a%ff=-      tables of these: copied, moved, or of a bulk load
 //! get 0 now key01
 //! scan 1 s0 =a ~b fb                  bounds: = included, ~ excluded, - none
 //! walk 0 now - - first,next,seek=key%20
-//! clear 0 | take | release 0 | flush | compact 0 - - | work 3 | create 1 | drop 1 | sync | reopen | crash synced
+//! clear 0 | take | release 0 | flush | compact 0 - - | work 3 | create 1 | drop 1 | sync | pass 9 | set-back 9 | reopen | crash synced
 //! ```
 //! Of a key, bytes other than letters, digits and `/` are `%` and two hex digits; the empty key is `.`; `*300` behind it repeats its last byte to that length.
 
@@ -85,6 +86,8 @@ fn op_text(op: &Op) -> String {
         Op::Create(space) => format!("create {space}"),
         Op::Drop(space) => format!("drop {space}"),
         Op::Sync => "sync".into(),
+        Op::Pass(secs) => format!("pass {secs}"),
+        Op::SetBack(secs) => format!("set-back {secs}"),
         Op::Reopen => "reopen".into(),
         Op::Crash(Crash::Synced) => "crash synced".into(),
         Op::Crash(Crash::All) => "crash all".into(),
@@ -101,6 +104,7 @@ fn writes_text(level: Level, writes: &[Write]) -> String {
     let writes = writes.iter().map(|(space, key, change)| {
         let change = match change {
             Change::Put(len) => format!("={len}"),
+            Change::PutFor(len, ttl) => format!("={len}@{ttl}"),
             Change::Delete => "=-".into(),
             Change::DeleteTo(end) => format!("..{}", key_text(end)),
         };
@@ -165,7 +169,9 @@ fn parse(line: &str) -> Option<Op> {
         "clear" => Op::Clear(number(word()?)?),
         "transact" => {
             let level = parse_level(word()?)?;
-            return Some(Op::Transact(level, words.map(parse_write).collect::<Option<_>>()?));
+            let writes: Vec<Write> = words.map(parse_write).collect::<Option<_>>()?;
+            let for_ever = writes.iter().all(|(_, _, change)| !matches!(change, Change::PutFor(..)));
+            return for_ever.then_some(Op::Transact(level, writes));
         }
         "ingest" => {
             let space = number(word()?)?;
@@ -194,6 +200,8 @@ fn parse(line: &str) -> Option<Op> {
         "create" => Op::Create(number(word()?)?),
         "drop" => Op::Drop(number(word()?)?),
         "sync" => Op::Sync,
+        "pass" => Op::Pass(word()?.parse().ok()?),
+        "set-back" => Op::SetBack(word()?.parse().ok()?),
         "reopen" => Op::Reopen,
         "crash" => Op::Crash(match word()? {
             "synced" => Crash::Synced,
@@ -225,7 +233,11 @@ fn parse_write(text: &str) -> Option<Write> {
         return Some((number(space)?, parse_key(key)?, Change::DeleteTo(parse_key(end)?)));
     }
     let (key, len) = rest.split_once('=')?;
-    let change = if len == "-" { Change::Delete } else { Change::Put(number(len)?) };
+    let change = match len.split_once('@') {
+        Some((len, ttl)) => Change::PutFor(number(len)?, ttl.parse().ok()?),
+        None if len == "-" => Change::Delete,
+        None => Change::Put(number(len)?),
+    };
     Some((number(space)?, parse_key(key)?, change))
 }
 

@@ -10,8 +10,20 @@ pub type Contents = BTreeMap<Key, Vec<u8>>;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Space(usize);
 
+/// The state that a reader sees: after a commit, as of a time in seconds since the run began.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct At {
+    /// After this one.
+    pub commit: usize,
+    /// What expires then or before is gone.
+    pub time: u64,
+}
+
+/// A value, and when it expires.
+type Living = (Vec<u8>, u64);
+
 /// The versions of one key, oldest first, each with the number of its commit; `None` for a deletion.
-type Versions = Vec<(usize, Option<Vec<u8>>)>;
+type Versions = Vec<(usize, Option<Living>)>;
 
 /// All versions of all keys of all keyspaces that ever were, by the number of the commit that wrote them.
 #[derive(Debug, Clone)]
@@ -21,13 +33,14 @@ pub struct Model {
     /// What lives under each of the names, if anything.
     living: [Option<Space>; SPACES],
     commits: usize,
+    time: u64,
 }
 
 impl Default for Model {
     fn default() -> Self {
         let mut living = [None; SPACES];
         living[0] = Some(Space(0));
-        Self { spaces: vec![BTreeMap::new()], living, commits: 0 }
+        Self { spaces: vec![BTreeMap::new()], living, commits: 0, time: 0 }
     }
 }
 
@@ -36,6 +49,8 @@ impl Default for Model {
 pub enum Effect {
     /// It has this value.
     Put(Vec<u8>),
+    /// It has this value for so many seconds.
+    PutFor(Vec<u8>, u64),
     /// It is gone.
     Delete,
     /// So are all keys from it on, up to this one; `None`: all.
@@ -51,6 +66,16 @@ impl Model {
     /// The number of the last commit; 0 before the first.
     pub fn commits(&self) -> usize {
         self.commits
+    }
+
+    /// The newest state.
+    pub fn now(&self) -> At {
+        At { commit: self.commits, time: self.time }
+    }
+
+    /// Lets so many seconds pass.
+    pub fn pass(&mut self, seconds: u64) {
+        self.time += seconds;
     }
 
     /// What lives under each name.
@@ -85,11 +110,14 @@ impl Model {
     /// One commit: all of it, the later of two writes to one key winning.
     pub fn commit<'a>(&mut self, writes: impl IntoIterator<Item = (Space, &'a Key, Effect)>) {
         self.commits += 1;
-        let commit = self.commits;
+        let (commit, time) = (self.commits, self.time);
         for (space, key, effect) in writes {
             let keys = &mut self.spaces[space.0];
             match effect {
-                Effect::Put(value) => add(keys.entry(key.clone()).or_default(), commit, Some(value)),
+                Effect::Put(value) => add(keys.entry(key.clone()).or_default(), commit, Some((value, u64::MAX))),
+                Effect::PutFor(value, ttl) => {
+                    add(keys.entry(key.clone()).or_default(), commit, Some((value, time + ttl)));
+                }
                 Effect::Delete => add(keys.entry(key.clone()).or_default(), commit, None),
                 // One by one, as a range delete does not.
                 Effect::DeleteTo(end) => {
@@ -101,13 +129,13 @@ impl Model {
         }
     }
 
-    /// The value of a key after commit `at`.
-    pub fn get(&self, space: Space, key: &[u8], at: usize) -> Option<&[u8]> {
+    /// The value of a key as of `at`.
+    pub fn get(&self, space: Space, key: &[u8], at: At) -> Option<&[u8]> {
         visible(self.spaces[space.0].get(key)?, at)
     }
 
-    /// The keys and values in a range after commit `at`, in order.
-    pub fn range(&self, space: Space, range: &Range, at: usize) -> Vec<(&[u8], &[u8])> {
+    /// The keys and values in a range as of `at`, in order.
+    pub fn range(&self, space: Space, range: &Range, at: At) -> Vec<(&[u8], &[u8])> {
         let entries = self.spaces[space.0].iter();
         entries
             .filter(|(key, _)| range.contains(key))
@@ -115,8 +143,8 @@ impl Model {
             .collect()
     }
 
-    /// Whether a keyspace is just so after commit `at`.
-    pub fn is(&self, space: Space, contents: &Contents, at: usize) -> bool {
+    /// Whether a keyspace is just so as of `at`.
+    pub fn is(&self, space: Space, contents: &Contents, at: At) -> bool {
         let mut found = contents.iter();
         for (key, versions) in &self.spaces[space.0] {
             if let Some(value) = visible(versions, at)
@@ -129,8 +157,11 @@ impl Model {
     }
 
     /// The newest commit among `commits` after which the keyspaces were just so.
+    ///
+    /// The time is now.
     pub fn find(&self, found: &[(Space, Contents)], commits: std::ops::RangeInclusive<usize>) -> Option<usize> {
-        commits.rev().find(|&at| found.iter().all(|(space, contents)| self.is(*space, contents, at)))
+        let at = |commit| At { commit, time: self.time };
+        commits.rev().find(|&commit| found.iter().all(|(space, contents)| self.is(*space, contents, at(commit))))
     }
 
     /// The last commit until now that wrote to a keyspace; 0 if none did.
@@ -148,11 +179,12 @@ impl Model {
 }
 
 /// Adds a version, in the place of one of the same commit.
-fn add(versions: &mut Versions, commit: usize, value: Option<Vec<u8>>) {
+fn add(versions: &mut Versions, commit: usize, value: Option<Living>) {
     versions.pop_if(|(last, _)| *last == commit);
     versions.push((commit, value));
 }
 
-fn visible(versions: &[(usize, Option<Vec<u8>>)], at: usize) -> Option<&[u8]> {
-    versions.iter().rev().find(|(commit, _)| *commit <= at)?.1.as_deref()
+fn visible(versions: &[(usize, Option<Living>)], at: At) -> Option<&[u8]> {
+    let (_, newest) = versions.iter().rev().find(|(commit, _)| *commit <= at.commit)?;
+    newest.as_ref().filter(|(_, expiry)| *expiry > at.time).map(|(value, _)| &value[..])
 }

@@ -1,0 +1,321 @@
+//! Time to live: what time it is, when a write expires, and what is seen of it.
+//!
+//! ```text
+//! put "k", to live 10 s ─> [ commit lock: 12:00:00 + 10 s = 12:00:10 ] ─> log, memtable, table: k until 12:00:10
+//! read at 12:00:09  k        read at 12:00:10  nothing, nor what lies beneath
+//! ```
+//! - A batch holds times to live; when it is committed they become times ([`stamp`]), which stay what they are: in the log, in tables, over a crash.
+//! - The engine's clock never goes back ([`Time`]): it goes on at the pace of the machine's monotonic clock, and follows the wall clock forward alone. How far it was is kept in the manifest, so that it starts there if the wall
+//!   clock was set back between two opens.
+//! - A read is as of an instant ([`AsOf`]), a sequence number and a time. A keyspace in which nothing ever expired is read without asking for the time.
+
+use crate::batch::WriteBatch;
+use crate::core::{Core, KeyspaceCore};
+use crate::engine::Engine;
+use crate::error::{Error, Result};
+use crate::keyspace::Keyspace;
+use crate::read::ReadState;
+use crate::reads::Reads;
+use crate::snapshot::{Snapshot, SnapshotOf};
+use esker_format::{KeyspaceId, SeqNo, Slice, ValueKind, WriteBatch as EncodedBatch, split_expiry};
+use esker_manifest::VersionEdit;
+use esker_vfs::Clock;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// In a batch that is not committed yet: the number is a time to live. Without it, it is a time.
+const TO_LIVE: u64 = 1 << 63;
+/// What would expire at this time or later never does.
+const NEVER_MS: u64 = 1 << 62;
+/// The time is kept in the manifest when it has gone on so far since, if anybody has asked for it.
+const KEPT_EVERY_MS: u64 = 60_000;
+/// How exactly it is known when it was last asked for.
+const ASKED_WITHIN_MS: u64 = 1_000;
+
+/// The instant of a read: what was written up to a sequence number, as of a time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct AsOf {
+    pub(crate) seq: SeqNo,
+    /// What expires then or before is gone, in milliseconds since 1970.
+    pub(crate) unix_ms: u64,
+}
+
+/// The engine's time, in milliseconds since 1970: never goes back.
+#[derive(Debug, Default)]
+pub(crate) struct Time {
+    /// How far the wall clock was ahead of the monotonic one, at most.
+    ahead_ms: AtomicI64,
+    /// The latest time that was told, nearly.
+    told_ms: AtomicU64,
+    /// Whether anything expires.
+    in_use: AtomicBool,
+}
+
+impl Time {
+    /// One that starts at `kept_ms` or later.
+    pub(crate) fn new(clock: &dyn Clock, kept_ms: u64) -> Self {
+        let time = Self { ahead_ms: AtomicI64::new(i64::MIN), ..Self::default() };
+        time.raise(clock, kept_ms);
+        time
+    }
+
+    /// Raises it to a time; what it is then.
+    fn raise(&self, clock: &dyn Clock, unix_ms: u64) -> u64 {
+        let monotonic_ms = clock.now().as_millis().min(NEVER_MS.into()) as i64;
+        let found = unix_ms.min(NEVER_MS) as i64 - monotonic_ms;
+        // Relaxed: one number, which only grows; nothing else hangs on it. It is stored when the wall clock has jumped, or gained a millisecond.
+        let mut ahead = self.ahead_ms.load(Ordering::Relaxed);
+        if found > ahead {
+            ahead = self.ahead_ms.fetch_max(found, Ordering::Relaxed).max(found);
+        }
+        monotonic_ms.saturating_add(ahead).max(0) as u64
+    }
+
+    /// What time it is.
+    pub(crate) fn now_ms(&self, clock: &dyn Clock) -> u64 {
+        let now = self.raise(clock, clock.unix_ms());
+        // Relaxed: as above. Rarely stored, since every reader looks at it.
+        if now > self.told_ms.load(Ordering::Relaxed).saturating_add(ASKED_WITHIN_MS) {
+            self.told_ms.fetch_max(now, Ordering::Relaxed);
+        }
+        now
+    }
+}
+
+impl Core {
+    /// The engine's time.
+    pub(crate) fn now_ms(&self) -> u64 {
+        self.time.now_ms(self.vfs.clock())
+    }
+
+    /// As of when a snapshot that is taken now reads: any time will do where nothing expires.
+    pub(crate) fn now_ms_if_used(&self) -> u64 {
+        // Relaxed: whoever takes a snapshot has loaded the sequence number that it sees, behind which this was set.
+        if self.time.in_use.load(Ordering::Relaxed) { self.now_ms() } else { 0 }
+    }
+
+    /// Notes that something in a keyspace expires. To be called before that becomes visible.
+    pub(crate) fn note_expiring(&self, keyspace: &KeyspaceCore) {
+        // Relaxed: what follows it is published, with Release, by the sequence number.
+        self.time.in_use.store(true, Ordering::Relaxed);
+        keyspace.expires.store(true, Ordering::Relaxed);
+    }
+
+    /// The time to put into an edit of a manifest that has it at `kept_ms`.
+    pub(crate) fn time_to_keep_ms(&self, kept_ms: u64) -> Option<u64> {
+        Some(self.now_ms().max(kept_ms))
+    }
+
+    /// Keeps the time in the manifest if it has been told for a while since it was; whether it did.
+    pub(crate) fn keep_time(&self) -> Result<bool> {
+        // Relaxed: both are looked at again.
+        if !self.time.in_use.load(Ordering::Relaxed) {
+            return Ok(false);
+        }
+        let told = self.time.told_ms.load(Ordering::Relaxed);
+        let kept = self.with_manifest(|manifest| Ok(manifest.current().clock_ms))?;
+        if told <= kept.saturating_add(KEPT_EVERY_MS) {
+            return Ok(false);
+        }
+        let mut commit = self.commit.lock();
+        self.begin_if_resting(&mut commit)?;
+        if commit.writer.is_none() {
+            // The manifest is closed, or is about to be: that edit has the time.
+            return Ok(false);
+        }
+        self.with_manifest(|manifest| {
+            let clock_ms = self.time_to_keep_ms(manifest.current().clock_ms);
+            let edit = VersionEdit { clock_ms, ..VersionEdit::default() };
+            self.manifest_did(manifest, |manifest| manifest.commit(edit)).map(drop)
+        })?;
+        Ok(true)
+    }
+}
+
+/// A time to live in milliseconds, at least one.
+///
+/// # Errors
+/// `InvalidArgument` for none.
+pub(crate) fn ttl_ms(ttl: Duration) -> Result<u64> {
+    if ttl.is_zero() {
+        return Err(Error::invalid("a time to live of zero: delete the key instead"));
+    }
+    // What is begun counts as a whole one: nothing expires early.
+    Ok((ttl.as_nanos().div_ceil(1_000_000)).min(NEVER_MS.into()) as u64)
+}
+
+/// The number that stands for a time to live in a batch.
+pub(crate) fn to_live(ttl_ms: u64) -> u64 {
+    TO_LIVE | ttl_ms
+}
+
+/// What a batch becomes when it is committed at `now_ms`: puts get the time at which they expire, by the time to live that they name, else the one of the whole write, else that of their keyspace. What would not expire before the
+/// end of time is put as if it never did.
+///
+/// # Errors
+/// `InvalidArgument` if with the times it is too large.
+pub(crate) fn stamp(
+    core: &Core,
+    batch: &WriteBatch,
+    of_write_ms: Option<u64>,
+    keyspaces: &BTreeMap<KeyspaceId, Arc<KeyspaceCore>>,
+    now_ms: u64,
+) -> Result<EncodedBatch> {
+    let mut stamped = EncodedBatch::new();
+    for op in batch.encoded().ops() {
+        let keyspace = &keyspaces[&op.keyspace];
+        let (expiry_ms, value) = match op.kind {
+            ValueKind::Expiring => {
+                let (given, value) = split_expiry(op.value).expect("a batch decodes what it encoded");
+                let is_time = given & TO_LIVE == 0;
+                (if is_time { given } else { now_ms.saturating_add(given & !TO_LIVE) }, value)
+            }
+            ValueKind::Put => match of_write_ms.or(keyspace.ttl_ms) {
+                Some(ttl_ms) => (now_ms.saturating_add(ttl_ms), op.value),
+                None => (NEVER_MS, op.value),
+            },
+            ValueKind::RangeDelete if op.value.is_empty() => {
+                stamped.delete_from(op.keyspace, op.key);
+                continue;
+            }
+            ValueKind::RangeDelete => {
+                stamped.delete_range(op.keyspace, op.key, op.value);
+                continue;
+            }
+            _ => {
+                stamped.delete(op.keyspace, op.key);
+                continue;
+            }
+        };
+        if expiry_ms >= NEVER_MS {
+            stamped.put(op.keyspace, op.key, value);
+        } else {
+            core.note_expiring(keyspace);
+            stamped.put_expiring(op.keyspace, op.key, value, expiry_ms);
+        }
+    }
+    stamped.check()?;
+    Ok(stamped)
+}
+
+/// A value, and when it expires, in milliseconds since 1970.
+pub(crate) type Found = (Slice, Option<u64>);
+
+impl ReadState {
+    /// The value of `user_key`, and when it expires.
+    pub(crate) fn get_with_expiry(&self, user_key: &[u8], at: AsOf) -> Result<Option<Found>> {
+        let Some((trailer, stored)) = self.find_stored(user_key, at.seq)? else { return Ok(None) };
+        let expiry = if trailer.kind().expires() { split_expiry(&stored).map(|(expiry, _)| expiry) } else { None };
+        let value = self.view.seen(trailer, stored, at.unix_ms)?;
+        Ok(value.map(|value| (value, expiry)))
+    }
+
+    /// Whether the newest version of `user_key`, which expires, has not.
+    #[inline(never)]
+    pub(crate) fn contains_until(&self, user_key: &[u8], at: AsOf) -> Result<bool> {
+        let found = self.find_stored(user_key, at.seq)?;
+        Ok(found.is_some_and(|(_, stored)| split_expiry(&stored).is_none_or(|(expiry, _)| expiry > at.unix_ms)))
+    }
+}
+
+fn at(unix_ms: u64) -> SystemTime {
+    UNIX_EPOCH + Duration::from_millis(unix_ms)
+}
+
+/// A value and when it expires, `None` if it does not.
+type WithExpiry = Option<(Slice, Option<SystemTime>)>;
+
+impl Reads<'_> {
+    pub(crate) fn get_with_expiry(&self, key: &[u8]) -> Result<Option<Found>> {
+        let (state, at) = self.state()?;
+        state.get_with_expiry(key, at)
+    }
+
+    fn get_with_time(&self, key: &[u8]) -> Result<WithExpiry> {
+        Ok(self.get_with_expiry(key)?.map(|(value, expiry)| (value, expiry.map(at))))
+    }
+}
+
+impl Keyspace {
+    /// As [`Engine::get_with_expiry`].
+    pub fn get_with_expiry(&self, key: impl AsRef<[u8]>) -> Result<WithExpiry> {
+        Reads { keyspace: self, at: None }.get_with_time(key.as_ref())
+    }
+
+    /// The time to live that the keyspace was made with: see [`crate::KeyspaceOptions::ttl`].
+    pub fn ttl(&self) -> Option<Duration> {
+        self.core.ttl_ms.map(Duration::from_millis)
+    }
+}
+
+impl Snapshot {
+    /// As [`Engine::get_with_expiry`].
+    pub fn get_with_expiry(&self, key: impl AsRef<[u8]>) -> Result<WithExpiry> {
+        self.of(self.default_keyspace()).get_with_expiry(key)
+    }
+}
+
+impl SnapshotOf<'_> {
+    /// As [`Engine::get_with_expiry`].
+    pub fn get_with_expiry(&self, key: impl AsRef<[u8]>) -> Result<WithExpiry> {
+        self.reads()?.get_with_time(key.as_ref())
+    }
+}
+
+impl Engine {
+    /// The value of `key`, if there is one, and when it expires, if it does: see [`crate::WriteOptions::ttl`].
+    ///
+    /// # Errors
+    /// As [`Engine::get`].
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// # let engine = esker::Engine::open(dir.path())?;
+    /// use esker::WriteOptions;
+    /// use std::time::{Duration, SystemTime};
+    /// let hour = Duration::from_secs(3600);
+    /// engine.put_with("session", "ada", &WriteOptions { ttl: Some(hour), ..Default::default() })?;
+    /// let (value, expiry) = engine.get_with_expiry("session")?.unwrap();
+    /// assert_eq!(value, b"ada");
+    /// assert!(expiry.unwrap() <= SystemTime::now() + hour);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn get_with_expiry(&self, key: impl AsRef<[u8]>) -> Result<WithExpiry> {
+        self.default.get_with_expiry(key)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use esker_vfs::ManualClock;
+
+    #[test]
+    fn time_goes_on_and_never_back() {
+        let clock = ManualClock::new();
+        let start = clock.unix_ms();
+        let time = Time::new(&clock, start + 500);
+        assert_eq!(time.now_ms(&clock), start + 500, "it begins where it was");
+        clock.advance(Duration::from_millis(10));
+        assert_eq!(time.now_ms(&clock), start + 510, "and goes on, though the wall clock is behind");
+        clock.set_unix_ms(start + 9_000);
+        assert_eq!(time.now_ms(&clock), start + 9_000);
+        clock.set_unix_ms(0);
+        assert_eq!(time.now_ms(&clock), start + 9_000);
+        clock.advance(Duration::from_secs(1));
+        assert_eq!(time.now_ms(&clock), start + 10_000);
+        let hostile = Time::new(&clock, u64::MAX);
+        assert!(hostile.now_ms(&clock) >= NEVER_MS - 1_001);
+    }
+
+    #[test]
+    fn a_time_to_live_is_whole_milliseconds_and_at_least_one() {
+        assert_eq!(ttl_ms(Duration::from_nanos(1)).unwrap(), 1);
+        assert_eq!(ttl_ms(Duration::from_micros(1_001)).unwrap(), 2);
+        assert_eq!(ttl_ms(Duration::from_secs(1)).unwrap(), 1_000);
+        assert_eq!(ttl_ms(Duration::MAX).unwrap(), NEVER_MS);
+        assert!(ttl_ms(Duration::ZERO).is_err());
+    }
+}
