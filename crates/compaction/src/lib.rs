@@ -6,6 +6,7 @@
 //! | `shape` | | how large each level should be, and how far behind the tree is |
 //! | `plan` | | [`Plan`], and [`Busy`]: what running plans keep others away from |
 //! | `iter` | run | which versions and tombstones may be dropped |
+//! | `iter/fold` | run | what merge operands amount to |
 //! | `ranges` | run | what range tombstones hide, and which output takes which part of them |
 //! | `garbage` | | which blob files are to be collected |
 //! | `output` | run | where tables end; shared with flush |
@@ -56,6 +57,7 @@
 #[doc = include_str!("../README.md")]
 struct Readme;
 
+mod changed;
 mod error;
 mod garbage;
 mod iter;

@@ -28,10 +28,12 @@ pub struct WriteBatch {
     error: Option<Error>,
     /// Each keyspace once, in order of first use.
     keyspaces: Vec<KeyspaceId>,
-    /// Whether any operation is a put; a batch of deletions alone may use the reserve of a full disk.
+    /// Whether any operation is a put or a merge; a batch of deletions alone may use the reserve of a full disk.
     puts: bool,
     /// Whether any is a range delete.
     ranges: bool,
+    /// Whether any is a merge operand of which nobody knows yet whether its keyspace takes it.
+    merges: bool,
 }
 
 impl WriteBatch {
@@ -43,6 +45,24 @@ impl WriteBatch {
     /// Adds "set `key` to `value`" in `default`.
     pub fn put(&mut self, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> &mut Self {
         self.put_id(KeyspaceId::DEFAULT, key.as_ref(), value.as_ref())
+    }
+
+    /// Adds "merge `operand` into the value of `key`" in `default`: see [`crate::Engine::merge`]. It is applied to what was written before it in the batch.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// # use esker::{Engine, KeyspaceOptions, WriteBatch};
+    /// # let options = KeyspaceOptions { merge_operator: Some("esker.append".into()), ..Default::default() };
+    /// # let engine = Engine::builder(dir.path()).default_keyspace(options).open()?;
+    /// let mut batch = WriteBatch::new();
+    /// batch.merge("k", "lost").put("k", "a").merge("k", "b").merge("k", "c");
+    /// engine.write(&batch)?;
+    /// assert_eq!(engine.get("k")?.unwrap(), b"abc");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn merge(&mut self, key: impl AsRef<[u8]>, operand: impl AsRef<[u8]>) -> &mut Self {
+        self.merges = true;
+        self.merge_id(KeyspaceId::DEFAULT, key.as_ref(), operand.as_ref())
     }
 
     /// Adds "remove `key`" in `default`.
@@ -69,6 +89,12 @@ impl WriteBatch {
     /// Adds "set `key` to `value`" in `keyspace`.
     pub fn put_in(&mut self, keyspace: &Keyspace, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> &mut Self {
         self.belongs(keyspace).put_id(keyspace.id(), key.as_ref(), value.as_ref())
+    }
+
+    /// Adds "merge `operand` into the value of `key`" in `keyspace`.
+    pub fn merge_in(&mut self, keyspace: &Keyspace, key: impl AsRef<[u8]>, operand: impl AsRef<[u8]>) -> &mut Self {
+        self.merges = true;
+        self.belongs(keyspace).merge_id(keyspace.id(), key.as_ref(), operand.as_ref())
     }
 
     /// Adds "remove `key`" in `keyspace`.
@@ -109,6 +135,7 @@ impl WriteBatch {
         self.keyspaces.clear();
         self.puts = false;
         self.ranges = false;
+        self.merges = false;
     }
 
     fn belongs(&mut self, keyspace: &Keyspace) -> &mut Self {
@@ -121,6 +148,13 @@ impl WriteBatch {
 
     pub(crate) fn put_id(&mut self, keyspace: KeyspaceId, key: &[u8], value: &[u8]) -> &mut Self {
         self.encoded.put(keyspace, key, value);
+        self.puts = true;
+        self.touches(keyspace)
+    }
+
+    /// An operand that the keyspace takes.
+    pub(crate) fn merge_id(&mut self, keyspace: KeyspaceId, key: &[u8], operand: &[u8]) -> &mut Self {
+        self.encoded.merge(keyspace, key, operand);
         self.puts = true;
         self.touches(keyspace)
     }
@@ -171,6 +205,11 @@ impl WriteBatch {
 
     pub(crate) fn has_ranges(&self) -> bool {
         self.ranges
+    }
+
+    /// Whether there are operands that are still to be checked.
+    pub(crate) fn has_unchecked_merges(&self) -> bool {
+        self.merges
     }
 
     pub(crate) fn only_deletes(&self) -> bool {

@@ -15,6 +15,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::listener::{Event, Listener};
 use crate::logs::LogFiles;
 use crate::memory::{CountedTable, MemoryUse};
+use crate::merging::{Merging, Operators};
 use crate::metrics::Counters;
 use crate::options::{KeyspaceOptions, MEMTABLE_BYTES_MAX, Options};
 use crate::read::{Current, LevelView, ReadState};
@@ -72,6 +73,7 @@ pub(crate) struct Core {
     pub(crate) default: OnceLock<Arc<KeyspaceCore>>,
     /// What recovery did not replay, and why, set when the engine has opened.
     pub(crate) left_out: OnceLock<Vec<String>>,
+    pub(crate) operators: Operators,
     pub(crate) tables: TableSet,
     pub(crate) removals: Arc<Removals>,
     pub(crate) log_files: LogFiles,
@@ -99,6 +101,8 @@ pub(crate) struct KeyspaceCore {
     pub(crate) name: Arc<str>,
     pub(crate) options: Mutex<KeyspaceOptions>,
     pub(crate) read: Current,
+    /// What makes values of merge operands, if the keyspace was made with it.
+    pub(crate) merging: Option<Arc<Merging>>,
     pub(crate) dropped: AtomicBool,
     pub(crate) pressure: Pressure,
     /// Size at which the active memtable is sealed: from `options`, for writers, who don't take their lock.
@@ -112,13 +116,16 @@ impl KeyspaceCore {
         engine: &Options,
         active: Arc<CountedTable>,
         view: Arc<LevelView>,
+        merging: Option<Arc<Merging>>,
     ) -> Arc<Self> {
+        let read = ReadState::new(active, Vec::new(), view).with_merging(&merging);
         let memtable_bytes = options.memtable_bytes.map_or(engine.memtable_bytes(), |own| own.min(MEMTABLE_BYTES_MAX));
         Arc::new(Self {
             id: version.id,
             name: Arc::clone(&version.name),
             options: Mutex::new(options),
-            read: Current::new(ReadState::new(active, Vec::new(), view)),
+            read: Current::new(read),
+            merging,
             dropped: AtomicBool::new(false),
             pressure: Pressure::default(),
             memtable_bytes: AtomicUsize::new(memtable_bytes),
@@ -139,7 +146,8 @@ impl KeyspaceCore {
     /// Puts a new read state in place. Only under the state lock.
     pub(crate) fn swap(&self, change: impl FnOnce(&ReadState) -> ReadState) {
         let now = self.read.load();
-        self.read.store(Arc::new(change(&now)));
+        let next = change(&now).with_merging(&self.merging);
+        self.read.store(Arc::new(next));
     }
 
     pub(crate) fn memtable_bytes(&self) -> usize {
@@ -159,6 +167,8 @@ impl KeyspaceCore {
             compression: given.compression.or(options.compression),
             filter_bits_per_key: given.filter_bits_per_key.or(options.filter_bits_per_key),
             blob_bytes_min: given.blob_bytes_min.or(options.blob_bytes_min),
+            // Never another: see `check_merging`.
+            merge_operator: options.merge_operator.take(),
         };
     }
 }

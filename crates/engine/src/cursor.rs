@@ -37,7 +37,7 @@ struct Inner {
     walk: Walk,
     /// The error that sticks until the next seek.
     failed: Option<Error>,
-    /// The value at hand, if it lies in a blob file and was asked for.
+    /// The value at hand, if it was loaded from a blob file or made of operands, as it is when it is asked for.
     loaded: OnceLock<Slice>,
     bounds: Bounds,
     seq: SeqNo,
@@ -46,12 +46,12 @@ struct Inner {
 }
 
 impl Inner {
-    /// The value at hand, which lies in a blob file.
+    /// The value at hand, which is not what stands in the table.
     fn load(&self) -> Result<&[u8]> {
         if let Some(value) = self.loaded.get() {
             return Ok(value);
         }
-        let value = self.walk.state().view.blob_value(self.walk.stored())?;
+        let value = self.walk.load()?;
         Ok(self.loaded.get_or_init(|| value))
     }
 }
@@ -150,17 +150,17 @@ impl Cursor {
         }
     }
 
-    /// The value. One that is kept in a blob file is loaded by the first call, so that a walk over the keys alone reads no blob file.
+    /// The value. One that is kept in a blob file is loaded by the first call, and merge operands are merged, so that a walk over the keys alone reads no blob file and calls no operator.
     ///
     /// # Errors
-    /// The value can't be read. The cursor stays where it is, and can go on from there.
+    /// The value can't be read, or the merge operator fails. The cursor stays where it is, and can go on from there.
     ///
     /// # Panics
     /// If the cursor is not [`valid`](Self::valid).
     #[inline]
     pub fn value(&self) -> Result<&[u8]> {
         let inner = self.inner.as_ref().map_err(Error::clone)?;
-        if inner.walk.is_blob() { inner.load() } else { Ok(inner.walk.stored()) }
+        if inner.walk.is_elsewhere() { inner.load() } else { Ok(inner.walk.stored()) }
     }
 
     /// As [`Self::value`], owned.

@@ -1,6 +1,7 @@
 //! Settings: of an engine, of a keyspace, of one write, of one read.
 
 use crate::error::{Error, Result};
+use crate::merging;
 use esker_compaction::LeveledOptions;
 use esker_iterator::Bounds;
 use esker_manifest::{LEVELS, Level};
@@ -213,12 +214,16 @@ pub struct KeyspaceOptions {
     pub filter_bits_per_key: Option<u32>,
     /// As [`Options::blob_bytes_min`]: `Some(0)` for no blob files.
     pub blob_bytes_min: Option<usize>,
+    /// The name of the operator that [`crate::Engine::merge`] goes by: see [`crate::Builder::merge_operator`]. Unlike the others it is what the keyspace was made with for good: given later it must be the same, and
+    /// `None` is that. Default: none, and then nothing can be merged.
+    pub merge_operator: Option<String>,
 }
 
 impl KeyspaceOptions {
     /// # Errors
     /// `InvalidArgument` or `Unsupported` for what can't work, as of an engine's options.
     pub(crate) fn check(&self) -> Result<()> {
+        self.merge_operator.as_deref().map_or(Ok(()), merging::check_name)?;
         let engine = Options::default();
         let as_engine = Options {
             memtable_bytes: self.memtable_bytes,

@@ -9,10 +9,13 @@
 //! A read takes the state and a sequence number that belong together ([`read_at`]) and then needs no lock: whatever is
 //! sealed, flushed or compacted meanwhile makes a new state and leaves this one alone.
 
+mod merged;
+
 use crate::blobs::{self, OpenBlob};
 use crate::error::Result;
 use crate::locate::{Candidates, Fences};
 use crate::memory::CountedTable;
+use crate::merging::Merging;
 use crate::source::{LevelRun, Source};
 use crate::tables::{OpenTable, TableSet};
 use crate::toll::Toll;
@@ -137,13 +140,20 @@ pub(crate) struct ReadState {
     pub(crate) view: Arc<LevelView>,
     /// Whether a range was deleted in any sealed memtable or table.
     has_ranges_below: bool,
+    /// What makes values of merge operands, if the keyspace has it. [`KeyspaceCore::swap`](crate::core::KeyspaceCore::swap) hands it on.
+    merging: Option<Arc<Merging>>,
 }
 
 impl ReadState {
     /// Of an active memtable, of sealed ones, newest first, that nothing more is written to, and of tables.
     pub(crate) fn new(active: Arc<CountedTable>, sealed: Vec<Arc<CountedTable>>, view: Arc<LevelView>) -> Self {
         let is_any_sealed = sealed.iter().any(|memtable| memtable.table.has_range_tombstones());
-        Self { has_ranges_below: is_any_sealed || view.has_ranges, active, sealed, view }
+        Self { has_ranges_below: is_any_sealed || view.has_ranges, active, sealed, view, merging: None }
+    }
+
+    /// The same, of a keyspace whose merge operands are merged so.
+    pub(crate) fn with_merging(self, merging: &Option<Arc<Merging>>) -> Self {
+        Self { merging: merging.clone(), ..self }
     }
 
     /// Active and sealed ones, newest first.
@@ -158,6 +168,7 @@ impl ReadState {
         let found = self.find(user_key, seq, |trailer, value| (trailer, Slice::from(value)), in_table)?;
         match found {
             Some((trailer, stored)) if trailer.kind().is_value() => self.view.resolve(trailer, stored).map(Some),
+            Some((trailer, _)) if trailer.kind() == ValueKind::Merge => self.merged(user_key, seq).map(Some),
             _ => Ok(None),
         }
     }
@@ -167,7 +178,7 @@ impl ReadState {
     pub(crate) fn contains(&self, user_key: &[u8], seq: SeqNo) -> Result<bool> {
         let in_table = |table: &Table, spot: &Spot, hash| table.trailer_at(spot, user_key, hash, seq);
         let found = self.find(user_key, seq, |trailer, _| trailer, in_table)?;
-        Ok(found.is_some_and(|trailer| trailer.kind().is_value()))
+        Ok(found.is_some_and(|trailer| trailer.kind().is_value() || trailer.kind() == ValueKind::Merge))
     }
 
     /// The newest version of `user_key` at or below `seq`, wherever it is; none if it was deleted with a range.
@@ -274,6 +285,9 @@ impl ReadState {
                 false => self.memory(user_key, hash, seq).map(Some),
             };
             match found {
+                Some(Some((trailer, _))) if trailer.kind() == ValueKind::Merge => {
+                    *value = Some(self.merged(user_key, seq)?);
+                }
                 Some(Some((trailer, bytes))) => *value = (trailer.kind() == ValueKind::Put).then(|| Slice::from(bytes)),
                 Some(None) => {}
                 None => {
@@ -304,10 +318,11 @@ impl ReadState {
                 if let (Some(table), Some(spot)) = (wanted.table, &wanted.spot)
                     && let Some((trailer, value)) = table.get_at(spot, wanted.user_key, wanted.hash, seq)?
                 {
-                    let is_shown = trailer.kind().is_value() && wanted.covering.is_none_or(|seq| trailer.seq() > seq);
-                    *wanted.value = match is_shown {
-                        true => Some(self.view.resolve(trailer, value)?),
-                        false => None,
+                    let is_shown = wanted.covering.is_none_or(|seq| trailer.seq() > seq);
+                    *wanted.value = match trailer.kind() {
+                        kind if is_shown && kind.is_value() => Some(self.view.resolve(trailer, value)?),
+                        ValueKind::Merge if is_shown => Some(self.merged(wanted.user_key, seq)?),
+                        _ => None,
                     };
                     wanted.table = None;
                 }

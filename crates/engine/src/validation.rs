@@ -285,7 +285,7 @@ impl Watch {
     pub(crate) fn note(&mut self, batch: &EncodedBatch) {
         for op in batch.ops() {
             let end = match op.kind {
-                ValueKind::Put | ValueKind::Delete | ValueKind::Blob => None,
+                ValueKind::Put | ValueKind::Delete | ValueKind::Merge | ValueKind::Blob => None,
                 ValueKind::RangeDelete => Some(op.value.into()),
             };
             let written = Written { keyspace: op.keyspace, key: op.key.into(), end };

@@ -44,7 +44,7 @@ impl Walk {
         self.view.key()
     }
 
-    /// What stands in the table: of a large value, the reference to it.
+    /// What stands in the table: of a large value, the reference to it; of operands, the newest.
     #[inline]
     pub(crate) fn stored(&self) -> &[u8] {
         self.view.value()
@@ -55,15 +55,24 @@ impl Walk {
         self.view.trailer()
     }
 
-    /// Whether the value lies in a blob file.
+    /// Whether the value is not what stands in the table: it lies in a blob file, or is to be made of operands.
     #[inline]
-    pub(crate) fn is_blob(&self) -> bool {
-        self.trailer().kind() == ValueKind::Blob
+    pub(crate) fn is_elsewhere(&self) -> bool {
+        self.trailer().kind() != ValueKind::Put
     }
 
     /// The value, owned.
     pub(crate) fn value_slice(&self) -> Result<Slice> {
-        self.state.view.resolve(self.trailer(), self.view.value_slice())
+        if self.is_elsewhere() { self.load() } else { Ok(self.view.value_slice()) }
+    }
+
+    /// A value that is [elsewhere](Self::is_elsewhere).
+    #[inline(never)]
+    pub(crate) fn load(&self) -> Result<Slice> {
+        match self.trailer().kind() {
+            ValueKind::Merge => self.state.value_of_stack(self.key(), self.view.stack()),
+            _ => self.state.view.resolve(self.trailer(), self.view.value_slice()),
+        }
     }
 
     pub(crate) fn seek(&mut self, seek: impl FnOnce(&mut View) -> Result<()>) -> Result<()> {

@@ -224,6 +224,7 @@ fn internal_key(word: &str) -> Option<InternalKeyBuf> {
     let kind = match kind {
         "PUT" => ValueKind::Put,
         "DEL" => ValueKind::Delete,
+        "MERGE" => ValueKind::Merge,
         "BLOB" => ValueKind::Blob,
         "RANGEDEL" => ValueKind::RangeDelete,
         _ => return None,

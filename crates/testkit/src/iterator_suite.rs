@@ -84,6 +84,7 @@ fn entry(text: &str) -> Entry {
         let kind = match kind {
             "PUT" => ValueKind::Put,
             "DEL" => ValueKind::Delete,
+            "MERGE" => ValueKind::Merge,
             "BLOB" => ValueKind::Blob,
             _ => return None,
         };
@@ -498,6 +499,7 @@ pub fn visible(entries: &[Entry], seq: SeqNo) -> BTreeMap<Vec<u8>, Vec<u8>> {
         match key.trailer.kind() {
             ValueKind::Put | ValueKind::Blob => seen.insert(key.user_key.to_vec(), value.clone()),
             ValueKind::Delete | ValueKind::RangeDelete => seen.remove(&key.user_key[..]),
+            ValueKind::Merge => unreachable!("none of them are made up: what they make is an operator's to say"),
         };
     }
     seen

@@ -71,6 +71,7 @@ impl Dump {
     fn entry(&mut self, entry: &Entry<'_>) -> Result {
         let kind = match entry.kind {
             ValueKind::Put => "put",
+            ValueKind::Merge => "merge",
             ValueKind::Delete => "delete",
             ValueKind::Blob => "blob",
             ValueKind::RangeDelete => "delete-range",
@@ -91,6 +92,10 @@ impl Dump {
             if entry.kind == ValueKind::Put {
                 self.line.push(b',');
                 text::json_member_into(&mut self.line, "value", entry.value, self.hex);
+            }
+            if entry.kind == ValueKind::Merge {
+                self.line.push(b',');
+                text::json_member_into(&mut self.line, "operand", entry.value, self.hex);
             }
             if entry.kind == ValueKind::RangeDelete && !entry.value.is_empty() {
                 self.line.push(b',');

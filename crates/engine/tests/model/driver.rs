@@ -6,7 +6,7 @@ use esker::{
     WriteBatch, WriteOptions,
 };
 use esker_testkit::model::{
-    Change, Contents, Crash, Effect, Key, Level, Model, Op, Range, SPACES, Script, Space, Step, View, Write, value_of,
+    Change, Contents, Crash, Effect, Key, Level, MERGED, Model, Op, Range, SPACES, Script, Space, Step, View, Write, value_of,
 };
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -55,6 +55,12 @@ pub(crate) fn open_read_only(vfs: &Arc<MemVfs>, options: &Options) -> esker::Res
 /// The same files again, to be opened without changing these. For what a crash left, where nothing is pending.
 pub(crate) fn copy(vfs: &MemVfs) -> Arc<MemVfs> {
     Arc::new(vfs.crash_now(CrashPolicy::All))
+}
+
+/// What a keyspace is made with.
+fn options_of(name: usize) -> KeyspaceOptions {
+    let merge_operator = (name == MERGED).then(|| "esker.append".to_owned());
+    KeyspaceOptions { merge_operator, ..KeyspaceOptions::default() }
 }
 
 /// All that is in the engine, by name.
@@ -163,6 +169,11 @@ impl Driver {
                     batch.put_in(keyspace, key, &value);
                     Effect::Put(value)
                 }
+                Change::Merge(len) => {
+                    let operand = value_of(ops, nth, *len);
+                    batch.merge_in(keyspace, key, &operand);
+                    Effect::Append(operand)
+                }
                 Change::Delete => {
                     batch.delete_in(keyspace, key);
                     Effect::Delete
@@ -221,7 +232,7 @@ impl Driver {
             let value = match effect {
                 Effect::Put(value) => Some(value),
                 Effect::Delete => None,
-                Effect::DeleteTo(_) => unreachable!("transactions delete keys"),
+                Effect::Append(_) | Effect::DeleteTo(_) => unreachable!("transactions put and delete keys"),
             };
             let (keyspace, _) = self.handles.iter().flatten().find(|(_, of)| of == space).expect("it lives");
             let there = || self.model.get(*space, key, self.model.commits());
@@ -242,7 +253,7 @@ impl Driver {
 
     fn create(&mut self, name: usize) {
         if self.model.living()[name].is_none() {
-            let keyspace = self.engine().keyspace(NAMES[name], KeyspaceOptions::default()).unwrap();
+            let keyspace = self.engine().keyspace(NAMES[name], options_of(name)).unwrap();
             assert_eq!(keyspace.iter().count(), 0, "a new keyspace is empty");
             self.handles[name] = Some((keyspace, self.model.create(name)));
         }

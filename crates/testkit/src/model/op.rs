@@ -11,6 +11,9 @@ use std::ops::Bound;
 /// How many names of keyspaces there are. The first is `default`, which always lives.
 pub const SPACES: usize = 3;
 
+/// The name of the one whose merge operator appends operands to values; it is not for others to merge.
+pub const MERGED: usize = 1;
+
 /// A key.
 pub type Key = Vec<u8>;
 
@@ -33,6 +36,8 @@ pub type Write = (usize, Key, Change);
 pub enum Change {
     /// Puts a value so long. What it is follows from the operation's number: [`value_of`].
     Put(usize),
+    /// Appends so much to the value, in the keyspace [`MERGED`]. What it is follows as for a put.
+    Merge(usize),
     /// Deletes the key.
     Delete,
     /// Deletes all keys from this one on, up to that one, which lies behind it.
@@ -123,7 +128,7 @@ pub enum Op {
     Write(Level, Vec<Write>),
     /// Delete all that is in a keyspace.
     Clear(usize),
-    /// The same by a transaction, which reads each key before and after it writes it; no ranges.
+    /// The same by a transaction, which reads each key before and after it writes it; no ranges and no merges.
     Transact(Level, Vec<Write>),
     /// Look a key up.
     Get(usize, View, Key),
@@ -212,25 +217,28 @@ fn write() -> BoxedStrategy<Write> {
     let len = prop_oneof![6 => 0..40usize, 3 => 40..400usize, 1 => 1000..3000usize];
     let change = prop_oneof![
         3 => Just(Change::Delete),
-        9 => len.prop_map(Change::Put),
+        6 => len.clone().prop_map(Change::Put),
+        8 => len.prop_map(Change::Merge),
         1 => key_strategy().prop_map(Change::DeleteTo),
     ];
     (space(), key_strategy(), change).prop_map(|(space, key, change)| in_order(space, key, change)).boxed()
 }
 
-/// Makes what is to be a range one.
+/// Makes what is to be a range one, and has merged only what can be.
 fn in_order(space: usize, key: Key, change: Change) -> Write {
     match change {
         Change::DeleteTo(end) if end < key => (space, end, Change::DeleteTo(key)),
         Change::DeleteTo(end) if end == key => (space, key, Change::DeleteTo([&end[..], &[0]].concat())),
+        Change::Merge(len) if space != MERGED => (space, key, Change::Put(len)),
         change => (space, key, change),
     }
 }
 
-/// Deletes one key instead of a range, as a transaction does.
+/// Deletes one key instead of a range, and puts instead of merging, as a transaction does.
 fn by_key((space, key, change): Write) -> Write {
     match change {
         Change::DeleteTo(_) => (space, key, Change::Delete),
+        Change::Merge(len) => (space, key, Change::Put(len)),
         change => (space, key, change),
     }
 }

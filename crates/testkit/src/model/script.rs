@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! write os 0:key01=40 1:a%ff=- 0:a..b  a batch: keyspace, key, length of the value or - to delete; keys from one up to another, to delete
+//! write os 1:key01+40                 an operand of that length
 //! transact os 0:key01=40              the same by a transaction
 //! get 0 now key01
 //! scan 1 s0 =a ~b fb                  bounds: = included, ~ excluded, - none
@@ -89,6 +90,7 @@ fn writes_text(level: Level, writes: &[Write]) -> String {
     let writes = writes.iter().map(|(space, key, change)| {
         let change = match change {
             Change::Put(len) => format!("={len}"),
+            Change::Merge(len) => format!("+{len}"),
             Change::Delete => "=-".into(),
             Change::DeleteTo(end) => format!("..{}", key_text(end)),
         };
@@ -154,7 +156,7 @@ fn parse(line: &str) -> Option<Op> {
         "transact" => {
             let level = parse_level(word()?)?;
             let writes: Vec<Write> = words.map(parse_write).collect::<Option<_>>()?;
-            let by_key = writes.iter().all(|(_, _, change)| !matches!(change, Change::DeleteTo(_)));
+            let by_key = writes.iter().all(|(_, _, change)| matches!(change, Change::Put(_) | Change::Delete));
             return by_key.then_some(Op::Transact(level, writes));
         }
         "get" => Op::Get(number(word()?)?, parse_view(word()?)?, parse_key(word()?)?),
@@ -203,6 +205,9 @@ fn parse_write(text: &str) -> Option<Write> {
     // The empty key is a dot: `...b` is from it up to `b`.
     if let Some((key, end)) = rest.strip_prefix("...").map(|end| (".", end)).or_else(|| rest.split_once("..")) {
         return Some((number(space)?, parse_key(key)?, Change::DeleteTo(parse_key(end)?)));
+    }
+    if let Some((key, len)) = rest.split_once('+') {
+        return Some((number(space)?, parse_key(key)?, Change::Merge(number(len)?)));
     }
     let (key, len) = rest.split_once('=')?;
     let change = if len == "-" { Change::Delete } else { Change::Put(number(len)?) };

@@ -36,6 +36,8 @@ impl Default for Model {
 pub enum Effect {
     /// It has this value.
     Put(Vec<u8>),
+    /// Its value, if any, goes on with this.
+    Append(Vec<u8>),
     /// It is gone.
     Delete,
     /// So are all keys from it on, up to this one; `None`: all.
@@ -90,6 +92,11 @@ impl Model {
             let keys = &mut self.spaces[space.0];
             match effect {
                 Effect::Put(value) => add(keys.entry(key.clone()).or_default(), commit, Some(value)),
+                Effect::Append(operand) => {
+                    let versions = keys.entry(key.clone()).or_default();
+                    let before = versions.last().and_then(|(_, value)| value.clone()).unwrap_or_default();
+                    add(versions, commit, Some([before, operand].concat()));
+                }
                 Effect::Delete => add(keys.entry(key.clone()).or_default(), commit, None),
                 // One by one, as a range delete does not.
                 Effect::DeleteTo(end) => {
