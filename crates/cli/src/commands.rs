@@ -18,6 +18,7 @@ pub(crate) fn run(cli: Cli) -> Result {
     match cli.command {
         Command::Put { db, key, value } => basic::put(&common, &db, key, value),
         Command::Get { db, key } => basic::get(&common, &db, key),
+        Command::Merge { db, key, operand, operator } => basic::merge(&common, &db, key, operand, operator),
         Command::Delete { db, key } => basic::delete(&common, &db, key),
         Command::DeleteRange { db, from, to } => basic::delete_range(&common, &db, from, to),
         Command::Scan(scan) => scan::run(&common, scan),

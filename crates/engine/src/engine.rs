@@ -241,12 +241,7 @@ impl Engine {
     ///
     /// # Errors
     /// As [`Engine::merge`], and `Stalled` if waiting was forbidden.
-    pub fn merge_with(
-        &self,
-        key: impl AsRef<[u8]>,
-        operand: impl AsRef<[u8]>,
-        options: &WriteOptions,
-    ) -> Result<()> {
+    pub fn merge_with(&self, key: impl AsRef<[u8]>, operand: impl AsRef<[u8]>, options: &WriteOptions) -> Result<()> {
         self.default.merge_with(key, operand, options)
     }
 

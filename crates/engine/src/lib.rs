@@ -104,7 +104,7 @@ pub use engine::{Builder, Engine};
 pub use error::{Error, ErrorKind, Result};
 pub use esker_compaction::LeveledOptions;
 pub use esker_format::{KEY_BYTES_MAX, KeyspaceId, Slice, VALUE_BYTES_MAX};
-pub use esker_iterator::{MergeOperator, OperatorError, Operands, operators};
+pub use esker_iterator::{MergeOperator, Operands, OperatorError, operators};
 pub use esker_manifest::LEVELS;
 pub use esker_sstable::{Codec, ReadMode, Verify};
 pub use esker_vfs as vfs;

@@ -40,7 +40,9 @@ impl Operators {
         for (name, operator) in given {
             check_name(&name)?;
             if name.starts_with(RESERVED) {
-                return Err(Error::invalid(format!("merge operator {name}: names that begin with {RESERVED} are reserved")));
+                return Err(Error::invalid(format!(
+                    "merge operator {name}: names that begin with {RESERVED} are reserved"
+                )));
             }
             if operators.insert(name.clone(), operator).is_some() {
                 return Err(Error::invalid(format!("merge operator {name} was given twice")));

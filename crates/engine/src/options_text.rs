@@ -316,7 +316,9 @@ mod tests {
     fn a_merge_operator_is_named_where_there_is_one() {
         let blobs = KeyspaceOptions { blob_bytes_min: Some(99), ..Default::default() };
         let named = |name: &str| KeyspaceOptions { merge_operator: Some(name.into()), ..blobs.clone() };
-        for options in [named("auto"), named("a = b"), named("esker.counter"), blobs.clone(), KeyspaceOptions::default()] {
+        for options in
+            [named("auto"), named("a = b"), named("esker.counter"), blobs.clone(), KeyspaceOptions::default()]
+        {
             options.check().unwrap();
             let text = keyspace_text(&options);
             assert_eq!(text.contains("merge_operator"), options.merge_operator.is_some());

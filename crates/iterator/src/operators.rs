@@ -1,6 +1,6 @@
 //! Merge operators that many need. All of them put neighbouring operands together.
 
-use crate::merge::{MergeOperator, OperatorError, Operands};
+use crate::merge::{MergeOperator, Operands, OperatorError};
 
 /// Adds numbers: values and operands are an `i64`, little endian; a key without a value counts from 0.
 ///
@@ -18,7 +18,9 @@ impl Counter {
     /// Fewer than 2^64 numbers of 64 bits add up to one of 128.
     fn sum(base: Option<&[u8]>, operands: Operands<'_>) -> Result<i128, OperatorError> {
         let base = base.map_or(Ok(0), |bytes| Self::number("value", bytes))?;
-        operands.map(|operand| Self::number("operand", operand)).try_fold(i128::from(base), |sum, n| Ok(sum + i128::from(n?)))
+        operands
+            .map(|operand| Self::number("operand", operand))
+            .try_fold(i128::from(base), |sum, n| Ok(sum + i128::from(n?)))
     }
 }
 
@@ -132,7 +134,13 @@ mod tests {
     }
 
     fn operators() -> Vec<Box<dyn MergeOperator>> {
-        vec![Box::new(Counter), Box::new(Max), Box::new(Min), Box::new(Append::new()), Box::new(Append::with_separator(","))]
+        vec![
+            Box::new(Counter),
+            Box::new(Max),
+            Box::new(Min),
+            Box::new(Append::new()),
+            Box::new(Append::with_separator(",")),
+        ]
     }
 
     proptest! {
@@ -167,7 +175,13 @@ mod tests {
         assert_eq!(sum(&[2, 3]).unwrap(), number(4));
         assert_eq!(sum(&[i64::MAX, i64::MAX, i64::MIN]).unwrap(), number(i64::MAX - 2), "beyond, and back");
         assert!(sum(&[i64::MAX, 5]).unwrap_err().to_string().contains("9223372036854775811"));
-        assert!(stack(&[number(1)]).merge(&Counter, b"k", Some(b"?")).unwrap_err().to_string().contains("value has 8 bytes, not 1"));
+        assert!(
+            stack(&[number(1)])
+                .merge(&Counter, b"k", Some(b"?"))
+                .unwrap_err()
+                .to_string()
+                .contains("value has 8 bytes, not 1")
+        );
         assert!(check_operand(&Counter, b"12345678").is_ok());
         assert!(check_operand(&Counter, b"1").is_err());
     }

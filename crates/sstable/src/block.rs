@@ -284,10 +284,8 @@ impl Layout {
 }
 
 /// One bit for each kind that is known.
-const KINDS: u64 = 1 << ValueKind::Delete as u8
-    | 1 << ValueKind::Put as u8
-    | 1 << ValueKind::Merge as u8
-    | 1 << ValueKind::Blob as u8;
+const KINDS: u64 =
+    1 << ValueKind::Delete as u8 | 1 << ValueKind::Put as u8 | 1 << ValueKind::Merge as u8 | 1 << ValueKind::Blob as u8;
 /// One bit for each width an offset may have.
 const WIDTHS: u32 = 1 << 0 | 1 << 2 | 1 << 4;
 

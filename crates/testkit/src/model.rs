@@ -8,8 +8,8 @@ mod script;
 mod space;
 
 pub use op::{
-    Change, Crash, Key, Level, MERGED, Mix, Op, Range, SPACES, Step, View, Write, key_strategy, ops_strategy, seeded_ops,
-    value_of,
+    Change, Crash, Key, Level, MERGED, Mix, Op, Range, SPACES, Step, View, Write, key_strategy, ops_strategy,
+    seeded_ops, value_of,
 };
 pub use script::{Script, ScriptError};
 pub use space::{Contents, Effect, Model, Space};

@@ -62,14 +62,7 @@ impl fmt::Debug for Fold {
 
 impl Fold {
     pub(crate) fn new(operator: Arc<dyn MergeOperator>) -> Box<Self> {
-        Box::new(Self {
-            operator,
-            stack: Stack::new(),
-            trailers: Vec::new(),
-            below: None,
-            out: 0,
-            failed: None,
-        })
+        Box::new(Self { operator, stack: Stack::new(), trailers: Vec::new(), below: None, out: 0, failed: None })
     }
 
     fn clear(&mut self) {
@@ -198,6 +191,13 @@ impl<I: InternalIterator, K: FnMut(&[u8]) -> bool> CompactionIter<I, K> {
                 return Ok(Below::Nothing);
             }
             self.counts.entries_in += 1;
+            // A tombstone that nobody needs does not stay either if the fold fails.
+            let is_idle = trailer.kind() == ValueKind::Delete && stripe == self.stripes.oldest();
+            if is_idle && !(self.keep_tombstone)(&self.user_key) {
+                self.counts.tombstones += 1;
+                self.inner.next()?;
+                return Ok(Below::Nothing);
+            }
             if trailer.kind() != ValueKind::Merge {
                 fold.trailers.push(trailer);
                 fold.below = Some(Slice::from(self.inner.value()));

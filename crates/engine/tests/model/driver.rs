@@ -6,7 +6,8 @@ use esker::{
     WriteBatch, WriteOptions,
 };
 use esker_testkit::model::{
-    Change, Contents, Crash, Effect, Key, Level, MERGED, Model, Op, Range, SPACES, Script, Space, Step, View, Write, value_of,
+    Change, Contents, Crash, Effect, Key, Level, MERGED, Model, Op, Range, SPACES, Script, Space, Step, View, Write,
+    value_of,
 };
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -9,8 +9,8 @@
 //! A stack ends where anything but an operand lies, or something that a range tombstone hides.
 
 use super::{Place, VisibleIterator};
-use crate::merge::Stack;
 use crate::InternalIterator;
+use crate::merge::Stack;
 use esker_format::{InternalKey, Trailer, ValueKind};
 
 impl<I: InternalIterator> VisibleIterator<I> {

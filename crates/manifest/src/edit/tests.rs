@@ -16,7 +16,13 @@ fn keyspace_id() -> impl Strategy<Value = KeyspaceId> {
 }
 
 fn key() -> impl Strategy<Value = InternalKeyBuf> {
-    let kind = prop::sample::select(vec![ValueKind::Put, ValueKind::Delete, ValueKind::Merge, ValueKind::Blob, ValueKind::RangeDelete]);
+    let kind = prop::sample::select(vec![
+        ValueKind::Put,
+        ValueKind::Delete,
+        ValueKind::Merge,
+        ValueKind::Blob,
+        ValueKind::RangeDelete,
+    ]);
     let user_key = prop_oneof![".{0,6}".prop_map(String::into_bytes), prop::collection::vec(any::<u8>(), 0..300)];
     (user_key, seq_no(), kind).prop_map(|(user_key, seq, kind)| InternalKeyBuf {
         user_key: user_key.into(),
