@@ -6,7 +6,7 @@ use crate::keyspace::Keyspace;
 use crate::read::{ReadState, View, read_at};
 use crate::walk::Walk;
 use esker_format::{SeqNo, Slice};
-use esker_iterator::Bounds;
+use esker_iterator::{Bounds, Covers};
 use std::fmt;
 use std::sync::{Arc, OnceLock, Weak};
 
@@ -59,17 +59,14 @@ impl Inner {
 impl Cursor {
     pub(crate) fn new(keyspace: &Keyspace, newest: bool, state: Arc<ReadState>, seq: SeqNo, bounds: Bounds) -> Self {
         let newer = newest.then(|| (Arc::downgrade(&keyspace.handle.core), Arc::clone(&keyspace.core)));
-        Self::over(state, seq, bounds, newer)
-    }
-
-    /// A cursor that keeps to its instant.
-    pub(crate) fn at(state: Arc<ReadState>, seq: SeqNo, bounds: Bounds) -> Self {
-        Self::over(state, seq, bounds, None)
-    }
-
-    fn over(state: Arc<ReadState>, seq: SeqNo, bounds: Bounds, newer: Option<(Weak<Core>, Arc<KeyspaceCore>)>) -> Self {
         let walk = Walk::new(state, seq, bounds.clone());
         Self { inner: Ok(Inner { walk, failed: None, loaded: OnceLock::new(), bounds, seq, newer }) }
+    }
+
+    /// A cursor that keeps to its instant, under range tombstones newer than all there is. It is not to be refreshed.
+    pub(crate) fn under(covers: Covers, state: Arc<ReadState>, seq: SeqNo, bounds: Bounds) -> Self {
+        let walk = Walk::under(covers, state, seq, bounds.clone());
+        Self { inner: Ok(Inner { walk, failed: None, loaded: OnceLock::new(), bounds, seq, newer: None }) }
     }
 
     pub(crate) fn failed(error: Error) -> Self {

@@ -5,7 +5,7 @@
 use crate::error::Result;
 use crate::read::{ReadState, View};
 use esker_format::{SeqNo, Slice, Trailer, ValueKind};
-use esker_iterator::Bounds;
+use esker_iterator::{Bounds, Covers};
 use std::sync::Arc;
 
 /// Steps, and seeks, after which a walk that goes on pays.
@@ -26,7 +26,12 @@ pub(crate) struct Walk {
 
 impl Walk {
     pub(crate) fn new(state: Arc<ReadState>, seq: SeqNo, bounds: Bounds) -> Self {
-        let (view, more_runs) = state.iter(seq, bounds);
+        Self::under(Covers::new(), state, seq, bounds)
+    }
+
+    /// As [`Self::new`], under range tombstones that are newer than all there is.
+    pub(crate) fn under(covers: Covers, state: Arc<ReadState>, seq: SeqNo, bounds: Bounds) -> Self {
+        let (view, more_runs) = state.iter_under(covers, seq, bounds);
         Self { view, more_runs, seeks: 0, steps: 0, state }
     }
 

@@ -545,6 +545,40 @@ fn a_merge_is_a_write_to_those_who_have_read() {
     assert_eq!(engine.get("k").unwrap().unwrap(), b"again");
 }
 
+/// Transactions read what operands make, below what they have written and deleted themselves.
+#[test]
+fn transactions_see_what_operands_make() {
+    let engine = open("esker.append");
+    engine.put("a", "1").unwrap();
+    engine.flush().unwrap();
+    for key in ["a", "b", "c"] {
+        engine.merge(key, "2").unwrap();
+        engine.merge(key, "3").unwrap();
+    }
+    let mut tx = engine.transaction();
+    engine.merge("a", "4").unwrap();
+    let seen = |tx: &esker::Transaction| -> Vec<(Vec<u8>, Vec<u8>)> {
+        let forward: Vec<_> = tx.iter().map(|item| item.map(|(k, v)| (k.to_vec(), v.to_vec())).unwrap()).collect();
+        let back: Vec<_> = tx.iter().rev().map(|item| item.map(|(k, v)| (k.to_vec(), v.to_vec())).unwrap()).collect();
+        assert!(forward.iter().eq(back.iter().rev()));
+        for (key, value) in &forward {
+            assert_eq!(tx.get(key).unwrap().unwrap(), **value);
+        }
+        forward
+    };
+    let pair = |key: &str, value: &str| (key.as_bytes().to_vec(), value.as_bytes().to_vec());
+    assert_eq!(seen(&tx), [pair("a", "123"), pair("b", "23"), pair("c", "23")]);
+    tx.delete_range("b", "c").unwrap();
+    tx.put("c", "own").unwrap();
+    assert_eq!(seen(&tx), [pair("a", "123"), pair("c", "own")]);
+    assert_eq!(tx.commit().unwrap_err().kind(), ErrorKind::Conflict, "a was merged into");
+    let mut tx = engine.transaction();
+    tx.delete_range("a", "c").unwrap();
+    tx.commit().unwrap();
+    engine.merge("b", "5").unwrap();
+    assert_eq!(all(&engine), BTreeMap::from([pair("b", "5"), pair("c", "23")]));
+}
+
 /// The value below the operands lies in a blob file: reads find it, and compaction writes what becomes of it.
 #[test]
 fn values_in_blob_files_are_merged_into() {

@@ -128,7 +128,7 @@ pub enum Op {
     Write(Level, Vec<Write>),
     /// Delete all that is in a keyspace.
     Clear(usize),
-    /// The same by a transaction, which reads each key before and after it writes it; no ranges and no merges.
+    /// As `Write`, by a transaction, which reads each key before and after it writes it; no merges.
     Transact(Level, Vec<Write>),
     /// Look a key up.
     Get(usize, View, Key),
@@ -234,10 +234,9 @@ fn in_order(space: usize, key: Key, change: Change) -> Write {
     }
 }
 
-/// Deletes one key instead of a range, and puts instead of merging, as a transaction does.
-fn by_key((space, key, change): Write) -> Write {
+/// Puts instead of merging, as a transaction does.
+fn without_merge((space, key, change): Write) -> Write {
     match change {
-        Change::DeleteTo(_) => (space, key, Change::Delete),
         Change::Merge(len) => (space, key, Change::Put(len)),
         change => (space, key, change),
     }
@@ -264,7 +263,7 @@ fn step() -> BoxedStrategy<Step> {
 fn op(mix: Mix) -> BoxedStrategy<Op> {
     let changes = prop_oneof![
         26 => writes().prop_map(|(level, writes)| Op::Write(level, writes)),
-        4 => writes().prop_map(|(level, writes)| Op::Transact(level, writes.into_iter().map(by_key).collect())),
+        4 => writes().prop_map(|(level, writes)| Op::Transact(level, writes.into_iter().map(without_merge).collect())),
         1 => space().prop_map(Op::Clear),
         2 => Just(Op::Flush),
         2 => (space(), range()).prop_map(|(space, range)| Op::Compact(space, range)),
