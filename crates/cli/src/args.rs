@@ -63,6 +63,20 @@ pub(crate) enum Command {
         #[arg(long)]
         expires: bool,
     },
+    /// Merge an operand into the value of a key, as the keyspace's merge operator does; durable when it returns
+    Merge {
+        /// The store's folder
+        db: PathBuf,
+        /// The key
+        #[arg(allow_negative_numbers = true)]
+        key: OsString,
+        /// The operand; for esker.counter a number, unless it is given as hex
+        #[arg(allow_negative_numbers = true)]
+        operand: OsString,
+        /// Make store and keyspace with this merge operator if they are not there: esker.counter, esker.max, esker.min or esker.append
+        #[arg(long, value_name = "NAME")]
+        operator: Option<String>,
+    },
     /// Remove a key; durable when it returns. Fine if it is not there
     Delete {
         /// The store's folder

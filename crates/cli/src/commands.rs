@@ -19,6 +19,7 @@ pub(crate) fn run(cli: Cli) -> Result {
     match cli.command {
         Command::Put { db, key, value, ttl } => basic::put(&common, &db, key, value, ttl),
         Command::Get { db, key, expires } => basic::get(&common, &db, key, expires),
+        Command::Merge { db, key, operand, operator } => basic::merge(&common, &db, key, operand, operator),
         Command::Delete { db, key } => basic::delete(&common, &db, key),
         Command::DeleteRange { db, from, to } => basic::delete_range(&common, &db, from, to),
         Command::Scan(scan) => scan::run(&common, scan),

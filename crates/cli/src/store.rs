@@ -1,6 +1,6 @@
 //! Opening a store, with errors that say what to do.
 //!
-//! Only commands that write open for writing, and only `put` and `import` make anything that is not there.
+//! Only commands that write open for writing, and only `put`, `import` and `merge --operator` make anything that is not there.
 
 use crate::args::Common;
 use crate::failure::{self, Failure, Result};
@@ -11,6 +11,9 @@ use std::fs;
 use std::io;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
+
+/// The keyspace that is meant if none is named.
+const DEFAULT: &str = "default";
 
 /// What a command does to the store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,6 +28,15 @@ pub(crate) enum Access {
 
 /// Opens the store in the folder `db`. With `--salvage`, and only if it does not open otherwise, without what is lost; that is told then.
 pub(crate) fn open(common: &Common, db: &Path, access: Access) -> Result<Engine> {
+    open_with(common, db, access, &KeyspaceOptions::default())
+}
+
+/// As [`open`]. A store that is made is made with these options of the keyspace that `--keyspace` names.
+pub(crate) fn open_with(common: &Common, db: &Path, access: Access, options: &KeyspaceOptions) -> Result<Engine> {
+    let default = match common.keyspace.as_deref() {
+        None | Some(DEFAULT) => options.clone(),
+        Some(_) => KeyspaceOptions::default(),
+    };
     let shown = db.display();
     match fs::metadata(db) {
         Ok(found) if !found.is_dir() => {
@@ -41,6 +53,7 @@ pub(crate) fn open(common: &Common, db: &Path, access: Access) -> Result<Engine>
         let options = Options { create_if_missing: access == Access::Create, recovery, ..Options::default() };
         Engine::builder(db)
             .options(options)
+            .default_keyspace(default.clone())
             .read_only(access == Access::Read)
             .listener(move |event: &Event| told(event, recovery))
             .open()
@@ -85,14 +98,24 @@ const NO_STORE_ADVICE: &str = "check the path, or make a store by 'esker put' or
 
 /// Opens the keyspace that `--keyspace` names.
 pub(crate) fn keyspace(engine: &Engine, common: &Common, access: Access) -> Result<Keyspace> {
-    let name = common.keyspace.as_deref().unwrap_or("default");
+    keyspace_with(engine, common, access, KeyspaceOptions::default())
+}
+
+/// As [`keyspace`]. One that is made is made with these options, and of one that is there they must not say otherwise.
+pub(crate) fn keyspace_with(
+    engine: &Engine,
+    common: &Common,
+    access: Access,
+    options: KeyspaceOptions,
+) -> Result<Keyspace> {
+    let name = common.keyspace.as_deref().unwrap_or(DEFAULT);
     let names = engine.keyspaces();
     if access != Access::Create && !names.iter().any(|known| known == name) {
         let names: Vec<String> = names.iter().map(|name| text::preview(name.as_bytes(), 60)).collect();
         let names = names.join(", ");
         return Err(Failure::error(format!("there is no keyspace '{name}'; the store has: {names}")));
     }
-    Ok(engine.keyspace(name, KeyspaceOptions::default())?)
+    Ok(engine.keyspace(name, options)?)
 }
 
 /// The bytes of a key or value on the command line.

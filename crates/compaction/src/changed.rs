@@ -1,8 +1,8 @@
-//! [`Changed`]: an entry that comes out otherwise than it went in.
+//! An entry that comes out of a [`CompactionIter`](crate::CompactionIter) other than it went in.
 
 use esker_format::Trailer;
 
-/// What stands in the place of an entry of the inputs, under its user key: another kind, another value, or both. The sequence number is the entry's own, so the order stays what it was.
+/// What takes the place of trailer and value of the entries of the present user key that it was made of. The user key stays.
 #[derive(Debug)]
 pub(crate) struct Changed {
     pub(crate) trailer: Trailer,

@@ -12,14 +12,19 @@
 //!   the others.
 //! - Above the horizon nothing is judged: readers may begin there while the job runs.
 //! - Versions that a range tombstone of their stripe hides go with those that a newer version hides (`ranges`).
+//! - Of a stripe whose newest version is a merge operand, those down to the first that is none are needed, and folded if there is an operator (`iter/fold.rs`).
 //! - A tombstone goes if it lies in the oldest stripe and nothing older of its key can lie outside the inputs. What it hides goes with it.
 //! - What has expired for all who may read it is a tombstone (`expiry`).
+
+mod fold;
 
 use crate::changed::Changed;
 use crate::expiry::{Gone, Times};
 use crate::ranges::{Ranges, Stripes, Written};
+use crate::values::BlobConfig;
 use esker_format::{InternalKey, SeqNo, Trailer, ValueKind};
 use esker_iterator::{InternalIterator, RangeTombstone};
+use fold::Fold;
 
 /// The entries of `inner` that are still needed, in order. Walks forward only, and copies nothing but one user key at a time, into a buffer that is kept.
 ///
@@ -51,8 +56,6 @@ pub struct CompactionIter<I, K> {
     ranges: Ranges,
     has_ranges: bool,
     gone: Gone,
-    /// What comes out in the place of the entry at hand, if it does not come out as it is.
-    changed: Option<Changed>,
     user_key: Vec<u8>,
     /// The last bytes of `user_key`, which nearly always say that the next one is another.
     tail: u64,
@@ -61,7 +64,21 @@ pub struct CompactionIter<I, K> {
     /// The stripe of the key's version that came last, if it was at or below the horizon.
     stripe: Option<SeqNo>,
     starts_user_key: bool,
+    /// What is shown in place of trailer and value of `inner`.
+    changed: Option<Changed>,
+    /// Whether `inner` has gone past what `changed` was made of, to an entry that was not judged yet.
+    is_ahead: bool,
+    /// Where there is a merge operator.
+    fold: Option<Box<Fold>>,
     counts: Counts,
+}
+
+/// What becomes of an entry.
+enum Verdict {
+    Keep,
+    Drop,
+    /// It is an operand, with which a fold begins.
+    Fold,
 }
 
 /// What came in and what was left out.
@@ -75,6 +92,10 @@ pub struct Counts {
     pub tombstones: u64,
     /// Versions that had expired: left out, or made tombstones of.
     pub expired: u64,
+    /// By how many there are fewer since merge operands were folded.
+    pub folded: u64,
+    /// Stacks of merge operands, each of one key, that were kept as they are because the operator failed.
+    pub not_folded: u64,
 }
 
 impl<I: InternalIterator, K: FnMut(&[u8]) -> bool> CompactionIter<I, K> {
@@ -90,12 +111,14 @@ impl<I: InternalIterator, K: FnMut(&[u8]) -> bool> CompactionIter<I, K> {
             ranges: Ranges::default(),
             has_ranges: false,
             gone: Gone::default(),
-            changed: None,
             user_key: Vec::new(),
             tail: 0,
             has_key: false,
             stripe: None,
             starts_user_key: false,
+            changed: None,
+            is_ahead: false,
+            fold: None,
             counts: Counts::default(),
         }
     }
@@ -130,7 +153,7 @@ impl<I: InternalIterator, K: FnMut(&[u8]) -> bool> CompactionIter<I, K> {
     /// Whether there is an entry.
     #[inline]
     pub fn valid(&self) -> bool {
-        self.inner.valid()
+        self.changed.is_some() || self.inner.valid()
     }
 
     /// Moves to the first entry that is needed. To be called once, first.
@@ -163,8 +186,8 @@ impl<I: InternalIterator, K: FnMut(&[u8]) -> bool> CompactionIter<I, K> {
     #[inline]
     pub fn key(&self) -> InternalKey<'_> {
         match &self.changed {
-            None => self.inner.key(),
             Some(changed) => InternalKey { user_key: &self.user_key, trailer: changed.trailer },
+            None => self.inner.key(),
         }
     }
 
@@ -174,7 +197,10 @@ impl<I: InternalIterator, K: FnMut(&[u8]) -> bool> CompactionIter<I, K> {
     /// If the iterator is not valid.
     #[inline]
     pub fn value(&self) -> &[u8] {
-        self.changed.as_ref().map_or_else(|| self.inner.value(), |changed| &changed.value)
+        match &self.changed {
+            Some(changed) => &changed.value,
+            None => self.inner.value(),
+        }
     }
 
     /// Whether this is the first entry of its user key to come out: only here may a table end.
@@ -197,21 +223,33 @@ impl<I: InternalIterator, K: FnMut(&[u8]) -> bool> CompactionIter<I, K> {
     #[inline]
     pub(crate) fn step(&mut self) -> Result<(), I::Error> {
         self.starts_user_key = false;
+        if self.is_ahead {
+            self.step_folded();
+            return Ok(());
+        }
         self.changed = None;
         self.inner.next()
     }
 
     /// Moves on to an entry that is needed, or to the end; `false` if neither was met within `limit` entries: then it must be called
-    /// again.
+    /// again. A fold reads what lies in `blobs`.
     #[inline]
-    pub(crate) fn skip_unneeded(&mut self, limit: u32) -> Result<bool, I::Error> {
+    pub(crate) fn skip_unneeded(&mut self, limit: u32, blobs: Option<&BlobConfig<'_>>) -> Result<bool, I::Error> {
         let mut left = limit;
+        if self.is_ahead {
+            return Ok(true);
+        }
         while self.inner.valid() {
             if left == 0 {
                 return Ok(false);
             }
-            if self.is_needed() {
-                return Ok(true);
+            match self.judge() {
+                Verdict::Keep => return Ok(true),
+                Verdict::Drop => {}
+                Verdict::Fold => {
+                    self.fold(blobs)?;
+                    return Ok(true);
+                }
             }
             self.inner.next()?;
             left -= 1;
@@ -221,13 +259,13 @@ impl<I: InternalIterator, K: FnMut(&[u8]) -> bool> CompactionIter<I, K> {
 
     #[inline]
     fn skip_all_unneeded(&mut self) -> Result<(), I::Error> {
-        while !self.skip_unneeded(u32::MAX)? {}
+        while !self.skip_unneeded(u32::MAX, None)? {}
         Ok(())
     }
 
     /// Judges the entry that `inner` stands on.
     #[inline]
-    fn is_needed(&mut self) -> bool {
+    fn judge(&mut self) -> Verdict {
         let key = self.inner.key();
         self.counts.entries_in += 1;
         let tail = tail_of(key.user_key);
@@ -242,39 +280,50 @@ impl<I: InternalIterator, K: FnMut(&[u8]) -> bool> CompactionIter<I, K> {
         let seq = key.trailer.seq();
         let oldest = self.stripes.oldest();
         let stripe = if seq <= oldest { Some(oldest) } else { self.stripes.above_oldest(seq) };
-        let Some(stripe) = stripe else { return true };
+        let Some(stripe) = stripe else { return Verdict::Keep };
         if self.stripe == Some(stripe) {
             self.counts.hidden += 1;
-            return false;
+            return Verdict::Drop;
         }
         self.stripe = Some(stripe);
         if self.has_ranges && self.ranges.hide(&self.user_key, seq, stripe) {
             self.counts.hidden += 1;
-            return false;
+            return Verdict::Drop;
         }
         match key.trailer.kind() {
-            ValueKind::Put | ValueKind::Blob => true,
-            _ => self.is_needed_unless_gone(stripe),
+            ValueKind::Put | ValueKind::Blob => Verdict::Keep,
+            ValueKind::Merge => self.judge_operand(),
+            _ => self.judge_what_may_go(stripe),
         }
     }
 
     /// Judges the entry that `inner` stands on, the newest of its stripe: a tombstone, or one that expires.
     #[inline(never)]
-    fn is_needed_unless_gone(&mut self, stripe: SeqNo) -> bool {
+    fn judge_what_may_go(&mut self, stripe: SeqNo) -> Verdict {
         let trailer = self.inner.key().trailer;
         let has_expired = trailer.kind().expires() && self.gone.has(self.inner.value(), stripe, &self.stripes);
         if !has_expired && trailer.kind() != ValueKind::Delete {
-            return true;
+            return Verdict::Keep;
         }
         self.counts.expired += u64::from(has_expired);
         if stripe == self.stripes.oldest() && !(self.keep_tombstone)(&self.user_key) {
             self.counts.tombstones += 1;
-            return false;
+            return Verdict::Drop;
         }
         if has_expired {
             self.changed = Some(Changed { trailer: Trailer::new(trailer.seq(), ValueKind::Delete), value: Vec::new() });
         }
-        true
+        Verdict::Keep
+    }
+
+    /// An operand that is the newest version of its stripe. Without an operator it stays, and what comes next is judged as if it were the newest.
+    #[cold]
+    fn judge_operand(&mut self) -> Verdict {
+        if self.fold.is_some() {
+            return Verdict::Fold;
+        }
+        self.stripe = None;
+        Verdict::Keep
     }
 }
 

@@ -7,6 +7,7 @@
 //! | `plan` | | [`Plan`], and [`Busy`]: what running plans keep others away from |
 //! | `iter` | run | which versions and tombstones may be dropped |
 //! | `expiry` | run | what has expired for all who may read it |
+//! | `iter/fold` | run | what merge operands amount to |
 //! | `ranges` | run | what range tombstones hide, and which output takes which part of them |
 //! | `garbage` | | which blob files are to be collected |
 //! | `output` | run | where tables end; shared with flush |

@@ -12,7 +12,7 @@ use crate::iter::{CompactionIter, Counts};
 use crate::ranges::Written;
 use crate::values::{BlobConfig, Placed, Uses, Values};
 use esker_format::{FileId, FileNo, InternalKey, SeqNo};
-use esker_iterator::{Fragments, InternalIterator, RangeTombstones};
+use esker_iterator::{Fragments, InternalIterator, MergeOperator, RangeTombstones};
 use esker_manifest::{BlobMeta, RangeUse, TableMeta};
 use esker_sstable::{Builder, BuilderOptions, Codec, Table, TableError};
 use esker_vfs::WritableFile;
@@ -69,6 +69,8 @@ pub struct JobConfig<'a> {
     pub piece_bytes: usize,
     /// What is done with large values; `None`: they stay where they are.
     pub blobs: Option<BlobConfig<'a>>,
+    /// What merge operands are folded by; `None`: each is kept as it is.
+    pub operator: Option<&'a Arc<dyn MergeOperator>>,
     /// Asked every few hundred entries; `true` ends the job with [`Cause::Stopped`].
     pub should_stop: &'a dyn Fn() -> bool,
     /// Told every few hundred entries how far the job is. It may take its time: that is how a job is slowed down or paused.
@@ -126,6 +128,7 @@ where
     I::Error: Into<CompactionError>,
     K: FnMut(&[u8]) -> bool,
 {
+    iter.set_operator(config.operator.map(Arc::clone));
     let mut writer = Writer::new(grandparents, tables, config, iter.take_written());
     match writer.write_all(&mut iter) {
         Ok(()) => Ok(Outcome {
@@ -191,7 +194,10 @@ impl<'a> Writer<'a> {
         iter.start().map_err(Into::into)?;
         let mut next_check = u64::from(CHECK_ENTRIES);
         loop {
-            let settled = iter.skip_unneeded(CHECK_ENTRIES).map_err(Into::into)?;
+            let settled = iter.skip_unneeded(CHECK_ENTRIES, self.config.blobs.as_ref()).map_err(Into::into)?;
+            if let Some(error) = iter.take_failure() {
+                return Err(error);
+            }
             let entries_in = iter.counts().entries_in;
             if entries_in >= next_check {
                 self.check(entries_in)?;

@@ -4,6 +4,7 @@
 //! in the table, shorter than the bound      -> in the table
 //! in the table, at least as long            -> the job's blob file
 //! in a blob file                            -> stays there: the reference is passed on as it is
+//! a merge operand, however long             -> in the table
 //! in a blob file that is to be collected    -> as if it were put now, and one record less is live there
 //! ```
 //! Nothing is said of values that are left out: what no table refers to is garbage, and that is a matter of counting ([`esker_manifest::BlobState`]).
@@ -104,7 +105,7 @@ impl<'a> Values<'a> {
                 let reference = self.write(config, value, created)?;
                 Ok(self.referred(reference))
             }
-            (ValueKind::Put | ValueKind::Delete | ValueKind::RangeDelete, _) => {
+            (ValueKind::Put | ValueKind::Delete | ValueKind::Merge | ValueKind::RangeDelete, _) => {
                 Ok(Placed { kind, stored: value, reference: None })
             }
             (ValueKind::Blob, config) => self.pass_on(config, key, value, created),

@@ -7,10 +7,11 @@ use esker_blob::{Access, BlobError, BlobFile, BlobRef};
 use esker_compaction::{
     BlobConfig, BlobFiles, Busy, CompactionError, JobConfig, LeveledOptions, Picker, Plan, PlanKind, Times, run,
 };
-use esker_format::{FileId, FileKind, FileNo, InternalKey, KeyspaceId, Slice, ValueKind};
+use esker_format::{FileId, FileKind, FileNo, InternalKey, KeyspaceId, SeqNo, Slice, ValueKind};
+use esker_iterator::{MergeOperator, operators::Append};
 use esker_manifest::{BlobMeta, BlobState, BlobUse, KeyspaceVersion, Level, TableMeta};
 use esker_vfs::{MemVfs, Vfs, WritableFile};
-use folder::{Folder, config, delete, put};
+use folder::{Folder, config, delete, keys, put};
 use notation::{define, options, show};
 use std::cell::Cell;
 use std::collections::BTreeSet;
@@ -279,4 +280,50 @@ fn large_values_that_expire_lie_in_blob_files() {
     let back = run(&rewrite(&table), &folder, &JobConfig { blobs: Some(inline), times: at(300).times, ..job }).unwrap();
     assert!(back.outputs[0].blobs.is_empty() && back.outputs[0].file_bytes > 1_000);
     assert_eq!(back.outputs[0].expiries.unwrap().latest_ms, 500);
+}
+
+/// An operand over a value in a blob file: the value is read, and what becomes of it is put where such a value belongs. If it is damaged, both stay.
+#[test]
+fn operands_are_folded_into_values_in_blob_files() {
+    let vfs = MemVfs::new();
+    let folder = Folder::new(Arc::clone(&vfs) as Arc<dyn Vfs>);
+    let blobs = Blobs { vfs: Arc::clone(&vfs), next: Cell::new(100) };
+    let none = BTreeSet::new();
+    let blob_config = BlobConfig { value_bytes_min: 100, file_bytes: 350, collect: &none, files: &blobs };
+    let operator: Arc<dyn MergeOperator> = Arc::new(Append::new());
+    let horizon = SeqNo(99);
+    let job = JobConfig { blobs: Some(blob_config), operator: Some(&operator), horizon, ..config() };
+    let older = folder.flush(vec![put("a", 1, &[1; 200]), put("b", 2, &[2; 200])], &job).unwrap();
+    let operand = |key: &str, seq, operand: &[u8]| {
+        (InternalKey::new(key.as_bytes(), SeqNo(seq), ValueKind::Merge).to_buf(), operand.to_vec())
+    };
+    // Longer than what goes to a blob file, but an operand.
+    let newer = vec![operand("a", 9, &[9; 150]), operand("a", 7, &[7]), operand("b", 8, &[8])];
+    let newer = folder.flush(newer, &job).unwrap();
+    assert_eq!(keys(&folder.entries(&newer.outputs[0])), "a#9,MERGE b#8,MERGE");
+    assert!(newer.blobs.is_empty());
+
+    let tables: Vec<_> = [&newer, &older].map(|outcome| Arc::new(outcome.outputs[0].clone())).into();
+    let plan = Plan {
+        keyspace: KeyspaceId::DEFAULT,
+        inputs: vec![(Level::ZERO, tables)],
+        output_level: Level::BOTTOM,
+        kind: PlanKind::Merge,
+        grandparents: Vec::new(),
+        deeper: Vec::new(),
+    };
+    let folded = run(&plan, &folder, &job).unwrap();
+    let entries = folder.entries(&folded.outputs[0]);
+    assert_eq!(keys(&entries), "a#9,BLOB b#8,BLOB");
+    let value = |stored: &[u8]| blobs.read_blob(BlobRef::decode(stored).unwrap()).unwrap();
+    assert_eq!(value(&entries[0].1), [&[1; 200][..], &[7], &[9; 150]].concat());
+    assert_eq!(value(&entries[1].1), [&[2; 200][..], &[8]].concat());
+
+    vfs.edit(&Blobs::path(older.blobs[0].number), |bytes| {
+        let at = bytes.windows(100).position(|window| window == [2; 100]).unwrap();
+        bytes[at] ^= 1;
+    })
+    .unwrap();
+    let left = run(&plan, &folder, &job).unwrap();
+    assert_eq!(keys(&folder.entries(&left.outputs[0])), "a#9,BLOB b#8,MERGE b#2,BLOB");
 }

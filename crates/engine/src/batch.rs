@@ -30,12 +30,14 @@ pub struct WriteBatch {
     error: Option<Error>,
     /// Each keyspace once, in order of first use.
     keyspaces: Vec<KeyspaceId>,
-    /// Whether any operation is a put; a batch of deletions alone may use the reserve of a full disk.
+    /// Whether any operation is a put or a merge; a batch of deletions alone may use the reserve of a full disk.
     puts: bool,
     /// Whether any is a range delete.
     ranges: bool,
     /// Whether any says when it expires.
     expires: bool,
+    /// Whether any is a merge operand of which nobody knows yet whether its keyspace takes it.
+    merges: bool,
 }
 
 impl WriteBatch {
@@ -65,6 +67,24 @@ impl WriteBatch {
     /// ```
     pub fn put_expiring(&mut self, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>, ttl: Duration) -> &mut Self {
         self.put_expiring_id(KeyspaceId::DEFAULT, key.as_ref(), value.as_ref(), ttl)
+    }
+
+    /// Adds "merge `operand` into the value of `key`" in `default`: see [`crate::Engine::merge`]. It is applied to what was written before it in the batch.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// # use esker::{Engine, KeyspaceOptions, WriteBatch};
+    /// # let options = KeyspaceOptions { merge_operator: Some("esker.append".into()), ..Default::default() };
+    /// # let engine = Engine::builder(dir.path()).default_keyspace(options).open()?;
+    /// let mut batch = WriteBatch::new();
+    /// batch.merge("k", "lost").put("k", "a").merge("k", "b").merge("k", "c");
+    /// engine.write(&batch)?;
+    /// assert_eq!(engine.get("k")?.unwrap(), b"abc");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn merge(&mut self, key: impl AsRef<[u8]>, operand: impl AsRef<[u8]>) -> &mut Self {
+        self.merges = true;
+        self.merge_id(KeyspaceId::DEFAULT, key.as_ref(), operand.as_ref())
     }
 
     /// Adds "remove `key`" in `default`.
@@ -102,6 +122,12 @@ impl WriteBatch {
         ttl: Duration,
     ) -> &mut Self {
         self.belongs(keyspace).put_expiring_id(keyspace.id(), key.as_ref(), value.as_ref(), ttl)
+    }
+
+    /// Adds "merge `operand` into the value of `key`" in `keyspace`.
+    pub fn merge_in(&mut self, keyspace: &Keyspace, key: impl AsRef<[u8]>, operand: impl AsRef<[u8]>) -> &mut Self {
+        self.merges = true;
+        self.belongs(keyspace).merge_id(keyspace.id(), key.as_ref(), operand.as_ref())
     }
 
     /// Adds "remove `key`" in `keyspace`.
@@ -143,6 +169,7 @@ impl WriteBatch {
         self.puts = false;
         self.ranges = false;
         self.expires = false;
+        self.merges = false;
     }
 
     fn belongs(&mut self, keyspace: &Keyspace) -> &mut Self {
@@ -174,6 +201,13 @@ impl WriteBatch {
         self.encoded.put_expiring(keyspace, key, value, until);
         self.puts = true;
         self.expires = true;
+        self.touches(keyspace)
+    }
+
+    /// An operand that the keyspace takes.
+    pub(crate) fn merge_id(&mut self, keyspace: KeyspaceId, key: &[u8], operand: &[u8]) -> &mut Self {
+        self.encoded.merge(keyspace, key, operand);
+        self.puts = true;
         self.touches(keyspace)
     }
 
@@ -235,6 +269,11 @@ impl WriteBatch {
 
     pub(crate) fn expires(&self) -> bool {
         self.expires
+    }
+
+    /// Whether there are operands that are still to be checked.
+    pub(crate) fn has_unchecked_merges(&self) -> bool {
+        self.merges
     }
 
     pub(crate) fn only_deletes(&self) -> bool {

@@ -126,6 +126,9 @@ impl Core {
         self.check_writable()?;
         batch.check(self.number)?;
         let ttl_ms = options.ttl.map(expiry::ttl_ms).transpose()?;
+        if batch.has_unchecked_merges() {
+            self.check_merges(batch)?;
+        }
         let durability = match options.durability {
             Durability::EngineDefault => self.options.durability,
             level => level,
@@ -145,6 +148,23 @@ impl Core {
             self.deliver();
         }
         result
+    }
+
+    /// Checks that each keyspace takes the operands that are for it. Once is enough: a keyspace never gets another operator, and a number never another keyspace.
+    #[cold]
+    fn check_merges(&self, batch: &WriteBatch) -> Result<()> {
+        let mut here: Option<(KeyspaceId, Option<Arc<KeyspaceCore>>)> = None;
+        for op in batch.encoded().ops().filter(|op| op.kind == ValueKind::Merge) {
+            let keyspace = match &here {
+                Some((id, keyspace)) if *id == op.keyspace => keyspace,
+                _ => &here.insert((op.keyspace, self.state.lock().keyspaces.get(&op.keyspace).map(Arc::clone))).1,
+            };
+            // Of one that was dropped the commit says so.
+            if let Some(keyspace) = keyspace {
+                keyspace.check_operand(op.value)?;
+            }
+        }
+        Ok(())
     }
 
     /// Logs, inserts and publishes `batch`. Returns the sync that is still owed to make it as durable as asked, if any.

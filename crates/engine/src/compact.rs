@@ -127,6 +127,7 @@ impl Core {
             Ok(outcome) => {
                 self.counters.compaction_read_bytes.add(outcome.read_bytes);
                 self.counters.compaction_written_bytes.add(outcome.written_bytes);
+                self.counters.merge_failures.add(outcome.counts.not_folded);
                 Ok(outcome)
             }
             Err(error) => {

@@ -16,6 +16,7 @@ use crate::expiry::{self, AsOf, Time};
 use crate::listener::{Event, Listener};
 use crate::logs::LogFiles;
 use crate::memory::{CountedTable, MemoryUse};
+use crate::merging::{Merging, Operators};
 use crate::metrics::Counters;
 use crate::options::{KeyspaceOptions, MEMTABLE_BYTES_MAX, Options};
 use crate::read::{Current, LevelView, ReadState};
@@ -75,6 +76,7 @@ pub(crate) struct Core {
     pub(crate) default: OnceLock<Arc<KeyspaceCore>>,
     /// What recovery did not replay, and why, set when the engine has opened.
     pub(crate) left_out: OnceLock<Vec<String>>,
+    pub(crate) operators: Operators,
     pub(crate) tables: TableSet,
     pub(crate) removals: Arc<Removals>,
     pub(crate) log_files: LogFiles,
@@ -102,6 +104,8 @@ pub(crate) struct KeyspaceCore {
     pub(crate) name: Arc<str>,
     pub(crate) options: Mutex<KeyspaceOptions>,
     pub(crate) read: Current,
+    /// What makes values of merge operands, if the keyspace was made with it.
+    pub(crate) merging: Option<Arc<Merging>>,
     pub(crate) dropped: AtomicBool,
     pub(crate) pressure: Pressure,
     /// How long what is put lives, unless a write says otherwise, in milliseconds.
@@ -119,7 +123,9 @@ impl KeyspaceCore {
         engine: &Options,
         active: Arc<CountedTable>,
         view: Arc<LevelView>,
+        merging: Option<Arc<Merging>>,
     ) -> Arc<Self> {
+        let read = ReadState::new(active, Vec::new(), view).with_merging(&merging);
         let memtable_bytes = options.memtable_bytes.map_or(engine.memtable_bytes(), |own| own.min(MEMTABLE_BYTES_MAX));
         let ttl_ms = options.ttl.and_then(|ttl| expiry::ttl_ms(ttl).ok());
         let expires = version.tables().any(|(_, table)| table.expiries.is_some());
@@ -127,7 +133,8 @@ impl KeyspaceCore {
             id: version.id,
             name: Arc::clone(&version.name),
             options: Mutex::new(options),
-            read: Current::new(ReadState::new(active, Vec::new(), view)),
+            read: Current::new(read),
+            merging,
             dropped: AtomicBool::new(false),
             pressure: Pressure::default(),
             ttl_ms,
@@ -159,7 +166,8 @@ impl KeyspaceCore {
     /// Puts a new read state in place. Only under the state lock.
     pub(crate) fn swap(&self, change: impl FnOnce(&ReadState) -> ReadState) {
         let now = self.read.load();
-        self.read.store(Arc::new(change(&now)));
+        let next = change(&now).with_merging(&self.merging);
+        self.read.store(Arc::new(next));
     }
 
     pub(crate) fn memtable_bytes(&self) -> usize {
@@ -184,6 +192,8 @@ impl KeyspaceCore {
             filter_bits_per_key: given.filter_bits_per_key.or(options.filter_bits_per_key),
             blob_bytes_min: given.blob_bytes_min.or(options.blob_bytes_min),
             ttl: options.ttl,
+            // Never another: see `check_merging`.
+            merge_operator: options.merge_operator.take(),
         };
         Ok(())
     }

@@ -5,9 +5,9 @@ use crate::error::{Error, Result};
 use crate::expiry::AsOf;
 use crate::keyspace::Keyspace;
 use crate::read::{ReadState, View};
-use crate::walk::{Place, Walk};
+use crate::walk::Walk;
 use arc_swap::Guard;
-use esker_format::Slice;
+use esker_format::{Slice, ValueKind, expiry::decode_expiry};
 use esker_iterator::{Bounds, Covers};
 use std::fmt;
 use std::sync::{Arc, OnceLock, Weak};
@@ -39,7 +39,7 @@ struct Inner {
     walk: Walk,
     /// The error that sticks until the next seek.
     failed: Option<Error>,
-    /// The value at hand, if it lies in a blob file and was asked for.
+    /// The value at hand, if it was loaded from a blob file or made of operands, as it is when it is asked for.
     loaded: OnceLock<Slice>,
     bounds: Bounds,
     at: AsOf,
@@ -48,19 +48,17 @@ struct Inner {
 }
 
 impl Inner {
-    /// The value at hand, which does not stand alone in the table.
+    /// The value at hand, which is not what stands in the table.
     #[inline(never)]
     fn load(&self) -> Result<&[u8]> {
         if let Some(value) = self.loaded.get() {
             return Ok(value);
         }
-        match self.walk.place()? {
-            Place::Here(value) => Ok(value),
-            Place::Blob(reference) => {
-                let value = self.walk.state().view.blob_value(reference)?;
-                Ok(self.loaded.get_or_init(|| value))
-            }
+        if self.walk.trailer().kind() == ValueKind::Expiring {
+            return Ok(decode_expiry(self.walk.stored())?.1);
         }
+        let value = self.walk.load()?;
+        Ok(self.loaded.get_or_init(|| value))
     }
 }
 
@@ -155,17 +153,17 @@ impl Cursor {
         }
     }
 
-    /// The value. One that is kept in a blob file is loaded by the first call, so that a walk over the keys alone reads no blob file.
+    /// The value. One that is kept in a blob file is loaded by the first call, and merge operands are merged, so that a walk over the keys alone reads no blob file and calls no operator.
     ///
     /// # Errors
-    /// The value can't be read. The cursor stays where it is, and can go on from there.
+    /// The value can't be read, or the merge operator fails. The cursor stays where it is, and can go on from there.
     ///
     /// # Panics
     /// If the cursor is not [`valid`](Self::valid).
     #[inline]
     pub fn value(&self) -> Result<&[u8]> {
         let inner = self.inner.as_ref().map_err(Error::clone)?;
-        if inner.walk.is_plain() { Ok(inner.walk.stored()) } else { inner.load() }
+        if inner.walk.is_elsewhere() { inner.load() } else { Ok(inner.walk.stored()) }
     }
 
     /// As [`Self::value`], owned.

@@ -23,6 +23,7 @@ impl Core {
         }
         options.check()?;
         if let Some(keyspace) = self.keyspace_named(name) {
+            keyspace.check_merging(&options)?;
             keyspace.override_options(options)?;
             return Ok(keyspace);
         }
@@ -33,9 +34,11 @@ impl Core {
         let _ddl = self.ddl.lock();
         // Another thread may have been faster.
         if let Some(keyspace) = self.keyspace_named(name) {
+            keyspace.check_merging(&options)?;
             keyspace.override_options(options)?;
             return Ok(keyspace);
         }
+        self.operators.check_known(&options)?;
         self.health.check()?;
         self.wake()?;
         let id = self.with_manifest(|manifest| Ok(manifest.current().next_keyspace))?;

@@ -18,6 +18,7 @@ use crate::snapshot::Snapshot;
 use crate::transaction::{Transaction, TransactionCursor, TransactionIter};
 use crate::verify::VerifyReport;
 use esker_format::Slice;
+use esker_iterator::MergeOperator;
 use esker_vfs::{OsVfs, Vfs};
 use std::borrow::Borrow;
 use std::fmt;
@@ -74,6 +75,7 @@ pub struct Builder {
     pub(crate) read_only: bool,
     pub(crate) background: Background,
     pub(crate) default_keyspace: KeyspaceOptions,
+    pub(crate) operators: Vec<(String, Arc<dyn MergeOperator>)>,
 }
 
 impl Builder {
@@ -128,6 +130,26 @@ impl Builder {
         self
     }
 
+    /// Registers a merge operator under a name, which keyspaces are made with: [`KeyspaceOptions::merge_operator`]. What is known by a name must be the same for as long as there is a keyspace that has it. Those whose names begin with
+    /// `esker.` are registered already: `esker.counter`, `esker.max`, `esker.min` and `esker.append`, of [`crate::operators`].
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// use esker::{Engine, KeyspaceOptions, operators::Append};
+    /// let engine = Engine::builder(dir.path()).merge_operator("lines", Append::with_separator("\n")).open()?;
+    /// let options = KeyspaceOptions { merge_operator: Some("lines".into()), ..Default::default() };
+    /// let notes = engine.keyspace("notes", options)?;
+    /// notes.merge("today", "buy milk")?;
+    /// notes.merge("today", "call ada")?;
+    /// assert_eq!(notes.get("today")?.unwrap(), b"buy milk\ncall ada");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn merge_operator(mut self, name: impl Into<String>, operator: impl MergeOperator) -> Self {
+        self.operators.push((name.into(), Arc::new(operator)));
+        self
+    }
+
     /// Opens the engine, recovering what was written before.
     ///
     /// # Errors
@@ -173,6 +195,7 @@ impl Engine {
             read_only: false,
             background: Background::default(),
             default_keyspace: KeyspaceOptions::default(),
+            operators: Vec::new(),
         }
     }
 
@@ -195,6 +218,33 @@ impl Engine {
     /// As [`Engine::put`], and `Stalled` if waiting was forbidden.
     pub fn put_with(&self, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>, options: &WriteOptions) -> Result<()> {
         self.default.put_with(key, value, options)
+    }
+
+    /// Merges `operand` into the value of `key`, without reading it: the keyspace's [merge operator](Builder::merge_operator) does that for whoever reads the key, and in the background.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// use esker::{Engine, KeyspaceOptions};
+    /// let options = KeyspaceOptions { merge_operator: Some("esker.counter".into()), ..Default::default() };
+    /// let engine = Engine::builder(dir.path()).default_keyspace(options).open()?;
+    /// engine.merge("visits", 1i64.to_le_bytes())?;
+    /// engine.merge("visits", 2i64.to_le_bytes())?;
+    /// assert_eq!(engine.get("visits")?.unwrap(), 3i64.to_le_bytes());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Engine::put`], and `InvalidArgument` if the keyspace has no merge operator or it takes no such operand; `Unsupported` if nobody has registered it.
+    pub fn merge(&self, key: impl AsRef<[u8]>, operand: impl AsRef<[u8]>) -> Result<()> {
+        self.default.merge(key, operand)
+    }
+
+    /// As [`Engine::merge`], at another durability level.
+    ///
+    /// # Errors
+    /// As [`Engine::merge`], and `Stalled` if waiting was forbidden.
+    pub fn merge_with(&self, key: impl AsRef<[u8]>, operand: impl AsRef<[u8]>, options: &WriteOptions) -> Result<()> {
+        self.default.merge_with(key, operand, options)
     }
 
     /// Removes `key`; fine if it is not there.
@@ -407,10 +457,11 @@ impl Engine {
 
     /// Opens a keyspace, or makes it.
     ///
-    /// Options given for one that exists hold until the engine is closed; those it was made with are stored with it. A name has 1 to 255 bytes.
+    /// Options given for one that exists hold until the engine is closed; those it was made with are stored with it. A merge operator is given when it is made, and from then on only the same or none. A name has 1 to 255 bytes.
     ///
     /// # Errors
-    /// `NotFound` if it would have to be made and the engine does not write; `InvalidArgument` for a bad name; those of writing the manifest.
+    /// `NotFound` if it would have to be made and the engine does not write; `InvalidArgument` for a bad name, or another merge operator than it was made with; `Unsupported` if it is to be made with one that nobody has registered; those of writing
+    /// the manifest.
     pub fn keyspace(&self, name: impl AsRef<str>, options: KeyspaceOptions) -> Result<Keyspace> {
         let core = self.core().keyspace(name.as_ref(), options)?;
         Ok(Keyspace { handle: Arc::clone(&self.handle), core })

@@ -81,6 +81,22 @@ impl Error {
         }))
     }
 
+    /// The same, with words of what was being done.
+    pub(crate) fn from_source_with(
+        kind: ErrorKind,
+        message: String,
+        source: impl std::error::Error + Send + Sync + 'static,
+    ) -> Self {
+        Self(Arc::new(Inner {
+            kind,
+            message,
+            path: None,
+            offset: None,
+            outcome_unknown: false,
+            source: Some(Arc::new(source)),
+        }))
+    }
+
     /// An operating system's error at `path`.
     pub(crate) fn io(doing: &str, path: &Path, error: io::Error) -> Self {
         Self(Arc::new(Inner {

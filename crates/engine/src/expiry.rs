@@ -155,7 +155,7 @@ pub(crate) fn to_live(ttl_ms: u64) -> u64 {
 /// end of time is put as if it never did.
 ///
 /// # Errors
-/// `InvalidArgument` if with the times it is too large.
+/// `InvalidArgument` if with the times it is too large, or if something would expire in a keyspace with a merge operator.
 pub(crate) fn stamp(
     core: &Core,
     batch: &WriteBatch,
@@ -184,11 +184,21 @@ pub(crate) fn stamp(
                 stamped.delete_range(op.keyspace, op.key, op.value);
                 continue;
             }
-            _ => {
+            ValueKind::Merge => {
+                stamped.merge(op.keyspace, op.key, op.value);
+                continue;
+            }
+            ValueKind::Delete | ValueKind::Blob | ValueKind::ExpiringBlob => {
                 stamped.delete(op.keyspace, op.key);
                 continue;
             }
         };
+        if keyspace.merging.is_some() && (op.kind == ValueKind::Expiring || of_write_ms.is_some()) {
+            let name = &keyspace.name;
+            return Err(Error::invalid(format!(
+                "keyspace {name} has a merge operator: nothing in it has a time to live"
+            )));
+        }
         if expiry_ms >= NEVER_MS {
             stamped.put(op.keyspace, op.key, value);
         } else {
@@ -207,6 +217,9 @@ impl ReadState {
     /// The value of `user_key`, and when it expires.
     pub(crate) fn get_with_expiry(&self, user_key: &[u8], at: AsOf) -> Result<Option<Found>> {
         let Some((trailer, stored)) = self.find_stored(user_key, at.seq)? else { return Ok(None) };
+        if trailer.kind() == ValueKind::Merge {
+            return self.merged(user_key, at.seq).map(|value| Some((value, None)));
+        }
         let expiry = if trailer.kind().expires() { split_expiry(&stored).map(|(expiry, _)| expiry) } else { None };
         let value = self.view.seen(trailer, stored, at.unix_ms)?;
         Ok(value.map(|value| (value, expiry)))

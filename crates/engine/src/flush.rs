@@ -121,6 +121,7 @@ impl Core {
         let config = JobConfig { table_bytes: u64::MAX, ..config };
         let outcome = write_tables(iter, &[], self, &config).map_err(|error| self.failed_job(error))?;
         self.counters.flush_bytes.add(outcome.written_bytes);
+        self.counters.merge_failures.add(outcome.counts.not_folded);
         Ok(Outputs { tables: outcome.outputs, blobs: outcome.blobs })
     }
 
@@ -150,7 +151,7 @@ impl Core {
     /// How tables of a keyspace are written at a level, while these blob files are collected.
     pub(crate) fn job_config<'a>(
         &'a self,
-        keyspace: &KeyspaceCore,
+        keyspace: &'a KeyspaceCore,
         level: Level,
         view: &'a SnapshotView,
         collect: &'a BTreeSet<FileNo>,
@@ -177,6 +178,7 @@ impl Core {
             // Several jobs, each with a table and a blob file, take little of the budget.
             piece_bytes: PIECE_BYTES.min(options.memory_budget_bytes / 64),
             blobs: Some(BlobConfig { value_bytes_min, file_bytes: BLOB_FILE_BYTES, collect, files: self }),
+            operator: keyspace.merging.as_ref().and_then(|merging| merging.operator().ok()),
             should_stop,
             on_progress: &|_| {},
         }

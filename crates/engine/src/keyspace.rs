@@ -60,6 +60,26 @@ impl Keyspace {
         })
     }
 
+    /// As [`crate::Engine::merge`].
+    pub fn merge(&self, key: impl AsRef<[u8]>, operand: impl AsRef<[u8]>) -> Result<()> {
+        self.merge_with(key, operand, &WriteOptions::default())
+    }
+
+    /// As [`crate::Engine::merge_with`].
+    pub fn merge_with(&self, key: impl AsRef<[u8]>, operand: impl AsRef<[u8]>, options: &WriteOptions) -> Result<()> {
+        let operand = operand.as_ref();
+        self.check()?;
+        self.core.check_operand(operand)?;
+        self.write_one(options, |batch| {
+            batch.merge_id(self.id(), key.as_ref(), operand);
+        })
+    }
+
+    /// The name of the merge operator that it was made with, if it was.
+    pub fn merge_operator(&self) -> Option<&str> {
+        self.core.merging.as_ref().map(|merging| merging.name())
+    }
+
     /// As [`crate::Engine::delete`].
     pub fn delete(&self, key: impl AsRef<[u8]>) -> Result<()> {
         self.delete_with(key, &WriteOptions::default())

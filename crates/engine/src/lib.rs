@@ -31,6 +31,7 @@
 //! | [`Iter`], [`Cursor`], [`Snapshot`], [`Slice`] | reading |
 //! | [`Transaction`], [`Exclusive`], [`Engine::fetch_update`] | reading and writing in one step |
 //! | [`SstWriter`], [`Engine::ingest`], [`Engine::bulk_writer`] | tables built outside, loads in order |
+//! | [`Engine::merge`], [`MergeOperator`], [`operators`] | changing values without reading them |
 //! | [`Keyspace`] | several maps in one engine |
 //! | [`Error`], [`ErrorKind`] | what can go wrong, and what to do |
 //! | [`Metrics`], [`Listener`], [`VerifyReport`] | looking into it |
@@ -83,6 +84,7 @@ mod listener;
 mod locate;
 mod logs;
 mod memory;
+mod merging;
 mod metrics;
 mod open;
 mod options;
@@ -112,6 +114,7 @@ pub use engine::{Builder, Engine};
 pub use error::{Error, ErrorKind, Result};
 pub use esker_compaction::LeveledOptions;
 pub use esker_format::{KEY_BYTES_MAX, KeyspaceId, Slice, VALUE_BYTES_MAX};
+pub use esker_iterator::{MergeOperator, Operands, OperatorError, operators};
 pub use esker_manifest::LEVELS;
 pub use esker_sstable::{Codec, ReadMode, Verify};
 pub use esker_vfs as vfs;

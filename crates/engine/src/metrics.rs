@@ -38,6 +38,7 @@ pub(crate) struct Counters {
     pub(crate) ingested_bytes: Counter,
     pub(crate) compaction_read_bytes: Counter,
     pub(crate) compaction_written_bytes: Counter,
+    pub(crate) merge_failures: Counter,
     /// Bytes of logs that are complete; the one being written comes on top.
     pub(crate) log_bytes: Counter,
     /// `Version::written_bytes` at open.
@@ -119,6 +120,8 @@ pub struct Metrics {
     pub compaction_read_bytes: u64,
     /// Bytes they wrote.
     pub compaction_written_bytes: u64,
+    /// Stacks of merge operands, each of one key, that flush and compaction have kept as they were because the operator failed.
+    pub merge_failures: u64,
     /// Bytes written to logs and tables since the engine was created.
     pub written_bytes: u64,
     /// Snapshots held.
@@ -140,6 +143,8 @@ pub struct KeyspaceMetrics {
     pub name: String,
     /// Its number.
     pub id: u32,
+    /// The name of its merge operator, if it has one.
+    pub merge_operator: Option<String>,
     /// The levels, from L0 on.
     pub levels: Vec<LevelMetrics>,
     /// Entries in the active memtable.
@@ -246,6 +251,7 @@ impl Core {
             compactions_for_reads: counters.compactions_for_reads.get(),
             compaction_read_bytes: counters.compaction_read_bytes.get(),
             compaction_written_bytes: counters.compaction_written_bytes.get(),
+            merge_failures: counters.merge_failures.get(),
             // Opened for reading only, the sealed logs are those that were replayed, which no counter has seen.
             written_bytes: counters.written_bytes()
                 + active_log_bytes
@@ -277,6 +283,7 @@ impl Core {
         KeyspaceMetrics {
             name: keyspace.name.to_string(),
             id,
+            merge_operator: keyspace.merging.as_ref().map(|merging| merging.name().to_owned()),
             levels: levels.collect(),
             active_entries: state.active.table.len(),
             active_range_tombstones: state.active.table.range_deletions(),

@@ -21,6 +21,7 @@ use crate::install::Outputs;
 use crate::listener::Event;
 use crate::logs::LogFiles;
 use crate::memory::MemoryUse;
+use crate::merging::Operators;
 use crate::metrics::Counters;
 use crate::options::Options;
 use crate::options_text;
@@ -46,20 +47,22 @@ use std::time::Duration;
 static NEXT_ENGINE: AtomicU64 = AtomicU64::new(1);
 
 /// Opens the engine that `builder` describes.
-pub(crate) fn open(builder: Builder) -> Result<Arc<Core>> {
+pub(crate) fn open(mut builder: Builder) -> Result<Arc<Core>> {
     builder.options.check()?;
     builder.default_keyspace.check()?;
+    let operators = Operators::new(std::mem::take(&mut builder.operators))?;
     let vfs = Arc::clone(&builder.vfs);
     let lock = lock(&*vfs, &builder)?;
     options_text::check_stored(&*vfs, &builder.dir)?;
-    let (manifest, version) = open_manifest(&vfs, &builder)?;
+    let (manifest, version) = open_manifest(&vfs, &builder, &operators)?;
     let mode = builder.background;
     let default_options = builder.default_keyspace.clone();
-    let core = new_core(builder, lock, manifest, &version)?;
+    let core = new_core(builder, operators, lock, manifest, &version)?;
     for keyspace in version.keyspaces.values() {
         core.add_keyspace(Arc::clone(keyspace))?;
     }
     let default = Arc::clone(&core.state.lock().keyspaces[&KeyspaceId::DEFAULT]);
+    default.check_merging(&default_options)?;
     default.override_options(default_options)?;
     core.default.set(default).ok();
 
@@ -131,18 +134,22 @@ fn no_engine(dir: &Path) -> Error {
     Error::new(ErrorKind::NotFound, format!("there is no engine in {}", dir.display()))
 }
 
-fn open_manifest(vfs: &Arc<dyn Vfs>, builder: &Builder) -> Result<(Option<VersionSet>, Arc<Version>)> {
+fn open_manifest(
+    vfs: &Arc<dyn Vfs>,
+    builder: &Builder,
+    operators: &Operators,
+) -> Result<(Option<VersionSet>, Arc<Version>)> {
     if builder.read_only {
         let recovered = VersionSet::read(&**vfs, &builder.dir)?;
         return Ok((None, recovered.version));
     }
     let set = match VersionSet::recover(Arc::clone(vfs), &builder.dir) {
         Ok((set, _)) => set,
-        Err(ManifestError::NoEngine(_)) => VersionSet::create_with(
-            Arc::clone(vfs),
-            &builder.dir,
-            &options_text::keyspace_text(&builder.default_keyspace),
-        )?,
+        Err(ManifestError::NoEngine(_)) => {
+            operators.check_known(&builder.default_keyspace)?;
+            let default = options_text::keyspace_text(&builder.default_keyspace);
+            VersionSet::create_with(Arc::clone(vfs), &builder.dir, &default)?
+        }
         Err(error) => return Err(error.into()),
     };
     let version = Arc::clone(set.current());
@@ -151,11 +158,12 @@ fn open_manifest(vfs: &Arc<dyn Vfs>, builder: &Builder) -> Result<(Option<Versio
 
 fn new_core(
     builder: Builder,
+    operators: Operators,
     lock: Box<dyn FileLock>,
     manifest: Option<VersionSet>,
     version: &Version,
 ) -> Result<Arc<Core>> {
-    let Builder { dir, options, vfs, listener, read_only, background, default_keyspace: _ } = builder;
+    let Builder { dir, options, vfs, listener, read_only, background, default_keyspace: _, operators: _ } = builder;
     let removals = Removals::new();
     let tables = TableSet::new(
         Arc::clone(&vfs),
@@ -208,6 +216,7 @@ fn new_core(
         paid_until: Mutex::new(Duration::ZERO),
         default: OnceLock::new(),
         left_out: OnceLock::new(),
+        operators,
         tables,
         removals,
         log_files: LogFiles::default(),
@@ -234,7 +243,8 @@ impl Core {
     pub(crate) fn add_keyspace(&self, version: Arc<esker_manifest::KeyspaceVersion>) -> Result<Arc<KeyspaceCore>> {
         let options = options_text::parse_keyspace(&version.options)?;
         let view = LevelView::open(&version, &self.tables, &self.picker, None)?;
-        let keyspace = KeyspaceCore::new(&version, options, &self.options, self.new_memtable(), view);
+        let merging = self.operators.merging(&options);
+        let keyspace = KeyspaceCore::new(&version, options, &self.options, self.new_memtable(), view, merging);
         if keyspace.expires.load(Ordering::Relaxed) {
             self.note_expiring(&keyspace);
         }

@@ -2,6 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::expiry;
+use crate::merging;
 use esker_compaction::LeveledOptions;
 use esker_iterator::Bounds;
 use esker_manifest::{LEVELS, Level};
@@ -217,12 +218,16 @@ pub struct KeyspaceOptions {
     /// How long what is put lives where the write does not say ([`WriteOptions::ttl`]); `None`: for ever. Part of the keyspace: given when it is made, kept with it, and `None` takes what it was made with. Another one
     /// than that is `InvalidArgument`. What does not fill a millisecond counts as one.
     pub ttl: Option<Duration>,
+    /// The name of the operator that [`crate::Engine::merge`] goes by: see [`crate::Builder::merge_operator`]. Unlike the others it is what the keyspace was made with for good: given later it must be the same, and
+    /// `None` is that. Default: none, and then nothing can be merged.
+    pub merge_operator: Option<String>,
 }
 
 impl KeyspaceOptions {
     /// # Errors
     /// `InvalidArgument` or `Unsupported` for what can't work, as of an engine's options.
     pub(crate) fn check(&self) -> Result<()> {
+        self.merge_operator.as_deref().map_or(Ok(()), merging::check_name)?;
         let engine = Options::default();
         let as_engine = Options {
             memtable_bytes: self.memtable_bytes,
@@ -233,7 +238,11 @@ impl KeyspaceOptions {
             ..engine
         };
         as_engine.check()?;
-        self.ttl.map_or(Ok(()), |ttl| expiry::ttl_ms(ttl).map(drop))
+        self.ttl.map_or(Ok(()), |ttl| expiry::ttl_ms(ttl).map(drop))?;
+        match (&self.merge_operator, self.ttl) {
+            (Some(_), Some(_)) => Err(Error::invalid("a keyspace has a merge operator or a time to live, not both")),
+            _ => Ok(()),
+        }
     }
 }
 

@@ -24,6 +24,7 @@ use std::time::Duration;
 const FORMAT: &str = "1";
 const COMPARATOR: &str = "bytewise";
 const AUTO: &str = "auto";
+const MERGE_OPERATOR: &str = "merge_operator";
 const FILE_BYTES_MAX: u64 = 64 << 10;
 
 /// A value with a form in text.
@@ -186,13 +187,22 @@ pub(crate) fn keyspace_text(options: &KeyspaceOptions) -> String {
     let options = KeyspaceOptions { ttl: options.ttl.map(whole), ..options.clone() };
     let text = show_keyspace(&options);
     let is_said = |line: &&str| !NAMED_IF_SET.iter().any(|name| *line == format!("{name} = {AUTO}\n"));
-    text.split_inclusive('\n').filter(is_said).collect()
+    let mut said: String = text.split_inclusive('\n').filter(is_said).collect();
+    if let Some(name) = &options.merge_operator {
+        writeln!(said, "{MERGE_OPERATOR} = {name}").expect("a string takes what is written");
+    }
+    said
 }
 
 /// What the manifest stored with a keyspace. An option that is not known is from a newer version, and may matter.
 pub(crate) fn parse_keyspace(text: &str) -> Result<KeyspaceOptions> {
     let mut options = KeyspaceOptions::default();
     for (name, value) in lines(text) {
+        // It stands there only if it is set, so that who has none needs no reader that knows of it.
+        if name == MERGE_OPERATOR {
+            options.merge_operator = Some(value.into());
+            continue;
+        }
         set_keyspace_option(&mut options, name, value).ok_or_else(|| unknown("a keyspace", name, value))?;
     }
     Ok(options)
@@ -320,8 +330,25 @@ mod tests {
 
     #[test]
     fn an_option_from_the_future_is_refused_by_name() {
-        let error = parse_keyspace("merge_operator = counter\n").unwrap_err();
+        let error = parse_keyspace("colour = blue\n").unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Unsupported);
-        assert!(error.to_string().contains("merge_operator = counter"), "{error}");
+        assert!(error.to_string().contains("colour = blue"), "{error}");
+    }
+
+    #[test]
+    fn a_merge_operator_is_named_where_there_is_one() {
+        let blobs = KeyspaceOptions { blob_bytes_min: Some(99), ..Default::default() };
+        let named = |name: &str| KeyspaceOptions { merge_operator: Some(name.into()), ..blobs.clone() };
+        for options in
+            [named("auto"), named("a = b"), named("esker.counter"), blobs.clone(), KeyspaceOptions::default()]
+        {
+            options.check().unwrap();
+            let text = keyspace_text(&options);
+            assert_eq!(text.contains("merge_operator"), options.merge_operator.is_some());
+            assert_eq!(parse_keyspace(&text).unwrap(), options);
+        }
+        for bad in ["", " a", "a\nb = c", &"x".repeat(256)] {
+            assert_eq!(named(bad).check().unwrap_err().kind(), ErrorKind::InvalidArgument, "{bad:?}");
+        }
     }
 }

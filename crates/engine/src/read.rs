@@ -9,11 +9,14 @@
 //! A read takes the state and a sequence number that belong together ([`Current::load_at`]) and then needs no lock: whatever is
 //! sealed, flushed or compacted meanwhile makes a new state and leaves this one alone.
 
+mod merged;
+
 use crate::blobs::{self, OpenBlob};
 use crate::error::Result;
 use crate::expiry::AsOf;
 use crate::locate::{Candidates, Fences};
 use crate::memory::CountedTable;
+use crate::merging::Merging;
 use crate::source::{LevelRun, Source};
 use crate::tables::{OpenTable, TableSet};
 use crate::toll::Toll;
@@ -98,7 +101,7 @@ impl LevelView {
                 Ok(stored.without_first(EXPIRY_BYTES))
             }
             ValueKind::ExpiringBlob => self.blob_value(decode_expiry(&stored)?.1),
-            ValueKind::Put | ValueKind::Delete | ValueKind::RangeDelete => Ok(stored),
+            ValueKind::Put | ValueKind::Delete | ValueKind::RangeDelete | ValueKind::Merge => Ok(stored),
         }
     }
 
@@ -162,13 +165,20 @@ pub(crate) struct ReadState {
     pub(crate) view: Arc<LevelView>,
     /// Whether a range was deleted in any sealed memtable or table.
     has_ranges_below: bool,
+    /// What makes values of merge operands, if the keyspace has it. [`KeyspaceCore::swap`](crate::core::KeyspaceCore::swap) hands it on.
+    merging: Option<Arc<Merging>>,
 }
 
 impl ReadState {
     /// Of an active memtable, of sealed ones, newest first, that nothing more is written to, and of tables.
     pub(crate) fn new(active: Arc<CountedTable>, sealed: Vec<Arc<CountedTable>>, view: Arc<LevelView>) -> Self {
         let is_any_sealed = sealed.iter().any(|memtable| memtable.table.has_range_tombstones());
-        Self { has_ranges_below: is_any_sealed || view.has_ranges, active, sealed, view }
+        Self { has_ranges_below: is_any_sealed || view.has_ranges, active, sealed, view, merging: None }
+    }
+
+    /// The same, of a keyspace whose merge operands are merged so.
+    pub(crate) fn with_merging(self, merging: &Option<Arc<Merging>>) -> Self {
+        Self { merging: merging.clone(), ..self }
     }
 
     /// Active and sealed ones, newest first.
@@ -180,6 +190,7 @@ impl ReadState {
     #[inline]
     pub(crate) fn get(&self, user_key: &[u8], at: AsOf) -> Result<Option<Slice>> {
         match self.find_stored(user_key, at.seq)? {
+            Some((trailer, _)) if trailer.kind() == ValueKind::Merge => self.merged(user_key, at.seq).map(Some),
             Some((trailer, stored)) => self.view.seen(trailer, stored, at.unix_ms),
             None => Ok(None),
         }
@@ -198,7 +209,8 @@ impl ReadState {
         let in_table = |table: &Table, spot: &Spot, hash| table.trailer_at(spot, user_key, hash, at.seq);
         match self.find(user_key, at.seq, |trailer, _| trailer, in_table)? {
             Some(trailer) if trailer.kind().expires() => self.contains_until(user_key, at),
-            found => Ok(found.is_some_and(|trailer| trailer.kind().is_value())),
+            Some(trailer) => Ok(trailer.kind().is_value() || trailer.kind() == ValueKind::Merge),
+            None => Ok(false),
         }
     }
 
@@ -307,6 +319,9 @@ impl ReadState {
                 false => self.memory(user_key, hash, seq).map(Some),
             };
             match found {
+                Some(Some((trailer, _))) if trailer.kind() == ValueKind::Merge => {
+                    *value = Some(self.merged(user_key, seq)?);
+                }
                 Some(Some((trailer, bytes))) => *value = self.view.seen(trailer, Slice::from(bytes), unix_ms)?,
                 Some(None) => {}
                 None => {
@@ -338,9 +353,10 @@ impl ReadState {
                     && let Some((trailer, value)) = table.get_at(spot, wanted.user_key, wanted.hash, seq)?
                 {
                     let is_shown = wanted.covering.is_none_or(|seq| trailer.seq() > seq);
-                    *wanted.value = match is_shown {
-                        true => self.view.seen(trailer, value, unix_ms)?,
-                        false => None,
+                    *wanted.value = match trailer.kind() {
+                        ValueKind::Merge if is_shown => Some(self.merged(wanted.user_key, seq)?),
+                        _ if is_shown => self.view.seen(trailer, value, unix_ms)?,
+                        _ => None,
                     };
                     wanted.table = None;
                 }

@@ -5,7 +5,7 @@
 use crate::error::Result;
 use crate::expiry::AsOf;
 use crate::read::{ReadState, View};
-use esker_format::{Slice, Trailer, ValueKind, expiry::decode_expiry};
+use esker_format::{Slice, Trailer, ValueKind};
 use esker_iterator::{Bounds, Covers};
 use std::sync::Arc;
 
@@ -23,13 +23,6 @@ pub(crate) struct Walk {
     steps: u32,
     /// Keeps the tables' files; behind `view`, which reads them.
     state: Arc<ReadState>,
-}
-
-/// Where a value is.
-pub(crate) enum Place<'a> {
-    Here(&'a [u8]),
-    /// In a blob file, to which this refers.
-    Blob(&'a [u8]),
 }
 
 impl Walk {
@@ -57,7 +50,7 @@ impl Walk {
         self.view.key()
     }
 
-    /// What stands in the table: of a large value, the reference to it; of what expires, behind the time at which it does.
+    /// What stands in the table: of a large value, the reference to it; of what expires, behind the time at which it does; of operands, the newest.
     #[inline]
     pub(crate) fn stored(&self) -> &[u8] {
         self.view.value()
@@ -68,23 +61,24 @@ impl Walk {
         self.view.trailer()
     }
 
-    /// Whether what stands in the table is the value.
+    /// Whether the value is not what stands in the table: it expires, lies in a blob file, or is to be made of operands.
     #[inline]
-    pub(crate) fn is_plain(&self) -> bool {
-        self.trailer().kind() == ValueKind::Put
-    }
-
-    /// Where the value lies if it is in a blob file, or else the value: what stands in the table, without the time at which it expires.
-    pub(crate) fn place(&self) -> Result<Place<'_>> {
-        let kind = self.trailer().kind();
-        let stored = if kind.expires() { decode_expiry(self.stored())?.1 } else { self.stored() };
-        let is_blob = matches!(kind, ValueKind::Blob | ValueKind::ExpiringBlob);
-        Ok(if is_blob { Place::Blob(stored) } else { Place::Here(stored) })
+    pub(crate) fn is_elsewhere(&self) -> bool {
+        self.trailer().kind() != ValueKind::Put
     }
 
     /// The value, owned.
     pub(crate) fn value_slice(&self) -> Result<Slice> {
-        self.state.view.resolve(self.trailer(), self.view.value_slice())
+        if self.is_elsewhere() { self.load() } else { Ok(self.view.value_slice()) }
+    }
+
+    /// A value that is [elsewhere](Self::is_elsewhere).
+    #[inline(never)]
+    pub(crate) fn load(&self) -> Result<Slice> {
+        match self.trailer().kind() {
+            ValueKind::Merge => self.state.value_of_stack(self.key(), self.view.stack()),
+            _ => self.state.view.resolve(self.trailer(), self.view.value_slice()),
+        }
     }
 
     pub(crate) fn seek(&mut self, seek: impl FnOnce(&mut View) -> Result<()>) -> Result<()> {

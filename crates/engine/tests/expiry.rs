@@ -574,3 +574,29 @@ fn differential(seed: u64) {
     snapshots.clear();
     assert!(engine.verify().unwrap().is_ok());
 }
+
+#[test]
+fn nothing_expires_in_a_keyspace_with_a_merge_operator() {
+    let vfs = MemVfs::new();
+    let engine = Engine::builder("data").vfs(vfs).open().unwrap();
+    let operator = Some("esker.append".to_owned());
+    let both =
+        KeyspaceOptions { merge_operator: operator.clone(), ttl: Some(Duration::from_secs(1)), ..Default::default() };
+    assert_eq!(engine.keyspace("both", both).unwrap_err().kind(), ErrorKind::InvalidArgument);
+    let options = KeyspaceOptions { merge_operator: operator, ..Default::default() };
+    let log = engine.keyspace("log", options).unwrap();
+    let to_live = WriteOptions { ttl: Some(Duration::from_secs(1)), ..Default::default() };
+    assert_eq!(log.put_with("k", "v", &to_live).unwrap_err().kind(), ErrorKind::InvalidArgument);
+    let mut batch = WriteBatch::new();
+    batch.put("a", "1").put_expiring_in(&log, "k", "v", Duration::from_secs(1));
+    assert_eq!(engine.write(&batch).unwrap_err().kind(), ErrorKind::InvalidArgument);
+    assert_eq!((engine.get("a").unwrap(), log.get("k").unwrap()), (None, None), "nothing was written");
+
+    // Beside it, in one batch with what expires, operands stay what they are.
+    let mut batch = WriteBatch::new();
+    batch.put_expiring("a", "1", Duration::from_secs(9)).merge_in(&log, "k", "x").merge_in(&log, "k", "y");
+    engine.write(&batch).unwrap();
+    assert_eq!(log.get("k").unwrap().unwrap(), b"xy");
+    assert_eq!(log.get_with_expiry("k").unwrap().unwrap(), (b"xy".into(), None));
+    assert!(engine.get_with_expiry("a").unwrap().unwrap().1.is_some());
+}

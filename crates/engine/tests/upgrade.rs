@@ -1,7 +1,8 @@
 //! Directories written by each format version so far open with this one and hold what was put in; a version to come is refused.
 //!
 //! `testdata/format-1` was made by `ESKER_MAKE_FORMAT=testdata/format-1 cargo test -p esker --test upgrade`, and is never made again:
-//! a change of the format gets a directory of its own. `format-1` is from before blob files, `format-1-blob` has some, one of them with garbage.
+//! a change of the format gets a directory of its own. `format-1` is from before blob files, `format-1-blob` has some, one of them with garbage;
+//! `format-1-merge` has merge operands too, in tables and in the log.
 
 use esker::{Background, Engine, ErrorKind, KeyspaceOptions, LeveledOptions, Options};
 use std::fs;
@@ -19,7 +20,7 @@ fn options() -> Options {
     }
 }
 
-/// What every such directory holds: `default` with tables in two levels, `users`, a dropped keyspace, and since there are blob files `large`. (In `format-1`, `users` is in the log alone.)
+/// What every such directory holds: `default` with tables in two levels, `users`, a dropped keyspace, since there are blob files `large`, and since there are merge operands `merged`. (In `format-1`, `users` is in the log alone.)
 fn fill(dir: &Path) {
     let engine = Engine::builder(dir).options(options()).background(Background::Manual).open().unwrap();
     for i in 0..400u32 {
@@ -49,6 +50,18 @@ fn fill(dir: &Path) {
         engine.flush().unwrap();
         large.compact_range(..).unwrap();
     }
+    let append = KeyspaceOptions { merge_operator: Some("esker.append".into()), ..Default::default() };
+    let merged = engine.keyspace("merged", append).unwrap();
+    merged.put("k", "a").unwrap();
+    engine.flush().unwrap();
+    for operand in ["b", "c", "d", "e"] {
+        merged.merge("k", operand).unwrap();
+        merged.merge("alone", operand).unwrap();
+        // Of the last the log knows.
+        if operand < "e" {
+            engine.flush().unwrap();
+        }
+    }
     engine.close().unwrap();
 }
 
@@ -59,6 +72,7 @@ fn large_value(i: u8, round: u8) -> Vec<u8> {
 /// What the directory at `path` holds.
 fn check(engine: &Engine, path: &Path) {
     let has_blobs = path.file_name().is_none_or(|name| name != "format-1");
+    let has_merges = has_blobs && path.file_name().is_none_or(|name| name != "format-1-blob");
     for i in 0..400u32 {
         let expected = match i {
             1 => Some("from the log".to_owned()),
@@ -69,8 +83,18 @@ fn check(engine: &Engine, path: &Path) {
     }
     assert_eq!(engine.get("").unwrap().unwrap(), b"empty key");
     assert_eq!(engine.iter().count(), 267);
-    let keyspaces: &[&str] = if has_blobs { &["default", "large", "users"] } else { &["default", "users"] };
+    let keyspaces: &[&str] = match (has_blobs, has_merges) {
+        (false, _) => &["default", "users"],
+        (true, false) => &["default", "large", "users"],
+        (true, true) => &["default", "large", "merged", "users"],
+    };
     assert_eq!(engine.keyspaces(), keyspaces);
+    if has_merges {
+        let merged = engine.keyspace("merged", KeyspaceOptions::default()).unwrap();
+        assert_eq!(merged.get("k").unwrap().unwrap(), b"abcde");
+        assert_eq!(merged.last().unwrap().unwrap().1, b"abcde");
+        assert_eq!(merged.get("alone").unwrap().unwrap(), b"bcde");
+    }
     if has_blobs {
         let large = engine.keyspace("large", KeyspaceOptions::default()).unwrap();
         for i in 0..8 {

@@ -19,6 +19,7 @@ fn main() -> Result<(), DecodeError> {
         let (keyspace, key, value) = (op.keyspace, op.key.escape_ascii(), op.value.escape_ascii());
         match op.kind {
             ValueKind::Put => println!("#{seq} keyspace {keyspace}: put {key} = \"{value}\""),
+            ValueKind::Merge => println!("#{seq} keyspace {keyspace}: merge \"{value}\" into {key}"),
             ValueKind::Delete => println!("#{seq} keyspace {keyspace}: delete {key}"),
             ValueKind::RangeDelete if op.value.is_empty() => {
                 println!("#{seq} keyspace {keyspace}: delete from {key} on")

@@ -59,7 +59,7 @@ impl fmt::Display for KeyspaceId {
 
 /// What an operation does to its key. The numbers are on disk and never change meaning.
 ///
-/// Reserved, and refused as `Unsupported` by this version: 2 merge operand, 6 merge operand with expiry time. 255 is never stored.
+/// Reserved, and refused as `Unsupported` by this version: 6 merge operand with expiry time. 255 is never stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u8)]
 pub enum ValueKind {
@@ -67,6 +67,8 @@ pub enum ValueKind {
     Delete = 0,
     /// The key has this value.
     Put = 1,
+    /// A merge operand: what an operator is to do to the value that the key has below it.
+    Merge = 2,
     /// A range tombstone: the keys from this one on are gone, up to the one that the value gives, which stays; with an empty value, all of them. Never an entry of
     /// a table, which has a place of its own for it.
     RangeDelete = 3,
@@ -85,6 +87,7 @@ impl ValueKind {
         match byte {
             0 => Some(Self::Delete),
             1 => Some(Self::Put),
+            2 => Some(Self::Merge),
             3 => Some(Self::RangeDelete),
             4 => Some(Self::Expiring),
             5 => Some(Self::Blob),
@@ -93,7 +96,7 @@ impl ValueKind {
         }
     }
 
-    /// Whether the key has a value, wherever that lies, and at whatever time.
+    /// Whether the key has a value, wherever that lies, and at whatever time. One that is still to be made of merge operands counts not.
     #[inline]
     pub fn is_value(self) -> bool {
         matches!(self, Self::Put | Self::Blob)
@@ -174,6 +177,7 @@ impl fmt::Debug for Trailer {
         match ValueKind::from_byte(self.0 as u8) {
             Some(ValueKind::Put) => write!(f, "{},PUT", self.seq()),
             Some(ValueKind::Delete) => write!(f, "{},DEL", self.seq()),
+            Some(ValueKind::Merge) => write!(f, "{},MERGE", self.seq()),
             Some(ValueKind::RangeDelete) => write!(f, "{},RANGEDEL", self.seq()),
             Some(ValueKind::Expiring) => write!(f, "{},EXP", self.seq()),
             Some(ValueKind::Blob) => write!(f, "{},BLOB", self.seq()),

@@ -87,6 +87,7 @@ fn the_batch_is_the_one_of_the_page() {
     written.put(KeyspaceId::DEFAULT, b"a", b"1").put(KeyspaceId(300), b"user:7", b"").delete(KeyspaceId::DEFAULT, b"b");
     written.delete_range(KeyspaceId::DEFAULT, b"c", b"d").delete_from(KeyspaceId::DEFAULT, b"x");
     written.put_expiring(KeyspaceId::DEFAULT, b"s", b"1", 1_600_000_000_000);
+    written.merge(KeyspaceId(300), b"n", b"+");
     let (header, ops) = batch::with_first_seq(written.as_bytes(), SeqNo(1000));
     let example = bytes(blocks(&page("batch.md"), "hex")[0]);
     assert_eq!(example, [&header[..], ops].concat());

@@ -37,7 +37,9 @@ mod bounds;
 mod concat;
 mod covers;
 mod heads;
+mod merge;
 mod merging;
+pub mod operators;
 mod tombstones;
 mod vec;
 mod visible;
@@ -45,6 +47,7 @@ mod visible;
 pub use bounds::Bounds;
 pub use concat::{ConcatIterator, Run};
 pub use covers::Covers;
+pub use merge::{MergeFailure, MergeOperator, Operands, OperatorError, Stack, check_operand};
 pub use merging::MergingIterator;
 pub use tombstones::{
     Covering, Fragments, RangeTombstone, RangeTombstoneBuf, RangeTombstones, Stretch, TombstoneRun, is_before_end,

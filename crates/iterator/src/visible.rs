@@ -16,10 +16,15 @@
 //! What expires ([`ValueKind::expires`]) is no value to what goes from entry to entry: such an entry is looked at where a tombstone is, and shown after all if its time has not come. So entries that do not expire pay nothing
 //! for those that do.
 //!
+//! A merge operand is shown with what lies below it (`stacked`); it leaves the short ways as a deletion does, so that who has none pays nothing.
+//!
 //! Where there are range tombstones, `bounds` are those of the present stretch ([`Covers`]), and `least` the least sequence number that they leave to be seen in it. So what goes from entry to entry
 //! knows of no tombstones: it only looks at a bound and at two numbers, and finds out what is behind the bound when it gets there.
 
+mod stacked;
+
 use crate::covers::GREATEST_KEY;
+use crate::merge::Stack;
 use crate::{Bounds, Covers, InternalIterator, Stepped};
 use esker_format::{InternalKey, SeqNo, Slice, Trailer, ValueKind, split_expiry};
 use std::ops::Bound;
@@ -37,8 +42,10 @@ enum Place {
     Inner,
     /// As `Inner`, and `inner` came here backward: no version of the key before it can be seen.
     InnerFromBehind,
-    /// The entry shown is the candidate; `inner` is before all versions of its key.
+    /// The entry shown is the candidate, or the stack if that is an operand; `inner` is before all versions of its key.
     Held,
+    /// The entry shown is the stack; `inner` is on an older version of its key, or behind them all.
+    Stacked,
 }
 
 /// User keys and values as seen at one sequence number: the newest version at or below it, tombstones hidden, within
@@ -60,13 +67,15 @@ pub struct VisibleIterator<I> {
     covers: Option<Box<Covers>>,
     place: Place,
     failed: bool,
-    /// The user key shown (`Place::Held`), or to be skipped.
+    /// The user key shown (`Place::Held`, `Place::Stacked`), or to be skipped.
     key: Vec<u8>,
     /// The candidate's value: here if it is long, else in `short`.
     long: Option<Slice>,
     short: Vec<u8>,
     /// Of the entry shown, or of the candidate.
     trailer: Trailer,
+    /// Operands and what lies below them, once there were any.
+    stack: Option<Box<Stack>>,
 }
 
 impl<I: InternalIterator> VisibleIterator<I> {
@@ -85,6 +94,7 @@ impl<I: InternalIterator> VisibleIterator<I> {
             long: None,
             short: Vec::new(),
             trailer: Trailer::MIN,
+            stack: None,
         }
     }
 
@@ -117,12 +127,12 @@ impl<I: InternalIterator> VisibleIterator<I> {
     pub fn key(&self) -> &[u8] {
         match self.place {
             Place::Inner | Place::InnerFromBehind => self.inner.key().user_key,
-            Place::Held => &self.key,
+            Place::Held | Place::Stacked => &self.key,
             Place::Nowhere => panic!("key() of an iterator that stands nowhere"),
         }
     }
 
-    /// The value; of kind [`ValueKind::Blob`], which [`Self::trailer`] tells, the reference to it. Of those that expire, behind the time at which they do.
+    /// The value; of kind [`ValueKind::Blob`], which [`Self::trailer`] tells, the reference to it; of those that expire, behind the time at which they do; of kind [`ValueKind::Merge`] the newest operand, where [`Self::stack`] has all that the value is to be made of.
     ///
     /// # Panics
     /// If the iterator is not valid.
@@ -130,7 +140,8 @@ impl<I: InternalIterator> VisibleIterator<I> {
     pub fn value(&self) -> &[u8] {
         match self.place {
             Place::Inner | Place::InnerFromBehind => self.inner.value(),
-            Place::Held => self.long.as_deref().unwrap_or(&self.short),
+            Place::Held if self.trailer.kind() != ValueKind::Merge => self.long.as_deref().unwrap_or(&self.short),
+            Place::Held | Place::Stacked => self.stack().newest(),
             Place::Nowhere => panic!("value() of an iterator that stands nowhere"),
         }
     }
@@ -153,7 +164,10 @@ impl<I: InternalIterator> VisibleIterator<I> {
     pub fn value_slice(&self) -> Slice {
         match self.place {
             Place::Inner | Place::InnerFromBehind => self.inner.value_slice(),
-            Place::Held => self.long.clone().unwrap_or_else(|| Slice::from(&self.short[..])),
+            Place::Held if self.trailer.kind() != ValueKind::Merge => {
+                self.long.clone().unwrap_or_else(|| Slice::from(&self.short[..]))
+            }
+            Place::Held | Place::Stacked => Slice::from(self.stack().newest()),
             Place::Nowhere => panic!("value_slice() of an iterator that stands nowhere"),
         }
     }
@@ -283,6 +297,10 @@ impl<I: InternalIterator> VisibleIterator<I> {
                 self.place = Place::Nowhere;
                 self.inner.seek(InternalKey::behind_all(&self.key))
             }
+            Place::Stacked => {
+                self.place = Place::Nowhere;
+                self.leave_stack_forward()
+            }
             Place::Nowhere => return self.fail_again(I::next),
         };
         let found = left.and_then(|()| self.find_forward());
@@ -331,6 +349,10 @@ impl<I: InternalIterator> VisibleIterator<I> {
             Place::Held => {
                 self.place = Place::Nowhere;
                 Ok(())
+            }
+            Place::Stacked => {
+                self.place = Place::Nowhere;
+                self.inner.seek_for_prev(InternalKey::before_all(&self.key))
             }
             Place::Nowhere => return self.fail_again(I::prev),
         };
@@ -443,6 +465,7 @@ impl<I: InternalIterator> VisibleIterator<I> {
                     (self.place, self.trailer) = (Place::Inner, trailer);
                     return Ok(());
                 }
+                ValueKind::Merge => return self.show_stack(trailer),
                 ValueKind::Expiring | ValueKind::ExpiringBlob if self.is_shown_until(trailer) => {
                     (self.place, self.trailer) = (Place::Inner, trailer);
                     return Ok(());
@@ -489,12 +512,20 @@ impl<I: InternalIterator> VisibleIterator<I> {
             }
             if !self.inner.prev_is_other_key() {
                 if self.hold_newest()? {
+                    if self.trailer.kind() == ValueKind::Merge {
+                        self.hold_stack()?;
+                    }
                     self.place = Place::Held;
                     return Ok(());
                 }
             } else if self.is_shown(trailer) || self.is_shown_until(trailer) {
                 (self.place, self.trailer) = (Place::InnerFromBehind, trailer);
                 return Ok(());
+            } else if trailer.kind() == ValueKind::Merge {
+                if self.hold_operand()? {
+                    self.place = Place::Held;
+                    return Ok(());
+                }
             } else {
                 self.inner.prev()?;
             }
@@ -503,7 +534,7 @@ impl<I: InternalIterator> VisibleIterator<I> {
     }
 
     /// From the oldest version of a key, goes before all of them, and holds the newest that can be seen. Returns whether that
-    /// one is a value.
+    /// one is a value or an operand; of an operand nothing is held yet.
     #[inline(never)]
     fn hold_newest(&mut self) -> Result<bool, I::Error> {
         self.copy_key();
@@ -529,7 +560,7 @@ impl<I: InternalIterator> VisibleIterator<I> {
         Ok(is_put)
     }
 
-    /// Takes the version that `inner` stands on for the candidate. Returns whether it is a value that is not hidden.
+    /// Takes the version that `inner` stands on for the candidate. Returns whether it is a value or an operand that is not hidden.
     #[inline]
     fn hold_version(&mut self, trailer: Trailer) -> bool {
         self.trailer = trailer;
@@ -544,6 +575,7 @@ impl<I: InternalIterator> VisibleIterator<I> {
                     self.short.extend_from_slice(value);
                 }
             }
+            ValueKind::Merge => return self.is_operand_shown(trailer),
             ValueKind::Delete | ValueKind::RangeDelete => {}
         }
         self.is_shown(trailer) || self.is_shown_until(trailer)

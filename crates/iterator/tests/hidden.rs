@@ -1,9 +1,9 @@
-//! Range tombstones under a view: against a map from which the keys were removed one by one, and how many entries a scan looks at.
+//! Range tombstones and merge operands under a view: against a map from which keys were removed one by one, and to whose values operands were applied at once; and how many entries a scan looks at.
 
 use esker_format::{InternalKey, SeqNo, Trailer, ValueKind};
 use esker_iterator::{
     Bounds, Covers, Fragments, InternalIterator, MergingIterator, RangeTombstone, RangeTombstones, Stepped,
-    VecIterator, VisibleIterator,
+    VecIterator, VisibleIterator, operators::Append,
 };
 use esker_testkit::iterator_suite::{Entry, any_user_key};
 use proptest::collection::vec;
@@ -19,6 +19,7 @@ use std::sync::Arc;
 #[derive(Debug, Clone)]
 enum Op {
     Put(Vec<u8>),
+    Merge(Vec<u8>),
     Delete(Vec<u8>),
     DeleteRange(Vec<u8>, Vec<u8>),
 }
@@ -26,6 +27,7 @@ enum Op {
 fn any_op() -> impl Strategy<Value = Op> {
     prop_oneof![
         6 => any_user_key().prop_map(Op::Put),
+        3 => any_user_key().prop_map(Op::Merge),
         1 => any_user_key().prop_map(Op::Delete),
         2 => (any_user_key(), any_user_key()).prop_map(|(begin, end)| Op::DeleteRange(begin, end)),
     ]
@@ -159,6 +161,9 @@ fn view(ops: &[Op], cuts: &[usize], seq: u64, bounds: Bounds) -> (View, Rc<Cell<
                 Op::Put(key) => {
                     Some((InternalKey::new(key, SeqNo(*seq), ValueKind::Put).to_buf(), seq.to_string().into_bytes()))
                 }
+                Op::Merge(key) => {
+                    Some((InternalKey::new(key, SeqNo(*seq), ValueKind::Merge).to_buf(), seq.to_string().into_bytes()))
+                }
                 Op::Delete(key) => Some((InternalKey::new(key, SeqNo(*seq), ValueKind::Delete).to_buf(), Vec::new())),
                 Op::DeleteRange(..) => None,
             })
@@ -181,12 +186,31 @@ fn view(ops: &[Op], cuts: &[usize], seq: u64, bounds: Bounds) -> (View, Rc<Cell<
     (VisibleIterator::with_tombstones(MergingIterator::new(children), SeqNo(seq), bounds, covers), counts.0, counts.1)
 }
 
-/// The oracle: key and number of the put.
+/// The value at hand: operands are put behind it, with a comma.
+fn value(view: &View) -> Vec<u8> {
+    if view.trailer().kind() != ValueKind::Merge {
+        assert_eq!(view.value_slice(), view.value());
+        return view.value().to_vec();
+    }
+    let stack = view.stack();
+    assert_eq!((view.value(), &view.value_slice()[..]), (stack.newest(), stack.newest()));
+    let base = stack.base().map(|(trailer, stored)| {
+        assert_eq!(trailer.kind(), ValueKind::Put);
+        &stored[..]
+    });
+    stack.merge(&Append::with_separator(","), view.key(), base).unwrap()
+}
+
+/// The oracle: key and number of the put, and those of operands.
 fn model(ops: &[Op], seq: u64, bounds: &Bounds) -> Vec<(Vec<u8>, Vec<u8>)> {
     let mut map = BTreeMap::new();
     for (op, seq) in ops.iter().zip(1..=seq) {
         match op {
             Op::Put(key) => drop(map.insert(key.clone(), seq.to_string().into_bytes())),
+            Op::Merge(key) => {
+                let value = map.entry(key.clone()).and_modify(|value: &mut Vec<u8>| value.push(b',')).or_default();
+                value.extend_from_slice(seq.to_string().as_bytes());
+            }
             Op::Delete(key) => drop(map.remove(key)),
             Op::DeleteRange(begin, end) => map.retain(|key, _| key < begin || !end.is_empty() && key >= end),
         }
@@ -199,7 +223,7 @@ proptest! {
 
     #[test]
     fn shows_what_is_left_when_keys_are_removed_one_by_one(
-        ops in vec(any_op(), 0..60),
+        ops in prop_oneof![vec(any_op(), 0..60), vec(prop_oneof![9 => Just(Op::Merge(vec![b'a'])), 1 => any_op()], 0..120)],
         mut cuts in vec(0..60usize, 0..4),
         (lower, upper) in (any_bound(), any_bound()),
         moves in vec(any_move(), 1..40),
@@ -224,7 +248,7 @@ proptest! {
                     Move::Prev if at < model.len() => { at = at.wrapping_sub(1); view.prev() }
                     Move::Next | Move::Prev => Ok(()),
                 }.unwrap();
-                let shown = view.valid().then(|| (view.key().to_vec(), view.value().to_vec()));
+                let shown = view.valid().then(|| (view.key().to_vec(), value(&view)));
                 prop_assert_eq!(shown.as_ref(), model.get(at), "after {:?} at {}", step, seq);
             }
         }
@@ -271,4 +295,25 @@ fn a_scan_does_not_visit_what_a_newer_source_has_deleted() {
     let (mut before, ..) = self::view(&ops, &cuts, 10_000, Bounds::default());
     before.seek(&key(2_000)).unwrap();
     assert_eq!(before.key(), key(2_000));
+}
+
+/// A hundred thousand operands of one key cost steps in proportion, forward and backward, and are passed by a seek.
+#[test]
+fn many_operands_cost_their_number() {
+    const COUNT: usize = 100_000;
+    let mut ops = vec![Op::Put(b"a".to_vec()), Op::Put(b"k".to_vec()), Op::Put(b"z".to_vec())];
+    ops.extend((0..COUNT).map(|_| Op::Merge(b"k".to_vec())));
+    let cuts = [2, COUNT / 2];
+    let (mut view, steps, seeks) = view(&ops, &cuts, ops.len() as u64, Bounds::default());
+    view.seek(b"b").unwrap();
+    assert_eq!((view.key(), view.stack().len()), (&b"k"[..], COUNT));
+    let forward = value(&view);
+    assert!(forward.starts_with(b"2,4,5,"));
+    view.next().unwrap();
+    assert_eq!(view.key(), b"z");
+    view.prev().unwrap();
+    assert_eq!((view.key(), value(&view)), (&b"k"[..], forward));
+    view.prev().unwrap();
+    assert_eq!(view.key(), b"a");
+    assert!(steps.get() < 3 * COUNT && seeks.get() < 60, "{} steps, {} seeks", steps.get(), seeks.get());
 }

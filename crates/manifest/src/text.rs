@@ -240,6 +240,7 @@ fn internal_key(word: &str) -> Option<InternalKeyBuf> {
     let kind = match kind {
         "PUT" => ValueKind::Put,
         "DEL" => ValueKind::Delete,
+        "MERGE" => ValueKind::Merge,
         "BLOB" => ValueKind::Blob,
         "EXP" => ValueKind::Expiring,
         "EXPBLOB" => ValueKind::ExpiringBlob,

@@ -293,6 +293,7 @@ impl Layout {
 /// One bit for each kind that is known.
 const KINDS: u64 = 1 << ValueKind::Delete as u8
     | 1 << ValueKind::Put as u8
+    | 1 << ValueKind::Merge as u8
     | 1 << ValueKind::Blob as u8
     | 1 << ValueKind::Expiring as u8
     | 1 << ValueKind::ExpiringBlob as u8;

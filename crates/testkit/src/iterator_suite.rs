@@ -84,6 +84,7 @@ fn entry(text: &str) -> Entry {
         let kind = match kind {
             "PUT" => ValueKind::Put,
             "DEL" => ValueKind::Delete,
+            "MERGE" => ValueKind::Merge,
             "BLOB" => ValueKind::Blob,
             "EXP" => ValueKind::Expiring,
             _ => return None,
@@ -511,6 +512,7 @@ pub fn visible_at(entries: &[Entry], seq: SeqNo, unix_ms: u64) -> BTreeMap<Vec<u
     for (key, value) in by_seq {
         match key.trailer.kind() {
             ValueKind::Put | ValueKind::Blob => seen.insert(key.user_key.to_vec(), value.clone()),
+            ValueKind::Merge => unreachable!("none of them are made up: what they make is an operator's to say"),
             ValueKind::Expiring | ValueKind::ExpiringBlob if split_expiry(value).is_some_and(|(e, _)| e > unix_ms) => {
                 seen.insert(key.user_key.to_vec(), value.clone())
             }

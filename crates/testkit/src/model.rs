@@ -8,7 +8,7 @@ mod script;
 mod space;
 
 pub use op::{
-    Change, Crash, Key, Level, Mix, Op, Range, SPACES, Source, Step, View, Write, key_strategy, ops_strategy,
+    Change, Crash, Key, Level, MERGED, Mix, Op, Range, SPACES, Source, Step, View, Write, key_strategy, ops_strategy,
     seeded_ops, value_of,
 };
 pub use script::{Script, ScriptError};

@@ -1,11 +1,11 @@
-//! `put`, `get`, `delete`: one key; `delete-range`: many.
+//! `put`, `get`, `merge`, `delete`: one key; `delete-range`: many.
 
 use crate::args::Common;
 use crate::failure::{Failure, Result};
 use crate::output::Output;
 use crate::store::{self, Access};
 use crate::text;
-use esker::WriteOptions;
+use esker::{KeyspaceOptions, WriteOptions};
 use indicatif::HumanDuration;
 use std::ffi::OsString;
 use std::path::Path;
@@ -60,6 +60,33 @@ fn unix_ms(time: SystemTime) -> u128 {
 fn when(expiry: SystemTime) -> String {
     let left = expiry.duration_since(SystemTime::now()).unwrap_or_default();
     format!("{} in {}", unix_ms(expiry), HumanDuration(left))
+}
+
+/// Merges an operand into the value of a key, durably.
+pub(crate) fn merge(common: &Common, db: &Path, key: OsString, operand: OsString, operator: Option<String>) -> Result {
+    let (key, operand) = (store::bytes(common, key)?, store::bytes(common, operand)?);
+    check_key(&key)?;
+    let access = if operator.is_some() { Access::Create } else { Access::Write };
+    let options = KeyspaceOptions { merge_operator: operator, ..KeyspaceOptions::default() };
+    let engine = store::open_with(common, db, access, &options)?;
+    let keyspace = store::keyspace_with(&engine, common, access, options)?;
+    let operand = match keyspace.merge_operator() {
+        Some(COUNTER) if !common.hex => number(&operand)?.to_le_bytes().to_vec(),
+        _ => operand,
+    };
+    keyspace.merge_with(key, operand, &WriteOptions::sync())?;
+    Ok(engine.close()?)
+}
+
+/// The merge operator whose operands are numbers.
+const COUNTER: &str = "esker.counter";
+
+fn number(text: &[u8]) -> Result<i64> {
+    let number = std::str::from_utf8(text).ok().and_then(|text| text.parse().ok());
+    number.ok_or_else(|| {
+        let shown = text::preview(text, 80);
+        Failure::error(format!("'{shown}' is no number that a counter takes; give one, or its 8 bytes with --hex"))
+    })
 }
 
 /// Removes a key, durably.

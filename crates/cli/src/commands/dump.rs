@@ -71,6 +71,7 @@ impl Dump {
     fn entry(&mut self, entry: &Entry<'_>) -> Result {
         let kind = match entry.kind {
             ValueKind::Put => "put",
+            ValueKind::Merge => "merge",
             ValueKind::Delete => "delete",
             ValueKind::Blob => "blob",
             ValueKind::RangeDelete => "delete-range",
@@ -105,6 +106,10 @@ impl Dump {
             }
             if let Some(expiry) = expiry {
                 self.line.extend_from_slice(format!(",\"expires_unix_ms\":{expiry}").as_bytes());
+            }
+            if entry.kind == ValueKind::Merge {
+                self.line.push(b',');
+                text::json_member_into(&mut self.line, "operand", entry.value, self.hex);
             }
             if entry.kind == ValueKind::RangeDelete && !entry.value.is_empty() {
                 self.line.push(b',');

@@ -31,6 +31,7 @@ struct Stats {
 struct Keyspace {
     name: String,
     id: u32,
+    merge_operator: Option<String>,
     levels: Vec<Level>,
     /// Entries that are in the log and in no table yet.
     memtable_entries: usize,
@@ -97,6 +98,7 @@ fn keyspace(metrics: &KeyspaceMetrics) -> Keyspace {
     Keyspace {
         name: metrics.name.clone(),
         id: metrics.id,
+        merge_operator: metrics.merge_operator.clone(),
         levels: levels_of(metrics),
         memtable_entries: metrics.active_entries,
         table_bytes: metrics.table_bytes(),
@@ -177,6 +179,9 @@ fn print(out: &mut Output, stats: &Stats) -> Result {
         let waste =
             keyspace.space_amplification.map_or(String::new(), |ratio| format!(", space amplification {ratio:.2}"));
         out.line(format!("keyspace {name}: {}{waste}", HumanBytes(keyspace.table_bytes)))?;
+        if let Some(operator) = &keyspace.merge_operator {
+            out.line(format!("merge operator: {}", text::escape(operator.as_bytes())))?;
+        }
         if !keyspace.levels.is_empty() {
             out.line(level_table(&keyspace.levels))?;
         }

@@ -80,6 +80,38 @@ fn a_value_with_a_time_to_live_is_shown_with_its_time_and_goes() {
 }
 
 #[test]
+fn operands_are_merged_and_shown_by_dump_and_stats() {
+    let place = Place::new();
+    assert!(place.esker(["merge", "DB", "n", "1"]).fails(2).contains("there is no folder"), "it makes none by itself");
+    assert_eq!(place.esker(["merge", "DB", "n", "40", "--operator", "esker.counter"]).text(), "");
+    place.esker(["merge", "DB", "n", "-8"]).text();
+    place.esker(["merge", "DB", "6e", "0a00000000000000", "--hex"]).text();
+    assert_eq!(place.esker(["get", "DB", "6e", "--hex"]).text(), "2a00000000000000");
+    assert!(place.esker(["merge", "DB", "n", "much"]).fails(2).contains("no number"));
+    assert!(place.esker(["merge", "DB", "n", "1", "--operator", "esker.max"]).fails(2).contains("esker.counter"));
+    assert!(
+        place.esker(["merge", "DB", "n", "1", "--operator", "mine", "--keyspace", "new"]).fails(2).contains("mine")
+    );
+    let words = ["merge", "DB", "k", "b", "--operator", "esker.append", "--keyspace", "log"];
+    assert_eq!(place.esker(words).text(), "");
+    place.esker(["merge", "DB", "k", "c", "--keyspace", "log"]).text();
+    assert_eq!(place.esker(["scan", "DB", "--keyspace", "log"]).text(), "k\tbc\n");
+
+    assert!(place.esker(["stats", "DB"]).text().contains("merge operator: esker.counter"));
+    let stats: serde_json::Value = serde_json::from_str(&place.esker(["stats", "DB", "--json"]).text()).unwrap();
+    assert_eq!(stats["keyspaces"][1]["merge_operator"], "esker.append");
+    let tables = || {
+        let files = std::fs::read_dir(&place.db).unwrap().map(|entry| entry.unwrap().path());
+        files.filter(|path| path.extension().is_some_and(|extension| extension == "sst"))
+    };
+    let dump: String =
+        tables().map(|path| place.esker(["dump", "sst", path.to_str().unwrap(), "--hex"]).text()).collect();
+    assert!(dump.contains(" merge 6e\t"), "{dump}");
+    place.esker(["put", "DB", "x", "y", "--keyspace", "plain"]).text();
+    assert!(place.esker(["merge", "DB", "x", "z", "--keyspace", "plain"]).fails(2).contains("no merge operator"));
+}
+
+#[test]
 fn the_empty_key_and_the_empty_value_are_ordinary() {
     let place = Place::new();
     place.esker(["put", "DB", "", "nameless"]).text();

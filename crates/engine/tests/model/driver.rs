@@ -6,8 +6,8 @@ use esker::{
     ReadOptions, Snapshot, SstOptions, SstWriter, WriteBatch, WriteOptions,
 };
 use esker_testkit::model::{
-    At, Change, Contents, Crash, Effect, Key, Level, Model, Op, Range, SPACES, Script, Source, Space, Step, View,
-    Write, value_of,
+    At, Change, Contents, Crash, Effect, Key, Level, MERGED, Model, Op, Range, SPACES, Script, Source, Space, Step,
+    View, Write, value_of,
 };
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -62,6 +62,12 @@ pub(crate) fn open_read_only(vfs: &Arc<MemVfs>, options: &Options) -> esker::Res
 /// The same files again, to be opened without changing these. For what a crash left, where nothing is pending.
 pub(crate) fn copy(vfs: &MemVfs) -> Arc<MemVfs> {
     Arc::new(vfs.crash_now(CrashPolicy::All))
+}
+
+/// What a keyspace is made with.
+fn options_of(name: usize) -> KeyspaceOptions {
+    let merge_operator = (name == MERGED).then(|| "esker.append".to_owned());
+    KeyspaceOptions { merge_operator, ..KeyspaceOptions::default() }
 }
 
 /// All that is in the engine, by name.
@@ -183,6 +189,11 @@ impl Driver {
                     let value = value_of(ops, nth, *len);
                     batch.put_expiring_in(keyspace, key, &value, Duration::from_secs(*ttl));
                     Effect::PutFor(value, *ttl)
+                }
+                Change::Merge(len) => {
+                    let operand = value_of(ops, nth, *len);
+                    batch.merge_in(keyspace, key, &operand);
+                    Effect::Append(operand)
                 }
                 Change::Delete => {
                     batch.delete_in(keyspace, key);
@@ -307,6 +318,7 @@ impl Driver {
                 Effect::DeleteTo(Some(end)) => tx.delete_range_in(keyspace, key, end)?,
                 Effect::DeleteTo(None) => tx.clear_in(keyspace)?,
                 Effect::PutFor(..) => unreachable!("transactions put for ever"),
+                Effect::Append(_) => unreachable!("transactions do not merge"),
             }
             seen.commit([(*space, *key, effect.clone())]);
             let range = Range {
@@ -329,7 +341,7 @@ impl Driver {
 
     fn create(&mut self, name: usize) {
         if self.model.living()[name].is_none() {
-            let keyspace = self.engine().keyspace(NAMES[name], KeyspaceOptions::default()).unwrap();
+            let keyspace = self.engine().keyspace(NAMES[name], options_of(name)).unwrap();
             assert_eq!(keyspace.iter().count(), 0, "a new keyspace is empty");
             self.handles[name] = Some((keyspace, self.model.create(name)));
         }

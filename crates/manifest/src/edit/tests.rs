@@ -19,6 +19,7 @@ fn key() -> impl Strategy<Value = InternalKeyBuf> {
     let kind = prop::sample::select(vec![
         ValueKind::Put,
         ValueKind::Delete,
+        ValueKind::Merge,
         ValueKind::Blob,
         ValueKind::RangeDelete,
         ValueKind::Expiring,

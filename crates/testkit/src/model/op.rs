@@ -11,6 +11,9 @@ use std::ops::Bound;
 /// How many names of keyspaces there are. The first is `default`, which always lives.
 pub const SPACES: usize = 3;
 
+/// The name of the one whose merge operator appends operands to values; it is not for others to merge.
+pub const MERGED: usize = 1;
+
 /// A key.
 pub type Key = Vec<u8>;
 
@@ -35,6 +38,8 @@ pub enum Change {
     Put(usize),
     /// As `Put`, to live so many seconds.
     PutFor(usize, u64),
+    /// Appends so much to the value, in the keyspace [`MERGED`]. What it is follows as for a put.
+    Merge(usize),
     /// Deletes the key.
     Delete,
     /// Deletes all keys from this one on, up to that one, which lies behind it.
@@ -136,7 +141,7 @@ pub enum Op {
     Write(Level, Vec<Write>),
     /// Delete all that is in a keyspace.
     Clear(usize),
-    /// As `Write`, by a transaction, which reads each key before and after it writes it.
+    /// As `Write`, by a transaction, which reads each key before and after it writes it; no merges.
     Transact(Level, Vec<Write>),
     /// Commit these by way of tables, which bring each key once: its value's length, or none to delete it.
     Ingest(usize, Source, Vec<(Key, Option<usize>)>),
@@ -231,26 +236,29 @@ fn write() -> BoxedStrategy<Write> {
     let len = prop_oneof![6 => 0..40usize, 3 => 40..400usize, 1 => 1000..3000usize];
     let change = prop_oneof![
         3 => Just(Change::Delete),
-        7 => len.clone().prop_map(Change::Put),
-        3 => (len, prop_oneof![1..10u64, 10..200u64]).prop_map(|(len, ttl)| Change::PutFor(len, ttl)),
+        6 => len.clone().prop_map(Change::Put),
+        3 => (len.clone(), prop_oneof![1..10u64, 10..200u64]).prop_map(|(len, ttl)| Change::PutFor(len, ttl)),
+        8 => len.prop_map(Change::Merge),
         1 => key_strategy().prop_map(Change::DeleteTo),
     ];
     (space(), key_strategy(), change).prop_map(|(space, key, change)| in_order(space, key, change)).boxed()
 }
 
-/// Makes what is to be a range one.
+/// Makes what is to be a range one, and has merged, or expire, only what can.
 fn in_order(space: usize, key: Key, change: Change) -> Write {
     match change {
         Change::DeleteTo(end) if end < key => (space, end, Change::DeleteTo(key)),
         Change::DeleteTo(end) if end == key => (space, key, Change::DeleteTo([&end[..], &[0]].concat())),
+        Change::Merge(len) if space != MERGED => (space, key, Change::Put(len)),
+        Change::PutFor(len, _) if space == MERGED => (space, key, Change::Put(len)),
         change => (space, key, change),
     }
 }
 
-/// Puts for ever, as the operations of a transaction do.
+/// Puts for ever instead of anything else, as the operations of a transaction do.
 fn for_ever((space, key, change): Write) -> Write {
     match change {
-        Change::PutFor(len, _) => (space, key, Change::Put(len)),
+        Change::PutFor(len, _) | Change::Merge(len) => (space, key, Change::Put(len)),
         change => (space, key, change),
     }
 }

@@ -3,6 +3,7 @@
 //! ```text
 //! write os 0:key01=40 1:a%ff=- 0:a..b  a batch: keyspace, key, length of the value or - to delete; keys from one up to another, to delete
 //! write os 0:key01=40@5               the same, to live 5 seconds
+//! write os 1:key01+40                 an operand of that length
 //! transact os 0:key01=40              the same by a transaction
 //! ingest 0 moved key01=40 a%ff=-      tables of these: copied, moved, or of a bulk load
 //! get 0 now key01
@@ -105,6 +106,7 @@ fn writes_text(level: Level, writes: &[Write]) -> String {
         let change = match change {
             Change::Put(len) => format!("={len}"),
             Change::PutFor(len, ttl) => format!("={len}@{ttl}"),
+            Change::Merge(len) => format!("+{len}"),
             Change::Delete => "=-".into(),
             Change::DeleteTo(end) => format!("..{}", key_text(end)),
         };
@@ -170,8 +172,8 @@ fn parse(line: &str) -> Option<Op> {
         "transact" => {
             let level = parse_level(word()?)?;
             let writes: Vec<Write> = words.map(parse_write).collect::<Option<_>>()?;
-            let for_ever = writes.iter().all(|(_, _, change)| !matches!(change, Change::PutFor(..)));
-            return for_ever.then_some(Op::Transact(level, writes));
+            let may_be = writes.iter().all(|(_, _, change)| !matches!(change, Change::PutFor(..) | Change::Merge(_)));
+            return may_be.then_some(Op::Transact(level, writes));
         }
         "ingest" => {
             let space = number(word()?)?;
@@ -231,6 +233,9 @@ fn parse_write(text: &str) -> Option<Write> {
     // The empty key is a dot: `...b` is from it up to `b`.
     if let Some((key, end)) = rest.strip_prefix("...").map(|end| (".", end)).or_else(|| rest.split_once("..")) {
         return Some((number(space)?, parse_key(key)?, Change::DeleteTo(parse_key(end)?)));
+    }
+    if let Some((key, len)) = rest.split_once('+') {
+        return Some((number(space)?, parse_key(key)?, Change::Merge(number(len)?)));
     }
     let (key, len) = rest.split_once('=')?;
     let change = match len.split_once('@') {

@@ -51,6 +51,8 @@ pub enum Effect {
     Put(Vec<u8>),
     /// It has this value for so many seconds.
     PutFor(Vec<u8>, u64),
+    /// Its value, if any, goes on with this.
+    Append(Vec<u8>),
     /// It is gone.
     Delete,
     /// So are all keys from it on, up to this one; `None`: all.
@@ -117,6 +119,12 @@ impl Model {
                 Effect::Put(value) => add(keys.entry(key.clone()).or_default(), commit, Some((value, u64::MAX))),
                 Effect::PutFor(value, ttl) => {
                     add(keys.entry(key.clone()).or_default(), commit, Some((value, time + ttl)));
+                }
+                Effect::Append(operand) => {
+                    let versions = keys.entry(key.clone()).or_default();
+                    let before =
+                        versions.last().and_then(|(_, value)| value.clone()).map_or_else(Vec::new, |(value, _)| value);
+                    add(versions, commit, Some(([before, operand].concat(), u64::MAX)));
                 }
                 Effect::Delete => add(keys.entry(key.clone()).or_default(), commit, None),
                 // One by one, as a range delete does not.
