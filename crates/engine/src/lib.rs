@@ -31,6 +31,7 @@
 //! | [`Iter`], [`Cursor`], [`Snapshot`], [`Slice`] | reading |
 //! | [`Transaction`], [`Exclusive`], [`Engine::fetch_update`] | reading and writing in one step |
 //! | [`SstWriter`], [`Engine::ingest`], [`Engine::bulk_writer`] | tables built outside, loads in order |
+//! | [`Engine::changes_since`] | what was committed, in order |
 //! | [`Keyspace`] | several maps in one engine |
 //! | [`Error`], [`ErrorKind`] | what can go wrong, and what to do |
 //! | [`Metrics`], [`Listener`], [`VerifyReport`] | looking into it |
@@ -57,6 +58,7 @@ mod batch;
 mod begin;
 mod blobs;
 mod bulk;
+mod changes;
 mod checkpoint;
 mod commit;
 mod compact;
@@ -68,6 +70,7 @@ mod engine;
 mod error;
 mod exclusive;
 mod extent;
+mod feed;
 mod flush;
 mod ingest;
 mod install;
@@ -102,6 +105,9 @@ mod walk;
 pub use background::Background;
 pub use batch::WriteBatch;
 pub use bulk::BulkWriter;
+pub use changes::{
+    Change, ChangeOptions, ChangedBatch, ChangedKeyspace, Changes, ChangesHold, IngestedChange, Operation,
+};
 pub use cursor::Cursor;
 pub use engine::{Builder, Engine};
 pub use error::{Error, ErrorKind, Result};
