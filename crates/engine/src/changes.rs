@@ -455,7 +455,7 @@ impl Changes {
                         self.before = Some(self.before.map_or(last, |before| before.max(last)));
                         continue;
                     }
-                    ops.map(|op| op.map(drop)).collect::<Result<(), _>>().map_err(damaged)?;
+                    ops.clone().try_for_each(|op| op.map(drop)).map_err(damaged)?;
                     let (encoded, names) = (record.payload.into(), Arc::clone(&self.names));
                     return Ok(Some(ChangedBatch { first, last, encoded, names }));
                 }
