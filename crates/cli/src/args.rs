@@ -106,6 +106,14 @@ pub(crate) enum Command {
     Ingest(Ingest),
     /// Print all records in key order, in a form that import takes
     Export(Export),
+    /// Print what was committed, in order, as far as the logs still have it
+    Changes {
+        /// The store's folder
+        db: PathBuf,
+        /// Only what has a sequence number above this one [default: all that can be told]
+        #[arg(long, value_name = "N")]
+        since: Option<u64>,
+    },
     /// Show levels, sizes and counts
     Stats {
         /// The store's folder

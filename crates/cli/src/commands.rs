@@ -1,6 +1,7 @@
 //! The commands, one module each.
 
 mod basic;
+mod changes;
 mod demo;
 mod dump;
 mod export;
@@ -27,6 +28,7 @@ pub(crate) fn run(cli: Cli) -> Result {
         Command::BuildTable(build) => ingest::build(&common, &build),
         Command::Ingest(ingest) => ingest::run(&common, &ingest),
         Command::Export(export) => export::run(&common, &export),
+        Command::Changes { db, since } => changes::run(&common, &db, since),
         Command::Stats { db } => stats::run(&common, &db),
         Command::Verify { db } => upkeep::verify(&common, &db),
         Command::Compact { db } => upkeep::compact(&common, &db),

@@ -50,7 +50,10 @@ pub(crate) fn open_with(common: &Common, db: &Path, access: Access, options: &Ke
         Err(error) => return Err(Failure::io("opening the store", db, &error)),
     }
     let open = |recovery| {
-        let options = Options { create_if_missing: access == Access::Create, recovery, ..Options::default() };
+        // Logs that the store's owner has kept for its feed of changes are not to go by our visit.
+        let Options { wal_retain_bytes, wal_retain_age, .. } = Engine::stored_options(db).unwrap_or_default();
+        let create_if_missing = access == Access::Create;
+        let options = Options { create_if_missing, recovery, wal_retain_bytes, wal_retain_age, ..Options::default() };
         Engine::builder(db)
             .options(options)
             .default_keyspace(default.clone())

@@ -169,7 +169,7 @@ impl Core {
     /// What goes by the clock and what was left for later: files to unlink, a disk that has space again, memtables grown old, logs grown too long, sequence numbers to
     /// reserve, the next log's file. Whether anything was done.
     pub(crate) fn step_upkeep(&self) -> bool {
-        let removed = self.removals.pay(&*self.vfs, &self.dir);
+        let removed = self.upkeep_of_feed() | self.removals.pay(&*self.vfs, &self.dir);
         self.tables.forget_closed();
         // Relaxed: a figure to compare with a limit.
         let tracking_bytes = self.tracking_bytes.load(Ordering::Relaxed);

@@ -5,7 +5,7 @@ use crate::expiry;
 use crate::keyspace::Keyspace;
 use esker_format::{KeyspaceId, WriteBatch as EncodedBatch};
 use std::fmt;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 /// Operations that become visible and durable together: in memory, in the log, across a crash, across flush.
 ///
@@ -69,6 +69,23 @@ impl WriteBatch {
         self.put_expiring_id(KeyspaceId::DEFAULT, key.as_ref(), value.as_ref(), ttl)
     }
 
+    /// Adds "set `key` to `value`, until `time`" in `default`, exact to the millisecond: for what is to expire at the same time as something else, a replica of it say. A time that is past is fine: the key then reads as deleted.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// # let engine = esker::Engine::open(dir.path())?;
+    /// # use esker::WriteBatch;
+    /// use std::time::{Duration, SystemTime, UNIX_EPOCH};
+    /// let mut batch = WriteBatch::new();
+    /// batch.put_until("past", "1", UNIX_EPOCH).put_until("a", "1", SystemTime::now() + Duration::from_secs(60));
+    /// engine.write(&batch)?;
+    /// assert!(!engine.contains_key("past")? && engine.contains_key("a")?);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn put_until(&mut self, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>, time: SystemTime) -> &mut Self {
+        self.put_until_id(KeyspaceId::DEFAULT, key.as_ref(), value.as_ref(), expiry::until(time))
+    }
+
     /// Adds "merge `operand` into the value of `key`" in `default`: see [`crate::Engine::merge`]. It is applied to what was written before it in the batch.
     ///
     /// ```
@@ -122,6 +139,17 @@ impl WriteBatch {
         ttl: Duration,
     ) -> &mut Self {
         self.belongs(keyspace).put_expiring_id(keyspace.id(), key.as_ref(), value.as_ref(), ttl)
+    }
+
+    /// Adds "set `key` to `value`, until `time`" in `keyspace`: see [`put_until`](Self::put_until).
+    pub fn put_until_in(
+        &mut self,
+        keyspace: &Keyspace,
+        key: impl AsRef<[u8]>,
+        value: impl AsRef<[u8]>,
+        time: SystemTime,
+    ) -> &mut Self {
+        self.belongs(keyspace).put_until_id(keyspace.id(), key.as_ref(), value.as_ref(), expiry::until(time))
     }
 
     /// Adds "merge `operand` into the value of `key`" in `keyspace`.

@@ -29,10 +29,15 @@ use esker_wal::{GroupSync, Lsn, Writer};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+/// Whether there was nothing to replay, nor to set aside.
+fn nothing_replayed(replayed: &Replayed) -> bool {
+    replayed.logs.is_empty() && replayed.set_aside.is_empty()
+}
+
 impl Core {
     /// Whether an engine that was opened has nothing to write before somebody else has.
     pub(crate) fn may_rest(&self, version: &Version, replayed: &Replayed, pending: &[Pending]) -> Result<bool> {
-        let nothing_replayed = replayed.logs.is_empty() && replayed.set_aside.is_empty() && pending.is_empty();
+        let nothing_replayed = nothing_replayed(replayed) && pending.is_empty();
         Ok(version.clean_close
             && holds_everything(version)
             && nothing_replayed
@@ -48,6 +53,10 @@ impl Core {
         commit.vouched = durable;
         (commit.last_seq, commit.reserved) = (last_seq, last_seq);
         commit.resting = true;
+        let mut state = self.state.lock();
+        if state.feed.retained.is_empty() {
+            state.feed.base = Some(last_seq);
+        }
     }
 
     /// Has an engine that rests begin to write. To be called before anything that makes a file or commits an edit.
@@ -144,12 +153,34 @@ impl Core {
         pending.iter().for_each(|pending| outputs.extend(&pending.outputs));
         let open = self.publish_tables(&outputs)?;
 
+        // Whether the feed of changes goes on over what was replayed: the line does, and all of it can be made durable.
+        let goes_on = self.retains_logs()
+            && (replayed.unbroken_end == Some(replayed.next_position) || nothing_replayed(replayed))
+            && !self.log_sync_failed_before();
+        if goes_on {
+            for log in &replayed.logs {
+                let path = FileKind::Wal(log.number).path(&self.dir);
+                let synced = self.vfs.open_sync(&path).and_then(|file| file.sync());
+                synced.map_err(|error| Error::io("sync", &path, error))?;
+            }
+        }
+
         // The new log claims no more to be durable than is, until the edit makes the old ones superfluous: a crash before it must
         // find them as they were.
         let (writer, group) = self.make_log(replayed.next_position, replayed.durable)?;
         let mut commit = self.commit.lock();
         commit.last_seq = last_seq;
         let mut edit = self.first_edit(version, writer.number(), writer.start(), last_seq)?;
+        if goes_on {
+            let logs: Vec<LogFile> = replayed.logs.iter().map(LogFile::from).collect();
+            let released = self.retire_logs(&mut self.state.lock(), logs);
+            released.iter().for_each(|log| self.removals.owe(FileKind::Wal(log.number)));
+        } else {
+            if last_seq > SeqNo::ZERO {
+                edit.changes_from = Some((last_seq, writer.number()));
+            }
+            self.cut_feed(last_seq);
+        }
         for Pending { keyspace, outputs } in &pending {
             let VersionEdit { add, add_blobs, .. } = flush::flush_edit(keyspace, outputs, last_seq);
             edit.add.extend(add);

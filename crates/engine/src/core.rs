@@ -13,6 +13,7 @@
 use crate::commit::{Commit, Health};
 use crate::error::{Error, ErrorKind, Result};
 use crate::expiry::{self, AsOf, Time};
+use crate::feed::Feed;
 use crate::listener::{Event, Listener};
 use crate::logs::LogFiles;
 use crate::memory::{CountedTable, MemoryUse};
@@ -27,7 +28,7 @@ use crate::tables::{Removals, TableSet};
 use arc_swap::Guard;
 use esker_compaction::{Busy, Picker};
 use esker_format::{FileId, FileNo, KeyspaceId, SeqNo};
-use esker_manifest::{KeyspaceVersion, VersionSet};
+use esker_manifest::{IngestMeta, KeyspaceVersion, VersionSet};
 use esker_vfs::{FileLock, Vfs};
 use esker_wal::Lsn;
 use parking_lot::{Condvar, Mutex};
@@ -74,6 +75,8 @@ pub(crate) struct Core {
     pub(crate) paid_until: Mutex<Duration>,
     /// The keyspace `default`, set when the engine has opened.
     pub(crate) default: OnceLock<Arc<KeyspaceCore>>,
+    /// The ingests that the feed of changes tells of, and from where on, in an engine opened for reading only.
+    pub(crate) read_only_ingests: OnceLock<(Arc<Vec<IngestMeta>>, SeqNo)>,
     /// What recovery did not replay, and why, set when the engine has opened.
     pub(crate) left_out: OnceLock<Vec<String>>,
     pub(crate) operators: Operators,
@@ -221,6 +224,8 @@ pub(crate) struct State {
     pub(crate) busy: Busy,
     /// Logs that may still be needed, oldest first; the last is being written.
     pub(crate) logs: Vec<LogFile>,
+    /// What the feed of changes can tell.
+    pub(crate) feed: Feed,
     /// A background failure that no writer has been shown yet.
     pub(crate) unseen_error: Option<Error>,
     /// Failed work that is to be tried again.

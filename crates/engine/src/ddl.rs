@@ -72,6 +72,7 @@ impl Core {
         {
             let mut state = self.state.lock();
             state.names.remove(name);
+            state.feed.dropped.insert(keyspace.id, Arc::clone(&keyspace.name));
             state.keyspaces.remove(&keyspace.id);
         }
         drop(commit);

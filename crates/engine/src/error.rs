@@ -38,6 +38,8 @@ pub enum ErrorKind {
     Stalled,
     /// There is no such keyspace, or it was dropped; or there is no engine in the directory.
     NotFound,
+    /// The feed of changes does not reach back so far: see [`Error::changes_from`].
+    Gap,
     /// A format, option or operator that this version does not know.
     Unsupported,
     /// A user's own function failed.
@@ -55,6 +57,7 @@ struct Inner {
     path: Option<PathBuf>,
     offset: Option<u64>,
     outcome_unknown: bool,
+    changes_from: Option<u64>,
     source: Option<Arc<dyn std::error::Error + Send + Sync>>,
 }
 
@@ -66,6 +69,7 @@ impl Error {
             path: None,
             offset: None,
             outcome_unknown: false,
+            changes_from: None,
             source: None,
         }))
     }
@@ -77,6 +81,7 @@ impl Error {
             path: None,
             offset: None,
             outcome_unknown: false,
+            changes_from: None,
             source: Some(Arc::new(source)),
         }))
     }
@@ -105,6 +110,7 @@ impl Error {
             path: Some(path.to_owned()),
             offset: None,
             outcome_unknown: false,
+            changes_from: None,
             source: Some(Arc::new(error)),
         }))
     }
@@ -117,6 +123,7 @@ impl Error {
             path: cause.0.path.clone(),
             offset: cause.0.offset,
             outcome_unknown: false,
+            changes_from: None,
             source: Some(Arc::new(cause.clone())),
         }))
     }
@@ -129,6 +136,7 @@ impl Error {
             path: inner.path.clone(),
             offset: inner.offset,
             outcome_unknown: true,
+            changes_from: inner.changes_from,
             source: inner.source.clone(),
         }))
     }
@@ -158,6 +166,7 @@ impl Error {
             path: None,
             offset: None,
             outcome_unknown: false,
+            changes_from: None,
             source: Some(Arc::from(error.into())),
         }))
     }
@@ -170,6 +179,25 @@ impl Error {
     /// Whether the write that failed may nevertheless be found after reopening. If it was its sync that failed, it stays visible in this process.
     pub fn outcome_unknown(&self) -> bool {
         self.0.outcome_unknown
+    }
+
+    /// Of a gap in the feed of changes: the first sequence number to ask for behind it.
+    pub fn changes_from(&self) -> Option<u64> {
+        self.0.changes_from
+    }
+
+    pub(crate) fn gap(since: u64, from: u64, why: &str) -> Self {
+        Self(Arc::new(Inner {
+            kind: ErrorKind::Gap,
+            message: format!(
+                "what came right behind sequence number {since} can't be told any more: {why}; changes can be told from {from} on"
+            ),
+            path: None,
+            offset: None,
+            outcome_unknown: false,
+            changes_from: Some(from),
+            source: None,
+        }))
     }
 
     /// The file concerned, where there is one and it was the operating system that refused.

@@ -146,6 +146,12 @@ pub(crate) fn ttl_ms(ttl: Duration) -> Result<u64> {
     Ok((ttl.as_nanos().div_ceil(1_000_000)).min(NEVER_MS.into()) as u64)
 }
 
+/// The number that stands for a time in a batch. What is too late for a clock never comes.
+pub(crate) fn until(time: SystemTime) -> u64 {
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    since.as_millis().min(NEVER_MS.into()) as u64
+}
+
 /// The number that stands for a time to live in a batch.
 pub(crate) fn to_live(ttl_ms: u64) -> u64 {
     TO_LIVE | ttl_ms
@@ -233,7 +239,8 @@ impl ReadState {
     }
 }
 
-fn at(unix_ms: u64) -> SystemTime {
+/// A time in milliseconds since 1970.
+pub(crate) fn at(unix_ms: u64) -> SystemTime {
     UNIX_EPOCH + Duration::from_millis(unix_ms)
 }
 

@@ -1,7 +1,7 @@
 //! Flush: sealed memtables of one keyspace become a table in L0.
 //!
 //! All sealed memtables of the keyspace are merged into one table, and one flush of a keyspace runs at a time, so tables enter L0 in the order of
-//! their sequence numbers. Before the manifest names the table, the log is synced if any other memtable holds older operations, or others of the last batch: else,
+//! their sequence numbers. Before the manifest names the table, the log is synced if any other memtable holds older operations, or others of the last batch, or if the log is kept for the feed of changes: else,
 //! after power loss, half of a batch over two keyspaces could be in a table and the other half lost with the log.
 
 use crate::blobs::BLOB_FILE_BYTES;
@@ -84,7 +84,7 @@ impl Core {
         let last_seq = last_seq(&job.memtables);
         let mut edit = flush_edit(&job.keyspace, outputs, last_seq);
         let batch_end = job.memtables.iter().map(|memtable| memtable.batch_end()).max().unwrap_or(last_seq);
-        if self.others_hold_up_to(batch_end, &job.memtables) {
+        if self.others_hold_up_to(batch_end, &job.memtables) || self.keeps_logs() {
             let (group, end) = self.push_log()?;
             self.sync_log(&group, end)?;
             edit.log_durable = Some(end);

@@ -26,7 +26,7 @@ use esker_compaction::place;
 use esker_format::files::temp_path;
 use esker_format::{FileKind, FileNo, InternalKey, InternalKeyBuf, SeqNo, Trailer, ValueKind};
 use esker_iterator::{InternalIterator, is_before_end};
-use esker_manifest::{Level, TableMeta, VersionEdit};
+use esker_manifest::{IngestMeta, Level, TableMeta, VersionEdit};
 use esker_sstable::{Properties, Table, TableOptions, Verify};
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -203,6 +203,19 @@ fn numbered(table: &TableMeta, seq: SeqNo) -> TableMeta {
     }
 }
 
+/// What the feed of changes tells of them.
+fn told(keyspace: &KeyspaceCore, seq: SeqNo, tables: &[TableMeta]) -> IngestMeta {
+    let (first, last) = (&tables[0], &tables[tables.len() - 1]);
+    IngestMeta {
+        keyspace: keyspace.id,
+        seq,
+        tables: tables.len() as u64,
+        entries: tables.iter().map(|table| table.entries).sum(),
+        smallest: first.smallest.user_key.clone(),
+        largest: last.largest.user_key.clone(),
+    }
+}
+
 /// Whether a memtable holds anything within the bounds of a table.
 fn overlaps(memtable: &CountedTable, table: &TableMeta) -> bool {
     let (smallest, largest) = (&*table.smallest.user_key, &*table.largest.user_key);
@@ -343,6 +356,8 @@ impl Core {
             let add = tables.iter().zip(&levels).map(|(table, level)| (keyspace.id, *level, table.clone())).collect();
             let edit = VersionEdit {
                 add,
+                ingests: vec![told(keyspace, seq, &tables)],
+                changes_from: self.changes_forgotten(&version),
                 log_durable: Some(durable.max(version.log_durable)),
                 written_bytes: Some(self.counters.written_bytes().max(version.written_bytes)),
                 clock_ms: Some(self.vfs.clock().unix_ms().max(version.clock_ms)),

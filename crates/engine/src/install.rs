@@ -94,6 +94,7 @@ impl Core {
     pub(crate) fn install(&self, change: Change<'_>) -> Result<bool> {
         let Change { keyspace, mut edit, flushed } = change;
         let obsolete;
+        let any_obsolete;
         let needed_from;
         let before;
         {
@@ -108,6 +109,7 @@ impl Core {
                 // What lies before it is in tables. Should its header be lost, recovery knows by this where the line breaks.
                 edit.log_durable = edit.log_durable.max(Some(oldest.start.max(manifest.current().log_durable)));
             }
+            edit.changes_from = self.changes_forgotten(manifest.current());
             // Counters never go back, whatever the clock does and in whatever order jobs end.
             let current = manifest.current();
             edit.written_bytes = Some(self.counters.written_bytes().max(current.written_bytes));
@@ -126,16 +128,18 @@ impl Core {
                 ReadState::new(Arc::clone(&now.active), sealed, Arc::clone(&view))
             });
             let needed = version.oldest_log;
-            obsolete = state.logs.extract_if(.., |log| log.number < needed).collect::<Vec<_>>();
+            let not_needed = state.logs.extract_if(.., |log| log.number < needed).collect::<Vec<_>>();
+            any_obsolete = !not_needed.is_empty();
+            obsolete = self.retire_logs(&mut state, not_needed);
             needed_from = state.logs.first().map_or(Lsn::ZERO, |log| log.start);
             drop(state);
             retire_missing(&before, &view);
         }
-        if !obsolete.is_empty() {
+        if any_obsolete {
             // What the removed logs held is in tables that a synced manifest names.
             self.commit.lock().group.retire(needed_from);
         }
-        obsolete.iter().for_each(|log| self.let_go_of_log(log));
+        self.let_go_of_retained(obsolete);
         self.update_pressure(keyspace);
         self.changed.notify_all();
         Ok(true)

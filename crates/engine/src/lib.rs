@@ -32,6 +32,7 @@
 //! | [`Transaction`], [`Exclusive`], [`Engine::fetch_update`] | reading and writing in one step |
 //! | [`SstWriter`], [`Engine::ingest`], [`Engine::bulk_writer`] | tables built outside, loads in order |
 //! | [`Engine::merge`], [`MergeOperator`], [`operators`] | changing values without reading them |
+//! | [`Engine::changes_since`] | what was committed, in order |
 //! | [`Keyspace`] | several maps in one engine |
 //! | [`Error`], [`ErrorKind`] | what can go wrong, and what to do |
 //! | [`Metrics`], [`Listener`], [`VerifyReport`] | looking into it |
@@ -62,6 +63,7 @@ mod batch;
 mod begin;
 mod blobs;
 mod bulk;
+mod changes;
 mod checkpoint;
 mod commit;
 mod compact;
@@ -74,6 +76,7 @@ mod error;
 mod exclusive;
 mod expiry;
 mod extent;
+mod feed;
 mod flush;
 mod ingest;
 mod install;
@@ -109,6 +112,9 @@ mod walk;
 pub use background::Background;
 pub use batch::WriteBatch;
 pub use bulk::BulkWriter;
+pub use changes::{
+    Change, ChangeOptions, ChangedBatch, ChangedKeyspace, Changes, ChangesHold, IngestedChange, Operation,
+};
 pub use cursor::Cursor;
 pub use engine::{Builder, Engine};
 pub use error::{Error, ErrorKind, Result};

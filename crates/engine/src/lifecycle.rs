@@ -127,12 +127,15 @@ impl Core {
         // Not below what a batch that then failed had reserved.
         edit.reserve_seq = Some(self.seqs_to_reserve(commit.last_seq, 0)?.max(commit.reserved));
         edit.written_bytes = Some(self.counters.written_bytes());
+        // The old log may hold what was refused, and lack what was not.
+        edit.changes_from = Some((commit.last_seq, number));
         let reserved = edit.reserve_seq.unwrap_or_default();
         let version = self.with_manifest(|manifest| Ok(manifest.restart(edit)?))?;
 
         self.show_written(written, &version)?;
         let old: Vec<LogFile> =
             std::mem::replace(&mut self.state.lock().logs, vec![LogFile { number, last_seq: None, bytes: 0, start }]);
+        self.cut_feed(commit.last_seq);
         self.give_up_kept_log();
         let old_spare = commit.spare.take().map(|spare| spare.number);
         for log in old.iter().map(|log| log.number).chain(old_spare) {
@@ -310,17 +313,22 @@ impl Core {
         edit.log_durable = Some(end.max(group.durable()));
         edit.written_bytes = Some(self.counters.written_bytes());
         let logs = std::mem::take(&mut self.state.lock().logs);
+        let (obsolete, base) = if no_log_needed { self.close_feed(logs, last_seq) } else { (Vec::new(), SeqNo::ZERO) };
         let version = self.with_manifest(|manifest| {
             edit.clock_ms = self.time_to_keep_ms(manifest.current().clock_ms);
             if no_log_needed {
                 // No file of this number is ever made.
                 edit.oldest_log = Some(manifest.new_file_no()?);
+                let version = manifest.current();
+                if version.ingests.first().is_some_and(|ingest| ingest.seq <= base) {
+                    edit.changes_from = Some((base.max(version.changes_from), version.changes_log));
+                }
             }
             Ok(manifest.close(edit, last_seq)?)
         })?;
         if no_log_needed {
             self.show_written(written, &version)?;
-            logs.iter().for_each(|log| self.removals.owe(FileKind::Wal(log.number)));
+            obsolete.iter().for_each(|log| self.removals.owe(FileKind::Wal(log.number)));
         }
         self.removals.pay(&*self.vfs, &self.dir);
         error.map_or(Ok(()), Err)

@@ -102,6 +102,10 @@ pub struct Metrics {
     pub logs: usize,
     /// Their size, in bytes, without what is allocated ahead.
     pub log_bytes: u64,
+    /// Logs that only the feed of changes still needs: see [`crate::Engine::changes_since`].
+    pub retained_logs: usize,
+    /// Their size, in bytes.
+    pub retained_log_bytes: u64,
     /// Syncs of the log.
     pub log_syncs: u64,
     /// Flushes.
@@ -215,9 +219,11 @@ impl Core {
             let commit = self.commit.lock();
             (commit.writer.as_ref().map_or(0, esker_wal::Writer::bytes), commit.group.syncs())
         };
-        let (logs, sealed_log_bytes) = {
+        let (logs, sealed_log_bytes, retained_logs, retained_log_bytes) = {
             let state = self.state.lock();
-            (state.logs.len(), state.logs.iter().map(|log| log.bytes).sum::<u64>())
+            let retained = &state.feed.retained;
+            let sealed_log_bytes = state.logs.iter().map(|log| log.bytes).sum::<u64>();
+            (state.logs.len(), sealed_log_bytes, retained.len(), retained.iter().map(|log| log.bytes).sum::<u64>())
         };
         Metrics {
             keyspaces: self.keyspaces().iter().map(|keyspace| self.keyspace_metrics(keyspace)).collect(),
@@ -242,6 +248,8 @@ impl Core {
             mapped_bytes: tables.mapped_bytes,
             logs,
             log_bytes: sealed_log_bytes + active_log_bytes,
+            retained_logs,
+            retained_log_bytes,
             log_syncs,
             flushes: counters.flushes.get(),
             flush_bytes: counters.flush_bytes.get(),

@@ -79,7 +79,9 @@ pub(crate) fn open(mut builder: Builder) -> Result<Arc<Core>> {
     core.visible.store(last_seq.0, Ordering::Release);
     let left_out = |(log, why): &(FileNo, String)| format!("{}: {why}", FileKind::Wal(*log).name());
     core.left_out.set(replayed.set_aside.iter().map(left_out).collect()).ok();
+    core.adopt_retained_logs(&version)?;
     if core.read_only {
+        core.read_only_ingests.set((Arc::clone(&version.ingests), version.changes_from)).ok();
         core.state.lock().logs = replayed.logs.iter().map(LogFile::from).collect();
         return Ok(core);
     }
@@ -217,6 +219,7 @@ fn new_core(
         default: OnceLock::new(),
         left_out: OnceLock::new(),
         operators,
+        read_only_ingests: OnceLock::new(),
         tables,
         removals,
         log_files: LogFiles::default(),
@@ -344,7 +347,11 @@ impl Core {
         let blobs: std::collections::HashSet<FileNo> = version.blobs().map(|(_, blob)| blob.meta.number).collect();
         let aside: BTreeMap<FileNo, &String> = replayed.set_aside.iter().map(|(log, why)| (*log, why)).collect();
         let names = self.vfs.list(&self.dir).map_err(|error| Error::io("list", &self.dir, error))?;
-        let logs: std::collections::HashSet<FileNo> = self.state.lock().logs.iter().map(|log| log.number).collect();
+        let logs: std::collections::HashSet<FileNo> = {
+            let state = self.state.lock();
+            let retained = state.feed.retained.iter().map(|log| log.number);
+            state.logs.iter().map(|log| log.number).chain(retained).collect()
+        };
         let kinds = || names.iter().filter_map(|name| Some((FileKind::parse(name)?, name)));
         let options = |kind| if let FileKind::Options(number) = kind { Some(number) } else { None };
         let newest_options = kinds().filter_map(|(kind, _)| options(kind)).max();

@@ -91,6 +91,11 @@ pub struct Options {
     pub background_threads: usize,
     /// The logs are kept below this by flushing whatever pins the oldest, in bytes. Default: 256 MiB.
     pub wal_bytes_max: u64,
+    /// Logs that nothing needs any more are kept for [`crate::Engine::changes_since`] up to this much in all, in bytes. Default: none, so that none are kept, unless `wal_retain_age` is set. They outlast closing and opening, as long as one of the
+    /// two is set at each open for writing.
+    pub wal_retain_bytes: Option<u64>,
+    /// As `wal_retain_bytes`, for this long after nothing else needs them, or, of those from before, after opening. With both set a log goes when either says so. Default: none.
+    pub wal_retain_age: Option<Duration>,
     /// How the log is written. Default: [`LogBackend::Mapped`].
     pub log_backend: LogBackend,
     /// When a block's checksum is checked. Default: [`Verify::FirstUse`].
@@ -124,6 +129,8 @@ impl Default for Options {
             compaction: LeveledOptions::default(),
             background_threads: 1,
             wal_bytes_max: 256 << 20,
+            wal_retain_bytes: None,
+            wal_retain_age: None,
             log_backend: LogBackend::Mapped,
             verify: Verify::FirstUse,
             read_mode: ReadMode::Map,

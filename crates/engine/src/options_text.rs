@@ -157,6 +157,8 @@ fields! { show_options, set_option, Options,
     "compaction.compact_for_reads" => compaction.compact_for_reads;
     "background_threads" => background_threads;
     "wal_bytes_max" => wal_bytes_max;
+    "wal_retain_bytes" => wal_retain_bytes;
+    "wal_retain_age" => wal_retain_age;
     "log_backend" => log_backend;
     "verify" => verify;
     "read_mode" => read_mode;

@@ -5,7 +5,7 @@
 
 use crate::edit::{CleanClose, VersionEdit};
 use crate::error::EditError;
-use crate::table::{BlobMeta, BlobState, LEVELS, Level, TableMeta};
+use crate::table::{BlobMeta, BlobState, IngestMeta, LEVELS, Level, TableMeta};
 use crate::version::{DEFAULT_KEYSPACE, KeyspaceVersion, Version};
 use esker_format::{FileNo, KEY_BYTES_MAX, KeyspaceId, SeqNo, ValueKind};
 use std::cmp::Reverse;
@@ -39,11 +39,45 @@ pub(crate) fn apply(base: &Version, edit: &VersionEdit) -> Result<Version, EditE
         below("flushed sequence number", seq.0, version.last_seq.0 + 1)?;
         raise("flushed sequence number", &mut keyspace_mut(&mut version, id)?.flushed_seq, Some(seq), |n| n.0)?;
     }
+    tell_of_ingests(&mut version, edit)?;
     if let Some(clean) = edit.clean {
         close(&mut version, clean)?;
     }
     check_default(&version)?;
     Ok(version)
+}
+
+/// Adds the edit's ingests to those that the feed of changes tells of, and leaves out what it no longer does.
+fn tell_of_ingests(version: &mut Version, edit: &VersionEdit) -> Result<(), EditError> {
+    if edit.ingests.is_empty() && edit.changes_from.is_none() {
+        return Ok(());
+    }
+    raise("changes from", &mut version.changes_from, edit.changes_from.map(|(seq, _)| seq), |n| n.0)?;
+    raise("first log of changes", &mut version.changes_log, edit.changes_from.map(|(_, log)| log), |n| n.0)?;
+    let from = version.changes_from;
+    let ingests = Arc::make_mut(&mut version.ingests);
+    ingests.extend(edit.ingests.iter().cloned());
+    ingests.retain(|ingest| ingest.seq > from);
+    check_ingests(version)
+}
+
+fn check_ingests(version: &Version) -> Result<(), EditError> {
+    below("changes from", version.changes_from.0, version.last_seq.0 + 1)?;
+    below("first log of changes", version.changes_log.0, version.next_file.0)?;
+    let wrong = |seq: SeqNo, what| Err(EditError::Ingest { seq, what });
+    for ingest in &*version.ingests {
+        let IngestMeta { seq, tables, smallest, largest, .. } = ingest;
+        if *tables == 0 || smallest > largest || smallest.len().max(largest.len()) > KEY_BYTES_MAX {
+            return wrong(*seq, "it has no table, or its keys are out of order or too long");
+        }
+        if *seq > version.last_seq {
+            return wrong(*seq, "its sequence number was not given out");
+        }
+    }
+    match version.ingests.windows(2).find(|pair| pair[0].seq >= pair[1].seq) {
+        Some(pair) => wrong(pair[1].seq, "its sequence number is not above that of the one before"),
+        None => Ok(()),
+    }
 }
 
 /// Sets a counter that never goes back.
@@ -236,6 +270,7 @@ pub(crate) fn check(version: &Version) -> Result<(), EditError> {
     check_default(version)?;
     below("reserved sequence number", version.last_seq.0, SeqNo::MAX.0 + 1)?;
     below("oldest log", version.oldest_log.0, version.next_file.0)?;
+    check_ingests(version)?;
     let mut names = BTreeSet::new();
     let mut numbers = BTreeSet::new();
     for (&id, keyspace) in &version.keyspaces {

@@ -7,7 +7,7 @@
 //! What may grow (a keyspace's and a table's description) ends with fields of the same form, so a later version can add to them.
 
 use crate::Lsn;
-use crate::table::{BlobMeta, BlobUse, Level, RangeUse, TableMeta};
+use crate::table::{BlobMeta, BlobUse, IngestMeta, Level, RangeUse, TableMeta};
 use esker_format::{
     DecodeError, Decoder, Expiries, FileId, FileNo, InternalKeyBuf, KEY_BYTES_MAX, KeyspaceId, SeqNo, Trailer, varint,
 };
@@ -34,7 +34,9 @@ const TAG_REMOVE_TABLE: u8 = 0x8a;
 const TAG_ADD_TABLE: u8 = 0x8b;
 const TAG_CLEAN_CLOSE: u8 = 0x8c;
 const TAG_ADD_BLOB: u8 = 0x8d;
+const TAG_INGEST: u8 = 0x8e;
 const TAG_WRITTEN_BYTES: u8 = 0x01;
+const TAG_CHANGES_FROM: u8 = 0x02;
 
 /// In a table's description: how much of one blob file it refers to.
 const TABLE_TAG_BLOB: u8 = 0x81;
@@ -95,6 +97,10 @@ pub struct VersionEdit {
     pub add_blobs: Vec<(KeyspaceId, BlobMeta)>,
     /// Tables that go.
     pub remove: Vec<(KeyspaceId, Level, FileNo)>,
+    /// Tables that come without having been in a log, for the feed of changes; by ascending sequence number.
+    pub ingests: Vec<IngestMeta>,
+    /// The feed of changes tells of nothing at or below this sequence number, and no log older than this is part of it.
+    pub changes_from: Option<(SeqNo, FileNo)>,
     /// The engine closes: nothing was given out beyond these.
     pub clean: Option<CleanClose>,
 }
@@ -171,7 +177,16 @@ impl VersionEdit {
                 put_blob(body, blob);
             });
         }
+        for ingest in &self.ingests {
+            out.field(TAG_INGEST, |body| put_ingest(body, ingest));
+        }
         out.number(TAG_WRITTEN_BYTES, self.written_bytes);
+        if let Some((seq, log)) = self.changes_from {
+            out.field(TAG_CHANGES_FROM, |body| {
+                varint::put(body, seq.0);
+                varint::put(body, log.0);
+            });
+        }
         out.0
     }
 
@@ -211,6 +226,15 @@ impl VersionEdit {
                     edit.add_blobs.push((keyspace(d)?, blob(d)?));
                     extensions(d, field.end)?;
                 }
+                TAG_INGEST => {
+                    edit.ingests.push(ingest(d)?);
+                    extensions(d, field.end)?;
+                }
+                TAG_CHANGES_FROM => {
+                    once(&mut edit.changes_from, d, |d| {
+                        Ok((seq(d, "changes from")?, file(d, "first log of changes")?))
+                    })?;
+                }
                 TAG_CLEAN_CLOSE => once(&mut edit.clean, d, |d| {
                     Ok(CleanClose {
                         last_seq: seq(d, "last sequence number")?,
@@ -248,6 +272,15 @@ impl Fields {
 fn put_prefixed(out: &mut Vec<u8>, bytes: &[u8]) {
     varint::put(out, bytes.len() as u64);
     out.extend_from_slice(bytes);
+}
+
+fn put_ingest(out: &mut Vec<u8>, ingest: &IngestMeta) {
+    let IngestMeta { keyspace, seq, tables, entries, smallest, largest } = ingest;
+    for number in [u64::from(keyspace.0), seq.0, *tables, *entries] {
+        varint::put(out, number);
+    }
+    put_prefixed(out, smallest);
+    put_prefixed(out, largest);
 }
 
 fn put_blob(out: &mut Vec<u8>, blob: &BlobMeta) {
@@ -410,6 +443,17 @@ fn internal_key(decoder: &mut Decoder<'_>, what: &'static str) -> Result<Interna
     let trailer = Trailer::from_bits(decoder.u64("trailer")?);
     trailer.try_kind(offset)?;
     Ok(InternalKeyBuf { user_key: user_key.into(), trailer })
+}
+
+fn ingest(decoder: &mut Decoder<'_>) -> Result<IngestMeta, DecodeError> {
+    Ok(IngestMeta {
+        keyspace: keyspace(decoder)?,
+        seq: seq(decoder, "sequence number of an ingest")?,
+        tables: decoder.varint("tables")?,
+        entries: decoder.varint("entries")?,
+        smallest: decoder.prefixed("least key")?.into(),
+        largest: decoder.prefixed("greatest key")?.into(),
+    })
 }
 
 fn blob(decoder: &mut Decoder<'_>) -> Result<BlobMeta, DecodeError> {

@@ -1,7 +1,7 @@
 //! What can go wrong, with the facts.
 
 use crate::{Level, Lsn};
-use esker_format::{DecodeError, FileNo, KeyspaceId};
+use esker_format::{DecodeError, FileNo, KeyspaceId, SeqNo};
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -57,6 +57,14 @@ pub enum EditError {
     Blob {
         /// The file.
         number: FileNo,
+        /// What does not fit.
+        what: &'static str,
+    },
+    /// What is told of an ingest contradicts itself, the counters, or the ingests before it.
+    #[error("ingest {seq}: {what}")]
+    Ingest {
+        /// Its sequence number.
+        seq: SeqNo,
         /// What does not fit.
         what: &'static str,
     },

@@ -62,6 +62,6 @@ pub use error::{EditError, ManifestError, RecordError};
 pub use esker_wal::Lsn;
 pub use replay::{EditReader, Recovered};
 pub use set::{REWRITE_BYTES, VersionSet};
-pub use table::{BlobMeta, BlobState, BlobUse, LEVELS, Level, RangeUse, TableMeta};
+pub use table::{BlobMeta, BlobState, BlobUse, IngestMeta, LEVELS, Level, RangeUse, TableMeta};
 pub use text::ParseEditError;
 pub use version::{DEFAULT_KEYSPACE, KeyspaceVersion, Version};

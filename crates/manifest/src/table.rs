@@ -1,6 +1,6 @@
 //! What a version knows about one table.
 
-use esker_format::{Expiries, FileId, FileNo, InternalKeyBuf, SeqNo};
+use esker_format::{Expiries, FileId, FileNo, InternalKeyBuf, KeyspaceId, SeqNo};
 use std::fmt;
 use std::sync::Arc;
 
@@ -77,6 +77,23 @@ pub struct RangeUse {
     pub begin: Box<[u8]>,
     /// Where the last ends: behind `begin`.
     pub end: Box<[u8]>,
+}
+
+/// Tables that were ingested together, as the feed of changes tells of them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IngestMeta {
+    /// Where. It may have been dropped since.
+    pub keyspace: KeyspaceId,
+    /// The sequence number of all of it.
+    pub seq: SeqNo,
+    /// How many tables, at least 1.
+    pub tables: u64,
+    /// How many entries in them.
+    pub entries: u64,
+    /// The least key.
+    pub smallest: Box<[u8]>,
+    /// The greatest key.
+    pub largest: Box<[u8]>,
 }
 
 /// How much of one blob file a table refers to.

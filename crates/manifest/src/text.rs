@@ -9,13 +9,15 @@
 //! add 1 L0 000008 b#9,RANGEDEL .. k#8,RANGEDEL seqs 8..9 entries 0 deletions 0 bytes 700 id 00000000deadbeef created 0 ranges 2 "b" "k"
 //! add 1 L6 000009 m#12,PUT .. p#12,PUT seqs 12..12 entries 2 deletions 0 bytes 700 id 00000000deadbeef created 0 table-seq 12
 //! flushed 1 9
+//! ingest 1 seq 12 tables 1 entries 2 "m" "p"
+//! changes from 9 log 4
 //! ```
 //! In keys and names, all but printable ASCII is escaped as `\xNN`, and so are space, `#`, `"` and `\`. [`VersionEdit`]'s `FromStr` reads what its
 //! `Display` prints; of an added table everything behind the keys may be left out, and then follows from them.
 
 use crate::Lsn;
 use crate::edit::{COMPARATOR, CleanClose, VersionEdit};
-use crate::table::{BlobMeta, BlobUse, Level, RangeUse, TableMeta};
+use crate::table::{BlobMeta, BlobUse, IngestMeta, Level, RangeUse, TableMeta};
 use esker_format::{Expiries, FileId, FileNo, InternalKeyBuf, KeyspaceId, SeqNo, Trailer, ValueKind};
 use std::fmt;
 use std::str::FromStr;
@@ -49,6 +51,13 @@ impl fmt::Display for VersionEdit {
         }
         for (id, seq) in &self.flushed {
             writeln!(f, "flushed {id} {seq}")?;
+        }
+        for IngestMeta { keyspace, seq, tables, entries, smallest, largest } in &self.ingests {
+            let (smallest, largest) = (Escaped(smallest), Escaped(largest));
+            writeln!(f, "ingest {keyspace} seq {seq} tables {tables} entries {entries} \"{smallest}\" \"{largest}\"")?;
+        }
+        if let Some((seq, log)) = self.changes_from {
+            writeln!(f, "changes from {seq} log {}", log.0)?;
         }
         if let Some(CleanClose { last_seq, next_file }) = self.clean {
             writeln!(f, "clean seq {last_seq} file {next_file}")?;
@@ -150,6 +159,18 @@ fn item(edit: &mut VersionEdit, line: &str) -> Option<()> {
         "add" => edit.add.push((words.keyspace()?, words.level()?, table(&mut words)?)),
         "blob" => edit.add_blobs.push((words.keyspace()?, blob(&mut words)?)),
         "flushed" => edit.flushed.push((words.keyspace()?, SeqNo(words.number()?))),
+        "ingest" => edit.ingests.push(IngestMeta {
+            keyspace: words.keyspace()?,
+            seq: SeqNo(words.word("seq")?.number()?),
+            tables: words.word("tables")?.number()?,
+            entries: words.word("entries")?.number()?,
+            smallest: words.quoted_bytes()?.into(),
+            largest: words.quoted_bytes()?.into(),
+        }),
+        "changes" => {
+            let seq = SeqNo(words.word("from")?.number()?);
+            edit.changes_from = Some((seq, FileNo(words.word("log")?.number()?)));
+        }
         "clean" => {
             let last_seq = SeqNo(words.word("seq")?.number()?);
             edit.clean = Some(CleanClose { last_seq, next_file: FileNo(words.word("file")?.number()?) });

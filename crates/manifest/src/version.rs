@@ -1,7 +1,7 @@
 //! Versions: which tables make up each keyspace, and how far the counters are.
 
 use crate::edit::{CleanClose, VersionEdit};
-use crate::table::{BlobMeta, BlobState, LEVELS, Level, TableMeta};
+use crate::table::{BlobMeta, BlobState, IngestMeta, LEVELS, Level, TableMeta};
 use crate::{Lsn, ManifestError};
 use esker_format::{FileNo, KeyspaceId, SeqNo};
 use std::collections::BTreeMap;
@@ -83,6 +83,12 @@ pub struct Version {
     pub clock_ms: u64,
     /// Bytes written to logs and tables since the engine was created, as far as they were counted.
     pub written_bytes: u64,
+    /// The feed of changes tells of nothing at or below this sequence number.
+    pub changes_from: SeqNo,
+    /// No log below this number is part of the feed.
+    pub changes_log: FileNo,
+    /// The ingests that it still tells of, by ascending sequence number, all of them above `changes_from`.
+    pub ingests: Arc<Vec<IngestMeta>>,
     /// Whether the last edit closed the engine: then `last_seq` and `next_file` are exact. Any later edit clears it.
     pub clean_close: bool,
 }
@@ -114,6 +120,9 @@ impl Version {
             next_keyspace: KeyspaceId::DEFAULT,
             clock_ms: 0,
             written_bytes: 0,
+            changes_from: SeqNo::ZERO,
+            changes_log: FileNo(0),
+            ingests: Arc::default(),
             clean_close: false,
         }
     }
@@ -167,6 +176,9 @@ impl Version {
             add: self.tables().map(|(keyspace, level, table)| (keyspace, level, TableMeta::clone(table))).collect(),
             add_blobs: self.blobs().map(|(keyspace, blob)| (keyspace, BlobMeta::clone(&blob.meta))).collect(),
             remove: Vec::new(),
+            ingests: self.ingests.to_vec(),
+            // Said only where it says something: builds from before don't know it.
+            changes_from: (self.changes_from > SeqNo::ZERO).then_some((self.changes_from, self.changes_log)),
             clean: self.clean_close.then_some(CleanClose { last_seq: self.last_seq, next_file: self.next_file }),
         }
     }

@@ -163,6 +163,42 @@ impl Reader {
         }
     }
 
+    /// Goes on at `position`, where a record of this log was found to end before: for who comes back to a log that is still being written. What lies between is not looked at, and not counted
+    /// in what is vouched for.
+    ///
+    /// ```
+    /// # use esker_format::{FileId, FileNo};
+    /// # use esker_vfs::{MemVfs, Vfs};
+    /// # use esker_wal::{GroupSync, LogHeader, Lsn, Reader, RecordKind, Reserve, Writer};
+    /// # let (vfs, path) = (MemVfs::new(), std::path::Path::new("000001.wal"));
+    /// # let header = LogHeader { file_id: FileId(7), number: FileNo(1), start: Lsn::ZERO, durable: Lsn::ZERO };
+    /// # let mut log = Writer::create(&*vfs, path, header, &GroupSync::new(Lsn::ZERO))?;
+    /// let seen = log.append(RecordKind::Data, &[b"first"], Reserve::Keep)?;
+    /// log.append(RecordKind::Data, &[b"second"], Reserve::Keep)?;
+    /// log.push()?;
+    /// let mut reader = Reader::open(vfs.open_read(path)?, "000001.wal")?;
+    /// reader.skip_to(seen)?;
+    /// assert_eq!(reader.next()?.unwrap().payload, b"second");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`WalError::Invalid`] if it does not lie in the file.
+    pub fn skip_to(&mut self, position: Lsn) -> Result<(), WalError> {
+        let offset = position.0.checked_sub(self.header.start.0);
+        match offset.filter(|offset| (FILE_HEADER_BYTES as u64..=self.window.file_len()).contains(offset)) {
+            Some(offset) => {
+                self.offset = offset;
+                self.end = None;
+                Ok(())
+            }
+            None => {
+                let (name, found) = (self.window.name().clone(), position.0);
+                Err(WalError::Invalid { name, what: "position to go on at", offset: 0, found })
+            }
+        }
+    }
+
     /// Where and why reading ended, once [`Reader::next`] has returned `None`.
     pub fn end(&self) -> Option<&LogEnd> {
         self.end.as_ref()

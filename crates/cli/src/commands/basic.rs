@@ -53,7 +53,8 @@ pub(crate) fn get(common: &Common, db: &Path, key: OsString, expires: bool) -> R
     out.finish()
 }
 
-fn unix_ms(time: SystemTime) -> u128 {
+/// Milliseconds since 1970.
+pub(crate) fn unix_ms(time: SystemTime) -> u128 {
     time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis())
 }
 

@@ -62,3 +62,34 @@ fn what_is_no_sorted_input_or_no_table_leaves_nothing() {
     assert_eq!(json!([report["records"], report["replaced"], report["skipped"]]), json!([3, 0, 0]));
     assert_eq!(place.esker(["scan", "DB"]).text(), "k0001\tx\nk0002\tx\nk0003\tx\n");
 }
+
+#[test]
+fn changes_are_printed_as_they_were_committed() {
+    let place = Place::new();
+    let options = esker::Options { wal_retain_bytes: Some(1 << 30), ..Default::default() };
+    let engine = esker::Engine::builder(&place.db).options(options).open().unwrap();
+    let users = engine.keyspace("users", esker::KeyspaceOptions::default()).unwrap();
+    engine.put("a\t", "1").unwrap();
+    users.put("ada", [0xff]).unwrap();
+    engine.delete_range("b", "c").unwrap();
+    engine.bulk_load([("m", "1"), ("n", "2")]).unwrap();
+    engine.close().unwrap();
+    drop((users, engine));
+    place.esker(["put", "DB", "z", "by the tool"]).text();
+    let lines = place.esker(["changes", "DB"]).text();
+    let expected = "1\tdefault\tput\ta\\t\t1\n2\tusers\tput\tada\t\\xff\n3\tdefault\tdelete-range\tb\tc\n4\tdefault\tingest\tm\tn\n5\tdefault\tput\tz\tby the tool\n";
+    assert_eq!(lines, expected);
+    assert_eq!(place.esker(["changes", "DB", "--since", "4"]).text().lines().count(), 1);
+    assert_eq!(
+        place.esker(["changes", "DB", "--keyspace", "users", "--json"]).json(),
+        json!({ "seq": 2, "keyspace_id": 1, "keyspace": "users", "kind": "put", "key": "ada", "value_hex": "ff" })
+    );
+    let said = place.esker(["changes", "DB", "--since", "99"]).fails(2);
+    assert!(said.contains("99"), "{said}");
+
+    let other = Place::new();
+    other.esker(["put", "DB", "a", "1"]).text();
+    let said = other.esker(["changes", "DB", "--since", "0"]).fails(2);
+    assert!(said.contains("from 1 on"), "{said}");
+    assert!(other.esker(["changes", "DB"]).text().is_empty());
+}

@@ -6,7 +6,7 @@
 use crate::driver::{Driver, Living, by_space, contents, copy, open, open_read_only};
 use crate::options;
 use esker::vfs::{CrashPolicy, MemVfs};
-use esker::{ErrorKind, Options, WriteOptions};
+use esker::{Engine, ErrorKind, Options, WriteOptions};
 use esker_testkit::model::{Contents, Mix, Model, seeded_ops};
 use std::sync::Arc;
 
@@ -103,6 +103,7 @@ impl Run {
         // A reader makes no engine: where creation was cut short, it finds none.
         assert!(read_only.is_none_or(|read_only| read_only == found), "a reader sees what a writer sees");
         self.check_prefix(&found, &allowed);
+        check_feed(&engine);
 
         while let Err(error) = engine.put_with("written after", "the crash", &WriteOptions::sync()) {
             assert!(error.kind() == ErrorKind::Stalled && engine.step().unwrap(), "{error}");
@@ -142,6 +143,32 @@ impl Run {
         });
         assert!(fits, "no state from {} to {} is {found:?}", allowed.from, allowed.to);
     }
+}
+
+/// What the feed of changes tells after a crash is whole, or a gap that says where it begins: never damage, since nothing was damaged.
+fn check_feed(engine: &Engine) {
+    let from = match engine.changes_since(0) {
+        Ok(_) => 0,
+        Err(error) if error.kind() == ErrorKind::Gap => error.changes_from().expect("a gap has an end"),
+        Err(error) => panic!("{error}"),
+    };
+    let mut last = from;
+    for change in engine.changes_since(from).unwrap() {
+        match change {
+            Ok(change) => {
+                assert!(change.seq() > last, "in order");
+                last = change.seq();
+            }
+            Err(error) => {
+                // Logs that were to be removed may have gone in any order.
+                assert_eq!(error.kind(), ErrorKind::Gap, "{error}");
+                let from = error.changes_from().expect("a gap has an end");
+                assert!(from > last);
+                last = from;
+            }
+        }
+    }
+    assert!(last <= engine.metrics().last_seq);
 }
 
 /// Opens, so that the operations of recovery are there to be crashed; also how many there were. What follows them is the close.

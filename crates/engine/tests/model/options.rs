@@ -28,12 +28,18 @@ pub(crate) fn tiny() -> Options {
 pub(crate) fn sets() -> Vec<Options> {
     let tiny = tiny();
     vec![
-        Options { read_mode: ReadMode::Pread, verify: Verify::Always, ..tiny.clone() },
+        Options {
+            read_mode: ReadMode::Pread,
+            verify: Verify::Always,
+            wal_retain_bytes: Some(u64::MAX),
+            ..tiny.clone()
+        },
         Options {
             log_backend: LogBackend::Write,
             memtable_bytes: Some(6 << 10),
             filter_bits_per_key: 0,
             flush_on_close: false,
+            wal_retain_bytes: Some(u64::MAX),
             ..tiny.clone()
         },
         Options { compression: [Codec::Lz4; LEVELS], block_size_bytes: 64, block_cache_bytes: Some(0), ..tiny.clone() },

@@ -535,3 +535,34 @@ fn a_table_built_outside_has_one_sequence_number() {
          default L6: 000001[a..b] 000003[c..d]"
     ));
 }
+
+#[test]
+fn ingests_are_told_of_until_the_feed_of_changes_begins_behind_them() {
+    let ingest = |seq: u64| format!("ingest 0 seq {seq} tables 1 entries 2 \"a\" \"b\"");
+    let told = |version: &Version| version.ingests.iter().map(|ingest| ingest.seq.0).collect::<Vec<_>>();
+    let apply = |version: &Version, text: String| {
+        let next = version.apply(&text.parse().unwrap())?;
+        next.check()?;
+        assert_eq!(Version::new().apply(&next.snapshot())?, next);
+        Ok::<_, ManifestError>(next)
+    };
+    let version = apply(&Version::new(), "reserve seq 100\nreserve file 50".into()).unwrap();
+    let version = apply(&version, format!("{}\n{}", ingest(7), ingest(9))).unwrap();
+    assert_eq!(told(&version), [7, 9]);
+    for bad in [
+        ingest(9),
+        ingest(8),
+        ingest(101),
+        ingest(20).replace("tables 1", "tables 0"),
+        ingest(20).replace("\"a\"", "\"c\""),
+    ] {
+        let error = apply(&version, bad.clone()).unwrap_err();
+        assert!(matches!(error, ManifestError::Edit(EditError::Ingest { .. })), "{bad}: {error}");
+    }
+    let version = apply(&version, "changes from 8 log 4".into()).unwrap();
+    assert_eq!((told(&version), version.changes_log), (vec![9], FileNo(4)));
+    assert!(apply(&version, "changes from 7 log 4".into()).is_err(), "it never goes back");
+    assert!(apply(&version, "changes from 9 log 3".into()).is_err());
+    assert!(apply(&version, "changes from 101 log 4".into()).is_err(), "beyond what was given out");
+    assert!(told(&apply(&version, format!("{}\nchanges from 30 log 4", ingest(20))).unwrap()).is_empty());
+}

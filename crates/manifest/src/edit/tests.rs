@@ -42,6 +42,19 @@ fn any_blob() -> impl Strategy<Value = BlobMeta> {
     })
 }
 
+fn any_ingest() -> impl Strategy<Value = IngestMeta> {
+    (keyspace_id(), seq_no(), any::<[u64; 2]>(), any::<Vec<u8>>(), any::<Vec<u8>>()).prop_map(
+        |(keyspace, seq, [tables, entries], smallest, largest)| IngestMeta {
+            keyspace,
+            seq,
+            tables,
+            entries,
+            smallest: smallest.into(),
+            largest: largest.into(),
+        },
+    )
+}
+
 fn any_table() -> impl Strategy<Value = TableMeta> {
     let numbers = (file_no(), any::<[u64; 5]>());
     let used = (file_no(), any::<[u64; 2]>()).prop_map(|(file, [records, bytes])| BlobUse { file, records, bytes });
@@ -87,7 +100,7 @@ fn any_edit() -> impl Strategy<Value = VersionEdit> {
         prop::option::of(file_no()),
         any::<[Option<u64>; 3]>(),
         prop::option::of(keyspace_id()),
-        prop::option::of((seq_no(), file_no())),
+        (prop::option::of((seq_no(), file_no())), prop::option::of((seq_no(), file_no()))),
     );
     let lists = (
         prop::collection::vec((keyspace_id(), ".{0,8}", ".{0,20}"), 0..3),
@@ -96,23 +109,28 @@ fn any_edit() -> impl Strategy<Value = VersionEdit> {
         prop::collection::vec((place(), any_table()), 0..4),
         prop::collection::vec((place(), file_no()), 0..4),
         prop::collection::vec((keyspace_id(), any_blob()), 0..3),
+        prop::collection::vec(any_ingest(), 0..3),
     );
-    (counters, lists).prop_map(|((snapshot, seq, file, log, n, next_keyspace, clean), lists)| VersionEdit {
-        snapshot,
-        reserve_seq: seq,
-        reserve_file: file,
-        oldest_log: log,
-        log_durable: n[0].map(Lsn),
-        clock_ms: n[1],
-        written_bytes: n[2],
-        next_keyspace,
-        create_keyspaces: lists.0,
-        drop_keyspaces: lists.1,
-        flushed: lists.2,
-        add: lists.3.into_iter().map(|((keyspace, level), table)| (keyspace, level, table)).collect(),
-        remove: lists.4.into_iter().map(|((keyspace, level), number)| (keyspace, level, number)).collect(),
-        add_blobs: lists.5,
-        clean: clean.map(|(last_seq, next_file)| CleanClose { last_seq, next_file }),
+    (counters, lists).prop_map(|((snapshot, seq, file, log, n, next_keyspace, (clean, changes_from)), lists)| {
+        VersionEdit {
+            snapshot,
+            reserve_seq: seq,
+            reserve_file: file,
+            oldest_log: log,
+            log_durable: n[0].map(Lsn),
+            clock_ms: n[1],
+            written_bytes: n[2],
+            next_keyspace,
+            create_keyspaces: lists.0,
+            drop_keyspaces: lists.1,
+            flushed: lists.2,
+            add: lists.3.into_iter().map(|((keyspace, level), table)| (keyspace, level, table)).collect(),
+            remove: lists.4.into_iter().map(|((keyspace, level), number)| (keyspace, level, number)).collect(),
+            add_blobs: lists.5,
+            ingests: lists.6,
+            changes_from,
+            clean: clean.map(|(last_seq, next_file)| CleanClose { last_seq, next_file }),
+        }
     })
 }
 
