@@ -1,12 +1,13 @@
 //! The sources of one read, joined in one enum, so that merging dispatches without a pointer.
 
 use crate::error::Error;
-use crate::read::LevelView;
+use crate::read::{LevelView, reaches_down, reaches_up};
 use crate::tables::OpenTable;
 use esker_format::{InternalKey, Slice, Trailer};
-use esker_iterator::{ConcatIterator, InternalIterator, Run, Stepped};
+use esker_iterator::{Bounds, ConcatIterator, InternalIterator, Run, Stepped};
 use esker_memtable::MemTableIter;
 use esker_sstable::TableIter;
+use std::ops::Range;
 use std::sync::Arc;
 
 /// A memtable, a table of L0, or a level below it.
@@ -312,19 +313,24 @@ impl InternalIterator for TableSource {
     }
 }
 
-/// One level below L0, its tables opened as a scan reaches them.
+/// Those tables of one level below L0 that may hold keys within some bounds, opened as a scan reaches them. What lies beyond is not even touched: it may be damaged.
 pub(crate) struct LevelRun {
     view: Arc<LevelView>,
     level: usize,
+    within: Range<usize>,
 }
 
 impl LevelRun {
-    pub(crate) fn new(view: Arc<LevelView>, level: usize) -> Self {
-        Self { view, level }
+    /// `None` if there are none.
+    pub(crate) fn within(view: &Arc<LevelView>, level: usize, bounds: &Bounds) -> Option<Self> {
+        let tables = &view.levels[level];
+        let from = tables.partition_point(|open| !reaches_down(open, bounds));
+        let to = tables.partition_point(|open| reaches_up(open, bounds));
+        (from < to).then(|| Self { view: Arc::clone(view), level, within: from..to })
     }
 
     fn tables(&self) -> &[Arc<OpenTable>] {
-        &self.view.levels[self.level]
+        &self.view.levels[self.level][self.within.clone()]
     }
 }
 
