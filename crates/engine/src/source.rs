@@ -7,7 +7,7 @@ use esker_format::{InternalKey, Slice, Trailer};
 use esker_iterator::{Bounds, ConcatIterator, InternalIterator, Run, Stepped};
 use esker_memtable::MemTableIter;
 use esker_sstable::TableIter;
-use std::ops::Range;
+use std::ops::Bound;
 use std::sync::Arc;
 
 /// A memtable, a table of L0, or a level below it.
@@ -317,20 +317,28 @@ impl InternalIterator for TableSource {
 pub(crate) struct LevelRun {
     view: Arc<LevelView>,
     level: usize,
-    within: Range<usize>,
+    first: usize,
+    len: usize,
 }
 
 impl LevelRun {
     /// `None` if there are none.
     pub(crate) fn within(view: &Arc<LevelView>, level: usize, bounds: &Bounds) -> Option<Self> {
-        let tables = &view.levels[level];
-        let from = tables.partition_point(|open| !reaches_down(open, bounds));
-        let to = tables.partition_point(|open| reaches_up(open, bounds));
-        (from < to).then(|| Self { view: Arc::clone(view), level, within: from..to })
+        let tables = &view.levels[level][..];
+        let first = match bounds.lower {
+            Bound::Unbounded => 0,
+            _ => tables.partition_point(|open| !reaches_down(open, bounds)),
+        };
+        let len = match bounds.upper {
+            Bound::Unbounded => tables.len() - first,
+            _ => tables[first..].partition_point(|open| reaches_up(open, bounds)),
+        };
+        (len > 0).then(|| Self { view: Arc::clone(view), level, first, len })
     }
 
-    fn tables(&self) -> &[Arc<OpenTable>] {
-        &self.view.levels[self.level][self.within.clone()]
+    #[inline]
+    fn table(&self, i: usize) -> &Arc<OpenTable> {
+        &self.view.levels[self.level][self.first + i]
     }
 }
 
@@ -338,18 +346,18 @@ impl Run for LevelRun {
     type Iter = TableSource;
 
     fn len(&self) -> usize {
-        self.tables().len()
+        self.len
     }
 
     fn smallest(&self, i: usize) -> InternalKey<'_> {
-        self.tables()[i].meta.smallest.as_ref()
+        self.table(i).meta.smallest.as_ref()
     }
 
     fn largest(&self, i: usize) -> InternalKey<'_> {
-        self.tables()[i].meta.largest.as_ref()
+        self.table(i).meta.largest.as_ref()
     }
 
     fn open(&self, i: usize) -> Result<TableSource, Error> {
-        Ok(TableSource::new(&self.tables()[i]))
+        Ok(TableSource::new(self.table(i)))
     }
 }
