@@ -3,7 +3,7 @@
 //! What is wasted in the blob files of a keyspace is counted in two parts:
 //! - *garbage*: records to which no table refers. Known exactly, from the version.
 //! - *shadowed*: what versions in tables above the last sorted run may hide, each of them one below. Of those that are references it is taken to be as much as they refer to themselves; of short
-//!   values and deletions, what an entry of the last run refers to on average.
+//!   values and deletions, what an entry of the last run refers to on average; of range tombstones, the part of the last run that lies between the first and the last of their table.
 //!
 //! Together they are kept within a share of all blob bytes. Garbage goes by *collecting* the files that have the most of it for their size: compactions that meet a
 //! reference into one move the value, and if none comes by, the tables that still refer to it are rewritten. What is shadowed becomes garbage by bringing
@@ -11,8 +11,9 @@
 
 use crate::options::LeveledOptions;
 use crate::plan::Busy;
+use crate::span::{Span, overlapping};
 use esker_format::FileNo;
-use esker_manifest::{BlobState, KeyspaceVersion, Level, TableMeta};
+use esker_manifest::{BlobState, KeyspaceVersion, Level, RangeUse, TableMeta};
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -68,38 +69,50 @@ fn last_run(version: &KeyspaceVersion) -> impl Fn(Level, &TableMeta) -> bool {
 }
 
 /// How much versions above the last sorted run may hide of what it refers to.
-pub(crate) struct Shadows {
+pub(crate) struct Shadows<'v> {
     /// What the last run refers to, and its entries.
     below_bytes: u64,
     below_entries: u64,
+    /// Its tables.
+    below: &'v [Arc<TableMeta>],
 }
 
-impl Shadows {
-    pub(crate) fn of(version: &KeyspaceVersion) -> Self {
-        let is_last = last_run(version);
-        let mut shadows = Self { below_bytes: 0, below_entries: 0 };
-        for (_, table) in version.tables().filter(|(level, table)| is_last(*level, table)) {
+impl<'v> Shadows<'v> {
+    pub(crate) fn of(version: &'v KeyspaceVersion) -> Self {
+        let last = version.levels.iter().rfind(|level| !level.is_empty()).map_or(&[][..], |level| level);
+        // Of level 0 it is the oldest table.
+        let below =
+            if version.levels[1..].iter().all(Vec::is_empty) { &last[last.len().saturating_sub(1)..] } else { last };
+        let mut shadows = Self { below_bytes: 0, below_entries: 0, below };
+        for table in below {
             shadows.below_bytes = shadows.below_bytes.saturating_add(blob_bytes(table));
             shadows.below_entries = shadows.below_entries.saturating_add(table.entries);
         }
         shadows
     }
 
-    /// What the entries of a table may hide that are no references, in bytes.
+    /// What the range tombstones of a table may hide, in bytes.
+    fn of_ranges(&self, table: &TableMeta) -> u64 {
+        let Some(RangeUse { begin, end, .. }) = &table.ranges else { return 0 };
+        let met = overlapping(self.below, Span { lo: begin, hi: end });
+        met.iter().fold(0, |sum, below| sum.saturating_add(Span::of(below).part_in(begin, end, blob_bytes(below))))
+    }
+
+    /// What those of a table may hide that are no references, in bytes: its other entries, and its range tombstones.
     pub(crate) fn of_others(&self, table: &TableMeta) -> u64 {
         let references = table.blobs.iter().fold(0, |sum: u64, used| sum.saturating_add(used.records));
         let others = table.entries.saturating_sub(references).min(self.below_entries);
         let hidden = u128::from(others) * u128::from(self.below_bytes) / u128::from(self.below_entries.max(1));
-        hidden as u64
+        (hidden as u64).saturating_add(self.of_ranges(table)).min(self.below_bytes)
     }
 
-    /// What all entries of a table may hide, in bytes.
+    /// What all of a table may hide, in bytes.
     pub(crate) fn of_table(&self, table: &TableMeta) -> u64 {
         blob_bytes(table).saturating_add(self.of_others(table))
     }
 
     /// What these tables may hide together, in bytes.
-    fn of_tables<'v>(&self, tables: impl Iterator<Item = &'v Arc<TableMeta>>) -> u64 {
+    fn of_tables<'t>(&self, tables: impl Iterator<Item = &'t Arc<TableMeta>>) -> u64 {
         let (references, others) = tables.fold((0u64, 0u64), |(references, others), table| {
             (references.saturating_add(blob_bytes(table)), others.saturating_add(self.of_others(table)))
         });

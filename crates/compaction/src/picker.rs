@@ -523,7 +523,7 @@ impl<'a> Choice<'a> {
 }
 
 /// What a plan may free of blob files, in bytes, if all that it brings down hides something; what are no references, not more than there is below.
-fn may_free(plan: &Plan, shadows: &Shadows) -> u64 {
+fn may_free(plan: &Plan, shadows: &Shadows<'_>) -> u64 {
     let sum = |bytes: &mut dyn Iterator<Item = u64>| bytes.fold(0, u64::saturating_add);
     let upper = || plan.tables().filter(|(level, _)| *level < plan.output_level).map(|(_, table)| table);
     let met = plan.tables().filter(|(level, _)| *level == plan.output_level).map(|(_, table)| table);

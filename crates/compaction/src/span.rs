@@ -47,15 +47,30 @@ impl<'a> Span<'a> {
 }
 
 impl Span<'_> {
-    /// Whether half of its keys lie from `begin` on and before `end`, if they lie as evenly as the eight bytes behind what its ends have in common.
+    /// Whether half of its keys lie from `begin` on and before `end`, as far as [`Self::share_in`] knows.
     pub(crate) fn lies_half_in(self, begin: &[u8], end: &[u8]) -> bool {
+        self.share_in(begin, end).is_some_and(|(part, all)| u128::from(part) * 2 >= u128::from(all))
+    }
+
+    /// So much of `amount` belongs to the keys from `begin` on and before `end`, if all of it is spread over its keys evenly.
+    pub(crate) fn part_in(self, begin: &[u8], end: &[u8], amount: u64) -> u64 {
+        match self.share_in(begin, end) {
+            None => 0,
+            // All of its keys are alike in their first bytes, and some lie there.
+            Some((_, 0)) => amount,
+            Some((part, all)) => (u128::from(amount) * u128::from(part) / u128::from(all)) as u64,
+        }
+    }
+
+    /// How many of how many places lie from `begin` on and before `end`, if keys lie as evenly as the eight bytes behind what its ends have in common; `None` if none do.
+    fn share_in(self, begin: &[u8], end: &[u8]) -> Option<(u64, u64)> {
         if begin > self.hi || end <= self.lo {
-            return false;
+            return None;
         }
         let (from, to) = (self.lo.max(begin), self.hi.min(end));
         let shared = common_prefix(self.lo, self.hi);
         let [lo, from, to, hi] = [self.lo, from, to, self.hi].map(|key| head_of(&key[shared..]));
-        u128::from(to - from) * 2 >= u128::from(hi - lo)
+        Some((to - from, hi - lo))
     }
 }
 
@@ -84,7 +99,10 @@ mod tests {
         assert!(
             !half_in(b"key0", b"key3") && !half_in(b"key5", b"z") && !half_in(b"key8\0", b"z") && !half_in(b"a", b"b")
         );
+        assert_eq!(span.part_in(b"key2", b"key6", 80), 40);
+        assert_eq!((span.part_in(b"", b"z", 80), span.part_in(b"key9", b"z", 80)), (80, 0));
         let one = Span { lo: b"k", hi: b"k" };
+        assert_eq!((one.part_in(b"k", b"l", 80), one.part_in(b"l", b"m", 80)), (80, 0));
         assert!(one.lies_half_in(b"k", b"l") && !one.lies_half_in(b"j", b"k") && !one.lies_half_in(b"l", b"m"));
     }
 

@@ -25,7 +25,7 @@ use crate::read::ReadState;
 use crate::validation::{Terms, Watch};
 use esker_format::batch::with_first_seq;
 use esker_format::{FileNo, InternalKey, KeyspaceId, SeqNo, ValueKind, WriteBatch as EncodedBatch};
-use esker_iterator::{InternalIterator, is_before_end};
+use esker_iterator::{InternalIterator, RangeTombstone, is_before_end};
 use esker_manifest::{ManifestError, VersionEdit, VersionSet};
 use esker_wal::{GroupSync, LogHeader, Lsn, Prepared, RecordKind, Reserve, WalError, Writer};
 use parking_lot::Mutex;
@@ -416,16 +416,19 @@ impl Core {
 fn covers_many(batch: &WriteBatch, keyspace: KeyspaceId, active: &CountedTable) -> bool {
     let ops = batch.encoded().ops();
     let mut ranges = ops.filter(|op| op.kind == ValueKind::RangeDelete && op.keyspace == keyspace);
-    ranges.any(|range| {
-        let mut iter = active.iter();
-        let Ok(()) = iter.seek(InternalKey::before_all(range.key));
-        let mut count = 0;
-        while count < COVERED_MAX && iter.valid() && is_before_end(iter.key().user_key, range.value) {
-            let Ok(()) = iter.next();
-            count += 1;
-        }
-        count == COVERED_MAX
-    })
+    ranges.any(|range| hides_many(active, RangeTombstone { begin: range.key, end: range.value, seq: SeqNo::MAX }))
+}
+
+/// Whether a range tombstone covers many entries of a memtable that are older.
+pub(crate) fn hides_many(memtable: &CountedTable, range: RangeTombstone<'_>) -> bool {
+    let mut iter = memtable.iter();
+    let Ok(()) = iter.seek(InternalKey::before_all(range.begin));
+    let mut count = 0;
+    while count < COVERED_MAX && iter.valid() && is_before_end(iter.key().user_key, range.end) {
+        count += usize::from(iter.key().trailer.seq() < range.seq);
+        let Ok(()) = iter.next();
+    }
+    count == COVERED_MAX
 }
 
 /// The read state of a keyspace, whose active memtable stays the same while the commit lock is held and nothing is sealed.

@@ -1,5 +1,6 @@
 //! [`Iter`]: a range of keys and values, from both ends.
 
+use crate::ends::{End, Ends, Span, key, pair};
 use crate::error::{Error, Result};
 use crate::expiry::AsOf;
 use crate::read::{ReadState, View};
@@ -15,107 +16,80 @@ use std::sync::Arc;
 ///
 /// For walks that copy nothing, see [`crate::Cursor`].
 pub struct Iter {
-    state: State,
+    ends: Ends<Seen>,
 }
 
-enum State {
-    Open(Box<Open>),
-    Failed(Error),
-    Done,
-}
-
-struct Open {
+/// What is seen of a state as of an instant, within bounds.
+struct Seen {
+    read: Arc<ReadState>,
     at: AsOf,
     bounds: Bounds,
-    front: Option<Walk>,
-    back: Option<Walk>,
-    read: Arc<ReadState>,
+}
+
+impl Span for Seen {
+    type End = Walk;
+
+    fn end(&self) -> Walk {
+        Walk::new(Arc::clone(&self.read), self.at, self.bounds.clone())
+    }
+}
+
+impl End for Walk {
+    fn valid(&self) -> bool {
+        Self::valid(self)
+    }
+
+    fn key(&self) -> &[u8] {
+        Self::key(self)
+    }
+
+    fn value_slice(&self) -> Result<Slice> {
+        Self::value_slice(self)
+    }
+
+    fn seek_to_first(&mut self) -> Result<()> {
+        self.seek(View::seek_to_first)
+    }
+
+    fn seek_to_last(&mut self) -> Result<()> {
+        self.seek(View::seek_to_last)
+    }
+
+    fn next(&mut self) -> Result<()> {
+        Self::next(self)
+    }
+
+    fn prev(&mut self) -> Result<()> {
+        Self::prev(self)
+    }
 }
 
 impl Iter {
     pub(crate) fn new(read: Arc<ReadState>, at: AsOf, bounds: Bounds) -> Self {
-        Self { state: State::Open(Box::new(Open { read, at, bounds, front: None, back: None })) }
+        Self { ends: Ends::new(Seen { read, at, bounds }) }
     }
 
     pub(crate) fn failed(error: Error) -> Self {
-        Self { state: State::Failed(error) }
+        Self { ends: Ends::Failed(error) }
     }
 
     /// The keys alone.
     pub fn keys(self) -> Keys {
         Keys(self)
     }
-
-    fn step<T>(&mut self, step: impl FnOnce(&mut Open) -> Result<Option<T>>) -> Option<Result<T>> {
-        let result = match &mut self.state {
-            State::Open(open) => step(open),
-            State::Failed(error) => Err(error.clone()),
-            State::Done => return None,
-        };
-        if !matches!(result, Ok(Some(_))) {
-            self.state = State::Done;
-        }
-        result.transpose()
-    }
-}
-
-impl Open {
-    fn end(&self) -> Walk {
-        Walk::new(Arc::clone(&self.read), self.at, self.bounds.clone())
-    }
-
-    /// Moves the front on; its key must lie before the back's.
-    fn advance(&mut self) -> Result<Option<&Walk>> {
-        match &mut self.front {
-            Some(front) => front.next()?,
-            None => {
-                let mut front = self.end();
-                front.seek(View::seek_to_first)?;
-                self.front = Some(front);
-            }
-        }
-        let front = self.front.as_ref().filter(|front| front.valid());
-        Ok(front.filter(|front| self.back.as_ref().is_none_or(|back| front.key() < back.key())))
-    }
-
-    /// Moves the back on; its key must lie behind the front's.
-    fn advance_back(&mut self) -> Result<Option<&Walk>> {
-        match &mut self.back {
-            Some(back) => back.prev()?,
-            None => {
-                let mut back = self.end();
-                back.seek(View::seek_to_last)?;
-                self.back = Some(back);
-            }
-        }
-        let back = self.back.as_ref().filter(|back| back.valid());
-        Ok(back.filter(|back| self.front.as_ref().is_none_or(|front| back.key() > front.key())))
-    }
-}
-
-fn pair(end: &Walk) -> Result<(Slice, Slice)> {
-    Ok((Slice::from(end.key()), end.value_slice()?))
 }
 
 impl Iterator for Iter {
     type Item = Result<(Slice, Slice)>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        self.step(|open| {
-            let found = open.advance()?.is_some();
-            let front = open.front.as_ref().filter(|_| found);
-            front.map(pair).transpose()
-        })
+        self.ends.next(pair)
     }
 }
 
 impl DoubleEndedIterator for Iter {
     fn next_back(&mut self) -> Option<Self::Item> {
-        self.step(|open| {
-            let found = open.advance_back()?.is_some();
-            let back = open.back.as_ref().filter(|_| found);
-            back.map(pair).transpose()
-        })
+        self.ends.next_back(pair)
     }
 }
 
@@ -123,11 +97,7 @@ impl std::iter::FusedIterator for Iter {}
 
 impl fmt::Debug for Iter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match &self.state {
-            State::Open(_) => "Iter(open)",
-            State::Failed(_) => "Iter(failed)",
-            State::Done => "Iter(done)",
-        })
+        self.ends.show("Iter", f)
     }
 }
 
@@ -139,13 +109,13 @@ impl Iterator for Keys {
     type Item = Result<Slice>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        self.0.step(|open| Ok(open.advance()?.map(|end| Slice::from(end.key()))))
+        self.0.ends.next(key)
     }
 }
 
 impl DoubleEndedIterator for Keys {
     fn next_back(&mut self) -> Option<Self::Item> {
-        self.0.step(|open| Ok(open.advance_back()?.map(|end| Slice::from(end.key()))))
+        self.0.ends.next_back(key)
     }
 }
 

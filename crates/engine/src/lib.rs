@@ -71,6 +71,7 @@ mod conditional;
 mod core;
 mod cursor;
 mod ddl;
+mod ends;
 mod engine;
 mod error;
 mod exclusive;

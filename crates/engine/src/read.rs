@@ -29,7 +29,6 @@ use esker_iterator::{
 };
 use esker_manifest::KeyspaceVersion;
 use esker_sstable::{Spot, Table, TableError};
-use std::ops::Bound;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -392,9 +391,9 @@ impl ReadState {
             }
         }
         let level_0 = children.len() - memtables;
-        for ((i, level), ranges) in sorted.iter().enumerate().zip(&self.view.ranges) {
-            if level.iter().any(|open| overlaps(open, &bounds)) {
-                children.push(Source::Level(ConcatIterator::new(LevelRun::new(Arc::clone(&self.view), i + 1))));
+        for (level, ranges) in (1..=sorted.len()).zip(&self.view.ranges) {
+            if let Some(run) = LevelRun::within(&self.view, level, &bounds) {
+                children.push(Source::Level(ConcatIterator::new(run)));
                 if let Some(ranges) = ranges {
                     covers.push(children.len(), Arc::clone(ranges) as Arc<dyn Covering>);
                 }
@@ -410,18 +409,17 @@ impl ReadState {
 
 /// Whether the table may hold keys in `bounds`.
 pub(crate) fn overlaps(open: &OpenTable, bounds: &Bounds) -> bool {
-    let (smallest, largest) = (&open.meta.smallest.user_key, &open.meta.largest.user_key);
-    let below = match &bounds.upper {
-        Bound::Included(upper) => smallest <= upper,
-        Bound::Excluded(upper) => smallest < upper,
-        Bound::Unbounded => true,
-    };
-    let above = match &bounds.lower {
-        Bound::Included(lower) => largest >= lower,
-        Bound::Excluded(lower) => largest > lower,
-        Bound::Unbounded => true,
-    };
-    below && above
+    reaches_up(open, bounds) && reaches_down(open, bounds)
+}
+
+/// Whether the table does not lie above the bounds as a whole.
+pub(crate) fn reaches_up(open: &OpenTable, bounds: &Bounds) -> bool {
+    bounds.reaches_up_to(&open.meta.smallest.user_key)
+}
+
+/// Whether the table does not lie below the bounds as a whole.
+pub(crate) fn reaches_down(open: &OpenTable, bounds: &Bounds) -> bool {
+    bounds.reaches_down_to(&open.meta.largest.user_key)
 }
 
 /// How many keys go together in [`ReadState::get_together`], at most: about as many loads as a processor has in flight.

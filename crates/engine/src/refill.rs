@@ -16,6 +16,7 @@
 //! - A memtable is tied before it is sealed or written, and when all is replayed: none is loose once the engine is open.
 
 use crate::background;
+use crate::commit::hides_many;
 use crate::core::{Core, KeyspaceCore};
 use crate::error::{Error, Result};
 use crate::memory::CountedTable;
@@ -404,6 +405,16 @@ impl<'scope, 'env> Gatherer<'scope, 'env> {
 }
 
 impl Core {
+    /// Seals the active memtable of a keyspace if ranges deleted in it hide much of what else is in it: of that the flush leaves nothing, where scans would go over it entry by entry. When it was written
+    /// the tombstone went into a memtable of its own, but replay puts together what has room.
+    fn seal_what_it_hides(&self, keyspace: &KeyspaceCore) {
+        let active = Arc::clone(&keyspace.read.load().active);
+        let ranges = active.table.range_tombstones(SeqNo::MAX).filter(|_| !self.read_only);
+        if ranges.is_some_and(|ranges| ranges.iter().any(|range| hides_many(&active, range))) {
+            self.seal_memtable(keyspace);
+        }
+    }
+
     /// Replays the logs into the memtables; what does not fit in memory is written as tables, which are added to `pending`.
     pub(crate) fn replay(&self, version: &Version, logs: &[FileNo], pending: &mut Vec<Pending>) -> Result<Replayed> {
         let keyspaces = self.commit.lock().keyspaces.clone();
@@ -414,7 +425,11 @@ impl Core {
             let (oldest, durable, mode) = (version.oldest_log, version.log_durable, self.options.recovery);
             let replayed = recovery::replay(&*self.vfs, &self.dir, logs, oldest, durable, mode, |op| gatherer.add(&op));
             match replayed {
-                Ok(replayed) => gatherer.finish().map(|()| replayed),
+                Ok(replayed) => {
+                    gatherer.finish()?;
+                    keyspaces.values().for_each(|keyspace| self.seal_what_it_hides(keyspace));
+                    Ok(replayed)
+                }
                 // What went wrong in taking in what lies before that comes first.
                 Err(error) => gatherer.wait().and(Err(error)),
             }

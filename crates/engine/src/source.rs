@@ -1,12 +1,13 @@
 //! The sources of one read, joined in one enum, so that merging dispatches without a pointer.
 
 use crate::error::Error;
-use crate::read::LevelView;
+use crate::read::{LevelView, reaches_down, reaches_up};
 use crate::tables::OpenTable;
 use esker_format::{InternalKey, Slice, Trailer};
-use esker_iterator::{ConcatIterator, InternalIterator, Run, Stepped};
+use esker_iterator::{Bounds, ConcatIterator, InternalIterator, Run, Stepped};
 use esker_memtable::MemTableIter;
 use esker_sstable::TableIter;
+use std::ops::Bound;
 use std::sync::Arc;
 
 /// A memtable, a table of L0, or a level below it.
@@ -312,19 +313,32 @@ impl InternalIterator for TableSource {
     }
 }
 
-/// One level below L0, its tables opened as a scan reaches them.
+/// Those tables of one level below L0 that may hold keys within some bounds, opened as a scan reaches them. What lies beyond is not even touched: it may be damaged.
 pub(crate) struct LevelRun {
     view: Arc<LevelView>,
     level: usize,
+    first: usize,
+    len: usize,
 }
 
 impl LevelRun {
-    pub(crate) fn new(view: Arc<LevelView>, level: usize) -> Self {
-        Self { view, level }
+    /// `None` if there are none.
+    pub(crate) fn within(view: &Arc<LevelView>, level: usize, bounds: &Bounds) -> Option<Self> {
+        let tables = &view.levels[level][..];
+        let first = match bounds.lower {
+            Bound::Unbounded => 0,
+            _ => tables.partition_point(|open| !reaches_down(open, bounds)),
+        };
+        let len = match bounds.upper {
+            Bound::Unbounded => tables.len() - first,
+            _ => tables[first..].partition_point(|open| reaches_up(open, bounds)),
+        };
+        (len > 0).then(|| Self { view: Arc::clone(view), level, first, len })
     }
 
-    fn tables(&self) -> &[Arc<OpenTable>] {
-        &self.view.levels[self.level]
+    #[inline]
+    fn table(&self, i: usize) -> &Arc<OpenTable> {
+        &self.view.levels[self.level][self.first + i]
     }
 }
 
@@ -332,18 +346,18 @@ impl Run for LevelRun {
     type Iter = TableSource;
 
     fn len(&self) -> usize {
-        self.tables().len()
+        self.len
     }
 
     fn smallest(&self, i: usize) -> InternalKey<'_> {
-        self.tables()[i].meta.smallest.as_ref()
+        self.table(i).meta.smallest.as_ref()
     }
 
     fn largest(&self, i: usize) -> InternalKey<'_> {
-        self.tables()[i].meta.largest.as_ref()
+        self.table(i).meta.largest.as_ref()
     }
 
     fn open(&self, i: usize) -> Result<TableSource, Error> {
-        Ok(TableSource::new(&self.tables()[i]))
+        Ok(TableSource::new(self.table(i)))
     }
 }

@@ -379,3 +379,36 @@ fn damaged_table(options: Options, missing: bool) {
     assert_eq!(read_file(&*vfs, middle, 1 << 30).ok(), bytes, "the damaged table stays as it is");
     assert_eq!(engine.verify().unwrap().damaged.len(), 1);
 }
+
+/// A walk that ends before a damaged table, or begins behind one, is none of its business. It reached for the next table of the level all the same, and ended with an error.
+#[test]
+fn walks_beside_a_damaged_table_are_served() {
+    let compaction = LeveledOptions { table_bytes: 4 << 10, compact_for_reads: false, ..LeveledOptions::default() };
+    let options = Options { compaction, block_size_bytes: 256, ..Options::default() };
+    let vfs = MemVfs::new();
+    let engine = builder(&vfs, options.clone()).open().unwrap();
+    let key = |i: usize| format!("{i:06}");
+    for i in 0..1_000 {
+        engine.put(key(i), [i as u8; 40]).unwrap();
+    }
+    engine.compact_range(..).unwrap();
+    engine.close().unwrap();
+    let tables: Vec<PathBuf> =
+        files(&vfs).into_iter().filter(|path| path.extension().is_some_and(|end| end == "sst")).collect();
+    assert!(tables.len() > 4);
+    vfs.remove_file(&tables[tables.len() / 2]).unwrap();
+    let engine = builder(&vfs, options).open().unwrap();
+    let lost: Vec<usize> = (0..1_000).filter(|i| engine.get(key(*i)).is_err()).collect();
+    let (first, last) = (lost[0], lost[lost.len() - 1]);
+    assert!(first > 100 && last < 900);
+    for range in [key(first - 5)..key(first), key(last + 1)..key(last + 6)] {
+        let forward: Vec<_> = engine.range(range.clone()).keys().collect::<Result<_, _>>().unwrap();
+        let mut backward: Vec<_> = engine.range(range.clone()).keys().rev().collect::<Result<_, _>>().unwrap();
+        backward.reverse();
+        assert_eq!((forward.len(), &forward), (5, &backward));
+    }
+    for range in [key(first - 5)..key(first + 1), key(last)..key(last + 6)] {
+        assert!(engine.range(range.clone()).any(|item| item.is_err()), "it reaches into it");
+        assert!(engine.range(range).rev().any(|item| item.is_err()));
+    }
+}

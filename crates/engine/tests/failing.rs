@@ -183,6 +183,62 @@ fn a_full_disk_in_the_middle_of_anything_loses_nothing() {
     }
 }
 
+/// What rests on terms meets a failed sync as a plain write does: it is not tried again, nobody waits for it, and what it wrote counts as written.
+#[test]
+fn a_failed_sync_under_transactions_and_conditional_writes() {
+    type Write = fn(&Engine, &WriteOptions) -> esker::Result<()>;
+    let writes: [(&str, Write); 5] = [
+        ("transact", |engine, options| {
+            engine.transact_with(options, |tx| {
+                tx.get("k")?;
+                tx.delete_range("a", "c")?;
+                tx.put("k", "1")
+            })
+        }),
+        ("exclusive", |engine, options| {
+            let mut tx = engine.exclusive();
+            tx.put("k", "1")?;
+            tx.commit_with(options)
+        }),
+        ("insert", |engine, options| engine.insert_if_absent_with("k", "1", options).map(drop)),
+        ("swap", |engine, options| engine.compare_and_swap_with("k", None, Some(b"1"), options).map(drop)),
+        ("update", |engine, options| engine.fetch_update_with("k", |_| Some("1"), options).map(drop)),
+    ];
+    for (what, write) in writes {
+        let memory = MemVfs::new();
+        let faults = FaultVfs::new(Arc::clone(&memory) as Arc<dyn Vfs>);
+        let vfs: Arc<dyn Vfs> = Arc::clone(&faults) as _;
+        let engine = open(&vfs, Background::Manual);
+        engine.put_with("b", "1", &WriteOptions::sync()).unwrap();
+        let mut reader = engine.transaction();
+        assert_eq!(reader.get("k").unwrap(), None);
+        reader.put("read", "1").unwrap();
+        let mut other = engine.transaction();
+        other.put("blind", "1").unwrap();
+
+        faults.add(Rule::new(Operation::Sync, Fault::EIO).path("*.wal").times(1));
+        let error = write(&engine, &WriteOptions::sync()).unwrap_err();
+        assert_eq!((error.kind(), error.outcome_unknown()), (ErrorKind::Io, true), "{what}: {error}");
+        assert_eq!(engine.get("k").unwrap().unwrap(), b"1", "{what}: it stays visible");
+        // Each is told, and none waits for a turn that nobody ends.
+        assert_eq!(other.commit().unwrap_err().kind(), ErrorKind::ReadOnly, "{what}");
+        assert_eq!(engine.exclusive().commit().map_err(|error| error.kind()), Ok(()), "{what}: it has written nothing");
+        assert_eq!(engine.fetch_update("k", |_| Some("2")).unwrap_err().kind(), ErrorKind::ReadOnly, "{what}");
+        assert!(!engine.insert_if_absent("k", "2").unwrap(), "{what}: it reads, and would change nothing");
+
+        engine.resume().unwrap();
+        assert_eq!(reader.commit().unwrap_err().kind(), ErrorKind::Conflict, "{what}: what it has read was written to");
+        engine.transact(|tx| tx.put("after", "1")).unwrap();
+        engine.sync().unwrap();
+        let image: Arc<dyn Vfs> = Arc::new(memory.crash_now(CrashPolicy::SyncedOnly));
+        drop(engine);
+        let again = open(&image, Background::Manual);
+        assert_eq!(again.get("k").unwrap().unwrap(), b"1", "{what}");
+        assert_eq!(again.get("b").unwrap().is_none(), what == "transact");
+        assert!(again.contains_key("after").unwrap() && !again.contains_key("blind").unwrap());
+    }
+}
+
 /// A bit that is wrong in a new file, as it is read back, must be found while what the file was made of is still there: the log and the memtable of a flush, the inputs of a compaction.
 #[test]
 fn a_file_that_was_written_wrong_replaces_nothing() {

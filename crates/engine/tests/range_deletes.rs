@@ -344,6 +344,33 @@ fn many_keys_that_are_deleted_with_a_range_before_they_are_flushed() {
     assert_eq!(engine.metrics().keyspaces[0].levels[0].entries, 15, "hidden by all, they were not written");
 }
 
+/// Replay puts keys and the tombstone over them into one memtable again, however far apart they were written: it is flushed at once, where it was walked over entry by entry for as long as nobody wrote much.
+#[test]
+fn many_keys_that_are_deleted_with_a_range_before_a_crash() {
+    for hidden in [400, 4_000] {
+        let vfs = MemVfs::new();
+        let engine = open(&vfs, &counting());
+        for i in 0..hidden {
+            engine.put(key(i), "old").unwrap();
+        }
+        engine.delete_range(key(0), key(hidden)).unwrap();
+        for i in 0..1_000 {
+            engine.put(key(i), "new").unwrap();
+        }
+        drop(engine);
+        let engine = open(&Arc::new(vfs.crash_now(CrashPolicy::All)), &counting());
+        assert_eq!(engine.metrics().keyspaces[0].sealed_memtables, usize::from(hidden > 400), "{hidden}");
+        settle(&engine);
+        let metrics = engine.metrics();
+        assert_eq!(
+            metrics.keyspaces[0].levels.iter().map(|level| level.entries).sum::<u64>(),
+            if hidden > 400 { 1_000 } else { 0 }
+        );
+        assert_eq!(engine.iter().count(), 1_000);
+        assert_eq!(engine.range(key(1_000)..).count(), 0);
+    }
+}
+
 #[test]
 fn a_memtable_of_tombstones_alone_becomes_a_table_that_is_copied_and_verified() {
     let vfs = MemVfs::new();

@@ -109,6 +109,25 @@ fn what_conflicts_and_what_does_not() -> Result<()> {
     Ok(())
 }
 
+/// It may be in any of the tables that are younger than the transaction, and not in the youngest.
+#[test]
+fn what_was_written_since_is_found_under_younger_tables() -> Result<()> {
+    let engine = engine();
+    let mut both = [engine.transaction(), engine.transaction()];
+    for (tx, key) in both.iter_mut().zip(["m", "n"]) {
+        tx.get(key)?;
+        tx.put("mine", "1")?;
+    }
+    for keys in [["a", "m"], ["b", "z"], ["c", "x"]] {
+        keys.iter().try_for_each(|key| engine.put(key, "1"))?;
+        engine.flush()?;
+    }
+    assert_eq!(engine.metrics().keyspaces[0].levels[0].tables, 3);
+    let [read_m, read_n] = both;
+    conflicts(read_m);
+    read_n.commit()
+}
+
 #[test]
 fn of_two_that_read_what_the_other_writes_one_commits() -> Result<()> {
     let engine = engine();

@@ -2,7 +2,7 @@
 //!
 //! `testdata/format-1` was made by `ESKER_MAKE_FORMAT=testdata/format-1 cargo test -p esker --test upgrade`, and is never made again:
 //! a change of the format gets a directory of its own. `format-1` is from before blob files, `format-1-blob` has some, one of them with garbage;
-//! `format-1-merge` has merge operands too, in tables and in the log.
+//! `format-1-merge` has merge operands too, in tables and in the log; in `format-1-ranges` ranges were deleted, in tables and in the log.
 
 use esker::{Background, Engine, ErrorKind, KeyspaceOptions, LeveledOptions, Options};
 use std::fs;
@@ -20,7 +20,7 @@ fn options() -> Options {
     }
 }
 
-/// What every such directory holds: `default` with tables in two levels, `users`, a dropped keyspace, since there are blob files `large`, and since there are merge operands `merged`. (In `format-1`, `users` is in the log alone.)
+/// What every such directory holds: `default` with tables in two levels, `users`, a dropped keyspace, since there are blob files `large`, and what its name says. (In `format-1`, `users` is in the log alone.) One that is made today has all.
 fn fill(dir: &Path) {
     let engine = Engine::builder(dir).options(options()).background(Background::Manual).open().unwrap();
     for i in 0..400u32 {
@@ -62,6 +62,26 @@ fn fill(dir: &Path) {
             engine.flush().unwrap();
         }
     }
+    let ranges = engine.keyspace("ranges", KeyspaceOptions::default()).unwrap();
+    (0..60u8).for_each(|i| ranges.put([i], [i]).unwrap());
+    ranges.compact_range(..).unwrap();
+    ranges.delete_range([10], [20]).unwrap();
+    ranges.put([15], "put after it").unwrap();
+    ranges.delete_range([12], [14]).unwrap();
+    engine.flush().unwrap();
+    assert!(engine.metrics().keyspaces.iter().any(|keyspace| keyspace.levels[0].range_tombstones > 0));
+    // These are in the log alone.
+    ranges.delete_range([30], [40]).unwrap();
+    engine
+        .transact(|tx| {
+            tx.delete_range_in(&ranges, [50], [60])?;
+            tx.put_in(&ranges, [55], "put after it")
+        })
+        .unwrap();
+    let cleared = engine.keyspace("cleared", KeyspaceOptions::default()).unwrap();
+    cleared.put("k", "v").unwrap();
+    engine.flush().unwrap();
+    cleared.clear().unwrap();
     engine.close().unwrap();
 }
 
@@ -71,8 +91,11 @@ fn large_value(i: u8, round: u8) -> Vec<u8> {
 
 /// What the directory at `path` holds.
 fn check(engine: &Engine, path: &Path) {
-    let has_blobs = path.file_name().is_none_or(|name| name != "format-1");
-    let has_merges = has_blobs && path.file_name().is_none_or(|name| name != "format-1-blob");
+    let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let has_blobs = name != "format-1";
+    // Those of other formats have what they were made for; one that is made today has all.
+    let has = |what: &str| !name.starts_with("format-") || name == format!("format-1-{what}");
+    let (has_merges, has_ranges) = (has("merge"), has("ranges"));
     for i in 0..400u32 {
         let expected = match i {
             1 => Some("from the log".to_owned()),
@@ -83,17 +106,28 @@ fn check(engine: &Engine, path: &Path) {
     }
     assert_eq!(engine.get("").unwrap().unwrap(), b"empty key");
     assert_eq!(engine.iter().count(), 267);
-    let keyspaces: &[&str] = match (has_blobs, has_merges) {
-        (false, _) => &["default", "users"],
-        (true, false) => &["default", "large", "users"],
-        (true, true) => &["default", "large", "merged", "users"],
-    };
+    let keyspaces =
+        [("cleared", has_ranges), ("default", true), ("large", has_blobs), ("merged", has_merges), ("ranges", has_ranges), ("users", true)];
+    let keyspaces: Vec<&str> = keyspaces.iter().filter(|(_, is_there)| *is_there).map(|(name, _)| *name).collect();
     assert_eq!(engine.keyspaces(), keyspaces);
     if has_merges {
         let merged = engine.keyspace("merged", KeyspaceOptions::default()).unwrap();
         assert_eq!(merged.get("k").unwrap().unwrap(), b"abcde");
         assert_eq!(merged.last().unwrap().unwrap().1, b"abcde");
         assert_eq!(merged.get("alone").unwrap().unwrap(), b"bcde");
+    }
+    if has_ranges {
+        let ranges = engine.keyspace("ranges", KeyspaceOptions::default()).unwrap();
+        let is_left = |i: &u8| matches!(i, 15 | 55) || !matches!(i, 10..20 | 30..40 | 50..60);
+        let left = || (0..60u8).filter(is_left);
+        assert!(ranges.iter().keys().map(|key| key.unwrap()[0]).eq(left()));
+        assert!(ranges.iter().keys().rev().map(|key| key.unwrap()[0]).eq(left().rev()));
+        for i in 0..60 {
+            let put_after = [15, 55].contains(&i);
+            let expected = is_left(&i).then(|| if put_after { b"put after it".to_vec() } else { vec![i] });
+            assert_eq!(ranges.get([i]).unwrap().map(|value| value.to_vec()), expected, "{i}");
+        }
+        assert!(engine.keyspace("cleared", KeyspaceOptions::default()).unwrap().is_empty().unwrap());
     }
     if has_blobs {
         let large = engine.keyspace("large", KeyspaceOptions::default()).unwrap();
@@ -140,7 +174,7 @@ fn every_format_so_far_opens() {
         drop(engine);
         check(&Engine::open(&dir).unwrap(), &path);
     }
-    assert!(versions > 1, "no directory of any format version was found");
+    assert!(versions > 2, "no directory of any format version was found");
 }
 
 #[test]
