@@ -110,6 +110,7 @@ fn config(horizon: u64, table_bytes: u64) -> JobConfig<'static> {
         filter_bits_per_key: 12,
         piece_bytes: 64 << 10,
         blobs: None,
+        filter: None,
         should_stop: &|| false,
         on_progress: &|_| {},
     }

@@ -13,6 +13,7 @@
 use crate::commit::{Commit, Health};
 use crate::error::{Error, ErrorKind, Result};
 use crate::expiry::{self, AsOf, Time};
+use crate::filter::{FilterRest, Filters};
 use crate::listener::{Event, Listener};
 use crate::logs::LogFiles;
 use crate::memory::{CountedTable, MemoryUse};
@@ -82,6 +83,7 @@ pub(crate) struct Core {
     /// `visible` when upkeep last looked after memory.
     pub(crate) visible_at_last_look: AtomicU64,
     pub(crate) picker: Picker,
+    pub(crate) filters: Filters,
     pub(crate) counters: Counters,
     /// How many keyspaces slow or stop their writers: while none does, a write looks no further.
     pub(crate) strained: AtomicUsize,
@@ -108,6 +110,8 @@ pub(crate) struct KeyspaceCore {
     pub(crate) ttl_ms: Option<u64>,
     /// Whether anything in it expires, or ever did since it was opened: if not, reads need not know what time it is.
     pub(crate) expires: AtomicBool,
+    /// Since its compaction filter failed.
+    pub(crate) filter_rest: Mutex<FilterRest>,
     /// Size at which the active memtable is sealed: from `options`, for writers, who don't take their lock.
     memtable_bytes: AtomicUsize,
 }
@@ -132,6 +136,7 @@ impl KeyspaceCore {
             pressure: Pressure::default(),
             ttl_ms,
             expires: AtomicBool::new(expires),
+            filter_rest: Mutex::default(),
             memtable_bytes: AtomicUsize::new(memtable_bytes),
         })
     }
@@ -184,6 +189,7 @@ impl KeyspaceCore {
             filter_bits_per_key: given.filter_bits_per_key.or(options.filter_bits_per_key),
             blob_bytes_min: given.blob_bytes_min.or(options.blob_bytes_min),
             ttl: options.ttl,
+            compaction_filter: given.compaction_filter.or(options.compaction_filter.take()),
         };
         Ok(())
     }
@@ -197,6 +203,12 @@ impl KeyspaceCore {
         }
         let made_with = self.ttl_ms.map_or("no time to live".to_owned(), |ms| format!("a time to live of {ms} ms"));
         Err(Error::invalid(format!("keyspace {}: it was made with {made_with}, not {given_ms} ms", self.name)))
+    }
+}
+
+impl fmt::Debug for KeyspaceCore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "KeyspaceCore({:?}, {})", self.name, self.id)
     }
 }
 

@@ -5,6 +5,7 @@ use crate::batch::WriteBatch;
 use crate::core::Core;
 use crate::cursor::Cursor;
 use crate::error::{Error, Result};
+use crate::filter::Filters;
 use crate::iter::Iter;
 use crate::keyspace::Keyspace;
 use crate::listener::Listener;
@@ -15,6 +16,7 @@ use crate::range::{KeyRange, to_bounds};
 use crate::snapshot::Snapshot;
 use crate::transaction::{Transaction, TransactionCursor, TransactionIter};
 use crate::verify::VerifyReport;
+use esker_compaction::CompactionFilter;
 use esker_format::Slice;
 use esker_vfs::{OsVfs, Vfs};
 use std::borrow::Borrow;
@@ -72,6 +74,7 @@ pub struct Builder {
     pub(crate) read_only: bool,
     pub(crate) background: Background,
     pub(crate) default_keyspace: KeyspaceOptions,
+    pub(crate) filters: Filters,
 }
 
 impl Builder {
@@ -126,6 +129,32 @@ impl Builder {
         self
     }
 
+    /// Registers a compaction filter under a name, by which keyspaces choose it: [`KeyspaceOptions::compaction_filter`].
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// use esker::{Engine, FilterDecision, KeyspaceOptions};
+    /// let no_drafts = |_level: u8, key: &[u8], _value: &[u8]| match key.starts_with(b"draft/") {
+    ///     true => FilterDecision::Remove,
+    ///     false => FilterDecision::Keep,
+    /// };
+    /// let engine = Engine::builder(dir.path()).compaction_filter("no drafts", no_drafts).open()?;
+    /// let pages = KeyspaceOptions { compaction_filter: Some("no drafts".into()), ..Default::default() };
+    /// let pages = engine.keyspace("pages", pages)?;
+    /// pages.put("draft/7", "..")?;
+    /// pages.put("page/7", "..")?;
+    /// pages.compact_range(..)?;
+    /// let left: Result<Vec<_>, _> = pages.iter().keys().collect();
+    /// assert_eq!(left?, [b"page/7"]);
+    /// # engine.close()?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn compaction_filter(mut self, name: impl Into<String>, filter: impl CompactionFilter) -> Self {
+        self.filters.insert(name.into(), Arc::new(filter));
+        self
+    }
+
     /// Opens the engine, recovering what was written before.
     ///
     /// # Errors
@@ -171,6 +200,7 @@ impl Engine {
             read_only: false,
             background: Background::default(),
             default_keyspace: KeyspaceOptions::default(),
+            filters: Filters::new(),
         }
     }
 

@@ -121,6 +121,7 @@ impl Core {
         let config = JobConfig { table_bytes: u64::MAX, ..config };
         let outcome = write_tables(iter, &[], self, &config).map_err(|error| self.failed_job(error))?;
         self.counters.flush_bytes.add(outcome.written_bytes);
+        self.counters.expired.add(outcome.counts.expired);
         Ok(Outputs { tables: outcome.outputs, blobs: outcome.blobs })
     }
 
@@ -177,6 +178,7 @@ impl Core {
             // Several jobs, each with a table and a blob file, take little of the budget.
             piece_bytes: PIECE_BYTES.min(options.memory_budget_bytes / 64),
             blobs: Some(BlobConfig { value_bytes_min, file_bytes: BLOB_FILE_BYTES, collect, files: self }),
+            filter: None,
             should_stop,
             on_progress: &|_| {},
         }

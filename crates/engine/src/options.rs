@@ -1,7 +1,7 @@
 //! Settings: of an engine, of a keyspace, of one write, of one read.
 
 use crate::error::{Error, Result};
-use crate::expiry;
+use crate::{expiry, filter};
 use esker_compaction::LeveledOptions;
 use esker_iterator::Bounds;
 use esker_manifest::{LEVELS, Level};
@@ -217,6 +217,9 @@ pub struct KeyspaceOptions {
     /// How long what is put lives where the write does not say ([`WriteOptions::ttl`]); `None`: for ever. Part of the keyspace: given when it is made, kept with it, and `None` takes what it was made with. Another one
     /// than that is `InvalidArgument`. What does not fill a millisecond counts as one.
     pub ttl: Option<Duration>,
+    /// The name of the filter that is asked by compactions what is worth keeping: one of those given to [`crate::Builder::compaction_filter`]. A keyspace that was stored with one that is not registered opens, and is compacted without; see
+    /// [`crate::Event::CompactionFilterMissing`].
+    pub compaction_filter: Option<String>,
 }
 
 impl KeyspaceOptions {
@@ -233,7 +236,8 @@ impl KeyspaceOptions {
             ..engine
         };
         as_engine.check()?;
-        self.ttl.map_or(Ok(()), |ttl| expiry::ttl_ms(ttl).map(drop))
+        self.ttl.map_or(Ok(()), |ttl| expiry::ttl_ms(ttl).map(drop))?;
+        self.compaction_filter.as_deref().map_or(Ok(()), filter::check_name)
     }
 }
 

@@ -10,7 +10,7 @@ fn engine() -> Engine {
     Engine::builder("data").vfs(MemVfs::new()).open().unwrap()
 }
 
-const NO_STALL: WriteOptions = WriteOptions { durability: esker::Durability::EngineDefault, no_stall: true };
+const NO_STALL: WriteOptions = WriteOptions { durability: esker::Durability::EngineDefault, no_stall: true, ttl: None };
 
 #[test]
 fn others_wait_until_it_ends() {

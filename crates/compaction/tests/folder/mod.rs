@@ -111,6 +111,7 @@ pub(crate) fn config() -> JobConfig<'static> {
         filter_bits_per_key: 10,
         piece_bytes: 10_000,
         blobs: None,
+        filter: None,
         should_stop: &|| false,
         on_progress: &|_| {},
     }
