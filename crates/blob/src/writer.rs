@@ -143,8 +143,10 @@ impl Writer {
         written
     }
 
+    /// Hands `bytes` to the file, and has the device begin with them.
     fn append(&mut self, bytes: &[u8]) -> Result<(), BlobError> {
-        if let Err(error) = self.file.append(bytes) {
+        let written = self.file.append(bytes).and_then(|()| self.file.begin_write_out());
+        if let Err(error) = written {
             let error = BlobError::from_io(&self.name, "write", error);
             self.failed = Some(error.clone());
             return Err(error);

@@ -252,6 +252,9 @@ impl<'a> Writer<'a> {
     fn should_cut(&mut self, user_key: &[u8]) -> bool {
         let left_one = self.passed.advance(user_key);
         let Some(open) = &self.open else { return false };
+        if self.config.table_bytes == u64::MAX && !left_one {
+            return false;
+        }
         let bytes = open.builder.estimated_bytes();
         let nearly_full = bytes >= self.config.table_bytes / 4 * 3;
         let heavy = self.passed.bytes > self.config.grandparent_bytes_max;

@@ -188,10 +188,18 @@ impl WriteBatch {
         self.touches(keyspace)
     }
 
-    pub(crate) fn delete_all_id(&mut self, keyspace: KeyspaceId) -> &mut Self {
-        self.encoded.delete_from(keyspace, b"");
+    /// As [`Self::delete_range_id`]; an empty end is none, so that all keys from `begin` on go.
+    pub(crate) fn delete_range_or_all_id(&mut self, keyspace: KeyspaceId, begin: &[u8], end: &[u8]) -> &mut Self {
+        if !end.is_empty() {
+            return self.delete_range_id(keyspace, begin, end);
+        }
+        self.encoded.delete_from(keyspace, begin);
         self.ranges = true;
         self.touches(keyspace)
+    }
+
+    pub(crate) fn delete_all_id(&mut self, keyspace: KeyspaceId) -> &mut Self {
+        self.delete_range_or_all_id(keyspace, b"", b"")
     }
 
     fn touches(&mut self, keyspace: KeyspaceId) -> &mut Self {

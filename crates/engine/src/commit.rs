@@ -165,20 +165,23 @@ impl Core {
             return Err(Error::closed());
         }
         let mut expires = batch.expires() || ttl_ms.is_some();
+        let mut here = None;
         for id in batch.keyspaces() {
             let Some(keyspace) = commit.keyspaces.get(id) else {
                 return Err(Error::new(ErrorKind::NotFound, format!("the keyspace with id {id} was dropped")));
             };
             expires |= keyspace.ttl_ms.is_some();
-            let seals = {
-                let read = keyspace.read.load();
-                let is_full = read.active.table.memory_bytes() >= keyspace.memtable_bytes();
-                is_full || batch.has_ranges() && covers_many(batch, *id, &read.active)
-            };
-            if seals {
+            let read = keyspace.read.load();
+            let is_full = read.active.table.memory_bytes() >= keyspace.memtable_bytes();
+            let seals = is_full || batch.has_ranges() && covers_many(batch, *id, &read.active);
+            here = if seals {
+                drop(read);
                 let keyspace = Arc::clone(keyspace);
                 self.seal(commit, &keyspace)?;
-            }
+                None
+            } else {
+                Some((*id, read))
+            };
         }
         let stamped = match expires {
             true => Some(expiry::stamp(self, batch, ttl_ms, &commit.keyspaces, self.now_ms())?),
@@ -217,7 +220,7 @@ impl Core {
             self.changed.notify_all();
         }
         commit.vouched = durable;
-        insert(commit, batch.keyspaces(), encoded, first, last);
+        insert(commit, batch.keyspaces(), encoded, first, last, here);
         if commit.watch.is_on() {
             commit.watch.note(encoded);
         }
@@ -405,10 +408,20 @@ fn covers_many(batch: &WriteBatch, keyspace: KeyspaceId, active: &CountedTable) 
     })
 }
 
+/// The read state of a keyspace, whose active memtable stays the same while the commit lock is held and nothing is sealed.
+type Here = Option<(KeyspaceId, arc_swap::Guard<Arc<ReadState>>)>;
+
 /// Inserts a batch into the memtables; its operations are numbered from `first` to `last`.
-fn insert(commit: &Commit, keyspaces: &[KeyspaceId], encoded: &EncodedBatch, first: SeqNo, last: SeqNo) {
-    // A read state is loaded once for a run of operations on one keyspace: for most batches, once.
-    let mut here: Option<(KeyspaceId, arc_swap::Guard<Arc<ReadState>>)> = None;
+///
+/// A read state is loaded once for a run of operations on one keyspace: for most batches it is the one that is at hand already.
+fn insert(
+    commit: &Commit,
+    keyspaces: &[KeyspaceId],
+    encoded: &EncodedBatch,
+    first: SeqNo,
+    last: SeqNo,
+    mut here: Here,
+) {
     for (i, op) in encoded.ops().enumerate() {
         let state = match &here {
             Some((id, state)) if *id == op.keyspace => state,

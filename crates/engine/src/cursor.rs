@@ -8,7 +8,7 @@ use crate::read::{ReadState, View};
 use crate::walk::{Place, Walk};
 use arc_swap::Guard;
 use esker_format::Slice;
-use esker_iterator::Bounds;
+use esker_iterator::{Bounds, Covers};
 use std::fmt;
 use std::sync::{Arc, OnceLock, Weak};
 
@@ -67,17 +67,14 @@ impl Inner {
 impl Cursor {
     pub(crate) fn new(keyspace: &Keyspace, newest: bool, state: Arc<ReadState>, at: AsOf, bounds: Bounds) -> Self {
         let newer = newest.then(|| (Arc::downgrade(&keyspace.handle.core), Arc::clone(&keyspace.core)));
-        Self::over(state, at, bounds, newer)
-    }
-
-    /// A cursor that keeps to its instant.
-    pub(crate) fn at(state: Arc<ReadState>, at: AsOf, bounds: Bounds) -> Self {
-        Self::over(state, at, bounds, None)
-    }
-
-    fn over(state: Arc<ReadState>, at: AsOf, bounds: Bounds, newer: Option<(Weak<Core>, Arc<KeyspaceCore>)>) -> Self {
         let walk = Walk::new(state, at, bounds.clone());
         Self { inner: Ok(Inner { walk, failed: None, loaded: OnceLock::new(), bounds, at, newer }) }
+    }
+
+    /// A cursor that keeps to its instant, under range tombstones newer than all there is. It is not to be refreshed.
+    pub(crate) fn under(covers: Covers, state: Arc<ReadState>, at: AsOf, bounds: Bounds) -> Self {
+        let walk = Walk::under(covers, state, at, bounds.clone());
+        Self { inner: Ok(Inner { walk, failed: None, loaded: OnceLock::new(), bounds, at, newer: None }) }
     }
 
     pub(crate) fn failed(error: Error) -> Self {

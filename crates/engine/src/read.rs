@@ -353,11 +353,12 @@ impl ReadState {
 
     /// What a user sees of this state as of an instant, within `bounds`, in both directions; and how many runs of tables it would look into less if level 0 were merged with what is below
     /// it.
-    pub(crate) fn iter(&self, at: AsOf, bounds: Bounds) -> (View, u32) {
+    ///
+    /// `covers` are range tombstones newer than all of it.
+    pub(crate) fn iter_under(&self, mut covers: Covers, at: AsOf, bounds: Bounds) -> (View, u32) {
         let AsOf { seq, unix_ms } = at;
         let count = 1 + self.sealed.len() + self.view.runs();
         let mut children: Vec<Source> = Vec::with_capacity(count);
-        let mut covers = Covers::new();
         for memtable in self.memtables().filter(|memtable| !memtable.table.is_empty()) {
             children.push(Source::Memory(memtable.iter()));
             if let Some(ranges) = memtable.table.range_tombstones(seq).filter(|ranges| !ranges.is_empty()) {

@@ -21,7 +21,8 @@ use std::sync::atomic::Ordering;
 /// What a transaction may remember whatever others do, in bytes, or a 64th of what all may if that is less.
 const OWN_BYTES_MIN: usize = 4 << 10;
 
-/// A place between keys: right before one, or (`true`) right behind it; or behind all.
+/// A place between keys: right before one, or (`true`) right behind it; or behind all. Right behind `k` is right before `k` and a zero byte, and is always written so: then of two places that
+/// differ the lesser comes before the other, and there is a key in between.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Edge<K> {
     At(K, bool),
@@ -33,7 +34,10 @@ impl<'a> Edge<&'a [u8]> {
     pub(crate) const START: Self = Self::At(&[], false);
 
     pub(crate) fn before(key: &'a [u8]) -> Self {
-        Self::At(key, false)
+        match key {
+            [key @ .., 0] => Self::behind(key),
+            key => Self::At(key, false),
+        }
     }
 
     pub(crate) fn behind(key: &'a [u8]) -> Self {
@@ -138,7 +142,7 @@ impl Interval {
 
     fn into_edges(self) -> (OwnedEdge, OwnedEdge) {
         match self {
-            Self::Key(key) => (Edge::At(key.clone(), false), Edge::At(key, true)),
+            Self::Key(key) => (Edge::before(&key).to_owned(), Edge::behind(&key).to_owned()),
             Self::Range(lower, upper) => (lower, upper),
         }
     }
@@ -216,7 +220,7 @@ struct Scan {
     keyspace: Arc<KeyspaceCore>,
     lower: Edge<Vec<u8>>,
     upper: Edge<Vec<u8>>,
-    /// What the transaction had written when it began. These keys it has not read: it saw its own.
+    /// What the transaction had written when it began. These keys, and what lies in ranges that it had deleted, it has not read: it saw its own.
     own: Own,
 }
 
@@ -337,14 +341,12 @@ impl ReadSet {
             return;
         };
         let mut from = lower.borrow();
-        for (key, _) in own.range::<[u8], _>((Bound::Included(lower.key()), Bound::Unbounded)) {
-            if Edge::before(key) >= upper.borrow() {
+        for (begin, end) in own.written_from(lower.key()) {
+            if begin >= upper.borrow() {
                 break;
             }
-            if Edge::before(key) >= from {
-                self.add_range(&keyspace, from, Edge::before(key));
-                from = Edge::behind(key);
-            }
+            self.add_range(&keyspace, from, begin);
+            from = from.max(end);
         }
         self.add_range(&keyspace, from, upper.borrow());
     }

@@ -14,6 +14,7 @@
 mod cursor;
 mod iter;
 mod merged;
+mod own;
 mod writes;
 
 use crate::core::KeyspaceCore;
@@ -38,7 +39,9 @@ use std::time::Duration;
 
 pub use cursor::TransactionCursor;
 pub use iter::{TransactionIter, TransactionKeys};
-pub(crate) use writes::Own;
+pub(crate) use own::Own;
+#[cfg(test)]
+pub(crate) use own::OwnWrites;
 pub use writes::Savepoint;
 use writes::Writes;
 
@@ -101,7 +104,8 @@ impl Transaction {
         TransactionReads::new(self, self.snapshot.default_keyspace())
     }
 
-    /// What the transaction sees of another keyspace; writes there go by [`put_in`](Self::put_in) and [`delete_in`](Self::delete_in).
+    /// What the transaction sees of another keyspace; writes there go by [`put_in`](Self::put_in), [`delete_in`](Self::delete_in), [`delete_range_in`](Self::delete_range_in) and
+    /// [`clear_in`](Self::clear_in).
     ///
     /// # Errors
     /// Reads of a keyspace of another engine are refused as `InvalidArgument`, those of one that was dropped as `NotFound`. One that was made since reads as empty.
@@ -172,6 +176,84 @@ impl Transaction {
             Some(value) if value.len() > VALUE_BYTES_MAX => return Err(BatchError::ValueTooLong(value.len()).into()),
             _ => self.writes.set(keyspace, key, value),
         }
+        Ok(())
+    }
+
+    /// Removes the keys from `begin` on, up to `end`, which stays: all that the transaction sees there, and all that has come there when it commits. What it puts there later stays.
+    ///
+    /// Costs no more where the range holds many keys, and reads none of them: what others write there meanwhile is no conflict, and is gone.
+    ///
+    /// # Errors
+    /// `InvalidArgument` if `begin` does not come before `end`, and as [`put`](Self::put); nothing changes then.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// # let engine = esker::Engine::open(dir.path())?;
+    /// # for day in ["2026-01-01", "2026-01-31", "2026-02-01"] { engine.put(day, "..")?; }
+    /// engine.transact(|tx| {
+    ///     tx.delete_range("2026-01", "2026-02")?;
+    ///     tx.put("2026-01", "archived")?;
+    ///     assert_eq!(tx.iter().count(), 2);
+    ///     Ok(())
+    /// })?;
+    /// let left: Result<Vec<_>, _> = engine.iter().keys().collect();
+    /// assert_eq!(left?, ["2026-01", "2026-02-01"]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn delete_range(&mut self, begin: impl AsRef<[u8]>, end: impl AsRef<[u8]>) -> Result<()> {
+        let keyspace = self.snapshot.default_keyspace().clone();
+        self.delete_range_in(&keyspace, begin, end)
+    }
+
+    /// As [`delete_range`](Self::delete_range), in `keyspace`.
+    ///
+    /// # Errors
+    /// As [`delete_range`](Self::delete_range) and [`of`](Self::of).
+    pub fn delete_range_in(
+        &mut self,
+        keyspace: &Keyspace,
+        begin: impl AsRef<[u8]>,
+        end: impl AsRef<[u8]>,
+    ) -> Result<()> {
+        self.check(keyspace)?;
+        let (begin, end) = (begin.as_ref(), end.as_ref());
+        match begin.len().max(end.len()) {
+            len if len > KEY_BYTES_MAX => return Err(BatchError::KeyTooLong(len).into()),
+            _ if begin >= end => return Err(BatchError::EmptyRange.into()),
+            _ => self.writes.delete_range(keyspace, begin, end),
+        }
+        Ok(())
+    }
+
+    /// Removes all keys of `default`, as [`delete_range`](Self::delete_range) of a range that holds every key.
+    ///
+    /// # Errors
+    /// As [`put`](Self::put).
+    pub fn clear(&mut self) -> Result<()> {
+        let keyspace = self.snapshot.default_keyspace().clone();
+        self.clear_in(&keyspace)
+    }
+
+    /// As [`clear`](Self::clear), in `keyspace`.
+    ///
+    /// # Errors
+    /// As [`put_in`](Self::put_in).
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// # let engine = esker::Engine::open(dir.path())?;
+    /// let cache = engine.keyspace("cache", Default::default())?;
+    /// cache.put("page/1", "old")?;
+    /// engine.transact(|tx| {
+    ///     tx.clear_in(&cache)?;
+    ///     tx.put("version", "2")
+    /// })?;
+    /// assert!(cache.is_empty()? && engine.contains_key("version")?);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn clear_in(&mut self, keyspace: &Keyspace) -> Result<()> {
+        self.check(keyspace)?;
+        self.writes.delete_range(keyspace, &[], &[]);
         Ok(())
     }
 
@@ -288,7 +370,7 @@ impl<'a> TransactionReads<'a> {
     }
 
     /// What the transaction has written to a key, if anything; else the key counts as read.
-    fn own(&self, key: &[u8]) -> Option<&'a Option<Slice>> {
+    fn own(&self, key: &[u8]) -> Option<Option<&'a Slice>> {
         let own = self.transaction.writes.get(self.keyspace.id(), key);
         if own.is_none()
             && let Some(tracked) = &self.transaction.reads
@@ -300,7 +382,7 @@ impl<'a> TransactionReads<'a> {
     }
 
     fn get(&self, key: &[u8]) -> Result<Option<Slice>> {
-        self.own(key).map_or_else(|| self.at_snapshot().get(key), |own| Ok(own.clone()))
+        self.own(key).map_or_else(|| self.at_snapshot().get(key), |own| Ok(own.cloned()))
     }
 
     fn contains_key(&self, key: &[u8]) -> Result<bool> {
@@ -315,7 +397,7 @@ impl<'a> TransactionReads<'a> {
             if own.is_none() {
                 others.push((values.len(), key));
             }
-            values.push(own.cloned().flatten());
+            values.push(own.flatten().cloned());
         }
         let found = self.at_snapshot().multi_get(others.iter().map(|(_, key)| key))?;
         for ((nth, _), value) in others.iter().zip(found) {

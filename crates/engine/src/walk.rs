@@ -6,7 +6,7 @@ use crate::error::Result;
 use crate::expiry::AsOf;
 use crate::read::{ReadState, View};
 use esker_format::{Slice, Trailer, ValueKind, expiry::decode_expiry};
-use esker_iterator::Bounds;
+use esker_iterator::{Bounds, Covers};
 use std::sync::Arc;
 
 /// Steps, and seeks, after which a walk that goes on pays.
@@ -34,7 +34,12 @@ pub(crate) enum Place<'a> {
 
 impl Walk {
     pub(crate) fn new(state: Arc<ReadState>, at: AsOf, bounds: Bounds) -> Self {
-        let (view, more_runs) = state.iter(at, bounds);
+        Self::under(Covers::new(), state, at, bounds)
+    }
+
+    /// As [`Self::new`], under range tombstones that are newer than all there is.
+    pub(crate) fn under(covers: Covers, state: Arc<ReadState>, at: AsOf, bounds: Bounds) -> Self {
+        let (view, more_runs) = state.iter_under(covers, at, bounds);
         Self { view, more_runs, seeks: 0, steps: 0, state }
     }
 

@@ -1,5 +1,6 @@
 //! Transactions against a model that knows of every key when it was written and which transaction has read it: what each sees, and whether it commits, must be what the model says,
-//! while flush and compaction go on. Exactly so; where memory for reads is short a conflict may be reported that is none, and never the other way.
+//! while flush and compaction go on. Exactly so, but that keys which were not there may count as written to when a range around them is deleted; and where memory for reads is short a
+//! conflict may be reported that is none, and never the other way.
 
 use esker::vfs::MemVfs;
 use esker::{
@@ -18,7 +19,27 @@ type Bounds = (Bound<Key>, Bound<Key>);
 /// A place between keys: before one, or (`true`) behind it; `None` is behind all.
 type Edge = Option<(Key, bool)>;
 
-type Writes = BTreeMap<(Space, Key), Option<Vec<u8>>>;
+/// What is written together: by key, and which of them only because a range around them is deleted.
+#[derive(Debug, Clone, Default)]
+struct Writes {
+    keys: BTreeMap<(Space, Key), Option<Vec<u8>>>,
+    by_range: BTreeSet<(Space, Key)>,
+}
+
+impl Writes {
+    fn set(&mut self, space: Space, key: Key, value: Option<Vec<u8>>) {
+        self.by_range.remove(&(space, key.clone()));
+        self.keys.insert((space, key), value);
+    }
+
+    fn delete_range(&mut self, space: Space, begin: &Key, end: Option<&Key>) {
+        for key in places().into_iter().filter(|key| key >= begin && end.is_none_or(|end| key < end)) {
+            self.by_range.insert((space, key.clone()));
+            self.keys.insert((space, key), None);
+        }
+    }
+}
+
 /// What was written to a key, by which commit.
 type Versions = Vec<(usize, Option<Vec<u8>>)>;
 
@@ -29,6 +50,11 @@ const L0_STOP: usize = 6;
 fn universe() -> Vec<Key> {
     let odd = [&b""[..], b"\0", b"a", b"a\0", b"a\0\0", b"aa", b"b", b"b\xff", b"c", b"\xff", b"\xff\xff"];
     odd.iter().map(|key| key.to_vec()).chain((0..8u8).map(|n| format!("k{n}").into_bytes())).collect()
+}
+
+/// The keys, and for each gap behind one a key in it that is never there.
+fn places() -> BTreeSet<Key> {
+    universe().into_iter().flat_map(|key| [[&key[..], b"\0"].concat(), key]).collect()
 }
 
 #[derive(Debug, Clone)]
@@ -42,6 +68,13 @@ enum Step {
 }
 
 #[derive(Debug, Clone)]
+enum Plain {
+    Put,
+    Delete,
+    DeleteTo(Key),
+}
+
+#[derive(Debug, Clone)]
 enum Op {
     Begin(usize),
     Get(usize, Space, Key),
@@ -49,6 +82,8 @@ enum Op {
     MultiGet(usize, Space, Vec<Key>),
     Put(usize, Space, Key, usize),
     Delete(usize, Space, Key),
+    DeleteRange(usize, Space, Key, Key),
+    Clear(usize, Space),
     /// From the front (`true`) or the back, one item each; then the iterator is dropped.
     Scan(usize, Space, Bounds, Vec<bool>),
     Walk(usize, Space, Bounds, Vec<Step>),
@@ -56,7 +91,8 @@ enum Op {
     RollbackTo(usize, usize),
     Commit(usize),
     Drop(usize),
-    Plain(Vec<(Space, Key, bool)>),
+    Plain(Vec<(Space, Key, Plain)>),
+    ClearPlain(Space),
     InsertIfAbsent(Space, Key),
     CompareAndSwap(Space, Key, bool, bool),
     FetchUpdate(Space, Key, bool),
@@ -82,6 +118,8 @@ fn ops() -> impl Strategy<Value = Vec<Op>> {
             1 => key().prop_map(Step::SeekForPrev),
         ]
     };
+    let plain =
+        move || prop_oneof![4 => Just(Plain::Put), 3 => Just(Plain::Delete), 2 => key().prop_map(Plain::DeleteTo)];
     let op = prop_oneof![
         6 => slot().prop_map(Op::Begin),
         6 => (slot(), space(), key()).prop_map(|(t, s, k)| Op::Get(t, s, k)),
@@ -89,13 +127,16 @@ fn ops() -> impl Strategy<Value = Vec<Op>> {
         1 => (slot(), space(), vec(key(), 0..4)).prop_map(|(t, s, k)| Op::MultiGet(t, s, k)),
         8 => (slot(), space(), key(), 0..90usize).prop_map(|(t, s, k, len)| Op::Put(t, s, k, len)),
         3 => (slot(), space(), key()).prop_map(|(t, s, k)| Op::Delete(t, s, k)),
+        4 => (slot(), space(), key(), key()).prop_map(|(t, s, a, b)| Op::DeleteRange(t, s, a, b)),
+        1 => (slot(), space()).prop_map(|(t, s)| Op::Clear(t, s)),
         6 => (slot(), space(), bounds(), vec(any::<bool>(), 0..12)).prop_map(|(t, s, b, p)| Op::Scan(t, s, b, p)),
         6 => (slot(), space(), bounds(), vec(step(), 1..12)).prop_map(|(t, s, b, p)| Op::Walk(t, s, b, p)),
         2 => slot().prop_map(Op::Savepoint),
         2 => (slot(), 0..3usize).prop_map(|(t, n)| Op::RollbackTo(t, n)),
         8 => slot().prop_map(Op::Commit),
         1 => slot().prop_map(Op::Drop),
-        6 => vec((space(), key(), any::<bool>()), 1..3).prop_map(Op::Plain),
+        6 => vec((space(), key(), plain()), 1..4).prop_map(Op::Plain),
+        1 => space().prop_map(Op::ClearPlain),
         1 => (space(), key()).prop_map(|(s, k)| Op::InsertIfAbsent(s, k)),
         1 => (space(), key(), any::<bool>(), any::<bool>()).prop_map(|(s, k, a, b)| Op::CompareAndSwap(s, k, a, b)),
         1 => (space(), key(), any::<bool>()).prop_map(|(s, k, a)| Op::FetchUpdate(s, k, a)),
@@ -120,6 +161,8 @@ struct Run {
     exact: bool,
     /// By key, the commits that wrote it, and what.
     versions: BTreeMap<(Space, Key), Versions>,
+    /// Of keys that were not there, the last commit that deleted a range around them.
+    around: BTreeMap<(Space, Key), usize>,
     commits: usize,
     open: [Option<(Transaction, Shadow)>; SLOTS],
     ops: usize,
@@ -155,29 +198,33 @@ impl Shadow {
 
     fn value(&self, run: &Run, space: Space, key: &Key) -> Option<Vec<u8>> {
         let place = (space, key.clone());
-        match self.writes.get(&place) {
+        match self.writes.keys.get(&place) {
             Some(own) => own.clone(),
             None => at(run.versions.get(&place).map_or(&[][..], |v| v), self.begun).cloned(),
         }
     }
 
     fn reads(&mut self, space: Space, key: &Key) {
-        if !self.writes.contains_key(&(space, key.clone())) {
+        if !self.writes.keys.contains_key(&(space, key.clone())) {
             self.read.insert((space, key.clone()));
         }
     }
 
     fn reads_between(&mut self, space: Space, bounds: &Bounds, from: &Edge, to: &Edge) {
-        for key in universe() {
+        for key in places() {
             if contains(bounds, &key) && between(from, &key, to) {
                 self.reads(space, &key);
             }
         }
     }
 
-    fn conflicts(&self, run: &Run) -> bool {
+    /// Whether it must meet a conflict, and whether it may.
+    fn conflicts(&self, run: &Run) -> (bool, bool) {
         let newest = |place: &(Space, Key)| run.versions.get(place).and_then(|v| v.last()).map_or(0, |(n, _)| *n);
-        !self.writes.is_empty() && self.read.iter().any(|place| newest(place) > self.begun)
+        let around = |place: &(Space, Key)| run.around.get(place).copied().unwrap_or(0);
+        let any = |commit: &dyn Fn(&(Space, Key)) -> usize| self.read.iter().any(|place| commit(place) > self.begun);
+        let must = !self.writes.keys.is_empty() && any(&newest);
+        (must, must || !self.writes.keys.is_empty() && any(&around))
     }
 }
 
@@ -205,14 +252,26 @@ impl Run {
         let names = ["default", "other"];
         let spaces = names.map(|name| engine.keyspace(name, KeyspaceOptions::default()).unwrap()).to_vec();
         let exact = tracking.is_none();
-        Self { engine, spaces, exact, versions: BTreeMap::new(), commits: 0, open: [const { None }; SLOTS], ops: 0 }
+        let (versions, around) = (BTreeMap::new(), BTreeMap::new());
+        Self { engine, spaces, exact, versions, around, commits: 0, open: [const { None }; SLOTS], ops: 0 }
     }
 
-    fn commit(&mut self, writes: impl IntoIterator<Item = ((Space, Key), Option<Vec<u8>>)>) {
+    fn commit(&mut self, writes: Writes) {
         self.commits += 1;
-        for (place, value) in writes {
-            self.versions.entry(place).or_default().push((self.commits, value));
+        for (place, value) in writes.keys {
+            let versions = self.versions.entry(place.clone()).or_default();
+            if writes.by_range.contains(&place) && at(versions, self.commits).is_none() {
+                self.around.insert(place, self.commits);
+            } else {
+                versions.push((self.commits, value));
+            }
         }
+    }
+
+    fn commit_one(&mut self, space: Space, key: Key, value: Option<Vec<u8>>) {
+        let mut writes = Writes::default();
+        writes.set(space, key, value);
+        self.commit(writes);
     }
 
     fn now(&self, space: Space, key: &Key) -> Option<Vec<u8>> {
@@ -245,7 +304,7 @@ impl Run {
             Op::Begin(slot) => {
                 let shadow = Shadow {
                     begun: self.commits,
-                    writes: BTreeMap::new(),
+                    writes: Writes::default(),
                     read: BTreeSet::new(),
                     savepoints: Vec::new(),
                 };
@@ -271,11 +330,25 @@ impl Run {
             Op::Put(slot, space, key, len) => self.with(slot, |run, tx, shadow| {
                 let value = run.value(len);
                 tx.put_in(&run.spaces[space], &key, &value).unwrap();
-                shadow.writes.insert((space, key), Some(value));
+                shadow.writes.set(space, key, Some(value));
             }),
             Op::Delete(slot, space, key) => self.with(slot, |run, tx, shadow| {
                 tx.delete_in(&run.spaces[space], &key).unwrap();
-                shadow.writes.insert((space, key), None);
+                shadow.writes.set(space, key, None);
+            }),
+            Op::DeleteRange(slot, space, a, b) => self.with(slot, |run, tx, shadow| {
+                let (begin, end) = if a < b { (a, b) } else { (b, a) };
+                let deleted = tx.delete_range_in(&run.spaces[space], &begin, &end);
+                if begin == end {
+                    assert_eq!(deleted.unwrap_err().kind(), ErrorKind::InvalidArgument);
+                } else {
+                    deleted.unwrap();
+                    shadow.writes.delete_range(space, &begin, Some(&end));
+                }
+            }),
+            Op::Clear(slot, space) => self.with(slot, |run, tx, shadow| {
+                tx.clear_in(&run.spaces[space]).unwrap();
+                shadow.writes.delete_range(space, &Key::new(), None);
             }),
             Op::Scan(slot, space, bounds, pattern) => {
                 self.with(slot, |run, tx, shadow| scan(run, tx, shadow, space, &bounds, &pattern))
@@ -297,34 +370,51 @@ impl Run {
             }),
             Op::Commit(slot) => {
                 let Some((tx, shadow)) = self.open[slot].take() else { return };
-                let conflicts = shadow.conflicts(self);
+                let (must, may) = shadow.conflicts(self);
                 match tx.commit() {
                     Ok(()) => {
-                        assert!(!conflicts, "it committed, though what it has read was written to: {:?}", shadow.read);
-                        if !shadow.writes.is_empty() {
+                        assert!(!must, "it committed, though what it has read was written to: {:?}", shadow.read);
+                        if !shadow.writes.keys.is_empty() {
                             self.commit(shadow.writes);
                         }
                     }
                     Err(error) => {
                         assert_eq!(error.kind(), ErrorKind::Conflict, "{error}");
-                        assert!(conflicts || !self.exact, "{error}; it has read {:?}", shadow.read);
-                        assert!(!shadow.writes.is_empty(), "it has written nothing");
+                        assert!(may || !self.exact, "{error}; it has read {:?}", shadow.read);
+                        assert!(!shadow.writes.keys.is_empty(), "it has written nothing");
                     }
                 }
             }
             Op::Drop(slot) => self.open[slot] = None,
             Op::Plain(writes) => {
                 let mut batch = WriteBatch::new();
-                let mut commit = BTreeMap::new();
-                for (space, key, put) in writes {
-                    let value = put.then(|| self.value(8));
-                    match &value {
-                        Some(value) => batch.put_in(&self.spaces[space], &key, value),
-                        None => batch.delete_in(&self.spaces[space], &key),
-                    };
-                    commit.insert((space, key), value);
+                let mut commit = Writes::default();
+                for (space, key, what) in writes {
+                    let keyspace = &self.spaces[space];
+                    match what {
+                        Plain::Put => {
+                            let value = self.value(8);
+                            batch.put_in(keyspace, &key, &value);
+                            commit.set(space, key, Some(value));
+                        }
+                        Plain::DeleteTo(end) if end != key => {
+                            let (begin, end) = if key < end { (key, end) } else { (end, key) };
+                            batch.delete_range_in(keyspace, &begin, &end);
+                            commit.delete_range(space, &begin, Some(&end));
+                        }
+                        _ => {
+                            batch.delete_in(keyspace, &key);
+                            commit.set(space, key, None);
+                        }
+                    }
                 }
                 self.engine.write(&batch).unwrap();
+                self.commit(commit);
+            }
+            Op::ClearPlain(space) => {
+                self.spaces[space].clear().unwrap();
+                let mut commit = Writes::default();
+                commit.delete_range(space, &Key::new(), None);
                 self.commit(commit);
             }
             Op::InsertIfAbsent(space, key) => {
@@ -332,7 +422,7 @@ impl Run {
                 let absent = self.now(space, &key).is_none();
                 assert_eq!(self.spaces[space].insert_if_absent(&key, &value).unwrap(), absent);
                 if absent {
-                    self.commit([((space, key), Some(value))]);
+                    self.commit_one(space, key, Some(value));
                 }
             }
             Op::CompareAndSwap(space, key, right, put) => {
@@ -342,7 +432,7 @@ impl Run {
                 let done = self.spaces[space].compare_and_swap(&key, expected.as_deref(), new.as_deref()).unwrap();
                 assert_eq!(done, expected == now);
                 if done && (now.is_some() || new.is_some()) {
-                    self.commit([((space, key), new)]);
+                    self.commit_one(space, key, new);
                 }
             }
             Op::FetchUpdate(space, key, put) => {
@@ -351,7 +441,7 @@ impl Run {
                 let found = self.spaces[space].fetch_update(&key, |_| new.clone()).unwrap();
                 assert_eq!(found.map(|v| v.to_vec()), now);
                 if now.is_some() || new.is_some() {
-                    self.commit([((space, key), new)]);
+                    self.commit_one(space, key, new);
                 }
             }
             Op::Flush => self.engine.flush().unwrap(),

@@ -128,6 +128,17 @@ impl<'a> Decoder<'a> {
     /// A varint.
     #[inline]
     pub fn varint(&mut self, what: &'static str) -> Result<u64, DecodeError> {
+        if let Some(&first) = self.bytes.get(self.offset)
+            && first < 0x80
+        {
+            self.offset += 1;
+            return Ok(u64::from(first));
+        }
+        self.long_varint(what)
+    }
+
+    #[inline(never)]
+    fn long_varint(&mut self, what: &'static str) -> Result<u64, DecodeError> {
         let rest = self.rest();
         let Some((value, n)) = varint::get(rest) else {
             return Err(if rest.len() < varint::VARINT_BYTES_MAX && rest.iter().all(|b| *b >= 0x80) {

@@ -375,9 +375,10 @@ impl Builder {
         }
     }
 
-    /// Hands the first `bytes` of what is gathered to the file.
+    /// Hands the first `bytes` of what is gathered to the file, and has the device begin with them.
     fn flush(&mut self, bytes: usize) -> Result<(), TableError> {
-        if let Err(error) = self.file.append(&self.buffer[..bytes]) {
+        let written = self.file.append(&self.buffer[..bytes]).and_then(|()| self.file.begin_write_out());
+        if let Err(error) = written {
             let error = TableError::from_io(&self.name, "write", error);
             self.failed = Some(error.clone());
             return Err(error);

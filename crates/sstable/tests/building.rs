@@ -80,7 +80,8 @@ fn a_full_disk_says_so_and_the_builder_stays_failed() {
 
 #[test]
 fn any_failing_write_or_sync_is_an_error() {
-    for (operation, doing) in [(Operation::Append, "write"), (Operation::Sync, "sync")] {
+    for (operation, doing) in [(Operation::Append, "write"), (Operation::WriteOut, "write"), (Operation::Sync, "sync")]
+    {
         let vfs = FaultVfs::new(MemVfs::new());
         vfs.add(Rule::new(operation, Fault::EIO));
         let mut builder = builder(&*vfs, options(4096, Codec::None));

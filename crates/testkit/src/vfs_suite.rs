@@ -195,6 +195,8 @@ fn an_open_file_outlives_its_name(vfs: &dyn Vfs, directory: &Path) {
     let mut writer = vfs.create_new(&path).unwrap();
     writer.append(b"first").unwrap();
     let reader = vfs.open_read(&path).unwrap();
+    // Without anything new to begin with too.
+    writer.begin_write_out().and_then(|()| writer.begin_write_out()).unwrap();
     vfs.remove_file(&path).unwrap();
     vfs.sync_dir(directory).unwrap();
     fails(vfs.metadata(&path), NotFound);

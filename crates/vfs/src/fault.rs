@@ -357,6 +357,10 @@ impl WritableFile for FaultWriter {
         }
     }
 
+    fn begin_write_out(&mut self) -> io::Result<()> {
+        self.shared.run(Operation::WriteOut, &[&self.path], || self.inner.begin_write_out())
+    }
+
     fn position(&self) -> u64 {
         self.inner.position()
     }

@@ -47,6 +47,7 @@ mod prefetch;
 #[cfg(target_os = "linux")]
 mod region;
 mod trace;
+mod write_out;
 
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use fault::{Fault, FaultVfs, Rule, RuleId};
@@ -181,6 +182,15 @@ pub trait WritableFile: Debug + Send + Sync {
 
     /// The write position: how many bytes have been appended.
     fn position(&self) -> u64;
+
+    /// Has the device begin with what was appended since the last such call, and does not wait for it: a later sync then finds less to do. For files that are written
+    /// over some time and synced at the end. Durability is the sync's alone. Where there is no such call nothing happens, which is the default.
+    ///
+    /// # Errors
+    /// As of a sync that failed: nothing is known about those bytes then.
+    fn begin_write_out(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 
     /// Makes sure that the file can be appended to up to `len_bytes` in all without running out of space, where the file system can.
     /// The file's length may become `len_bytes`.

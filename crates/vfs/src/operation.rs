@@ -29,6 +29,8 @@ pub enum Operation {
     Grow,
     /// [`LogRoom::grow_written`](crate::LogRoom::grow_written).
     GrowWritten,
+    /// [`WritableFile::begin_write_out`](crate::WritableFile::begin_write_out).
+    WriteOut,
     Preallocate,
     Trim,
     Sync,
@@ -41,7 +43,7 @@ pub enum Operation {
 
 impl Operation {
     /// All of them.
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 25] = [
         Self::CreateNew,
         Self::CreateLog,
         Self::OpenLog,
@@ -60,6 +62,7 @@ impl Operation {
         Self::Store,
         Self::Grow,
         Self::GrowWritten,
+        Self::WriteOut,
         Self::Preallocate,
         Self::Trim,
         Self::Sync,

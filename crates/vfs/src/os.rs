@@ -15,7 +15,7 @@ use rustix::io::Errno;
 use crate::LogMap;
 use crate::lock::OsLock;
 use crate::{Clock, FileLock, FileSync, LockMode, Map, Metadata, ReadableFile, SystemClock, Vfs, WritableFile};
-use crate::{directory_of, or_here};
+use crate::{directory_of, or_here, write_out};
 
 static CLOCK: LazyLock<SystemClock> = LazyLock::new(SystemClock::new);
 
@@ -28,7 +28,7 @@ pub struct OsVfs;
 impl Vfs for OsVfs {
     fn create_new(&self, path: &Path) -> io::Result<Box<dyn WritableFile>> {
         let file = Arc::new(OpenOptions::new().write(true).create_new(true).open(path)?);
-        Ok(Box::new(OsWriter { file, position: 0, len: 0 }))
+        Ok(Box::new(OsWriter { file, position: 0, len: 0, begun: 0 }))
     }
 
     #[cfg(target_os = "linux")]
@@ -136,6 +136,8 @@ struct OsWriter {
     position: u64,
     /// The file's length: `position`, or more if preallocated.
     len: u64,
+    /// Up to where the device was asked to begin.
+    begun: u64,
 }
 
 impl WritableFile for OsWriter {
@@ -148,6 +150,12 @@ impl WritableFile for OsWriter {
 
     fn position(&self) -> u64 {
         self.position
+    }
+
+    fn begin_write_out(&mut self) -> io::Result<()> {
+        write_out::begin(&self.file, self.begun..self.position)?;
+        self.begun = self.position;
+        Ok(())
     }
 
     fn preallocate(&mut self, len_bytes: u64) -> io::Result<()> {

@@ -354,6 +354,11 @@ impl WritableFile for TraceWriter {
         self.of.run(Operation::Append, range, || self.inner.append(bytes))
     }
 
+    fn begin_write_out(&mut self) -> io::Result<()> {
+        let range = (0, self.inner.position());
+        self.of.run(Operation::WriteOut, range, || self.inner.begin_write_out())
+    }
+
     fn position(&self) -> u64 {
         self.inner.position()
     }

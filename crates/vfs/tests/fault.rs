@@ -69,6 +69,7 @@ fn every_operation_fails_when_told() {
             Operation::Store => unreachable!("left out above"),
             Operation::Grow => errno(log.grow(20)),
             Operation::GrowWritten => errno(log.room().grow_written(20)),
+            Operation::WriteOut => errno(writer.begin_write_out()),
             Operation::Preallocate => errno(writer.preallocate(1000)),
             Operation::Trim => errno(writer.trim()),
             Operation::Sync => errno(writer.sync()),

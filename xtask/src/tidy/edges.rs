@@ -19,7 +19,7 @@ const ALLOWED: [Allowed; 15] = [
     Allowed { name: "esker-format", layer: 0, ours: &[],
         third_party: &["byteorder", "crc32c", "thiserror"], optional: &[] },
     Allowed { name: "esker-vfs", layer: 0, ours: &[],
-        third_party: &["memmap2", "rustix"], optional: &[] },
+        third_party: &["libc", "memmap2", "rustix"], optional: &[] },
     Allowed { name: "esker-iterator", layer: 1, ours: &["esker-format"],
         third_party: &[], optional: &[] },
     Allowed { name: "esker-wal", layer: 1, ours: &["esker-format", "esker-vfs"],

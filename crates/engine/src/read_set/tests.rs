@@ -2,6 +2,7 @@ use super::*;
 use crate::background::Background;
 use crate::engine::Engine;
 use crate::options::Options;
+use crate::transaction::OwnWrites;
 use esker_vfs::MemVfs;
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -53,7 +54,7 @@ fn add_to(set: &mut ReadSet, keyspace: &Arc<KeyspaceCore>, add: &Add, own: &Own,
                 set.scan_came_to(scan, Edge::End);
                 set.end_scan(scan);
             }
-            read.extend(keys[..end].iter().filter(|key| !own.contains_key(&key[..])).cloned());
+            read.extend(keys[..end].iter().filter(|key| own.get(key).is_none()).cloned());
         }
         Add::Backward(from, n, to_end) => {
             let scan = set.begin_scan(keyspace, Edge::behind(from), own);
@@ -64,7 +65,7 @@ fn add_to(set: &mut ReadSet, keyspace: &Arc<KeyspaceCore>, add: &Add, own: &Own,
                 set.scan_came_to(scan, Edge::START);
                 set.end_scan(scan);
             }
-            read.extend(keys[..end].iter().filter(|key| !own.contains_key(&key[..])).cloned());
+            read.extend(keys[..end].iter().filter(|key| own.get(key).is_none()).cloned());
         }
     }
 }
@@ -74,12 +75,18 @@ proptest! {
     fn what_was_read_is_covered_and_nothing_else(
         adds in vec((add(), any::<bool>()), 0..40),
         own in vec(proptest::sample::select(keys()), 0..4),
+        deleted in vec((proptest::sample::select(keys()), proptest::sample::select(keys())), 0..2),
         tracking_bytes in prop_oneof![Just(usize::MAX), 0..3_000usize],
     ) {
         let engine = engine(tracking_bytes);
         let core = Arc::clone(&engine.handle.core);
         let keyspace = Arc::clone(core.default_keyspace());
-        let own: Own = Arc::new(own.iter().map(|key| (esker_format::Slice::from(&key[..]), None)).collect());
+        let mut written = OwnWrites::default();
+        for (begin, end) in deleted.iter().filter(|(begin, end)| begin < end || end.is_empty()) {
+            written.delete_range(begin, end);
+        }
+        own.iter().for_each(|key| drop(written.set(esker_format::Slice::from(&key[..]), None)));
+        let own = Arc::new(written);
         let mut set = ReadSet::new(&core);
         let mut read = Vec::new();
         for (add, settle) in &adds {
@@ -99,6 +106,15 @@ proptest! {
                 prop_assert!(by_search || !is_read, "{:?} was forgotten", key);
                 prop_assert!(is_read || !by_search || tracking_bytes < usize::MAX, "{:?} was not read", key);
             }
+        }
+        let in_gaps = keys().into_iter().flat_map(|key| [[&key[..], &[0]].concat(), key]).collect::<Vec<_>>();
+        for (begin, end) in keys().iter().flat_map(|begin| keys().into_iter().map(move |end| (begin.clone(), end))) {
+            if begin >= end && !end.is_empty() {
+                continue;
+            }
+            let is_in = |key: &&Vec<u8>| **key >= begin && esker_iterator::is_before_end(key, &end);
+            let meets = in_gaps.iter().filter(is_in).any(|key| set.covers(keyspace.id, key));
+            prop_assert_eq!(set.meets(keyspace.id, &begin, &end), meets, "{:?}..{:?}", begin, end);
         }
         prop_assert!(!set.covers(KeyspaceId(7), b""));
         prop_assert_eq!(core.tracking_bytes.load(Ordering::Relaxed), set.bytes());

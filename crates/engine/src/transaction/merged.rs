@@ -5,10 +5,11 @@
 //! own              b=2  c=x   d deleted    f=6
 //! seen       a=1   b=2  c=x                f=6
 //! ```
+//! Ranges that the transaction has deleted hide what there is of them in the snapshot, as range tombstones of a newer source would, so the walk never comes upon it.
 //! Both stand at their first entry at or behind the place of the walk (backward: their last one at or before it), and the nearer one is shown; at one key the own one. Turning seeks anew.
 //! Every move tells the transaction's reads how far the walk has looked, so that what nobody asked for is not part of them.
 
-use super::Own;
+use super::own::{Own, OwnEntry};
 use crate::core::KeyspaceCore;
 use crate::cursor::Cursor;
 use crate::error::{Error, Result};
@@ -16,7 +17,7 @@ use crate::expiry::AsOf;
 use crate::read::ReadState;
 use crate::read_set::{Edge, ReadSet};
 use esker_format::Slice;
-use esker_iterator::Bounds;
+use esker_iterator::{Bounds, Covering, Covers};
 use parking_lot::Mutex;
 use std::cmp::Ordering;
 use std::ops::Bound;
@@ -24,9 +25,6 @@ use std::sync::Arc;
 
 /// What a transaction has read; `None` once it has ended.
 pub(super) type Tracked = Arc<Mutex<Option<ReadSet>>>;
-
-/// A key, and its value unless it was deleted.
-type OwnEntry = (Slice, Option<Slice>);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum At {
@@ -97,11 +95,20 @@ pub(super) struct Seen {
 }
 
 impl Seen {
+    /// What the transaction has deleted by ranges hides all there is in its snapshot.
+    fn own_ranges(&self) -> Covers {
+        let mut covers = Covers::new();
+        if self.own.has_ranges() {
+            covers.push(0, Arc::clone(&self.own) as Arc<dyn Covering>);
+        }
+        covers
+    }
+
     pub(super) fn walk(&self) -> Merged {
         let scanning =
             |tracked| Scanning { tracked: Arc::clone(tracked), keyspace: Arc::clone(&self.keyspace), number: None };
         Merged {
-            base: Cursor::at(Arc::clone(&self.state), self.at, self.bounds.clone()),
+            base: Cursor::under(self.own_ranges(), Arc::clone(&self.state), self.at, self.bounds.clone()),
             own: Arc::clone(&self.own),
             own_at: None,
             bounds: self.bounds.clone(),
@@ -279,7 +286,7 @@ impl Merged {
             (Bound::Included(key) | Bound::Excluded(key), _) if self.bounds.reaches_down_to(key) => from,
             (_, lower) => lower,
         };
-        let (key, value) = self.own.range::<[u8], _>((from, Bound::Unbounded)).next()?;
+        let (key, value) = self.own.entries((from, Bound::Unbounded)).next()?;
         self.bounds.reaches_up_to(key).then(|| (key.clone(), value.clone()))
     }
 
@@ -291,7 +298,7 @@ impl Merged {
             (Bound::Included(key) | Bound::Excluded(key), _) if self.bounds.reaches_up_to(key) => to,
             (_, upper) => upper,
         };
-        let (key, value) = self.own.range::<[u8], _>((Bound::Unbounded, to)).next_back()?;
+        let (key, value) = self.own.entries((Bound::Unbounded, to)).next_back()?;
         self.bounds.reaches_down_to(key).then(|| (key.clone(), value.clone()))
     }
 

@@ -1,2 +1,3 @@
+mod clearing;
 mod history;
 mod scheduler;

@@ -1,16 +1,14 @@
 //! What a transaction has written and not committed, and the way back to its savepoints.
 
+use super::own::{Own, OwnWrites, Replaced};
 use crate::batch::WriteBatch;
 use crate::error::{Error, Result};
 use crate::keyspace::Keyspace;
 use esker_format::{KeyspaceId, Slice};
 use std::collections::BTreeMap;
+use std::ops::Bound;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-
-/// What a transaction has written in one keyspace: values, and `None` for what it deleted. Shared with the iterators and cursors made of it, which keep what they saw: who writes on while one is
-/// alive copies it first.
-pub(crate) type Own = Arc<BTreeMap<Slice, Option<Slice>>>;
 
 /// A point in a transaction to go back to. Made by [`crate::Transaction::savepoint`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,17 +19,16 @@ pub struct Savepoint(u64);
 pub(super) struct Writes {
     spaces: BTreeMap<KeyspaceId, Own>,
     /// How to undo what was written since the first savepoint, in the order in which it was.
-    undo: Vec<Undo>,
+    undo: Vec<(KeyspaceId, Undo)>,
     /// Those that can be gone back to, with how much there was to undo.
     savepoints: Vec<(Savepoint, usize)>,
 }
 
 #[derive(Debug)]
-struct Undo {
-    keyspace: KeyspaceId,
-    key: Slice,
-    /// What the transaction had written there before, if anything.
-    before: Option<Option<Slice>>,
+enum Undo {
+    /// A key, and what the transaction had written there before, if anything.
+    Entry(Slice, Option<Option<Slice>>),
+    Range(Replaced),
 }
 
 impl Writes {
@@ -40,7 +37,7 @@ impl Writes {
     }
 
     /// What was written to a key, if anything.
-    pub(super) fn get(&self, keyspace: KeyspaceId, key: &[u8]) -> Option<&Option<Slice>> {
+    pub(super) fn get(&self, keyspace: KeyspaceId, key: &[u8]) -> Option<Option<&Slice>> {
         self.spaces.get(&keyspace)?.get(key)
     }
 
@@ -49,12 +46,25 @@ impl Writes {
         self.spaces.get(&keyspace).map(Arc::clone).unwrap_or_default()
     }
 
+    fn own_mut(&mut self, keyspace: KeyspaceId) -> &mut OwnWrites {
+        Arc::make_mut(self.spaces.entry(keyspace).or_default())
+    }
+
     pub(super) fn set(&mut self, keyspace: &Keyspace, key: &[u8], value: Option<&[u8]>) {
         let key = Slice::from(key);
-        let own = Arc::make_mut(self.spaces.entry(keyspace.id()).or_default());
-        let before = own.insert(key.clone(), value.map(Slice::from));
+        let before = self.own_mut(keyspace.id()).set(key.clone(), value.map(Slice::from));
+        self.can_be_undone(keyspace, Undo::Entry(key, before));
+    }
+
+    /// Deletes the keys from `begin` on, up to `end`, of which an empty one is none.
+    pub(super) fn delete_range(&mut self, keyspace: &Keyspace, begin: &[u8], end: &[u8]) {
+        let replaced = self.own_mut(keyspace.id()).delete_range(begin, end);
+        self.can_be_undone(keyspace, Undo::Range(replaced));
+    }
+
+    fn can_be_undone(&mut self, keyspace: &Keyspace, undo: Undo) {
         if !self.savepoints.is_empty() {
-            self.undo.push(Undo { keyspace: keyspace.id(), key, before });
+            self.undo.push((keyspace.id(), undo));
         }
     }
 
@@ -74,21 +84,25 @@ impl Writes {
         self.savepoints.truncate(nth + 1);
         let (_, kept) = self.savepoints[nth];
         while self.undo.len() > kept
-            && let Some(Undo { keyspace, key, before }) = self.undo.pop()
+            && let Some((keyspace, undo)) = self.undo.pop()
         {
-            let own = Arc::make_mut(self.spaces.entry(keyspace).or_default());
-            match before {
-                Some(value) => own.insert(key, value),
-                None => own.remove(&key),
-            };
+            let own = self.own_mut(keyspace);
+            match undo {
+                Undo::Entry(key, before) => own.set_back(key, before),
+                Undo::Range(replaced) => own.put_back(replaced),
+            }
         }
         Ok(())
     }
 
+    /// In each keyspace first the ranges that were deleted, then the keys, which were written later where they lie in one.
     pub(super) fn to_batch(&self) -> WriteBatch {
         let mut batch = WriteBatch::new();
         for (keyspace, own) in &self.spaces {
-            for (key, value) in &**own {
+            for (begin, end) in own.ranges() {
+                batch.delete_range_or_all_id(*keyspace, begin, end);
+            }
+            for (key, value) in own.entries((Bound::Unbounded, Bound::Unbounded)) {
                 match value {
                     Some(value) => batch.put_id(*keyspace, key, value),
                     None => batch.delete_id(*keyspace, key),

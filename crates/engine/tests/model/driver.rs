@@ -9,7 +9,7 @@ use esker_testkit::model::{
     At, Change, Contents, Crash, Effect, Key, Level, Model, Op, Range, SPACES, Script, Space, Step, View, Write,
     value_of,
 };
-use std::collections::BTreeMap;
+use std::ops::Bound;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -231,29 +231,40 @@ impl Driver {
         result.unwrap();
     }
 
-    /// Writes by a transaction, which sees what was there and what it writes.
+    /// Writes by a transaction, which sees what was there and what it writes: a copy of the model has that as commits, one for each write.
     fn transact(&self, writes: &[(Space, &Key, Effect)], options: &WriteOptions) -> esker::Result<()> {
         let mut tx = self.engine().transaction();
-        let mut written: BTreeMap<(Space, &Key), Option<&[u8]>> = BTreeMap::new();
+        let mut seen = self.model.clone();
         for (space, key, effect) in writes {
-            let value = match effect {
-                Effect::Put(value) => Some(value),
-                Effect::Delete => None,
-                Effect::DeleteTo(_) | Effect::PutFor(..) => unreachable!("transactions put for ever and delete keys"),
-            };
             let (keyspace, _) = self.handles.iter().flatten().find(|(_, of)| of == space).expect("it lives");
-            let there = || self.model.get(*space, key, self.model.now());
-            let expected = written.get(&(*space, *key)).copied().unwrap_or_else(there);
+            let expected = seen.get(*space, key, seen.now());
             assert_eq!(tx.get_in(keyspace, key)?.as_deref(), expected, "transaction: get {}", key.escape_ascii());
-            match value {
-                Some(value) => tx.put_in(keyspace, key, value)?,
-                None => tx.delete_in(keyspace, key)?,
+            let last = match effect {
+                Effect::DeleteTo(end) => end.as_ref(),
+                _ => Some(*key),
+            };
+            match effect {
+                Effect::Put(value) => tx.put_in(keyspace, key, value)?,
+                Effect::PutFor(..) => unreachable!("transactions put for ever"),
+                Effect::Delete => tx.delete_in(keyspace, key)?,
+                Effect::DeleteTo(Some(end)) => tx.delete_range_in(keyspace, key, end)?,
+                Effect::DeleteTo(None) => tx.clear_in(keyspace)?,
             }
-            assert_eq!(
-                tx.of(keyspace).range(key..=key).next().transpose()?.as_ref().map(|(_, v)| &v[..]),
-                value.map(|value| &value[..])
-            );
-            written.insert((*space, key), value.map(|value| &value[..]));
+            seen.commit([(*space, *key, effect.clone())]);
+            let range = Range {
+                lower: Bound::Included((*key).clone()),
+                upper: last.map_or(Bound::Unbounded, |last| Bound::Included(last.clone())),
+            };
+            let expected = seen.range(*space, &range, seen.now());
+            let found = tx.of(keyspace).range((range.lower.clone(), range.upper.clone()));
+            let found: Vec<_> = if key.len() % 2 == 0 {
+                found.collect::<esker::Result<_>>()?
+            } else {
+                let mut back = found.rev().collect::<esker::Result<Vec<_>>>()?;
+                back.reverse();
+                back
+            };
+            assert!(found.iter().map(|(k, v)| (&k[..], &v[..])).eq(expected), "transaction: scan {range:?}: {found:?}");
         }
         tx.commit_with(options)
     }

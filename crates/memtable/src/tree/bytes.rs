@@ -32,9 +32,41 @@ pub(super) fn same(a: &[u8], b: &[u8]) -> bool {
     word(a_last) == word(b_last) && a_words.iter().zip(b_words).all(|(a, b)| word(a) == word(b))
 }
 
+/// Whether `key` begins with the first `len` bytes of `prefix`, without a call for it.
+#[inline]
+pub(super) fn begins_with<const N: usize>(key: &[u8], prefix: &[u8; N], len: usize) -> bool {
+    const { assert!(N >= 8) };
+    if len >= 8 {
+        return key.get(..len).is_some_and(|front| same(front, &prefix[..len]));
+    }
+    // Of fewer bytes than a word the rest of it is shifted out, all of it in two steps where there are none.
+    key.len() >= len && (head(key, 0) ^ head(prefix, 0)) >> 1 >> (63 - 8 * len as u32) == 0
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_key_begins_with() {
+        let prefix: [u8; 32] = std::array::from_fn(|i| i as u8 + 1);
+        for len in 0..=prefix.len() {
+            for key_len in 0..40 {
+                let key: Vec<u8> = (0..key_len).map(|i| i + 1).collect();
+                let expected = |key: &[u8]| key.starts_with(&prefix[..len]);
+                assert_eq!(begins_with(&key, &prefix, len), expected(&key), "{len} bytes of {key_len}");
+                for at in 0..key.len() {
+                    let mut other = key.clone();
+                    other[at] ^= 0x80;
+                    assert_eq!(
+                        begins_with(&other, &prefix, len),
+                        expected(&other),
+                        "{len} of {key_len}, changed at {at}"
+                    );
+                }
+            }
+        }
+    }
 
     #[test]
     fn what_is_the_same_and_what_is_not() {

@@ -12,7 +12,7 @@
 //! A slot is written once, before the `len` that covers it, and never changes. What is not atomic here is set before the node is
 //! published.
 
-use super::bytes::head;
+use super::bytes::{begins_with, head};
 use super::records::{NONE, Name, Records};
 use crate::prefetch::prefetch;
 use esker_format::{InternalKey, common_prefix};
@@ -142,8 +142,7 @@ impl<const N: usize> Keys<N> {
     #[inline]
     pub(super) fn side(&self, user_key: &[u8], records: &Records) -> Side {
         let bytes = self.prefix_bytes();
-        let inline = bytes.min(INLINE_BYTES);
-        if user_key.get(..inline).is_some_and(|front| front == &self.prefix[..inline]) && bytes == inline {
+        if bytes <= INLINE_BYTES && begins_with(user_key, &self.prefix, bytes) {
             return Side::Within(head(user_key, bytes));
         }
         let prefix = &records.get(self.witness).user_key()[..bytes];
@@ -205,21 +204,20 @@ impl<const N: usize> Keys<N> {
         }
         let mut best = end.checked_sub(1);
         let mut best_head = best.map_or(0, |slot| self.head(slot));
-        for (i, h) in self.heads[..len].iter().enumerate().skip(sorted) {
-            let h = h.load(Relaxed);
-            // Between the best so far and the target.
-            if h.wrapping_sub(best_head) <= head - best_head {
-                if h == head && !below(i) {
-                    continue;
-                }
-                if let Some(best) = best
-                    && h == best_head
-                    && records.get(self.record(i)).key() < records.get(self.record(best)).key()
-                {
-                    continue;
-                }
-                (best, best_head) = (Some(i), h);
+        let mut from = sorted;
+        while let Some(i) = next_within(&self.heads[..len], from, best_head, head) {
+            from = i + 1;
+            let h = self.head(i);
+            if h == head && !below(i) {
+                continue;
             }
+            if let Some(best) = best
+                && h == best_head
+                && records.get(self.record(i)).key() < records.get(self.record(best)).key()
+            {
+                continue;
+            }
+            (best, best_head) = (Some(i), h);
         }
         best
     }
@@ -243,6 +241,14 @@ fn partition_point(heads: &[AtomicU64], holds: impl Fn(u64) -> bool) -> usize {
         size = if upper { size - half - 1 } else { half };
     }
     from
+}
+
+/// The first slot from `from` on whose head is `least` to `greatest`. Of those that came in no order few are: each that is one leaves fewer.
+#[inline(always)]
+fn next_within(heads: &[AtomicU64], from: usize, least: u64, greatest: u64) -> Option<usize> {
+    let span = greatest - least;
+    let is_within = |head: &AtomicU64| head.load(Relaxed).wrapping_sub(least) <= span;
+    heads.get(from..)?.iter().position(is_within).map(|i| from + i)
 }
 
 /// A leaf: the entries from `lo` on, up to `hi`.

@@ -17,6 +17,8 @@ const OFFSET_BYTES_MAX: usize = 4;
 #[derive(Debug, Default)]
 pub(crate) struct BlockBuilder {
     keys: Vec<u8>,
+    /// Where in `keys` the last one begins.
+    last_key_at: usize,
     key_ends: Vec<usize>,
     values: Vec<u8>,
     value_ends: Vec<usize>,
@@ -133,11 +135,7 @@ impl BlockBuilder {
 
     /// The user key added last; empty if there is none.
     pub(crate) fn last_user_key(&self) -> &[u8] {
-        match self.key_ends[..] {
-            [] => &[],
-            [end] => &self.keys[..end],
-            [.., start, end] => &self.keys[start..end],
-        }
+        &self.keys[self.last_key_at..]
     }
 
     /// Whether the payload is no longer than `payload_bytes_max` with this entry added, whose user key shares its first `shared` bytes with
@@ -175,6 +173,7 @@ impl BlockBuilder {
     pub(crate) fn add(&mut self, key: InternalKey<'_>, hash: KeyHash, value: &[u8], shared: usize) {
         debug_assert!(self.shape.count == 0 || shared == common_prefix(self.last_user_key(), key.user_key));
         self.shape = self.shape_with(key, value.len(), shared);
+        self.last_key_at = self.keys.len();
         self.keys.extend_from_slice(key.user_key);
         self.key_ends.push(self.keys.len());
         self.values.extend_from_slice(value);
@@ -214,6 +213,7 @@ impl BlockBuilder {
         out.extend_from_slice(&self.values);
         debug_assert_eq!(out.len() - start, shape.payload_bytes());
         self.keys.clear();
+        self.last_key_at = 0;
         self.key_ends.clear();
         self.values.clear();
         self.value_ends.clear();

@@ -125,7 +125,7 @@ pub enum Op {
     Write(Level, Vec<Write>),
     /// Delete all that is in a keyspace.
     Clear(usize),
-    /// The same by a transaction, which reads each key before and after it writes it; no ranges.
+    /// As `Write`, by a transaction, which reads each key before and after it writes it.
     Transact(Level, Vec<Write>),
     /// Look a key up.
     Get(usize, View, Key),
@@ -234,10 +234,9 @@ fn in_order(space: usize, key: Key, change: Change) -> Write {
     }
 }
 
-/// Deletes one key instead of a range, and puts for ever, as the operations of a transaction do.
-fn by_key((space, key, change): Write) -> Write {
+/// Puts for ever, as the operations of a transaction do.
+fn for_ever((space, key, change): Write) -> Write {
     match change {
-        Change::DeleteTo(_) => (space, key, Change::Delete),
         Change::PutFor(len, _) => (space, key, Change::Put(len)),
         change => (space, key, change),
     }
@@ -264,7 +263,7 @@ fn step() -> BoxedStrategy<Step> {
 fn op(mix: Mix) -> BoxedStrategy<Op> {
     let changes = prop_oneof![
         26 => writes().prop_map(|(level, writes)| Op::Write(level, writes)),
-        4 => writes().prop_map(|(level, writes)| Op::Transact(level, writes.into_iter().map(by_key).collect())),
+        4 => writes().prop_map(|(level, writes)| Op::Transact(level, writes.into_iter().map(for_ever).collect())),
         1 => space().prop_map(Op::Clear),
         2 => Just(Op::Flush),
         2 => (space(), range()).prop_map(|(space, range)| Op::Compact(space, range)),

@@ -158,8 +158,8 @@ fn parse(line: &str) -> Option<Op> {
         "transact" => {
             let level = parse_level(word()?)?;
             let writes: Vec<Write> = words.map(parse_write).collect::<Option<_>>()?;
-            let by_key = writes.iter().all(|(_, _, change)| matches!(change, Change::Put(_) | Change::Delete));
-            return by_key.then_some(Op::Transact(level, writes));
+            let for_ever = writes.iter().all(|(_, _, change)| !matches!(change, Change::PutFor(..)));
+            return for_ever.then_some(Op::Transact(level, writes));
         }
         "get" => Op::Get(number(word()?)?, parse_view(word()?)?, parse_key(word()?)?),
         "scan" => {

@@ -7,6 +7,7 @@
 //! ```
 //! A history is serializable just if they have no cycle. A list that was read and is no beginning of the final one is an anomaly by itself: a lost update, or a read of what never was committed.
 
+use super::clearing::Look;
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 pub(super) type Id = u32;
@@ -20,6 +21,9 @@ pub(super) struct Committed {
     pub(super) reads: BTreeMap<Key, Read>,
     /// The keys that it appended to.
     pub(super) appends: Vec<Key>,
+    /// What it has seen of keys that are deleted with ranges, and which of them it has so deleted: see [`super::clearing`].
+    pub(super) looks: BTreeMap<Key, Look>,
+    pub(super) clears: Vec<Key>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -127,7 +131,7 @@ fn cycle(after: &[HashSet<usize>]) -> Option<Vec<usize>> {
 
 fn tx(id: Id, reads: &[(Key, &[Id])], appends: &[Key]) -> Committed {
     let reads = reads.iter().map(|(key, list)| (*key, Read::of(list))).collect();
-    Committed { id, reads, appends: appends.to_vec() }
+    Committed { id, reads, appends: appends.to_vec(), ..Committed::default() }
 }
 
 fn lists(lists: &[(Key, &[Id])]) -> BTreeMap<Key, Vec<Id>> {

@@ -2,20 +2,21 @@
 //!
 //! `ESKER_HISTORY_TRANSACTIONS` is how many transactions to commit, in all rounds together.
 
+use super::clearing::{CLEARED, Look, marker, resolve};
 use super::history::{Committed, Id, Key, Read, anomaly};
 use crate::{
-    Engine, Error, ErrorKind, Keyspace, KeyspaceOptions, LeveledOptions, Options, Result, Slice, Transaction,
+    Engine, Error, ErrorKind, Keyspace, KeyspaceOptions, LeveledOptions, Options, Result, Slice, Snapshot, Transaction,
     WriteBatch,
 };
 use esker_vfs::MemVfs;
-use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
 /// Appended to again and again: these, and as many in another keyspace, from [`OTHER`] on.
 const KEYS: u32 = 6;
 const OTHER: u32 = 500;
 /// Written once each, by plain batches; behind the others in key order.
-const ONCE: std::ops::Range<u32> = 1_000..100_000;
+const ONCE: Range<u32> = 1_000..100_000;
 const THREADS: u64 = 4;
 const ROUND: usize = 1_500;
 const IN_SUITE: usize = 120_000;
@@ -65,6 +66,10 @@ impl Spaces {
     fn of(&self, key: Key) -> &Keyspace {
         if (OTHER..ONCE.start).contains(&key) { &self.other } else { &self.default }
     }
+}
+
+fn any_cleared(random: &mut Random) -> Key {
+    CLEARED.start + random.below(CLEARED.len() as u64) as Key
 }
 
 fn any_key(random: &mut Random) -> Key {
@@ -128,6 +133,9 @@ impl Round<'_> {
         for _ in 0..random.below(3) {
             get(self.spaces, &tx, &mut done, any_key(random)).unwrap();
         }
+        if random.below(4) == 0 {
+            self.with_cleared(&mut tx, &mut done, random).unwrap();
+        }
         let appends = if random.below(5) == 0 { 0 } else { 1 + random.below(2) };
         for _ in 0..appends {
             let key = any_key(random);
@@ -147,6 +155,18 @@ impl Round<'_> {
         self.commit(tx).then_some(done)
     }
 
+    /// Looks at keys that are deleted with ranges, and may append to one; or deletes a range of them without a look, and may put one of them anew.
+    fn with_cleared(&self, tx: &mut Transaction, done: &mut Committed, random: &mut Random) -> Result<()> {
+        let (from, to) = (any_cleared(random), any_cleared(random));
+        let keys = from.min(to)..from.max(to) + 1;
+        match random.below(4) {
+            0 => clear(self.spaces, tx, done, keys, random.below(2) == 0),
+            1 => scan(self.spaces, tx, done, keys, random.below(2) == 0),
+            2 => get(self.spaces, tx, done, from).map(drop),
+            _ => append(self.spaces, tx, done, from),
+        }
+    }
+
     /// Looks at the end of those that are written once: what is not there yet counts as seen empty.
     fn scan_once(&self, tx: &Transaction, done: &mut Committed, random: &mut Random) -> Result<()> {
         let newest = self.next_once.load(Ordering::Relaxed);
@@ -161,7 +181,7 @@ impl Round<'_> {
         let mut batch = WriteBatch::new();
         batch.put(bytes_of(key), value(&[id])).put(bytes_of(key + 1), value(&[id]));
         self.engine.write(&batch).unwrap();
-        Committed { id, reads: BTreeMap::new(), appends: vec![key, key + 1] }
+        Committed { id, appends: vec![key, key + 1], ..Committed::default() }
     }
 
     fn fetch_update(&self, random: &mut Random) -> Committed {
@@ -169,7 +189,8 @@ impl Round<'_> {
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
         let with = |found: Option<&[u8]>| Some(value(&[list(found), vec![id]].concat()));
         let before = self.spaces.of(key).fetch_update(bytes_of(key), with).unwrap();
-        Committed { id, reads: [(key, Read::of(&list(before.as_deref())))].into(), appends: vec![key] }
+        let reads = [(key, Read::of(&list(before.as_deref())))].into();
+        Committed { id, reads, appends: vec![key], ..Committed::default() }
     }
 
     /// Reads a snapshot, outside any transaction.
@@ -180,7 +201,10 @@ impl Round<'_> {
             let found = snapshot.of(self.spaces.of(key)).get(bytes_of(key)).unwrap();
             (key, Read::of(&list(found.as_deref())))
         };
-        Committed { id, reads: (0..KEYS).chain(OTHER..OTHER + KEYS).map(read).collect(), appends: Vec::new() }
+        let reads = (0..KEYS).chain(OTHER..OTHER + KEYS).map(read).collect();
+        let list_of = |key| list(snapshot.of(&self.spaces.other).get(bytes_of(key)).unwrap().as_deref());
+        let looks = CLEARED.map(|key| (key, Look { clears: list_of(marker(key)), list: list_of(key) })).collect();
+        Committed { id, reads, looks, ..Committed::default() }
     }
 
     /// The same transaction, but that nobody writes beside it.
@@ -189,6 +213,7 @@ impl Round<'_> {
         let mut done = Committed { id: self.next_id.fetch_add(1, Ordering::Relaxed), ..Committed::default() };
         scan(self.spaces, &tx, &mut done, 0..KEYS, true).unwrap();
         append(self.spaces, &mut tx, &mut done, any_key(random)).unwrap();
+        self.with_cleared(&mut tx, &mut done, random).unwrap();
         tx.commit().unwrap();
         done
     }
@@ -221,18 +246,43 @@ fn get(spaces: &Spaces, tx: &Transaction, done: &mut Committed, key: Key) -> Res
     // So that others come in between, however few processors there are.
     std::thread::yield_now();
     let found = list(tx.get_in(spaces.of(key), bytes_of(key))?.as_deref());
-    read(done, key, &found);
+    read(spaces, tx, done, key, &found);
     Ok(found)
 }
 
 /// Notes down what was read; what it has appended itself is no part of that.
-fn read(done: &mut Committed, key: Key, found: &[Id]) {
+fn read(spaces: &Spaces, tx: &Transaction, done: &mut Committed, key: Key, found: &[Id]) {
     let found = match done.appends.contains(&key) {
         true => found.strip_suffix(&[done.id]).expect("it sees its own append last"),
         false => found,
     };
+    if CLEARED.contains(&key) {
+        let look = Look { clears: untracked(spaces, &tx.snapshot, marker(key)), list: found.to_vec() };
+        assert_eq!(*done.looks.entry(key).or_insert(look.clone()), look, "a second look at {key} is as the first");
+        return;
+    }
     let read = Read::of(found);
     assert_eq!(*done.reads.entry(key).or_insert(read), read, "a second read of {key} is as the first");
+}
+
+/// What a transaction sees, without counting as read.
+fn untracked(spaces: &Spaces, snapshot: &Snapshot, key: Key) -> Vec<Id> {
+    list(snapshot.of(spaces.of(key)).get(bytes_of(key)).unwrap().as_deref())
+}
+
+/// Deletes keys without a look at them, as their markers are to tell; and may put the first anew.
+fn clear(spaces: &Spaces, tx: &mut Transaction, done: &mut Committed, keys: Range<Key>, puts: bool) -> Result<()> {
+    tx.delete_range_in(&spaces.other, bytes_of(keys.start), bytes_of(keys.end))?;
+    if puts {
+        tx.put_in(&spaces.other, bytes_of(keys.start), value(&[done.id]))?;
+        done.appends.push(keys.start);
+    }
+    assert_eq!(tx.of(&spaces.other).range(bytes_of(keys.start)..bytes_of(keys.end)).count(), usize::from(puts));
+    for key in keys {
+        append(spaces, tx, done, marker(key))?;
+        done.clears.push(key);
+    }
+    Ok(())
 }
 
 fn append(spaces: &Spaces, tx: &mut Transaction, done: &mut Committed, key: Key) -> Result<()> {
@@ -243,25 +293,19 @@ fn append(spaces: &Spaces, tx: &mut Transaction, done: &mut Committed, key: Key)
 }
 
 /// Keys of a range, from the front or the back; up to the first three that are there, and so perhaps not all.
-fn scan(
-    spaces: &Spaces,
-    tx: &Transaction,
-    done: &mut Committed,
-    keys: std::ops::Range<Key>,
-    forward: bool,
-) -> Result<()> {
+fn scan(spaces: &Spaces, tx: &Transaction, done: &mut Committed, keys: Range<Key>, forward: bool) -> Result<()> {
     let mut iter = tx.of(spaces.of(keys.start)).range(bytes_of(keys.start)..bytes_of(keys.end));
     let mut left = keys;
     for _ in 0..3 {
         let item: Option<Result<(Slice, Slice)>> = if forward { iter.next() } else { iter.next_back() };
         let Some((key, value)) = item.transpose()? else {
-            left.for_each(|key| read(done, key, &[]));
+            left.for_each(|key| read(spaces, tx, done, key, &[]));
             return Ok(());
         };
         let key = Key::from_be_bytes(key[..].try_into().map_err(Error::other)?);
         let absent = if forward { left.start..key } else { key + 1..left.end };
-        absent.for_each(|key| read(done, key, &[]));
-        read(done, key, &list(Some(&value)));
+        absent.for_each(|key| read(spaces, tx, done, key, &[]));
+        read(spaces, tx, done, key, &list(Some(&value)));
         left = if forward { key + 1..left.end } else { left.start..key };
     }
     Ok(())
@@ -301,7 +345,7 @@ fn round(engine: &Engine, bug: Bug, seed: u64) -> (Option<String>, usize) {
         committed: AtomicUsize::new(0),
         conflicts: AtomicUsize::new(0),
     };
-    let history = std::thread::scope(|scope| {
+    let mut history = std::thread::scope(|scope| {
         let threads: Vec<_> = (0..THREADS)
             .map(|i| {
                 scope.spawn({
@@ -316,8 +360,9 @@ fn round(engine: &Engine, bug: Bug, seed: u64) -> (Option<String>, usize) {
         let (key, value) = item.unwrap();
         (Key::from_be_bytes(key[..].try_into().unwrap()), list(Some(&value)))
     });
-    let conflicts = round.conflicts.load(Ordering::Relaxed);
-    (anomaly(&history, &lists.collect()), conflicts)
+    let mut lists = lists.collect();
+    let found = resolve(&mut history, &mut lists).err().or_else(|| anomaly(&history, &lists));
+    (found, round.conflicts.load(Ordering::Relaxed))
 }
 
 #[test]
