@@ -111,6 +111,7 @@ fn config(horizon: u64, table_bytes: u64) -> JobConfig<'static> {
         piece_bytes: 64 << 10,
         blobs: None,
         operator: None,
+        filter: None,
         should_stop: &|| false,
         on_progress: &|_| {},
     }

@@ -71,6 +71,12 @@ pub enum Cause {
         /// What is wrong with its reference.
         source: DecodeError,
     },
+    /// A compaction filter failed.
+    #[error("compaction filter: {what}")]
+    Filter {
+        /// How.
+        what: String,
+    },
     /// The operating system refused something that [`Tables`](crate::Tables) asked of it.
     #[error("{doing}: {source}")]
     Io {

@@ -88,7 +88,7 @@ pub struct Counts {
     pub entries_in: u64,
     /// Versions left out because a newer one, or a range tombstone, in their stripe hides them.
     pub hidden: u64,
-    /// Tombstones, and versions that had expired, left out because nothing is left for them to hide.
+    /// Tombstones, and versions that had expired or were removed by a filter, left out because nothing is left for them to hide.
     pub tombstones: u64,
     /// Versions that had expired: left out, or made tombstones of.
     pub expired: u64,
@@ -96,6 +96,8 @@ pub struct Counts {
     pub folded: u64,
     /// Stacks of merge operands, each of one key, that were kept as they are because the operator failed.
     pub not_folded: u64,
+    /// Versions that a filter had removed or replaced.
+    pub filtered: u64,
 }
 
 impl<I: InternalIterator, K: FnMut(&[u8]) -> bool> CompactionIter<I, K> {
@@ -212,6 +214,30 @@ impl<I: InternalIterator, K: FnMut(&[u8]) -> bool> CompactionIter<I, K> {
     /// What came in and what was left out so far.
     pub fn counts(&self) -> Counts {
         self.counts
+    }
+
+    /// Whether the entry at hand is the newest of its user key, among those that came in, and no snapshot sees it.
+    pub(crate) fn is_newest_and_unheld(&self) -> bool {
+        self.starts_user_key && self.stripes.is_last_and_unheld(self.inner.key().trailer.seq())
+    }
+
+    /// Has something else come out in the place of the entry at hand.
+    pub(crate) fn change(&mut self, changed: Changed) {
+        self.counts.filtered += 1;
+        self.changed = Some(changed);
+    }
+
+    /// Makes a tombstone of the entry at hand; `false` if there is nothing for it to hide, so that it can be left out.
+    pub(crate) fn bury(&mut self) -> bool {
+        let seq = self.inner.key().trailer.seq();
+        let oldest = self.stripes.oldest();
+        if seq <= oldest && !(self.keep_tombstone)(&self.user_key) {
+            self.counts.filtered += 1;
+            self.counts.tombstones += 1;
+            return false;
+        }
+        self.change(Changed { trailer: Trailer::new(seq, ValueKind::Delete), value: Vec::new() });
+        true
     }
 
     /// Moves to the first entry, needed or not; [`Self::skip_unneeded`] must follow.

@@ -8,6 +8,7 @@
 //! | `iter` | run | which versions and tombstones may be dropped |
 //! | `expiry` | run | what has expired for all who may read it |
 //! | `iter/fold` | run | what merge operands amount to |
+//! | `filter` | run | what the user has removed or replaced |
 //! | `ranges` | run | what range tombstones hide, and which output takes which part of them |
 //! | `garbage` | | which blob files are to be collected |
 //! | `output` | run | where tables end; shared with flush |
@@ -63,6 +64,7 @@ struct Readme;
 mod changed;
 mod error;
 mod expiry;
+mod filter;
 mod garbage;
 mod iter;
 mod job;
@@ -79,6 +81,7 @@ mod values;
 
 pub use error::{Cause, CompactionError};
 pub use expiry::Times;
+pub use filter::{CompactionFilter, FilterDecision, Filtering};
 pub use iter::{CompactionIter, Counts};
 pub use job::run;
 pub use options::LeveledOptions;

@@ -8,6 +8,7 @@
 
 use crate::error::{Cause, CompactionError};
 use crate::expiry::Times;
+use crate::filter::Filtering;
 use crate::iter::{CompactionIter, Counts};
 use crate::ranges::Written;
 use crate::values::{BlobConfig, Placed, Uses, Values};
@@ -71,6 +72,8 @@ pub struct JobConfig<'a> {
     pub blobs: Option<BlobConfig<'a>>,
     /// What merge operands are folded by; `None`: each is kept as it is.
     pub operator: Option<&'a Arc<dyn MergeOperator>>,
+    /// Who is asked what is worth keeping, if anybody is.
+    pub filter: Option<Filtering<'a>>,
     /// Asked every few hundred entries; `true` ends the job with [`Cause::Stopped`].
     pub should_stop: &'a dyn Fn() -> bool,
     /// Told every few hundred entries how far the job is. It may take its time: that is how a job is slowed down or paused.
@@ -209,6 +212,12 @@ impl<'a> Writer<'a> {
             if !iter.valid() {
                 self.end()?;
                 return self.values.end();
+            }
+            if let Some(filtering) = self.config.filter
+                && !filtering.judge(iter)?
+            {
+                iter.step().map_err(Into::into)?;
+                continue;
             }
             let (key, value) = (iter.key(), iter.value());
             if iter.starts_user_key() && self.should_cut(key.user_key) {

@@ -101,6 +101,20 @@ impl Picker {
         choice.below_l0(wanted).find_map(|(level, table)| choice.rewrite(level, table))
     }
 
+    /// The steps of a manual compaction that is to ask a filter about all: rewrites a table between the bounds that was written before, as its number below `written_from` tells, and under which nothing lies. After [`Picker::pick_range`].
+    pub fn pick_to_filter(
+        &self,
+        version: &KeyspaceVersion,
+        busy: &Busy,
+        lower: Bound<&[u8]>,
+        upper: Bound<&[u8]>,
+        written_from: FileNo,
+    ) -> Option<Plan> {
+        let choice = self.choice(version, busy);
+        let wanted = |table: &TableMeta| table.number < written_from && Span::of(table).meets(lower, upper);
+        choice.below_l0(wanted).find_map(|(level, table)| choice.rewrite(level, table))
+    }
+
     /// Work for when [`Picker::pick`] has none: gives back the space that deletions and time have freed, where more than half of a table is tombstones or has expired. They are
     /// brought down until they meet what they hide, and then dropped; what is due for longest first.
     ///

@@ -17,24 +17,28 @@ use std::collections::BTreeMap;
 
 /// Where stripes end, ascending; the last one is the horizon.
 #[derive(Debug)]
-pub(crate) struct Stripes(Vec<SeqNo>);
+pub(crate) struct Stripes {
+    ends: Vec<SeqNo>,
+    /// The newest snapshot.
+    held: Option<SeqNo>,
+}
 
 impl Stripes {
     pub(crate) fn new(snapshots: &[SeqNo], horizon: SeqNo) -> Self {
         debug_assert!(snapshots.is_sorted());
         let below = snapshots.iter().copied().filter(|&snapshot| snapshot < horizon);
-        Self(below.chain([horizon]).collect())
+        Self { ends: below.chain([horizon]).collect(), held: snapshots.last().copied() }
     }
 
     /// Which one, the oldest being 0, ends at `end`.
     pub(crate) fn nth(&self, end: SeqNo) -> usize {
-        self.0.partition_point(|&other| other < end)
+        self.ends.partition_point(|&other| other < end)
     }
 
     /// The end of the oldest.
     #[inline]
     pub(crate) fn oldest(&self) -> SeqNo {
-        self.0[0]
+        self.ends[0]
     }
 
     /// The end of the one that `seq` lies in; `None` above the horizon.
@@ -42,9 +46,14 @@ impl Stripes {
         if seq <= self.oldest() { Some(self.oldest()) } else { self.above_oldest(seq) }
     }
 
+    /// Whether `seq` is newer than every snapshot, and no newer than the horizon.
+    pub(crate) fn is_last_and_unheld(&self, seq: SeqNo) -> bool {
+        self.held.is_none_or(|held| seq > held) && self.ends.last().is_some_and(|horizon| seq <= *horizon)
+    }
+
     pub(crate) fn above_oldest(&self, seq: SeqNo) -> Option<SeqNo> {
-        let at = self.0.partition_point(|&end| end < seq);
-        self.0.get(at).copied()
+        let at = self.ends.partition_point(|&end| end < seq);
+        self.ends.get(at).copied()
     }
 }
 

@@ -2,9 +2,10 @@
 
 use crate::core::{Core, KeyspaceCore};
 use crate::error::{Error, Result};
+use crate::filter::AtWork;
 use crate::install::{Change, Opened, Outputs};
 use crate::listener::Event;
-use esker_compaction::{Outcome, Plan};
+use esker_compaction::{Cause, JobConfig, Outcome, Plan};
 use esker_format::SeqNo;
 use esker_iterator::Bounds;
 use std::ops::Bound;
@@ -17,11 +18,13 @@ struct CompactJob {
     plan: Plan,
     /// Whether reads have paid for it, and nothing else asks for it.
     for_reads: bool,
+    /// Whether the user asked for it.
+    by_hand: bool,
 }
 
 impl CompactJob {
     fn new(keyspace: &Arc<KeyspaceCore>, plan: Plan) -> Self {
-        Self { keyspace: Arc::clone(keyspace), plan, for_reads: false }
+        Self { keyspace: Arc::clone(keyspace), plan, for_reads: false, by_hand: false }
     }
 }
 
@@ -89,7 +92,9 @@ impl Core {
     fn run_compaction(&self, job: &CompactJob) -> Result<()> {
         self.wake()?;
         let begin = self.vfs.clock().now();
-        let Outcome { outputs, blobs, moved, read_bytes, written_bytes, .. } = self.run_plan(job)?;
+        // To the end, when what it has changed is put before the readers.
+        let filter = self.begin_filtering(&job.keyspace, job.by_hand);
+        let Outcome { outputs, blobs, moved, read_bytes, written_bytes, .. } = self.run_plan(job, filter.as_ref())?;
         let outputs = Outputs { tables: outputs, blobs };
         let open = if moved { Ok(Opened::default()) } else { self.publish_tables(&outputs) };
         let result = open.and_then(|_open| {
@@ -115,7 +120,7 @@ impl Core {
     }
 
     /// Writes the outputs under their temporary names, unless the inputs just move.
-    fn run_plan(&self, job: &CompactJob) -> Result<Outcome> {
+    fn run_plan(&self, job: &CompactJob, filter: Option<&AtWork<'_>>) -> Result<Outcome> {
         // Keeps the blob files that the inputs refer to.
         let read = job.keyspace.read.load_full();
         let collect = self.picker.collectable(&read.view.version, &self.state.lock().busy);
@@ -123,14 +128,24 @@ impl Core {
         let view = self.snapshots.view(self);
         let should_stop = || self.closing() || job.keyspace.dropped.load(Ordering::Relaxed);
         let config = self.job_config(&job.keyspace, job.plan.output_level, &view, &collect, &should_stop);
+        let filter = filter.map(|filter| filter.filtering(self, job.plan.output_level));
+        let config = JobConfig { filter, ..config };
         match esker_compaction::run(&job.plan, self, &config) {
             Ok(outcome) => {
+                if filter.is_some() && outcome.counts.entries_in > 0 {
+                    self.filter_did(&job.keyspace, false);
+                }
+                self.counters.expired.add(outcome.counts.expired);
+                self.counters.filtered.add(outcome.counts.filtered);
                 self.counters.compaction_read_bytes.add(outcome.read_bytes);
                 self.counters.compaction_written_bytes.add(outcome.written_bytes);
                 self.counters.merge_failures.add(outcome.counts.not_folded);
                 Ok(outcome)
             }
             Err(error) => {
+                if matches!(error.cause(), Cause::Filter { .. }) {
+                    self.filter_did(&job.keyspace, true);
+                }
                 let (stopped, damaged) = (error.is_stopped(), error.damaged_input());
                 let error = self.failed_job(error);
                 if stopped {
@@ -153,6 +168,14 @@ impl Core {
         self.flush_keyspaces(std::slice::from_ref(keyspace))?;
         let lower = as_deref(&bounds.lower);
         let upper = as_deref(&bounds.upper);
+        // What is written from here on has been seen by the filter.
+        let written_from = match self.filter_of(keyspace) {
+            Some(_) => {
+                self.wake()?;
+                Some(self.new_file_no()?)
+            }
+            None => None,
+        };
         // By one time, so that it ends though time goes on.
         let (_, gone_ms) = self.droppable();
         loop {
@@ -167,13 +190,14 @@ impl Core {
                     0 => self
                         .picker
                         .pick_range(version, &state.busy, lower, upper)
-                        .or_else(|| self.picker.pick_rewrite(version, &state.busy, lower, upper, droppable, gone_ms)),
+                        .or_else(|| self.picker.pick_rewrite(version, &state.busy, lower, upper, droppable, gone_ms))
+                        .or_else(|| self.picker.pick_to_filter(version, &state.busy, lower, upper, written_from?)),
                     _ => None,
                 };
                 match plan {
                     Some(plan) => {
                         state.busy.add(&plan);
-                        CompactJob::new(keyspace, plan)
+                        CompactJob { by_hand: true, ..CompactJob::new(keyspace, plan) }
                     }
                     None if state.paused > 0 || state.busy.plans(keyspace.id) > 0 => {
                         // What is under way may have to end before the range can go on.

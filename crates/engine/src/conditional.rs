@@ -5,10 +5,10 @@
 use crate::engine::{Engine, Handle};
 use crate::error::{ErrorKind, Result};
 use crate::exclusive::Turn;
-use crate::expiry::AsOf;
 use crate::keyspace::Keyspace;
 use crate::options::WriteOptions;
 use crate::reads::Reads;
+use crate::snapshot::Taken;
 use crate::validation::{ReadSince, Terms, What};
 use esker_format::Slice;
 
@@ -18,12 +18,12 @@ const TRIES_MAX: u32 = 8;
 /// An instant held in the list of snapshots.
 struct HeldInstant<'a> {
     handle: &'a Handle,
-    at: AsOf,
+    taken: Taken,
 }
 
 impl Drop for HeldInstant<'_> {
     fn drop(&mut self) {
-        self.handle.core.snapshots.release(self.at);
+        self.handle.core.snapshots.release(&self.taken);
     }
 }
 
@@ -57,16 +57,16 @@ impl Keyspace {
             let turn: Option<Turn>;
             let held = if nth < TRIES_MAX {
                 turn = None;
-                HeldInstant { handle: &self.handle, at: core.snapshots.take(core) }
+                HeldInstant { handle: &self.handle, taken: core.snapshots.take(core) }
             } else {
-                let (taken, at) = core.take_turn(options.no_stall)?;
-                turn = Some(taken);
-                HeldInstant { handle: &self.handle, at }
+                let (own, taken) = core.take_turn(options.no_stall)?;
+                turn = Some(own);
+                HeldInstant { handle: &self.handle, taken }
             };
-            let found = Reads { keyspace: self, at: Some(held.at) }.get_with_expiry(key)?;
+            let found = Reads { keyspace: self, at: Some(&held.taken) }.get_with_expiry(key)?;
             let (found, expiry) = found.map_or((None, None), |(value, expiry)| (Some(value), expiry));
             let change = decide(found.as_deref());
-            let reads = ReadSince { what: What::Key(&self.core, key), since: held.at.seq };
+            let reads = ReadSince { what: What::Key(&self.core, key), since: held.taken.at.seq };
             let terms = Terms { reads: Some(reads), turn: turn.as_ref().map(|turn| turn.number) };
             let written = match change {
                 Change::Leave => return Ok((found, false)),

@@ -14,6 +14,7 @@ use crate::commit::{Commit, Health};
 use crate::error::{Error, ErrorKind, Result};
 use crate::expiry::{self, AsOf, Time};
 use crate::feed::Feed;
+use crate::filter::{FilterRest, Filters};
 use crate::listener::{Event, Listener};
 use crate::logs::LogFiles;
 use crate::memory::{CountedTable, MemoryUse};
@@ -87,6 +88,7 @@ pub(crate) struct Core {
     /// `visible` when upkeep last looked after memory.
     pub(crate) visible_at_last_look: AtomicU64,
     pub(crate) picker: Picker,
+    pub(crate) filters: Filters,
     pub(crate) counters: Counters,
     /// How many keyspaces slow or stop their writers: while none does, a write looks no further.
     pub(crate) strained: AtomicUsize,
@@ -115,6 +117,8 @@ pub(crate) struct KeyspaceCore {
     pub(crate) ttl_ms: Option<u64>,
     /// Whether anything in it expires, or ever did since it was opened: if not, reads need not know what time it is.
     pub(crate) expires: AtomicBool,
+    /// Since its compaction filter failed.
+    pub(crate) filter_rest: Mutex<FilterRest>,
     /// Size at which the active memtable is sealed: from `options`, for writers, who don't take their lock.
     memtable_bytes: AtomicUsize,
 }
@@ -142,6 +146,7 @@ impl KeyspaceCore {
             pressure: Pressure::default(),
             ttl_ms,
             expires: AtomicBool::new(expires),
+            filter_rest: Mutex::default(),
             memtable_bytes: AtomicUsize::new(memtable_bytes),
         })
     }
@@ -197,6 +202,7 @@ impl KeyspaceCore {
             ttl: options.ttl,
             // Never another: see `check_merging`.
             merge_operator: options.merge_operator.take(),
+            compaction_filter: given.compaction_filter.or(options.compaction_filter.take()),
         };
         Ok(())
     }
@@ -210,6 +216,12 @@ impl KeyspaceCore {
         }
         let made_with = self.ttl_ms.map_or("no time to live".to_owned(), |ms| format!("a time to live of {ms} ms"));
         Err(Error::invalid(format!("keyspace {}: it was made with {made_with}, not {given_ms} ms", self.name)))
+    }
+}
+
+impl fmt::Debug for KeyspaceCore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "KeyspaceCore({:?}, {})", self.name, self.id)
     }
 }
 

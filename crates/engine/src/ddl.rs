@@ -22,6 +22,7 @@ impl Core {
             )));
         }
         options.check()?;
+        self.check_filter_named(options.compaction_filter.as_deref())?;
         if let Some(keyspace) = self.keyspace_named(name) {
             keyspace.check_merging(&options)?;
             keyspace.override_options(options)?;

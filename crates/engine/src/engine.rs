@@ -6,6 +6,7 @@ use crate::bulk::BulkWriter;
 use crate::core::Core;
 use crate::cursor::Cursor;
 use crate::error::{Error, Result};
+use crate::filter::Filters;
 use crate::ingest::{IngestOptions, Ingested};
 use crate::iter::Iter;
 use crate::keyspace::Keyspace;
@@ -17,6 +18,7 @@ use crate::range::{KeyRange, to_bounds};
 use crate::snapshot::Snapshot;
 use crate::transaction::{Transaction, TransactionCursor, TransactionIter};
 use crate::verify::VerifyReport;
+use esker_compaction::CompactionFilter;
 use esker_format::Slice;
 use esker_iterator::MergeOperator;
 use esker_vfs::{OsVfs, Vfs};
@@ -76,6 +78,7 @@ pub struct Builder {
     pub(crate) background: Background,
     pub(crate) default_keyspace: KeyspaceOptions,
     pub(crate) operators: Vec<(String, Arc<dyn MergeOperator>)>,
+    pub(crate) filters: Filters,
 }
 
 impl Builder {
@@ -150,6 +153,32 @@ impl Builder {
         self
     }
 
+    /// Registers a compaction filter under a name, by which keyspaces choose it: [`KeyspaceOptions::compaction_filter`].
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// use esker::{Engine, FilterDecision, KeyspaceOptions};
+    /// let no_drafts = |_level: u8, key: &[u8], _value: &[u8]| match key.starts_with(b"draft/") {
+    ///     true => FilterDecision::Remove,
+    ///     false => FilterDecision::Keep,
+    /// };
+    /// let engine = Engine::builder(dir.path()).compaction_filter("no drafts", no_drafts).open()?;
+    /// let pages = KeyspaceOptions { compaction_filter: Some("no drafts".into()), ..Default::default() };
+    /// let pages = engine.keyspace("pages", pages)?;
+    /// pages.put("draft/7", "..")?;
+    /// pages.put("page/7", "..")?;
+    /// pages.compact_range(..)?;
+    /// let left: Result<Vec<_>, _> = pages.iter().keys().collect();
+    /// assert_eq!(left?, [b"page/7"]);
+    /// # engine.close()?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn compaction_filter(mut self, name: impl Into<String>, filter: impl CompactionFilter) -> Self {
+        self.filters.insert(name.into(), Arc::new(filter));
+        self
+    }
+
     /// Opens the engine, recovering what was written before.
     ///
     /// # Errors
@@ -196,6 +225,7 @@ impl Engine {
             background: Background::default(),
             default_keyspace: KeyspaceOptions::default(),
             operators: Vec::new(),
+            filters: Filters::new(),
         }
     }
 

@@ -285,6 +285,7 @@ impl From<CompactionError> for Error {
                 None => ErrorKind::Other,
             },
             Cause::Stopped => ErrorKind::Closed,
+            Cause::Filter { .. } => ErrorKind::Other,
             _ if error.is_no_space() => ErrorKind::NoSpace,
             _ if error.is_unsupported() => ErrorKind::Unsupported,
             _ if error.io_error().is_some() => ErrorKind::Io,

@@ -11,9 +11,8 @@ use crate::commit::Commit;
 use crate::core::Core;
 use crate::engine::Engine;
 use crate::error::{Error, ErrorKind, Result};
-use crate::expiry::AsOf;
 use crate::options::WriteOptions;
-use crate::snapshot::Snapshot;
+use crate::snapshot::{Snapshot, Taken};
 use crate::transaction::Transaction;
 use parking_lot::MutexGuard;
 use std::fmt;
@@ -41,7 +40,7 @@ impl Core {
     ///
     /// # Errors
     /// `InvalidArgument` if this thread has the turn already; `Stalled` if it must not wait; `Closed`.
-    pub(crate) fn take_turn(self: &Arc<Self>, no_stall: bool) -> Result<(Turn, AsOf)> {
+    pub(crate) fn take_turn(self: &Arc<Self>, no_stall: bool) -> Result<(Turn, Taken)> {
         let mut commit = self.commit.lock();
         self.check_open()?;
         self.await_turn(&mut commit, None, no_stall)?;
@@ -49,9 +48,9 @@ impl Core {
         let number = commit.turns;
         commit.turn = Some(TurnOf { thread: thread::current().id(), number });
         // Under the lock, so that nothing comes between.
-        let at = self.snapshots.take(self);
+        let taken = self.snapshots.take(self);
         drop(commit);
-        Ok((Turn { core: Arc::clone(self), number, _stays: PhantomData }, at))
+        Ok((Turn { core: Arc::clone(self), number, _stays: PhantomData }, taken))
     }
 
     /// As [`Core::take_turn`], without a snapshot, for who writes nothing that depends on what is there.
@@ -133,9 +132,9 @@ impl Exclusive {
     pub(crate) fn begin(engine: &Engine, no_stall: bool) -> Self {
         let begun = engine.handle.core.take_turn(no_stall);
         let (turn, snapshot, number) = match begun {
-            Ok((turn, at)) => {
+            Ok((turn, taken)) => {
                 let number = turn.number;
-                (Some(turn), Snapshot::of_taken(&engine.handle, engine.default.clone(), at), Ok(number))
+                (Some(turn), Snapshot::of_taken(&engine.handle, engine.default.clone(), taken), Ok(number))
             }
             Err(error) => (None, engine.snapshot(), Err(error)),
         };

@@ -122,6 +122,7 @@ impl Core {
         let outcome = write_tables(iter, &[], self, &config).map_err(|error| self.failed_job(error))?;
         self.counters.flush_bytes.add(outcome.written_bytes);
         self.counters.merge_failures.add(outcome.counts.not_folded);
+        self.counters.expired.add(outcome.counts.expired);
         Ok(Outputs { tables: outcome.outputs, blobs: outcome.blobs })
     }
 
@@ -179,6 +180,7 @@ impl Core {
             piece_bytes: PIECE_BYTES.min(options.memory_budget_bytes / 64),
             blobs: Some(BlobConfig { value_bytes_min, file_bytes: BLOB_FILE_BYTES, collect, files: self }),
             operator: keyspace.merging.as_ref().and_then(|merging| merging.operator().ok()),
+            filter: None,
             should_stop,
             on_progress: &|_| {},
         }

@@ -78,6 +78,7 @@ mod exclusive;
 mod expiry;
 mod extent;
 mod feed;
+mod filter;
 mod flush;
 mod ingest;
 mod install;
@@ -119,7 +120,7 @@ pub use changes::{
 pub use cursor::Cursor;
 pub use engine::{Builder, Engine};
 pub use error::{Error, ErrorKind, Result};
-pub use esker_compaction::LeveledOptions;
+pub use esker_compaction::{CompactionFilter, FilterDecision, LeveledOptions};
 pub use esker_format::{KEY_BYTES_MAX, KeyspaceId, Slice, VALUE_BYTES_MAX};
 pub use esker_iterator::{MergeOperator, Operands, OperatorError, operators};
 pub use esker_manifest::LEVELS;

@@ -55,6 +55,13 @@ pub enum Event {
         /// What is wrong with it.
         error: Error,
     },
+    /// A keyspace was stored with a compaction filter that is not registered: it is compacted without one until the engine is opened with it.
+    CompactionFilterMissing {
+        /// The keyspace's name.
+        keyspace: String,
+        /// The filter's.
+        filter: String,
+    },
     /// Recovery put a log, or the end of one, aside: nothing in it was promised, or `RecoveryMode::Salvage` was asked for.
     SetAside {
         /// What the log is called now.

@@ -33,6 +33,9 @@ pub(crate) struct Counters {
     pub(crate) flushes: Counter,
     pub(crate) compactions: Counter,
     pub(crate) compactions_for_reads: Counter,
+    pub(crate) expired: Counter,
+    pub(crate) filtered: Counter,
+    pub(crate) filter_failures: Counter,
     pub(crate) flush_bytes: Counter,
     pub(crate) ingested_tables: Counter,
     pub(crate) ingested_bytes: Counter,
@@ -126,6 +129,12 @@ pub struct Metrics {
     pub compaction_written_bytes: u64,
     /// Stacks of merge operands, each of one key, that flush and compaction have kept as they were because the operator failed.
     pub merge_failures: u64,
+    /// Entries that had expired when flush or compaction came by: left out, or made tombstones of.
+    pub expired_entries: u64,
+    /// Entries that compaction filters have removed or replaced.
+    pub filtered_entries: u64,
+    /// Compactions that failed because a filter did. The keyspace is then compacted without it for a while.
+    pub filter_failures: u64,
     /// Bytes written to logs and tables since the engine was created.
     pub written_bytes: u64,
     /// Snapshots held.
@@ -167,6 +176,10 @@ pub struct KeyspaceMetrics {
     pub blob_garbage_bytes: u64,
     /// How long what is put lives where a write does not say: see [`crate::KeyspaceOptions::ttl`].
     pub ttl: Option<Duration>,
+    /// The name of its compaction filter.
+    pub compaction_filter: Option<String>,
+    /// Whether that is registered.
+    pub compaction_filter_found: bool,
 }
 
 /// Figures of one level.
@@ -257,6 +270,9 @@ impl Core {
             ingested_bytes: counters.ingested_bytes.get(),
             compactions: counters.compactions.get(),
             compactions_for_reads: counters.compactions_for_reads.get(),
+            expired_entries: counters.expired.get(),
+            filtered_entries: counters.filtered.get(),
+            filter_failures: counters.filter_failures.get(),
             compaction_read_bytes: counters.compaction_read_bytes.get(),
             compaction_written_bytes: counters.compaction_written_bytes.get(),
             merge_failures: counters.merge_failures.get(),
@@ -288,6 +304,7 @@ impl Core {
                 .sum(),
         });
         let KeyspaceId(id) = keyspace.id;
+        let compaction_filter = keyspace.options.lock().compaction_filter.clone();
         KeyspaceMetrics {
             name: keyspace.name.to_string(),
             id,
@@ -301,6 +318,8 @@ impl Core {
             blob_bytes: state.view.blobs.iter().map(|open| open.meta.file_bytes).sum(),
             blob_garbage_bytes: state.view.version.blobs.values().map(|blob| blob.garbage_bytes()).sum(),
             ttl: keyspace.ttl_ms.map(Duration::from_millis),
+            compaction_filter,
+            compaction_filter_found: self.filter_of(keyspace).is_some(),
         }
     }
 }

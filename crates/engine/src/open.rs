@@ -17,6 +17,7 @@ use crate::core::{Core, KeyspaceCore, LogFile, State};
 use crate::engine::Builder;
 use crate::error::{Error, ErrorKind, Result};
 use crate::expiry::Time;
+use crate::filter;
 use crate::install::Outputs;
 use crate::listener::Event;
 use crate::logs::LogFiles;
@@ -51,6 +52,7 @@ pub(crate) fn open(mut builder: Builder) -> Result<Arc<Core>> {
     builder.options.check()?;
     builder.default_keyspace.check()?;
     let operators = Operators::new(std::mem::take(&mut builder.operators))?;
+    builder.filters.keys().try_for_each(|name| filter::check_name(name))?;
     let vfs = Arc::clone(&builder.vfs);
     let lock = lock(&*vfs, &builder)?;
     options_text::check_stored(&*vfs, &builder.dir)?;
@@ -63,7 +65,9 @@ pub(crate) fn open(mut builder: Builder) -> Result<Arc<Core>> {
     }
     let default = Arc::clone(&core.state.lock().keyspaces[&KeyspaceId::DEFAULT]);
     default.check_merging(&default_options)?;
+    core.check_filter_named(default_options.compaction_filter.as_deref())?;
     default.override_options(default_options)?;
+    core.keyspaces().iter().for_each(|keyspace| core.tell_of_missing_filter(keyspace));
     core.default.set(default).ok();
 
     let logs = core.logs_to_replay(&version)?;
@@ -165,7 +169,7 @@ fn new_core(
     manifest: Option<VersionSet>,
     version: &Version,
 ) -> Result<Arc<Core>> {
-    let Builder { dir, options, vfs, listener, read_only, background, default_keyspace: _, operators: _ } = builder;
+    let Builder { dir, options, vfs, listener, read_only, background, default_keyspace: _, operators: _, filters } = builder;
     let removals = Removals::new();
     let tables = TableSet::new(
         Arc::clone(&vfs),
@@ -197,6 +201,7 @@ fn new_core(
     Ok(Arc::new(Core {
         number: NEXT_ENGINE.fetch_add(1, Ordering::Relaxed),
         picker: Picker::new(options.compaction_knobs()),
+        filters,
         dir,
         vfs,
         options,

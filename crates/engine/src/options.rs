@@ -1,8 +1,7 @@
 //! Settings: of an engine, of a keyspace, of one write, of one read.
 
 use crate::error::{Error, Result};
-use crate::expiry;
-use crate::merging;
+use crate::{expiry, filter, merging};
 use esker_compaction::LeveledOptions;
 use esker_iterator::Bounds;
 use esker_manifest::{LEVELS, Level};
@@ -228,6 +227,9 @@ pub struct KeyspaceOptions {
     /// The name of the operator that [`crate::Engine::merge`] goes by: see [`crate::Builder::merge_operator`]. Unlike the others it is what the keyspace was made with for good: given later it must be the same, and
     /// `None` is that. Default: none, and then nothing can be merged.
     pub merge_operator: Option<String>,
+    /// The name of the filter that is asked by compactions what is worth keeping: one of those given to [`crate::Builder::compaction_filter`]. A keyspace that was stored with one that is not registered opens, and is compacted without; see
+    /// [`crate::Event::CompactionFilterMissing`].
+    pub compaction_filter: Option<String>,
 }
 
 impl KeyspaceOptions {
@@ -246,6 +248,7 @@ impl KeyspaceOptions {
         };
         as_engine.check()?;
         self.ttl.map_or(Ok(()), |ttl| expiry::ttl_ms(ttl).map(drop))?;
+        self.compaction_filter.as_deref().map_or(Ok(()), filter::check_name)?;
         match (&self.merge_operator, self.ttl) {
             (Some(_), Some(_)) => Err(Error::invalid("a keyspace has a merge operator or a time to live, not both")),
             _ => Ok(()),

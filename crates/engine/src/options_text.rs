@@ -82,6 +82,17 @@ impl Text for Duration {
     }
 }
 
+/// A name, in quotes.
+impl Text for String {
+    fn show(&self) -> String {
+        format!("\"{self}\"")
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        text.strip_prefix('"')?.strip_suffix('"').map(Self::from)
+    }
+}
+
 impl Text for Level {
     fn show(&self) -> String {
         self.0.to_string()
@@ -174,10 +185,11 @@ fields! { show_keyspace, set_keyspace_option, KeyspaceOptions,
     "filter_bits_per_key" => filter_bits_per_key;
     "blob_bytes_min" => blob_bytes_min;
     "ttl" => ttl;
+    "compaction_filter" => compaction_filter;
 }
 
 /// Those that versions before them don't know: named only where they are set, so that these can read what does not need them.
-const NAMED_IF_SET: [&str; 1] = ["ttl"];
+const NAMED_IF_SET: [&str; 2] = ["ttl", "compaction_filter"];
 
 /// What the manifest stores with a keyspace.
 pub(crate) fn keyspace_text(options: &KeyspaceOptions) -> String {
@@ -327,6 +339,8 @@ mod tests {
         assert!(!keyspace_text(&options).contains("ttl"));
         assert_eq!(parse_keyspace(&keyspace_text(&options)).unwrap(), options);
         options.ttl = Some(Duration::from_millis(7));
+        assert_eq!(parse_keyspace(&keyspace_text(&options)).unwrap(), options);
+        options.compaction_filter = Some("auto = 1 ".into());
         assert_eq!(parse_keyspace(&keyspace_text(&options)).unwrap(), options);
     }
 

@@ -8,6 +8,7 @@ use crate::keyspace::Keyspace;
 use crate::options::ReadOptions;
 use crate::range::{KeyRange, to_bounds};
 use crate::read::{ReadState, TOGETHER_MAX};
+use crate::snapshot::Taken;
 use arc_swap::Guard;
 use esker_format::Slice;
 use esker_iterator::Bounds;
@@ -84,7 +85,7 @@ pub(crate) use read_methods;
 /// Reads of one keyspace: of its newest state, or of a snapshot's.
 pub(crate) struct Reads<'a> {
     pub(crate) keyspace: &'a Keyspace,
-    pub(crate) at: Option<AsOf>,
+    pub(crate) at: Option<&'a Taken>,
 }
 
 impl Reads<'_> {
@@ -94,8 +95,7 @@ impl Reads<'_> {
         let core = &self.keyspace.handle.core;
         core.check_open()?;
         match self.at {
-            // What a held snapshot sees is in every later state, also in the last one of a dropped keyspace.
-            Some(at) => Ok((self.keyspace.core.read.load(), at)),
+            Some(taken) => Ok((taken.state_of(&self.keyspace.core), taken.at)),
             None => {
                 self.keyspace.check()?;
                 Ok(self.keyspace.core.now(core))

@@ -1,13 +1,15 @@
 //! [`Snapshot`]: one instant, over all keyspaces, for as long as it is held.
 
-use crate::core::Core;
+use crate::core::{Core, KeyspaceCore};
 use crate::engine::Handle;
 use crate::error::{Error, Result};
 use crate::expiry::AsOf;
 use crate::keyspace::Keyspace;
+use crate::read::ReadState;
 use crate::reads::{Reads, read_methods};
+use arc_swap::Guard;
 use esker_compaction::Times;
-use esker_format::SeqNo;
+use esker_format::{KeyspaceId, SeqNo};
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -16,11 +18,52 @@ use std::time::Duration;
 /// The snapshots that are held, so that flush and compaction keep what they see.
 ///
 /// Taking one and listing them are ordered by this lock: a list taken before a snapshot has a horizon at or below that snapshot's number, so the newest version
-/// at the horizon, which every job keeps, is there for the snapshot to see.
+/// at the horizon, which every job keeps, is there for the snapshot to see. A compaction filter changes even that; so a snapshot that is taken while one is at work keeps the state that it finds, until it is released.
 #[derive(Debug, Default)]
 pub(crate) struct SnapshotList {
+    held: Mutex<HeldList>,
+}
+
+#[derive(Debug, Default)]
+struct HeldList {
     /// By the instant that each sees: in one order of both, since time goes on as the numbers do.
-    held: Mutex<BTreeMap<(SeqNo, u64), Held>>,
+    instants: BTreeMap<(SeqNo, u64), Held>,
+    /// Keyspaces in which a filter is at work, once for each job.
+    filtered: Vec<Arc<KeyspaceCore>>,
+}
+
+/// A snapshot taken in the list, to be released.
+#[derive(Debug)]
+pub(crate) struct Taken {
+    pub(crate) at: AsOf,
+    /// The states of keyspaces in which a filter was at work: what it changes comes with the next state, and this snapshot is to see none of it.
+    kept: Vec<(KeyspaceId, Arc<ReadState>)>,
+}
+
+impl Taken {
+    /// What it reads in a keyspace. What a held snapshot sees is in every later state, also in the last one of a dropped keyspace.
+    #[inline]
+    pub(crate) fn state_of(&self, keyspace: &KeyspaceCore) -> Guard<Arc<ReadState>> {
+        match self.kept.iter().find(|(id, _)| *id == keyspace.id) {
+            Some((_, state)) => Guard::from_inner(Arc::clone(state)),
+            None => keyspace.read.load(),
+        }
+    }
+}
+
+/// A job in which a filter works, for as long as this is there.
+pub(crate) struct FilteringJob<'a> {
+    list: &'a SnapshotList,
+    keyspace: Arc<KeyspaceCore>,
+}
+
+impl Drop for FilteringJob<'_> {
+    fn drop(&mut self) {
+        let filtered = &mut self.list.held.lock().filtered;
+        if let Some(nth) = filtered.iter().position(|other| Arc::ptr_eq(other, &self.keyspace)) {
+            filtered.swap_remove(nth);
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -49,25 +92,35 @@ impl SnapshotView {
 }
 
 impl SnapshotList {
-    pub(crate) fn take(&self, core: &Core) -> AsOf {
+    pub(crate) fn take(&self, core: &Core) -> Taken {
         let mut held = self.held.lock();
         let at = AsOf { seq: core.visible(), unix_ms: core.now_ms_if_used() };
-        held.entry((at.seq, at.unix_ms)).or_insert_with(|| Held { count: 0, since: core.vfs.clock().now() }).count += 1;
-        at
+        let instant = held.instants.entry((at.seq, at.unix_ms));
+        instant.or_insert_with(|| Held { count: 0, since: core.vfs.clock().now() }).count += 1;
+        // Behind the number: so all that is visible at it is there. No job can have begun meanwhile that knows nothing of this snapshot.
+        let kept = held.filtered.iter().map(|keyspace| (keyspace.id, keyspace.read.load_full())).collect();
+        Taken { at, kept }
     }
 
-    pub(crate) fn release(&self, at: AsOf) {
-        let mut held = self.held.lock();
-        let entry = held.get_mut(&(at.seq, at.unix_ms)).expect("a snapshot is in the list until it is released");
+    pub(crate) fn release(&self, taken: &Taken) {
+        let instants = &mut self.held.lock().instants;
+        let at = (taken.at.seq, taken.at.unix_ms);
+        let entry = instants.get_mut(&at).expect("a snapshot is in the list until it is released");
         entry.count -= 1;
         if entry.count == 0 {
-            held.remove(&(at.seq, at.unix_ms));
+            instants.remove(&at);
         }
+    }
+
+    /// Begins a job in which a filter works, before it takes its view.
+    pub(crate) fn begin_filtering(&self, keyspace: &Arc<KeyspaceCore>) -> FilteringJob<'_> {
+        self.held.lock().filtered.push(Arc::clone(keyspace));
+        FilteringJob { list: self, keyspace: Arc::clone(keyspace) }
     }
 
     pub(crate) fn view(&self, core: &Core) -> SnapshotView {
         let held = self.held.lock();
-        let mut instants: Vec<(SeqNo, u64)> = held.keys().copied().collect();
+        let mut instants: Vec<(SeqNo, u64)> = held.instants.keys().copied().collect();
         instants.dedup_by_key(|(seq, _)| *seq);
         let (snapshots, times_ms) = instants.into_iter().unzip();
         SnapshotView { snapshots, times_ms, horizon: core.visible(), now_ms: core.now_ms_if_used() }
@@ -76,7 +129,8 @@ impl SnapshotList {
     /// How many snapshots are held, and since when the oldest of them.
     pub(crate) fn oldest(&self) -> (usize, Option<Duration>) {
         let held = self.held.lock();
-        (held.values().map(|held| held.count).sum(), held.values().map(|held| held.since).min())
+        let instants = &held.instants;
+        (instants.values().map(|held| held.count).sum(), instants.values().map(|held| held.since).min())
     }
 }
 
@@ -102,13 +156,13 @@ pub struct Snapshot {
 #[derive(Debug)]
 struct HeldSnapshot {
     handle: Arc<Handle>,
-    at: AsOf,
+    taken: Taken,
     default: Keyspace,
 }
 
 impl Drop for HeldSnapshot {
     fn drop(&mut self) {
-        self.handle.core.snapshots.release(self.at);
+        self.handle.core.snapshots.release(&self.taken);
     }
 }
 
@@ -117,13 +171,13 @@ impl Snapshot {
         Self::of_taken(handle, default, handle.core.snapshots.take(&handle.core))
     }
 
-    /// Of an instant that was taken in the list; it is released with this.
-    pub(crate) fn of_taken(handle: &Arc<Handle>, default: Keyspace, at: AsOf) -> Self {
-        Self { held: Arc::new(HeldSnapshot { handle: Arc::clone(handle), at, default }) }
+    /// Of one that was taken in the list; it is released with this.
+    pub(crate) fn of_taken(handle: &Arc<Handle>, default: Keyspace, taken: Taken) -> Self {
+        Self { held: Arc::new(HeldSnapshot { handle: Arc::clone(handle), taken, default }) }
     }
 
     fn reads(&self) -> Result<Reads<'_>> {
-        Ok(Reads { keyspace: &self.held.default, at: Some(self.held.at) })
+        Ok(Reads { keyspace: &self.held.default, at: Some(&self.held.taken) })
     }
 
     pub(crate) fn handle(&self) -> &Arc<Handle> {
@@ -135,11 +189,11 @@ impl Snapshot {
     }
 
     pub(crate) fn seq_no(&self) -> SeqNo {
-        self.held.at.seq
+        self.held.taken.at.seq
     }
 
-    pub(crate) fn at(&self) -> AsOf {
-        self.held.at
+    pub(crate) fn taken(&self) -> &Taken {
+        &self.held.taken
     }
 
     /// The same instant in another keyspace, also in one that was dropped since.
@@ -152,7 +206,7 @@ impl Snapshot {
 
     /// The sequence number of the last write it sees.
     pub fn seq(&self) -> u64 {
-        self.held.at.seq.0
+        self.held.taken.at.seq.0
     }
 
     read_methods!();
@@ -170,7 +224,7 @@ impl SnapshotOf<'_> {
         if self.keyspace.engine_number() != self.snapshot.held.handle.core.number {
             return Err(Error::invalid("the keyspace belongs to another engine than the snapshot"));
         }
-        Ok(Reads { keyspace: self.keyspace, at: Some(self.snapshot.held.at) })
+        Ok(Reads { keyspace: self.keyspace, at: Some(&self.snapshot.held.taken) })
     }
 
     read_methods!();

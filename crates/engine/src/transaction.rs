@@ -366,7 +366,7 @@ impl<'a> TransactionReads<'a> {
     }
 
     fn at_snapshot(&self) -> Reads<'a> {
-        Reads { keyspace: self.keyspace, at: Some(self.transaction.snapshot.at()) }
+        Reads { keyspace: self.keyspace, at: Some(self.transaction.snapshot.taken()) }
     }
 
     /// What the transaction has written to a key, if anything; else the key counts as read.

@@ -3,10 +3,12 @@
 //! `testdata/format-1` was made by `ESKER_MAKE_FORMAT=testdata/format-1 cargo test -p esker --test upgrade`, and is never made again:
 //! a change of the format gets a directory of its own. `format-1` is from before blob files, `format-1-blob` has some, one of them with garbage;
 //! `format-1-merge` has merge operands too, in tables and in the log; in `format-1-ranges` ranges were deleted, in tables and in the log.
+//! `format-1-expiry` has a keyspace with a time to live, of a thousand years, entries that expire then in table, blob file and log, and one that did at once.
 
-use esker::{Background, Engine, ErrorKind, KeyspaceOptions, LeveledOptions, Options};
+use esker::{Background, Engine, ErrorKind, KeyspaceOptions, LeveledOptions, Options, WriteOptions};
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 fn testdata() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../testdata")
@@ -82,6 +84,17 @@ fn fill(dir: &Path) {
     cleared.put("k", "v").unwrap();
     engine.flush().unwrap();
     cleared.clear().unwrap();
+    let years = Duration::from_secs(1_000 * 365 * 24 * 3_600);
+    let sessions = KeyspaceOptions { blob_bytes_min: Some(256), ttl: Some(years), ..Default::default() };
+    let sessions = engine.keyspace("sessions", sessions).unwrap();
+    sessions.put("gone", "beneath").unwrap();
+    sessions.put("short", "value").unwrap();
+    sessions.put("large", large_value(1, 1)).unwrap();
+    engine.flush().unwrap();
+    let at_once = WriteOptions { ttl: Some(Duration::from_millis(1)), ..Default::default() };
+    sessions.put_with("gone", "value", &at_once).unwrap();
+    engine.flush().unwrap();
+    sessions.put("in the log", "value").unwrap();
     engine.close().unwrap();
 }
 
@@ -95,7 +108,7 @@ fn check(engine: &Engine, path: &Path) {
     let has_blobs = name != "format-1";
     // Those of other formats have what they were made for; one that is made today has all.
     let has = |what: &str| !name.starts_with("format-") || name == format!("format-1-{what}");
-    let (has_merges, has_ranges) = (has("merge"), has("ranges"));
+    let (has_merges, has_ranges, has_expiry) = (has("merge"), has("ranges"), has("expiry"));
     for i in 0..400u32 {
         let expected = match i {
             1 => Some("from the log".to_owned()),
@@ -107,7 +120,7 @@ fn check(engine: &Engine, path: &Path) {
     assert_eq!(engine.get("").unwrap().unwrap(), b"empty key");
     assert_eq!(engine.iter().count(), 267);
     let keyspaces =
-        [("cleared", has_ranges), ("default", true), ("large", has_blobs), ("merged", has_merges), ("ranges", has_ranges), ("users", true)];
+        [("cleared", has_ranges), ("default", true), ("large", has_blobs), ("merged", has_merges), ("ranges", has_ranges), ("sessions", has_expiry), ("users", true)];
     let keyspaces: Vec<&str> = keyspaces.iter().filter(|(_, is_there)| *is_there).map(|(name, _)| *name).collect();
     assert_eq!(engine.keyspaces(), keyspaces);
     if has_merges {
@@ -128,6 +141,18 @@ fn check(engine: &Engine, path: &Path) {
             assert_eq!(ranges.get([i]).unwrap().map(|value| value.to_vec()), expected, "{i}");
         }
         assert!(engine.keyspace("cleared", KeyspaceOptions::default()).unwrap().is_empty().unwrap());
+    }
+    if has_expiry {
+        std::thread::sleep(Duration::from_millis(1));
+        let sessions = engine.keyspace("sessions", KeyspaceOptions::default()).unwrap();
+        assert!(sessions.ttl().is_some_and(|ttl| ttl.as_secs() == 1_000 * 365 * 24 * 3_600));
+        assert_eq!(sessions.get("gone").unwrap(), None);
+        assert_eq!(sessions.get("large").unwrap().unwrap(), large_value(1, 1));
+        for key in ["short", "in the log"] {
+            let (value, expiry) = sessions.get_with_expiry(key).unwrap().unwrap();
+            assert!(value == b"value" && expiry.is_some(), "{key}");
+        }
+        assert_eq!(sessions.iter().count(), 3);
     }
     if has_blobs {
         let large = engine.keyspace("large", KeyspaceOptions::default()).unwrap();

@@ -45,6 +45,8 @@ struct Keyspace {
     blob_garbage_bytes: u64,
     /// How long what is put lives where a write does not say.
     ttl_ms: Option<u64>,
+    /// Which the tool doesn't know.
+    compaction_filter: Option<String>,
 }
 
 /// One level that has tables.
@@ -108,6 +110,7 @@ fn keyspace(metrics: &KeyspaceMetrics) -> Keyspace {
         blob_bytes: metrics.blob_bytes,
         blob_garbage_bytes: metrics.blob_garbage_bytes,
         ttl_ms: metrics.ttl.map(|ttl| ttl.as_millis() as u64),
+        compaction_filter: metrics.compaction_filter.clone(),
     }
 }
 
@@ -187,6 +190,9 @@ fn print(out: &mut Output, stats: &Stats) -> Result {
         }
         if let Some(ttl_ms) = keyspace.ttl_ms {
             out.line(format!("time to live: {} ms", HumanCount(ttl_ms)))?;
+        }
+        if let Some(filter) = &keyspace.compaction_filter {
+            out.line(format!("compaction filter: {}", text::escape(filter.as_bytes())))?;
         }
         if keyspace.blob_files > 0 {
             out.line(format!(

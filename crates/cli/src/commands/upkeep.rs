@@ -5,7 +5,7 @@ use crate::args::Common;
 use crate::failure::{Failure, Result};
 use crate::output::Output;
 use crate::store::{self, Access};
-use crate::text::{counted, counted_in};
+use crate::text::{self, counted, counted_in};
 use esker::KeyspaceOptions;
 use indicatif::HumanBytes;
 use serde_json::json;
@@ -67,6 +67,15 @@ pub(crate) fn compact(common: &Common, db: &Path) -> Result {
         Some(_) => vec![store::keyspace(&engine, common, Access::Write)?.name().to_owned()],
         None => engine.keyspaces(),
     };
+    let metrics = engine.metrics();
+    for keyspace in metrics.keyspaces.iter().filter(|keyspace| names.contains(&keyspace.name)) {
+        if let Some(filter) = &keyspace.compaction_filter {
+            let (name, filter) = (text::escape(keyspace.name.as_bytes()), text::escape(filter.as_bytes()));
+            eprintln!(
+                "esker: keyspace {name} has the compaction filter {filter}, which the tool does not know: compacted without"
+            );
+        }
+    }
     let table_bytes = || engine.metrics().keyspaces.iter().map(esker::KeyspaceMetrics::table_bytes).sum::<u64>();
     engine.flush()?; // so that the figures before and after are of the same keys
     let (begun, before) = (Instant::now(), table_bytes());

@@ -112,6 +112,7 @@ pub(crate) fn config() -> JobConfig<'static> {
         piece_bytes: 10_000,
         blobs: None,
         operator: None,
+        filter: None,
         should_stop: &|| false,
         on_progress: &|_| {},
     }

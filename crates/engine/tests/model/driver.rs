@@ -314,6 +314,7 @@ impl Driver {
             };
             match effect {
                 Effect::Put(value) => tx.put_in(keyspace, key, value)?,
+                Effect::PutFor(..) => unreachable!("transactions put for ever"),
                 Effect::Delete => tx.delete_in(keyspace, key)?,
                 Effect::DeleteTo(Some(end)) => tx.delete_range_in(keyspace, key, end)?,
                 Effect::DeleteTo(None) => tx.clear_in(keyspace)?,

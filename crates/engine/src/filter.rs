@@ -1,0 +1,102 @@
+//! Compaction filters: which keyspace has which, and what is done about one that fails.
+//!
+//! The filter itself works within a job (`esker_compaction::CompactionFilter`). What it changes is no write and has no sequence number, so a snapshot that is taken while such a job runs keeps the state that it found: see
+//! [`crate::snapshot`].
+
+use crate::core::{Core, KeyspaceCore};
+use crate::error::{Error, Result};
+use crate::listener::Event;
+use crate::snapshot::FilteringJob;
+use esker_compaction::{CompactionFilter, Filtering};
+use esker_manifest::Level;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Those that were registered, by name.
+pub(crate) type Filters = BTreeMap<String, Arc<dyn CompactionFilter>>;
+
+const NAME_BYTES_MAX: usize = 255;
+/// How long a keyspace is compacted without its filter after that has failed, at first and at most.
+const REST_FIRST: Duration = Duration::from_secs(1);
+const REST_MAX: Duration = Duration::from_secs(600);
+
+/// When a filter that has failed is asked again.
+#[derive(Debug, Default)]
+pub(crate) struct FilterRest {
+    failures: u32,
+    not_before: Duration,
+}
+
+/// # Errors
+/// `InvalidArgument` for what can't be a name.
+pub(crate) fn check_name(name: &str) -> Result<()> {
+    if name.is_empty() || name.len() > NAME_BYTES_MAX || name.chars().any(|c| c.is_control() || c == '"') {
+        return Err(Error::invalid(format!(
+            "the name of a compaction filter has 1 to {NAME_BYTES_MAX} bytes, no quotes, and no control characters: {name:?}"
+        )));
+    }
+    Ok(())
+}
+
+/// A filter about to work in a job. While it is there, snapshots keep the keyspace's state as they find it.
+pub(crate) struct AtWork<'a> {
+    filter: Arc<dyn CompactionFilter>,
+    _job: FilteringJob<'a>,
+}
+
+impl AtWork<'_> {
+    pub(crate) fn filtering<'f>(&'f self, core: &'f Core, level: Level) -> Filtering<'f> {
+        Filtering { filter: &*self.filter, level, files: Some(core) }
+    }
+}
+
+impl Core {
+    /// The filter of a keyspace, if it has one, and that is registered.
+    pub(crate) fn filter_of(&self, keyspace: &KeyspaceCore) -> Option<&Arc<dyn CompactionFilter>> {
+        let options = keyspace.options.lock();
+        options.compaction_filter.as_ref().and_then(|name| self.filters.get(name))
+    }
+
+    /// Begins a job in which the keyspace's filter works, if it has one that does not rest. `by_hand`: whoever asked wants to know if it fails.
+    pub(crate) fn begin_filtering(&self, keyspace: &Arc<KeyspaceCore>, by_hand: bool) -> Option<AtWork<'_>> {
+        let filter = Arc::clone(self.filter_of(keyspace)?);
+        let rests = self.vfs.clock().now() < keyspace.filter_rest.lock().not_before;
+        if rests && !by_hand {
+            return None;
+        }
+        Some(AtWork { filter, _job: self.snapshots.begin_filtering(keyspace) })
+    }
+
+    /// Notes how a filter did. One that has failed rests, longer each time, so that compaction goes on.
+    pub(crate) fn filter_did(&self, keyspace: &KeyspaceCore, failed: bool) {
+        let mut rest = keyspace.filter_rest.lock();
+        if !failed {
+            *rest = FilterRest::default();
+            return;
+        }
+        let wait = REST_FIRST.saturating_mul(1 << rest.failures.min(16)).min(REST_MAX);
+        rest.failures += 1;
+        rest.not_before = self.vfs.clock().now() + wait;
+        self.counters.filter_failures.add(1);
+    }
+
+    /// # Errors
+    /// `InvalidArgument` if somebody names a filter that is not registered.
+    pub(crate) fn check_filter_named(&self, name: Option<&str>) -> Result<()> {
+        match name {
+            Some(name) if !self.filters.contains_key(name) => Err(Error::invalid(format!(
+                "there is no compaction filter {name}: register it with Builder::compaction_filter"
+            ))),
+            _ => Ok(()),
+        }
+    }
+
+    /// Tells of a keyspace whose filter is not registered.
+    pub(crate) fn tell_of_missing_filter(&self, keyspace: &KeyspaceCore) {
+        let named = keyspace.options.lock().compaction_filter.clone();
+        if let Some(filter) = named.filter(|name| !self.filters.contains_key(name)) {
+            self.tell(Event::CompactionFilterMissing { keyspace: keyspace.name.to_string(), filter });
+        }
+    }
+}

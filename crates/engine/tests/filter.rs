@@ -1,0 +1,332 @@
+//! Compaction filters: what they are asked, what becomes of it, who sees it when, and that one that fails loses nothing.
+
+use esker::vfs::{MemVfs, Vfs};
+use esker::{
+    Background, CompactionFilter, Engine, ErrorKind, Event, FilterDecision, KeyspaceOptions, LeveledOptions, Options,
+    WriteOptions,
+};
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+const DIR: &str = "/data";
+
+fn small() -> Options {
+    Options {
+        memtable_bytes: Some(8 << 10),
+        block_size_bytes: 256,
+        blob_bytes_min: 500,
+        compaction: LeveledOptions { table_bytes: 4 << 10, level_base_bytes: 16 << 10, ..Default::default() },
+        ..Options::default()
+    }
+}
+
+fn open(vfs: &Arc<MemVfs>, filter: impl CompactionFilter) -> Engine {
+    Engine::builder(DIR)
+        .vfs(Arc::clone(vfs) as Arc<dyn Vfs>)
+        .options(small())
+        .compaction_filter("filter", filter)
+        .default_keyspace(named("filter"))
+        .background(Background::Manual)
+        .open()
+        .unwrap()
+}
+
+fn named(filter: &str) -> KeyspaceOptions {
+    KeyspaceOptions { compaction_filter: Some(filter.into()), ..Default::default() }
+}
+
+fn work(engine: &Engine) {
+    while engine.step().unwrap() {}
+}
+
+type Contents = BTreeMap<Vec<u8>, Vec<u8>>;
+
+fn all(iter: esker::Iter) -> Contents {
+    iter.map(|item| item.map(|(key, value)| (key.to_vec(), value.to_vec())).unwrap()).collect()
+}
+
+/// Removes what begins with `-`, doubles what begins with `2`, keeps the rest.
+fn by_first_byte(_: u8, key: &[u8], value: &[u8]) -> FilterDecision {
+    match key.first() {
+        Some(b'-') => FilterDecision::Remove,
+        Some(b'2') if !value.ends_with(b"!") => FilterDecision::Replace([value, b"!"].concat()),
+        _ => FilterDecision::Keep,
+    }
+}
+
+#[test]
+fn what_is_kept_removed_and_replaced() {
+    let vfs = MemVfs::new();
+    let engine = open(&vfs, by_first_byte);
+    let large = vec![b'x'; 2_000];
+    engine.put("-a", "older").unwrap();
+    engine.flush().unwrap();
+    engine.compact_range(..).unwrap();
+    assert!(engine.is_empty().unwrap());
+    for key in ["-a", "-large", "2a", "2large", "keep"] {
+        let value = if key.ends_with("large") { &large[..] } else { b"value" };
+        engine.put(key, value).unwrap();
+    }
+    let hour = WriteOptions { ttl: Some(Duration::from_secs(3600)), ..Default::default() };
+    engine.put_with("2t", "value", &hour).unwrap();
+    let expiry = engine.get_with_expiry("2t").unwrap().unwrap().1;
+    engine.flush().unwrap();
+    assert_eq!(engine.iter().count(), 6, "a flush asks nobody");
+    engine.compact_range(..).unwrap();
+    let expected: Contents =
+        [("2a", &b"value!"[..]), ("2large", &[&large[..], b"!"].concat()), ("2t", b"value!"), ("keep", b"value")]
+            .map(|(key, value)| (key.as_bytes().to_vec(), value.to_vec()))
+            .into();
+    assert_eq!(all(engine.iter()), expected);
+    assert_eq!(engine.get_with_expiry("2t").unwrap().unwrap().1, expiry, "a time stays");
+    assert_eq!(engine.metrics().filtered_entries, 1 + 5);
+    engine.close().unwrap();
+    drop(engine);
+    let engine = open(&vfs, by_first_byte);
+    assert_eq!(all(engine.iter()), expected);
+    assert!(engine.verify().unwrap().is_ok());
+}
+
+/// What is removed hides what lies beneath, in tables that the compaction does not touch and for snapshots.
+#[test]
+fn nothing_comes_up_from_beneath_and_no_snapshot_sees_a_difference() {
+    let vfs = MemVfs::new();
+    let removes = Arc::new(AtomicBool::new(false));
+    let flag = Arc::clone(&removes);
+    let engine =
+        open(&vfs, move |_: u8, _: &[u8], value: &[u8]| match flag.load(Ordering::SeqCst) && value == b"new" {
+            true => FilterDecision::Remove,
+            false => FilterDecision::Keep,
+        });
+    for i in 0..100u32 {
+        engine.put(i.to_be_bytes(), "old").unwrap();
+    }
+    engine.compact_range(..).unwrap();
+    let old = engine.snapshot();
+    for i in 0..50u32 {
+        engine.put(i.to_be_bytes(), "new").unwrap();
+    }
+    engine.flush().unwrap();
+    let new = engine.snapshot();
+    removes.store(true, Ordering::SeqCst);
+    engine.compact_range(..).unwrap();
+    let count = |contents: Contents, value: &[u8]| contents.values().filter(|found| *found == value).count();
+    assert_eq!(count(all(engine.iter()), b"new"), 50, "a snapshot sees them");
+    drop(new);
+    engine.compact_range(..).unwrap();
+    let now = all(engine.iter());
+    assert_eq!((now.len(), count(now, b"new")), (50, 0));
+    assert_eq!(count(all(old.iter()), b"old"), 100, "older than all of it");
+    drop(old);
+    engine.compact_range(..).unwrap();
+    assert_eq!(engine.iter().count(), 50);
+}
+
+/// A snapshot that is taken while the filter works sees what was there, before and after.
+#[test]
+fn a_snapshot_taken_meanwhile_keeps_what_it_found() {
+    static ENGINE: Mutex<Option<Engine>> = Mutex::new(None);
+    static TAKEN: Mutex<Vec<(esker::Snapshot, Contents)>> = Mutex::new(Vec::new());
+    let vfs = MemVfs::new();
+    let engine = open(&vfs, |_: u8, key: &[u8], _: &[u8]| {
+        let engine = ENGINE.lock().unwrap().clone();
+        if let Some(engine) = engine
+            && key.ends_with(b"0")
+        {
+            let snapshot = engine.snapshot();
+            let seen = all(snapshot.iter());
+            TAKEN.lock().unwrap().push((snapshot, seen));
+        }
+        FilterDecision::Remove
+    });
+    for i in 0..200u32 {
+        engine.put(format!("key{i:03}"), "v").unwrap();
+    }
+    engine.flush().unwrap();
+    *ENGINE.lock().unwrap() = Some(engine.clone());
+    engine.compact_range(..).unwrap();
+    ENGINE.lock().unwrap().take();
+    let taken = std::mem::take(&mut *TAKEN.lock().unwrap());
+    assert!(taken.len() >= 20);
+    engine.put("later", "v").unwrap();
+    engine.flush().unwrap();
+    for (snapshot, seen) in &taken {
+        assert_eq!(all(snapshot.iter()), *seen);
+        assert!(seen.iter().all(|(key, value)| snapshot.get(key).unwrap().as_deref() == Some(&value[..])));
+    }
+    assert_eq!(taken[0].1.len(), 200);
+    drop(taken);
+    engine.compact_range(..).unwrap();
+    assert!(engine.is_empty().unwrap());
+}
+
+/// Beside a map: overwritten, deleted, filtered by value, over tables of every level.
+#[test]
+fn as_a_map_says_after_everything_is_compacted() {
+    let vfs = MemVfs::new();
+    let odd = |_: u8, _: &[u8], value: &[u8]| match value[0] % 3 {
+        0 => FilterDecision::Remove,
+        1 => FilterDecision::Replace(vec![value[0] + 1; value.len()]),
+        _ => FilterDecision::Keep,
+    };
+    let engine = open(&vfs, odd);
+    let mut model = Contents::new();
+    for i in 0..4_000u32 {
+        let key = format!("key{:03}", i.wrapping_mul(2_654_435_761) % 500).into_bytes();
+        let value = vec![(i % 250) as u8; [4, 60, 700][i as usize % 3]];
+        loop {
+            let written = if i % 7 == 0 { engine.delete(&key) } else { engine.put(&key, &value) };
+            match written {
+                Ok(()) => break,
+                Err(error) => assert!(error.kind() == ErrorKind::Stalled && engine.step().unwrap(), "{error}"),
+            }
+        }
+        if i % 7 == 0 {
+            model.remove(&key)
+        } else {
+            model.insert(key, value)
+        };
+        if i % 100 == 0 {
+            engine.step().unwrap();
+        }
+    }
+    work(&engine);
+    let of = |value: &Vec<u8>| match odd(0, b"", value) {
+        FilterDecision::Keep => Some(value.clone()),
+        FilterDecision::Replace(value) => Some(value),
+        FilterDecision::Remove => None,
+    };
+    // Each is as it was, or as the filter has it.
+    for (key, value) in &model {
+        let found = engine.get(key).unwrap().map(|value| value.to_vec());
+        assert!(found.as_ref() == Some(value) || found == of(value), "{}", key.escape_ascii());
+    }
+    engine.compact_range(..).unwrap();
+    let expected: Contents = model.iter().filter_map(|(key, value)| Some((key.clone(), of(value)?))).collect();
+    assert_eq!(all(engine.iter()), expected);
+    assert!(engine.verify().unwrap().is_ok());
+}
+
+#[test]
+fn a_filter_that_panics_fails_the_job_and_loses_nothing() {
+    let vfs = MemVfs::new();
+    let calls = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&calls);
+    let engine = open(&vfs, move |_: u8, key: &[u8], _: &[u8]| {
+        counted.fetch_add(1, Ordering::SeqCst);
+        assert!(key != b"key050", "this key is not liked");
+        FilterDecision::Keep
+    });
+    for round in 0..6 {
+        for i in 0..100u32 {
+            engine.put(format!("key{i:03}"), format!("{round}")).unwrap();
+        }
+        engine.flush().unwrap();
+    }
+    let tables =
+        |engine: &Engine| engine.metrics().keyspaces[0].levels.iter().map(|level| level.tables).collect::<Vec<_>>();
+    let before = tables(&engine);
+    let error = engine.compact_range(..).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Other);
+    assert!(error.to_string().contains("this key is not liked"), "{error}");
+    assert_eq!(tables(&engine), before);
+    assert_eq!(engine.metrics().filter_failures, 1);
+    let names = || vfs.list(std::path::Path::new(DIR)).unwrap();
+    assert!(!names().iter().any(|name| name.ends_with(".tmp")), "{:?}", names());
+
+    // In the background it rests, and compaction goes on without it.
+    assert_eq!(engine.iter().count(), 100);
+    let asked = calls.load(Ordering::SeqCst);
+    work(&engine);
+    assert_eq!(calls.load(Ordering::SeqCst), asked, "it rests");
+    assert_eq!(tables(&engine)[0], 0, "compaction goes on");
+    // By hand it is asked, and fails again.
+    assert_eq!(engine.compact_range(..).unwrap_err().kind(), ErrorKind::Other);
+    engine.put("key050", "6").unwrap();
+    assert_eq!(engine.get("key050").unwrap().unwrap(), b"6");
+    assert_eq!(engine.iter().count(), 100);
+    engine.close().unwrap();
+    drop(engine);
+    let engine = open(&vfs, |_: u8, _: &[u8], _: &[u8]| FilterDecision::Keep);
+    engine.compact_range(..).unwrap();
+    assert_eq!(engine.iter().count(), 100);
+}
+
+/// In the background a failure is kept, told and shown by the next write, once.
+#[test]
+fn a_failure_in_the_background_is_shown() {
+    let vfs = MemVfs::new();
+    let engine = open(&vfs, |_: u8, _: &[u8], _: &[u8]| panic!("never"));
+    for i in 0..8u32 {
+        engine.put(b"k", i.to_be_bytes()).unwrap();
+        engine.flush().unwrap();
+    }
+    work(&engine);
+    let error = engine.put("k", "v").unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Other);
+    assert!(error.to_string().contains("never"));
+    engine.put("k", "v").unwrap();
+    assert_eq!((engine.metrics().background_errors, engine.metrics().filter_failures), (1, 1));
+}
+
+#[test]
+fn a_filter_that_is_not_registered_is_told_of() {
+    let vfs = MemVfs::new();
+    let engine = open(&vfs, by_first_byte);
+    engine.keyspace("other", named("filter")).unwrap().put("-", "").unwrap();
+    for wrong in ["no such filter", "", "in \"quotes\"", "two\nlines"] {
+        let error = engine.keyspace("new", named(wrong)).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidArgument, "{wrong:?}");
+    }
+    assert_eq!(engine.keyspaces().len(), 2);
+    engine.close().unwrap();
+    drop(engine);
+
+    let heard = Arc::new(Mutex::new(Vec::new()));
+    let told = Arc::clone(&heard);
+    let without = Engine::builder(DIR)
+        .vfs(Arc::clone(&vfs) as Arc<dyn Vfs>)
+        .listener(move |event: &Event| {
+            if let Event::CompactionFilterMissing { keyspace, filter } = event {
+                told.lock().unwrap().push(format!("{keyspace}: {filter}"));
+            }
+        })
+        .background(Background::Manual)
+        .open()
+        .unwrap();
+    assert_eq!(*heard.lock().unwrap(), ["default: filter", "other: filter"]);
+    let other = without.keyspace("other", KeyspaceOptions::default()).unwrap();
+    other.compact_range(..).unwrap();
+    assert!(other.contains_key("-").unwrap());
+    let metrics = &without.metrics().keyspaces[1];
+    assert_eq!((metrics.compaction_filter.as_deref(), metrics.compaction_filter_found), (Some("filter"), false));
+    assert!(without.keyspace("other", named("filter")).is_err(), "whoever names it wants it");
+    without.close().unwrap();
+    drop(without);
+
+    let engine = open(&vfs, by_first_byte);
+    let other = engine.keyspace("other", KeyspaceOptions::default()).unwrap();
+    other.compact_range(..).unwrap();
+    assert!(other.is_empty().unwrap());
+}
+
+/// A large value that can't be read is kept, and nobody is asked.
+#[test]
+fn what_cannot_be_shown_is_kept() {
+    let vfs = MemVfs::new();
+    let engine = open(&vfs, |_: u8, _: &[u8], _: &[u8]| FilterDecision::Remove);
+    engine.put("large", vec![1; 2_000]).unwrap();
+    engine.put("small", "1").unwrap();
+    engine.flush().unwrap();
+    engine.close().unwrap();
+    drop(engine);
+    let dir = std::path::Path::new(DIR);
+    let blob = vfs.list(dir).unwrap().into_iter().find(|name| name.ends_with(".blob")).unwrap();
+    vfs.edit(&dir.join(blob), |bytes| bytes[1_000] ^= 1).unwrap();
+    let engine = open(&vfs, |_: u8, _: &[u8], _: &[u8]| FilterDecision::Remove);
+    engine.compact_range(..).unwrap();
+    assert_eq!(engine.iter().keys().count(), 1);
+    assert_eq!(engine.get("large").unwrap_err().kind(), ErrorKind::Corruption);
+}
