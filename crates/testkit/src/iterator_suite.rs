@@ -489,18 +489,18 @@ impl InternalIterator for FailingIterator {
     }
 }
 
-/// The oracle of a visible view: user key to value, of `entries` as seen at `seq`.
+/// The oracle of a visible view: user key to value, of `entries` as seen at `seq`. Merge operands are appended.
 pub fn visible(entries: &[Entry], seq: SeqNo) -> BTreeMap<Vec<u8>, Vec<u8>> {
-    let mut seen = BTreeMap::new();
+    let mut seen: BTreeMap<Vec<u8>, Vec<u8>> = BTreeMap::new();
     // Oldest first, so that a newer version replaces an older one.
     let mut by_seq: Vec<_> = entries.iter().filter(|(key, _)| key.trailer.seq() <= seq).collect();
     by_seq.sort_by_key(|(key, _)| key.trailer);
     for (key, value) in by_seq {
         match key.trailer.kind() {
-            ValueKind::Put | ValueKind::Blob => seen.insert(key.user_key.to_vec(), value.clone()),
-            ValueKind::Delete | ValueKind::RangeDelete => seen.remove(&key.user_key[..]),
-            ValueKind::Merge => unreachable!("none of them are made up: what they make is an operator's to say"),
-        };
+            ValueKind::Put | ValueKind::Blob => drop(seen.insert(key.user_key.to_vec(), value.clone())),
+            ValueKind::Merge => seen.entry(key.user_key.to_vec()).or_default().extend_from_slice(value),
+            ValueKind::Delete | ValueKind::RangeDelete => drop(seen.remove(&key.user_key[..])),
+        }
     }
     seen
 }
