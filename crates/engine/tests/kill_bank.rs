@@ -115,7 +115,6 @@ fn not_a_penny_is_lost_in_kills() {
                 // The first of them follows the name of the test in one line: missed, a transfer would be found that nobody began.
                 let mut words = line.rsplit(" ... ").next().unwrap_or_default().split(' ');
                 let what = words.next();
-                let (Some(thread), Some(nth)) = (words.next(), words.next()) else { continue };
                 let (Ok(thread), Ok(nth)) = (thread.parse::<usize>(), nth.parse::<u64>()) else { continue };
                 match what {
                     Some("begin") => {

@@ -1,7 +1,7 @@
 //! Sources that gain entries while they are walked, as a memtable does: what a view shows stays what it was at its sequence number.
 
 use esker_format::{InternalKey, InternalKeyBuf, SeqNo, Trailer, ValueKind};
-use esker_iterator::{Bounds, InternalIterator, MergingIterator, Stepped, VisibleIterator};
+use esker_iterator::{Bounds, InternalIterator, MergingIterator, Stepped, VisibleIterator, operators::Append};
 use esker_testkit::iterator_suite::{Entry, any_entries, any_user_key, visible};
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -119,6 +119,15 @@ fn view(entries: &[Entry], count: usize, seq: u64) -> (Vec<Shared>, VisibleItera
     (sources, VisibleIterator::new(MergingIterator::new(children), SeqNo(seq), Bounds::default()))
 }
 
+/// The value at hand, where operands are appended.
+fn value(view: &VisibleIterator<MergingIterator<Growing>>) -> Vec<u8> {
+    if view.trailer().kind() != ValueKind::Merge {
+        return view.value().to_vec();
+    }
+    let base = view.stack().base().map(|(_, stored)| &stored[..]);
+    view.stack().merge(&Append::new(), view.key(), base).unwrap()
+}
+
 fn insert(into: &Shared, key: &[u8], seqs: std::ops::Range<u64>) {
     let version = |seq| (InternalKey::new(key, SeqNo(seq), ValueKind::Put).to_buf(), b"too new".to_vec());
     into.borrow_mut().extend(seqs.map(version));
@@ -150,11 +159,18 @@ proptest! {
 
     #[test]
     fn a_view_shows_what_it_showed(
-        entries in any_entries(1..60),
+        mut entries in any_entries(1..60),
+        merges in 1..4u64,
         seq in 1..31u64,
         sources in 1..4usize,
         moves in vec(any_move(), 1..60),
     ) {
+        // Every so many puts are operands.
+        for (key, _) in entries.iter_mut().filter(|(key, _)| key.trailer.kind() == ValueKind::Put) {
+            if key.trailer.seq().0 % merges > 0 {
+                key.trailer = Trailer::new(key.trailer.seq(), ValueKind::Merge);
+            }
+        }
         let model: Vec<_> = visible(&entries, SeqNo(seq)).into_iter().collect();
         let (sources, mut view) = view(&entries, sources, seq);
         let (mut at, mut newest) = (usize::MAX, 100);
@@ -176,7 +192,7 @@ proptest! {
                     newest += count;
                 }
             }
-            let shown = view.valid().then(|| (view.key().to_vec(), view.value().to_vec()));
+            let shown = view.valid().then(|| (view.key().to_vec(), value(&view)));
             prop_assert_eq!(shown.as_ref(), model.get(at), "after {:?}", step);
         }
     }

@@ -498,26 +498,26 @@ impl InternalIterator for FailingIterator {
     }
 }
 
-/// The oracle of a visible view: user key to value, of `entries` as seen at `seq`.
+/// The oracle of a visible view: user key to value, of `entries` as seen at `seq`. Merge operands are appended.
 pub fn visible(entries: &[Entry], seq: SeqNo) -> BTreeMap<Vec<u8>, Vec<u8>> {
     visible_at(entries, seq, 0)
 }
 
 /// As [`visible`], as of a time.
 pub fn visible_at(entries: &[Entry], seq: SeqNo, unix_ms: u64) -> BTreeMap<Vec<u8>, Vec<u8>> {
-    let mut seen = BTreeMap::new();
+    let mut seen: BTreeMap<Vec<u8>, Vec<u8>> = BTreeMap::new();
     // Oldest first, so that a newer version replaces an older one.
     let mut by_seq: Vec<_> = entries.iter().filter(|(key, _)| key.trailer.seq() <= seq).collect();
     by_seq.sort_by_key(|(key, _)| key.trailer);
     for (key, value) in by_seq {
         match key.trailer.kind() {
-            ValueKind::Put | ValueKind::Blob => seen.insert(key.user_key.to_vec(), value.clone()),
-            ValueKind::Merge => unreachable!("none of them are made up: what they make is an operator's to say"),
+            ValueKind::Put | ValueKind::Blob => drop(seen.insert(key.user_key.to_vec(), value.clone())),
+            ValueKind::Merge => seen.entry(key.user_key.to_vec()).or_default().extend_from_slice(value),
             ValueKind::Expiring | ValueKind::ExpiringBlob if split_expiry(value).is_some_and(|(e, _)| e > unix_ms) => {
-                seen.insert(key.user_key.to_vec(), value.clone())
+                seen.insert(key.user_key.to_vec(), value.clone());
             }
-            _ => seen.remove(&key.user_key[..]),
-        };
+            _ => drop(seen.remove(&key.user_key[..])),
+        }
     }
     seen
 }
