@@ -1,7 +1,8 @@
 //! Directories written by each format version so far open with this one and hold what was put in; a version to come is refused.
 //!
 //! `testdata/format-1` was made by `ESKER_MAKE_FORMAT=testdata/format-1 cargo test -p esker --test upgrade`, and is never made again:
-//! a change of the format gets a directory of its own. `format-1` is from before blob files, `format-1-blob` has some, one of them with garbage.
+//! a change of the format gets a directory of its own. `format-1` is from before blob files, `format-1-blob` has some, one of them with garbage;
+//! `format-1-ingest` has a table that was ingested and that the feed of changes still tells of.
 
 use esker::{Background, Engine, ErrorKind, KeyspaceOptions, LeveledOptions, Options};
 use std::fs;
@@ -19,7 +20,7 @@ fn options() -> Options {
     }
 }
 
-/// What every such directory holds: `default` with tables in two levels, `users`, a dropped keyspace, and since there are blob files `large`. (In `format-1`, `users` is in the log alone.)
+/// What every such directory holds: `default` with tables in two levels, `users`, a dropped keyspace, and since there are blob files `large`, since there are ingests `outside`. (In `format-1`, `users` is in the log alone.)
 fn fill(dir: &Path) {
     let engine = Engine::builder(dir).options(options()).background(Background::Manual).open().unwrap();
     for i in 0..400u32 {
@@ -49,6 +50,10 @@ fn fill(dir: &Path) {
         engine.flush().unwrap();
         large.compact_range(..).unwrap();
     }
+    let outside = engine.keyspace("outside", KeyspaceOptions::default()).unwrap();
+    outside.put("b", "old").unwrap();
+    outside.bulk_load([("a", "loaded"), ("b", "loaded"), ("d", "loaded")]).unwrap();
+    outside.put("d", "newer").unwrap();
     engine.close().unwrap();
 }
 
@@ -58,7 +63,9 @@ fn large_value(i: u8, round: u8) -> Vec<u8> {
 
 /// What the directory at `path` holds.
 fn check(engine: &Engine, path: &Path) {
-    let has_blobs = path.file_name().is_none_or(|name| name != "format-1");
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let has_blobs = name != "format-1";
+    let has_outside = name == "format-1-ingest" || !name.starts_with("format-");
     for i in 0..400u32 {
         let expected = match i {
             1 => Some("from the log".to_owned()),
@@ -69,8 +76,15 @@ fn check(engine: &Engine, path: &Path) {
     }
     assert_eq!(engine.get("").unwrap().unwrap(), b"empty key");
     assert_eq!(engine.iter().count(), 267);
-    let keyspaces: &[&str] = if has_blobs { &["default", "large", "users"] } else { &["default", "users"] };
+    let keyspaces = [("default", true), ("large", has_blobs), ("outside", has_outside), ("users", true)];
+    let keyspaces: Vec<&str> = keyspaces.iter().filter(|(_, is_there)| *is_there).map(|(name, _)| *name).collect();
     assert_eq!(engine.keyspaces(), keyspaces);
+    if has_outside {
+        let outside = engine.keyspace("outside", KeyspaceOptions::default()).unwrap();
+        let values = outside.multi_get(["a", "b", "c", "d"]).unwrap();
+        let values: Vec<_> = values.iter().map(|value| value.as_deref()).collect();
+        assert_eq!(values, [Some(&b"loaded"[..]), Some(b"loaded"), None, Some(b"newer")]);
+    }
     if has_blobs {
         let large = engine.keyspace("large", KeyspaceOptions::default()).unwrap();
         for i in 0..8 {
