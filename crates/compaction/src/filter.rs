@@ -86,7 +86,8 @@ impl Filtering<'_> {
                     .map_err(|source| CompactionError::new(Cause::Reference { key: key.to_buf(), source }))?;
                 (Some(expiry), stored)
             }
-            ValueKind::Delete | ValueKind::RangeDelete => return Ok(true),
+            // Of an operand that is not folded nobody knows the value.
+            ValueKind::Merge | ValueKind::Delete | ValueKind::RangeDelete => return Ok(true),
         };
         let read;
         let value = if matches!(kind, ValueKind::Blob | ValueKind::ExpiringBlob) {

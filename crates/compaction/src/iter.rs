@@ -218,7 +218,7 @@ impl<I: InternalIterator, K: FnMut(&[u8]) -> bool> CompactionIter<I, K> {
 
     /// Whether the entry at hand is the newest of its user key, among those that came in, and no snapshot sees it.
     pub(crate) fn is_newest_and_unheld(&self) -> bool {
-        self.starts_user_key && self.stripes.is_last_and_unheld(self.inner.key().trailer.seq())
+        self.starts_user_key && self.stripes.is_last_and_unheld(self.key().trailer.seq())
     }
 
     /// Has something else come out in the place of the entry at hand.
@@ -229,7 +229,7 @@ impl<I: InternalIterator, K: FnMut(&[u8]) -> bool> CompactionIter<I, K> {
 
     /// Makes a tombstone of the entry at hand; `false` if there is nothing for it to hide, so that it can be left out.
     pub(crate) fn bury(&mut self) -> bool {
-        let seq = self.inner.key().trailer.seq();
+        let seq = self.key().trailer.seq();
         let oldest = self.stripes.oldest();
         if seq <= oldest && !(self.keep_tombstone)(&self.user_key) {
             self.counts.filtered += 1;

@@ -98,6 +98,7 @@ impl Error {
             path: None,
             offset: None,
             outcome_unknown: false,
+            changes_from: None,
             source: Some(Arc::new(source)),
         }))
     }

@@ -169,7 +169,8 @@ fn new_core(
     manifest: Option<VersionSet>,
     version: &Version,
 ) -> Result<Arc<Core>> {
-    let Builder { dir, options, vfs, listener, read_only, background, default_keyspace: _, operators: _, filters } = builder;
+    let Builder { dir, options, vfs, listener, read_only, background, default_keyspace: _, operators: _, filters } =
+        builder;
     let removals = Removals::new();
     let tables = TableSet::new(
         Arc::clone(&vfs),

@@ -112,8 +112,9 @@ fn not_a_penny_is_lost_in_kills() {
         let reader = std::thread::spawn(move || {
             let (mut begun, mut ended) = ([0; THREADS], [0; THREADS]);
             for line in lines.map_while(|line| line.ok()) {
-                // The first of them follows the name of the test in one line: missed, a transfer would be found that nobody began.
-                let mut words = line.rsplit(" ... ").next().unwrap_or_default().split(' ');
+                // From the end: the first line has what the harness says of the test before it. Read from the front it was lost, and with it, where the kill came right behind, a transfer.
+                let mut words = line.rsplit(' ');
+                let (Some(nth), Some(thread)) = (words.next(), words.next()) else { continue };
                 let what = words.next();
                 let (Ok(thread), Ok(nth)) = (thread.parse::<usize>(), nth.parse::<u64>()) else { continue };
                 match what {

@@ -7,8 +7,8 @@ mod options;
 use esker::operators::Append;
 use esker::vfs::{MemVfs, Vfs};
 use esker::{
-    Background, Builder, Engine, ErrorKind, KeyspaceOptions, MergeOperator, Operands, OperatorError, Options,
-    WriteBatch,
+    Background, Builder, Engine, ErrorKind, FilterDecision, KeyspaceOptions, MergeOperator, Operands, OperatorError,
+    Options, WriteBatch,
 };
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -301,7 +301,7 @@ fn an_operator_that_fails_fails_reads_of_the_key_and_loses_nothing() {
     static FINE: AtomicBool = AtomicBool::new(true);
     let vfs = MemVfs::new();
     let builder = || builder(&vfs, options::tiny()).merge_operator("moody", OnlyForReads(&FINE));
-    let engine = builder().default_keyspace(with("moody")).open().unwrap();
+    let engine = builder().default_keyspace(with("picky")).open().unwrap();
     engine.put("a", "1").unwrap();
     engine.put("k", "base").unwrap();
     engine.merge("k", "1").unwrap();
@@ -598,5 +598,49 @@ fn values_in_blob_files_are_merged_into() {
             engine.compact_range(..).unwrap();
             assert_eq!((entries(&engine), &all(&engine)[&b"k"[..]]), (1, &expected));
         }
+    }
+}
+
+/// A filter is asked about what operands were folded into, the last key of a table included, and not about operands that could not be.
+#[test]
+fn a_compaction_filter_sees_what_operands_amount_to() {
+    let vfs = MemVfs::new();
+    let filter = |_level: u8, key: &[u8], value: &[u8]| {
+        assert!(key != b"bad", "nobody knows its value");
+        match value {
+            b"xy" => FilterDecision::Remove,
+            b"uv" => FilterDecision::Replace(b"replaced".to_vec()),
+            _ => FilterDecision::Keep,
+        }
+    };
+    let engine = builder(&vfs, options::tiny())
+        .merge_operator("picky", Picky)
+        .compaction_filter("filter", filter)
+        .default_keyspace(KeyspaceOptions { compaction_filter: Some("filter".into()), ..with("picky") })
+        .open()
+        .unwrap();
+    for (key, operands) in
+        [("a", ["u", "v"]), ("b", ["x", "y"]), ("bad", ["no", "no"]), ("c", ["k", "l"]), ("z", ["x", "y"])]
+    {
+        // Folded by the compaction, not by the flush.
+        engine.put(key, operands[0]).unwrap();
+        engine.flush().unwrap();
+        engine.merge(key, operands[1]).unwrap();
+    }
+    engine.flush().unwrap();
+    engine.compact_range(..).unwrap();
+    assert_eq!(engine.get("a").unwrap().unwrap(), b"replaced");
+    assert_eq!((engine.get("b").unwrap(), engine.get("z").unwrap()), (None, None));
+    assert_eq!(engine.get("c").unwrap().unwrap(), b"kl");
+    assert_eq!(engine.get("bad").unwrap_err().kind(), ErrorKind::Other);
+    assert_eq!(engine.metrics().filter_failures, 0);
+}
+
+/// Appends, but to one key.
+struct Picky;
+
+impl MergeOperator for Picky {
+    fn merge(&self, key: &[u8], base: Option<&[u8]>, operands: Operands<'_>) -> Result<Vec<u8>, OperatorError> {
+        if key == b"bad" { Err("not this one".into()) } else { Append::new().merge(key, base, operands) }
     }
 }

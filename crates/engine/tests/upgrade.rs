@@ -4,6 +4,7 @@
 //! a change of the format gets a directory of its own. `format-1` is from before blob files, `format-1-blob` has some, one of them with garbage;
 //! `format-1-merge` has merge operands too, in tables and in the log; in `format-1-ranges` ranges were deleted, in tables and in the log.
 //! `format-1-expiry` has a keyspace with a time to live, of a thousand years, entries that expire then in table, blob file and log, and one that did at once.
+//! `format-1-ingest` has a table that was ingested and that the feed of changes still tells of.
 
 use esker::{Background, Engine, ErrorKind, KeyspaceOptions, LeveledOptions, Options, WriteOptions};
 use std::fs;
@@ -95,6 +96,10 @@ fn fill(dir: &Path) {
     sessions.put_with("gone", "value", &at_once).unwrap();
     engine.flush().unwrap();
     sessions.put("in the log", "value").unwrap();
+    let outside = engine.keyspace("outside", KeyspaceOptions::default()).unwrap();
+    outside.put("b", "old").unwrap();
+    outside.bulk_load([("a", "loaded"), ("b", "loaded"), ("d", "loaded")]).unwrap();
+    outside.put("d", "newer").unwrap();
     engine.close().unwrap();
 }
 
@@ -108,7 +113,7 @@ fn check(engine: &Engine, path: &Path) {
     let has_blobs = name != "format-1";
     // Those of other formats have what they were made for; one that is made today has all.
     let has = |what: &str| !name.starts_with("format-") || name == format!("format-1-{what}");
-    let (has_merges, has_ranges, has_expiry) = (has("merge"), has("ranges"), has("expiry"));
+    let (has_merges, has_ranges, has_expiry, has_outside) = (has("merge"), has("ranges"), has("expiry"), has("ingest"));
     for i in 0..400u32 {
         let expected = match i {
             1 => Some("from the log".to_owned()),
@@ -119,8 +124,16 @@ fn check(engine: &Engine, path: &Path) {
     }
     assert_eq!(engine.get("").unwrap().unwrap(), b"empty key");
     assert_eq!(engine.iter().count(), 267);
-    let keyspaces =
-        [("cleared", has_ranges), ("default", true), ("large", has_blobs), ("merged", has_merges), ("ranges", has_ranges), ("sessions", has_expiry), ("users", true)];
+    let keyspaces = [
+        ("cleared", has_ranges),
+        ("default", true),
+        ("large", has_blobs),
+        ("merged", has_merges),
+        ("outside", has_outside),
+        ("ranges", has_ranges),
+        ("sessions", has_expiry),
+        ("users", true),
+    ];
     let keyspaces: Vec<&str> = keyspaces.iter().filter(|(_, is_there)| *is_there).map(|(name, _)| *name).collect();
     assert_eq!(engine.keyspaces(), keyspaces);
     if has_merges {
@@ -153,6 +166,12 @@ fn check(engine: &Engine, path: &Path) {
             assert!(value == b"value" && expiry.is_some(), "{key}");
         }
         assert_eq!(sessions.iter().count(), 3);
+    }
+    if has_outside {
+        let outside = engine.keyspace("outside", KeyspaceOptions::default()).unwrap();
+        let values = outside.multi_get(["a", "b", "c", "d"]).unwrap();
+        let values: Vec<_> = values.iter().map(|value| value.as_deref()).collect();
+        assert_eq!(values, [Some(&b"loaded"[..]), Some(b"loaded"), None, Some(b"newer")]);
     }
     if has_blobs {
         let large = engine.keyspace("large", KeyspaceOptions::default()).unwrap();

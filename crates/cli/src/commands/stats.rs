@@ -19,6 +19,9 @@ struct Stats {
     last_seq: u64,
     logs: usize,
     log_bytes: u64,
+    /// Logs that only the feed of changes needs.
+    retained_logs: usize,
+    retained_log_bytes: u64,
     /// Bytes written to logs and tables since the store was made.
     written_bytes: u64,
     quarantined_tables: Vec<u64>,
@@ -90,6 +93,8 @@ fn stats(engine: &Engine, only: Option<&str>) -> Stats {
         last_seq: metrics.last_seq,
         logs: metrics.logs,
         log_bytes: metrics.log_bytes,
+        retained_logs: metrics.retained_logs,
+        retained_log_bytes: metrics.retained_log_bytes,
         written_bytes: metrics.written_bytes,
         quarantined_tables: metrics.quarantined_tables,
         left_out_of_recovery: metrics.left_out_of_recovery,
@@ -216,6 +221,10 @@ fn print(out: &mut Output, stats: &Stats) -> Result {
     out.line(format!("newest sequence number:              {}", HumanCount(stats.last_seq)))?;
     out.line(format!("bytes written since it was made:     {}", HumanBytes(stats.written_bytes)))?;
     out.line(format!("logs:                                {} in {}", HumanBytes(stats.log_bytes), stats.logs))?;
+    if stats.retained_logs > 0 {
+        let (bytes, logs) = (HumanBytes(stats.retained_log_bytes), stats.retained_logs);
+        out.line(format!("logs kept for the feed of changes:   {bytes} in {logs}"))?;
+    }
     if !stats.quarantined_tables.is_empty() {
         out.line(format!(
             "tables and blob files in quarantine: {:?}; 'esker verify' says why",

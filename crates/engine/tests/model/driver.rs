@@ -552,8 +552,9 @@ impl Driver {
                     let named = |(keyspace, _): &&(Keyspace, Space)| keyspace.id() == ingest.keyspace;
                     let handle = self.handles.iter().flatten().find(named);
                     if let Some((keyspace, _)) = handle.filter(|(_, space)| self.lives(*space)) {
-                        let now =
-                            keyspace.range(range).map(|item| item.map(|(k, v)| (k.to_vec(), (v.to_vec(), never))).unwrap());
+                        let now = keyspace
+                            .range(range)
+                            .map(|item| item.map(|(k, v)| (k.to_vec(), (v.to_vec(), never))).unwrap());
                         contents.extend(now);
                     }
                 }
@@ -565,10 +566,7 @@ impl Driver {
             let contents = made.remove(&keyspace.id()).unwrap_or_default().into_iter();
             let contents: Contents =
                 contents.filter(|(_, (_, expires))| *expires > now).map(|(key, (value, _))| (key, value)).collect();
-            assert!(
-                self.model.is(*space, &contents, self.model.now()),
-                "{keyspace:?}: the feed makes {contents:?}"
-            );
+            assert!(self.model.is(*space, &contents, self.model.now()), "{keyspace:?}: the feed makes {contents:?}");
         }
     }
 
