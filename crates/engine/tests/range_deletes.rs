@@ -357,7 +357,6 @@ fn many_keys_that_are_deleted_with_a_range_before_a_crash() {
         for i in 0..1_000 {
             engine.put(key(i), "new").unwrap();
         }
-        drop(engine);
         let engine = open(&Arc::new(vfs.crash_now(CrashPolicy::All)), &counting());
         assert_eq!(engine.metrics().keyspaces[0].sealed_memtables, usize::from(hidden > 400), "{hidden}");
         settle(&engine);
