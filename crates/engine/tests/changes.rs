@@ -131,7 +131,7 @@ fn asked_again_it_goes_on_over_rotation_and_flush() {
         let mut expected = 0u64;
         for round in 0..200u64 {
             for i in 0..round % 7 {
-                let options = WriteOptions { durability: esker::Durability::Memory, no_stall: false };
+                let options = WriteOptions { durability: esker::Durability::Memory, no_stall: false, ttl: None };
                 engine.put_with(format!("{i}"), [round as u8; 300], &options).unwrap();
             }
             if round % 50 == 3 {

@@ -318,7 +318,6 @@ impl Driver {
                 Effect::Delete => tx.delete_in(keyspace, key)?,
                 Effect::DeleteTo(Some(end)) => tx.delete_range_in(keyspace, key, end)?,
                 Effect::DeleteTo(None) => tx.clear_in(keyspace)?,
-                Effect::PutFor(..) => unreachable!("transactions put for ever"),
                 Effect::Append(_) => unreachable!("transactions do not merge"),
             }
             seen.commit([(*space, *key, effect.clone())]);
