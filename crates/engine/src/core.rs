@@ -163,7 +163,7 @@ impl KeyspaceCore {
     }
 
     /// The state to read now, and the instant to read it at.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn now(&self, core: &Core) -> (Guard<Arc<ReadState>>, AsOf) {
         let (state, seq) = self.read.load_at(&core.visible);
         // Relaxed: set before anything that expires became visible, which the number above says. The time is taken behind the state, so that it is no earlier than what a compaction went by.

@@ -86,6 +86,7 @@ impl Time {
 
 impl Core {
     /// The engine's time.
+    #[inline(never)]
     pub(crate) fn now_ms(&self) -> u64 {
         self.time.now_ms(self.vfs.clock())
     }

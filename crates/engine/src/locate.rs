@@ -112,7 +112,7 @@ impl<'a> Candidates<'a> {
 impl<'a> Iterator for Candidates<'a> {
     type Item = &'a OpenTable;
 
-    #[inline]
+    #[inline(always)]
     fn next(&mut self) -> Option<&'a OpenTable> {
         while let Some(&end) = self.fences.run_ends.get(self.run) {
             let start = std::mem::replace(&mut self.start, end);

@@ -189,9 +189,18 @@ impl ReadState {
     #[inline]
     pub(crate) fn get(&self, user_key: &[u8], at: AsOf) -> Result<Option<Slice>> {
         match self.find_stored(user_key, at.seq)? {
-            Some((trailer, _)) if trailer.kind() == ValueKind::Merge => self.merged(user_key, at.seq).map(Some),
-            Some((trailer, stored)) => self.view.seen(trailer, stored, at.unix_ms),
+            Some((trailer, stored)) if trailer.kind() == ValueKind::Put => Ok(Some(stored)),
+            Some((trailer, stored)) => self.get_other(user_key, at, trailer, stored),
             None => Ok(None),
+        }
+    }
+
+    /// The value of a key whose newest version is something other than a plain value.
+    #[inline(never)]
+    fn get_other(&self, user_key: &[u8], at: AsOf, trailer: Trailer, stored: Slice) -> Result<Option<Slice>> {
+        match trailer.kind() {
+            ValueKind::Merge => self.merged(user_key, at.seq).map(Some),
+            _ => self.view.seen(trailer, stored, at.unix_ms),
         }
     }
 
@@ -246,7 +255,7 @@ impl ReadState {
     }
 
     /// The newest version of `user_key` at or below `seq` in a memtable.
-    #[inline]
+    #[inline(always)]
     fn memory(&self, user_key: &[u8], hash: KeyHash, seq: SeqNo) -> Option<(Trailer, &[u8])> {
         self.memtables().find_map(|memtable| memtable.get(user_key, hash, seq))
     }

@@ -90,7 +90,7 @@ pub(crate) struct Reads<'a> {
 
 impl Reads<'_> {
     /// The state to read and the instant to read it at.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn state(&self) -> Result<(Guard<Arc<ReadState>>, AsOf)> {
         let core = &self.keyspace.handle.core;
         core.check_open()?;

@@ -42,7 +42,7 @@ pub(crate) struct Taken {
 
 impl Taken {
     /// What it reads in a keyspace. What a held snapshot sees is in every later state, also in the last one of a dropped keyspace.
-    #[inline]
+    #[inline(never)]
     pub(crate) fn state_of(&self, keyspace: &KeyspaceCore) -> Guard<Arc<ReadState>> {
         match self.kept.iter().find(|(id, _)| *id == keyspace.id) {
             Some((_, state)) => Guard::from_inner(Arc::clone(state)),

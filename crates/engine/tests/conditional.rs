@@ -3,7 +3,7 @@
 use esker::vfs::{CrashPolicy, Fault, FaultVfs, MemVfs, Operation, Rule, Vfs};
 use esker::{Background, Engine, ErrorKind, KEY_BYTES_MAX, KeyspaceOptions, Options, ReadMode, WriteOptions};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 fn small() -> Options {
     Options { memtable_bytes: Some(16 << 10), ..Options::default() }
@@ -94,16 +94,22 @@ fn a_key_can_be_a_lock() {
 #[test]
 fn the_slow_one_comes_to_his_turn() {
     let engine = engine();
-    let stop = AtomicBool::new(false);
+    let (stop, puts) = (AtomicBool::new(false), AtomicU64::new(0));
     std::thread::scope(|scope| {
         scope.spawn(|| {
             while !stop.load(Ordering::SeqCst) {
                 engine.put("k", 1u64.to_be_bytes()).unwrap();
+                puts.fetch_add(1, Ordering::SeqCst);
             }
         });
         let mut calls = 0;
         let slowly = |value: Option<&[u8]>| {
             calls += 1;
+            // At first so slow that the fast one is surely faster, however busy the machine is; when the others wait for him, that would be for ever.
+            let seen = puts.load(Ordering::SeqCst);
+            while calls < 3 && puts.load(Ordering::SeqCst) < seen + 2 {
+                std::thread::yield_now();
+            }
             std::thread::sleep(std::time::Duration::from_millis(2));
             Some((number(value) + 1).to_be_bytes())
         };

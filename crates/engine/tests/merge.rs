@@ -301,7 +301,7 @@ fn an_operator_that_fails_fails_reads_of_the_key_and_loses_nothing() {
     static FINE: AtomicBool = AtomicBool::new(true);
     let vfs = MemVfs::new();
     let builder = || builder(&vfs, options::tiny()).merge_operator("moody", OnlyForReads(&FINE));
-    let engine = builder().default_keyspace(with("picky")).open().unwrap();
+    let engine = builder().default_keyspace(with("moody")).open().unwrap();
     engine.put("a", "1").unwrap();
     engine.put("k", "base").unwrap();
     engine.merge("k", "1").unwrap();
