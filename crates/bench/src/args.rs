@@ -307,7 +307,7 @@ mod tests {
         let args = parse("fillseq readseq,fillseq --workloads readrandom --fjall --store fjall");
         assert_eq!(args.workloads(), [Workload::FillSeq, Workload::ReadSeq, Workload::ReadRandom]);
         assert_eq!(args.stores(), [StoreName::Fjall]);
-        assert_eq!(parse("").workloads().len(), Workload::value_variants().len() - 2);
+        assert_eq!(parse("").workloads().len(), Workload::value_variants().len() - 3);
         assert_eq!(parse("sustained").workloads(), [Workload::Sustained]);
         assert_eq!(parse("").stores(), [StoreName::Esker]);
         assert_eq!(parse("--fjall").stores(), [StoreName::Esker, StoreName::Fjall]);

@@ -32,8 +32,8 @@ fn what_does_not_sort_behind_is_refused_and_the_rest_goes_on() {
     ));
     let tombstone = InternalKey::new(b"c", SeqNo(1), ValueKind::Delete);
     assert!(matches!(builder.add(tombstone, b"value"), Err(TableError::TooLong { .. })), "a tombstone has no value");
-    let merge = InternalKey { user_key: b"c", trailer: Trailer::from_bits(9 << 8 | 2) };
-    assert!(builder.add(merge, b"value").unwrap_err().is_unsupported());
+    let unknown = InternalKey { user_key: b"c", trailer: Trailer::from_bits(9 << 8 | 6) };
+    assert!(builder.add(unknown, b"value").unwrap_err().is_unsupported());
     builder.add(key(b"b", 4), b"2").unwrap();
     builder.add(key(b"b\0", 9), b"3").unwrap();
     assert_eq!(builder.entries(), 3);

@@ -179,7 +179,7 @@ fn refused(bytes: &[u8]) -> DecodeError {
 fn a_field_not_known_is_skipped_unless_its_tag_forbids_it() {
     let edit = VersionEdit { reserve_seq: Some(SeqNo(300)), ..VersionEdit::default() };
     for tag in 0..=255u8 {
-        let known = matches!(tag, TAG_SNAPSHOT..=TAG_ADD_BLOB | TAG_WRITTEN_BYTES);
+        let known = matches!(tag, TAG_SNAPSHOT..=TAG_INGEST | TAG_WRITTEN_BYTES | TAG_CHANGES_FROM);
         let mut bytes = vec![tag, 3, b'n', b'e', b'w'];
         bytes.extend(edit.encode());
         match VersionEdit::decode(&bytes) {
@@ -250,7 +250,7 @@ fn numbers_that_no_engine_writes_are_refused() {
     table.smallest.user_key = vec![b'a'; KEY_BYTES_MAX + 1].into();
     assert!(matches!(add(&table), Err(DecodeError::Invalid { what: "smallest key", found: 65_536, .. })));
     table.smallest.user_key = b"a"[..].into();
-    table.largest.trailer = Trailer::from_bits(0x0202);
+    table.largest.trailer = Trailer::from_bits(0x0206);
     assert!(add(&table).unwrap_err().is_unsupported(), "a value kind to come");
     let over = VersionEdit { reserve_seq: Some(SeqNo(SeqNo::MAX.0 + 1)), ..VersionEdit::default() };
     assert!(matches!(refused(&over.encode()), DecodeError::Invalid { .. }));
@@ -288,7 +288,7 @@ fn text_reads_as_in_the_notes_and_a_slip_is_named() {
         "snapshot reversed",
         "add 0 1 000007 a#9,PUT .. c#3,DEL",
         "add 0 L1 000007 a#9,PUT .. c",
-        "add 0 L1 000007 a#9,PUT .. c#3,MERGE",
+        "add 0 L1 000007 a#9,PUT .. c#3,OTHER",
         "add 0 L1 000007 a\\xzz#9,PUT .. c#3,PUT",
         "add 0 L1 000007 a#9,PUT .. c#3,DEL entries",
         "add 0 L1 000007 a#9,PUT .. c#99999999999999999999,DEL",
