@@ -567,7 +567,7 @@ impl Driver {
             if ingested.contains(&keyspace.id()) && keyspace.merge_operator().is_some() {
                 continue;
             }
-            let now = UNIX_EPOCH + Duration::from_millis(self.clock.unix_ms());
+            let now = UNIX_EPOCH + Duration::from_millis(self.began_ms + self.model.now().time * 1_000);
             let contents = made.remove(&keyspace.id()).unwrap_or_default().into_iter();
             let contents: Contents =
                 contents.filter(|(_, (_, expires))| *expires > now).map(|(key, (value, _))| (key, value)).collect();
