@@ -5,6 +5,7 @@
 use crate::engine::{Engine, Handle};
 use crate::error::{ErrorKind, Result};
 use crate::exclusive::Turn;
+use crate::expiry::NEVER_MS;
 use crate::keyspace::Keyspace;
 use crate::options::WriteOptions;
 use crate::reads::Reads;
@@ -72,9 +73,12 @@ impl Keyspace {
                 Change::Leave => return Ok((found, false)),
                 // It would change nothing.
                 Change::Delete if found.is_none() => return Ok((found, true)),
-                Change::Update(value) if let (Some(expiry), None) = (expiry, options.ttl) => {
+                // What never expires goes on so, whatever the keyspace's time to live.
+                Change::Update(value)
+                    if found.is_some() && options.ttl.is_none() && (expiry.is_some() || self.core.ttl_ms.is_some()) =>
+                {
                     self.write_one_on(&terms, options, |batch| {
-                        batch.put_until_id(self.id(), key, value.as_ref(), expiry);
+                        batch.put_until_id(self.id(), key, value.as_ref(), expiry.unwrap_or(NEVER_MS));
                     })
                 }
                 Change::Put(value) | Change::Update(value) => self.write_one_on(&terms, options, |batch| {

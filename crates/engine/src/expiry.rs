@@ -28,7 +28,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 /// In a batch that is not committed yet: the number is a time to live. Without it, it is a time.
 const TO_LIVE: u64 = 1 << 63;
 /// What would expire at this time or later never does.
-const NEVER_MS: u64 = 1 << 62;
+pub(crate) const NEVER_MS: u64 = 1 << 62;
 /// The time is kept in the manifest when it has gone on so far since, if anybody has asked for it.
 const KEPT_EVERY_MS: u64 = 60_000;
 /// How exactly it is known when it was last asked for.

@@ -600,3 +600,27 @@ fn nothing_expires_in_a_keyspace_with_a_merge_operator() {
     assert_eq!(log.get_with_expiry("k").unwrap().unwrap(), (b"xy".into(), None));
     assert!(engine.get_with_expiry("a").unwrap().unwrap().1.is_some());
 }
+
+/// An update gave a value that was put for ever the time to live of its keyspace.
+#[test]
+fn an_update_leaves_what_never_expires_for_ever() {
+    let place = Place::new();
+    let options = KeyspaceOptions { ttl: Some(secs(10)), ..Default::default() };
+    let engine = place.try_open(Options::default(), options).unwrap();
+    engine.put_with("k", "1", &WriteOptions { ttl: Some(Duration::MAX), ..Default::default() }).unwrap();
+    engine.fetch_update("k", |_| Some("2")).unwrap();
+    engine.fetch_update("new", |_| Some("1")).unwrap();
+    assert_eq!(engine.get_with_expiry("k").unwrap().unwrap().1, None);
+    assert!(engine.get_with_expiry("new").unwrap().unwrap().1.is_some(), "what is made is put as any other");
+    place.advance(11);
+    assert_eq!((engine.get("k").unwrap().unwrap(), engine.get("new").unwrap()), (b"2".into(), None));
+}
+
+#[test]
+fn an_operand_with_a_time_to_live_is_refused() {
+    let place = Place::new();
+    let options = KeyspaceOptions { merge_operator: Some("esker.append".into()), ..Default::default() };
+    let engine = place.try_open(Options::default(), options).unwrap();
+    assert_eq!(engine.merge_with("k", "a", &ttl(1)).unwrap_err().kind(), ErrorKind::InvalidArgument);
+    assert_eq!(engine.get("k").unwrap(), None);
+}
