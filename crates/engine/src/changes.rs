@@ -257,6 +257,10 @@ pub struct Changes {
     ingests: VecDeque<IngestMeta>,
     /// A record that comes behind an ingest.
     waiting: Option<ChangedBatch>,
+    /// The manifest's mark: nothing at or below is told.
+    from: SeqNo,
+    /// Whether an ingest has the number `seen`.
+    ends_with_ingest: bool,
     names: Arc<BTreeMap<KeyspaceId, Arc<str>>>,
     /// Whether all up to `until` was told.
     at_end: bool,
@@ -281,6 +285,8 @@ impl Changes {
             position: None,
             ingests: VecDeque::new(),
             waiting: None,
+            from: SeqNo::ZERO,
+            ends_with_ingest: false,
             names: Arc::default(),
             at_end: false,
             failed: None,
@@ -331,26 +337,26 @@ impl Changes {
                 (self.reader, self.position) = (None, None);
             }
         }
+        let first_log = self.logs.front().map(|log| log.number);
         self.pass_over_read_logs();
         if self.options.durable && !core.read_only {
             core.sync_log(&group, self.until.position)?;
         }
         // Below what is visible all are there already.
         let known = |ingest: &&IngestMeta| ingest.seq > self.seen && ingest.seq <= self.until.seq;
-        let (ingests, from) = match &*core.manifest.lock() {
-            Some(manifest) => {
-                let version = manifest.current();
-                (version.ingests.iter().filter(known).cloned().collect(), version.changes_from)
-            }
-            None => match core.read_only_ingests.get() {
-                Some((ingests, from)) => (ingests.iter().filter(known).cloned().collect(), *from),
-                None => return Err(Error::closed()),
-            },
+        let version = match &*core.manifest.lock() {
+            Some(manifest) => Arc::clone(manifest.current()),
+            None => Arc::clone(core.read_only_version.get().ok_or_else(Error::closed)?),
         };
-        self.ingests = ingests;
+        self.ingests = version.ingests.iter().filter(known).cloned().collect();
+        self.ends_with_ingest = version.ingests.iter().any(|ingest| ingest.seq == self.seen);
+        self.from = version.changes_from;
         self.at_end = false;
-        if self.before.is_none() && self.position.is_none() {
-            self.before = base.map(|base| base.max(from)).or((from > SeqNo::ZERO).then_some(from));
+        if self.position.is_none() {
+            // Behind the mark all is there if the log is that begins with it. Else logs may have gone since.
+            let is_whole = first_log == Some(version.changes_log);
+            let whole = base.map(|base| base.max(self.from)).or(is_whole.then_some(self.from));
+            self.before = self.before.max(whole);
         }
         Ok(())
     }
@@ -388,6 +394,19 @@ impl Changes {
         {
             return Err(Error::gap(since.0, base.0, "what held it is not kept any more"));
         }
+        let ends_with_ingest = self.ends_with_ingest;
+        self.waiting = self.next_batch()?;
+        if self.before.is_none() {
+            // Nobody knows what came before the first log that is there, so ingests count only where they join on to it.
+            let mut begin = self.waiting.as_ref().map_or(newest.next(), |batch| batch.first);
+            let mut earlier = self.ingests.partition_point(|ingest| ingest.seq < begin);
+            while earlier > 0 && self.ingests[earlier - 1].seq.next() == begin {
+                earlier -= 1;
+                begin = self.ingests[earlier].seq;
+            }
+            self.ingests.drain(..earlier);
+            self.before = Some(SeqNo(begin.0 - 1).max(self.from));
+        }
         let first = self.next_change()?;
         // What came last before it in the line, and where the next one begins.
         let next = match &first {
@@ -409,7 +428,7 @@ impl Changes {
             None => {}
         }
         self.seen = since;
-        if since >= next || since == before {
+        if since >= next || since == before || since > before && ends_with_ingest {
             return Ok(());
         }
         let why = match since < before {
@@ -506,12 +525,13 @@ impl Changes {
 
     /// Whether the last log may end there: what was there when it was looked at reaches no farther.
     fn is_last(&self, end: Lsn) -> Result<()> {
-        if end >= self.until.position || self.hold.core.read_only {
+        // Who only reads knows what the manifest says.
+        let until = self.hold.core.read_only_version.get().map_or(self.until.position, |version| version.log_durable);
+        if end >= until {
             return Ok(());
         }
         Err(Error::corruption(format!(
-            "the logs that the feed of changes reads end at position {end}, but went on up to {}",
-            self.until.position
+            "the logs that the feed of changes reads end at position {end}, but went on up to {until}"
         )))
     }
 

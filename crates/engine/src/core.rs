@@ -29,7 +29,7 @@ use crate::tables::{Removals, TableSet};
 use arc_swap::Guard;
 use esker_compaction::{Busy, Picker};
 use esker_format::{FileId, FileNo, KeyspaceId, SeqNo};
-use esker_manifest::{IngestMeta, KeyspaceVersion, VersionSet};
+use esker_manifest::{KeyspaceVersion, Version, VersionSet};
 use esker_vfs::{FileLock, Vfs};
 use esker_wal::Lsn;
 use parking_lot::{Condvar, Mutex};
@@ -76,8 +76,8 @@ pub(crate) struct Core {
     pub(crate) paid_until: Mutex<Duration>,
     /// The keyspace `default`, set when the engine has opened.
     pub(crate) default: OnceLock<Arc<KeyspaceCore>>,
-    /// The ingests that the feed of changes tells of, and from where on, in an engine opened for reading only.
-    pub(crate) read_only_ingests: OnceLock<(Arc<Vec<IngestMeta>>, SeqNo)>,
+    /// What the manifest says, in an engine opened for reading only.
+    pub(crate) read_only_version: OnceLock<Arc<Version>>,
     /// What recovery did not replay, and why, set when the engine has opened.
     pub(crate) left_out: OnceLock<Vec<String>>,
     pub(crate) operators: Operators,

@@ -120,10 +120,9 @@ impl Core {
         if told <= kept.saturating_add(KEPT_EVERY_MS) {
             return Ok(false);
         }
-        let mut commit = self.commit.lock();
-        self.begin_if_resting(&mut commit)?;
+        let commit = self.commit.lock();
         if commit.writer.is_none() {
-            // The manifest is closed, or is about to be: that edit has the time.
+            // It rests: who only reads writes nothing. Or the manifest is closed, or is about to be: that edit has the time.
             return Ok(false);
         }
         self.with_manifest(|manifest| {

@@ -360,7 +360,7 @@ impl Core {
                 changes_from: self.changes_forgotten(&version),
                 log_durable: Some(durable.max(version.log_durable)),
                 written_bytes: Some(self.counters.written_bytes().max(version.written_bytes)),
-                clock_ms: Some(self.vfs.clock().unix_ms().max(version.clock_ms)),
+                clock_ms: self.time_to_keep_ms(version.clock_ms),
                 ..VersionEdit::default()
             };
             if commit.watch.is_on() {

@@ -85,7 +85,7 @@ pub(crate) fn open(mut builder: Builder) -> Result<Arc<Core>> {
     core.left_out.set(replayed.set_aside.iter().map(left_out).collect()).ok();
     core.adopt_retained_logs(&version)?;
     if core.read_only {
-        core.read_only_ingests.set((Arc::clone(&version.ingests), version.changes_from)).ok();
+        core.read_only_version.set(Arc::clone(&version)).ok();
         core.state.lock().logs = replayed.logs.iter().map(LogFile::from).collect();
         return Ok(core);
     }
@@ -225,7 +225,7 @@ fn new_core(
         default: OnceLock::new(),
         left_out: OnceLock::new(),
         operators,
-        read_only_ingests: OnceLock::new(),
+        read_only_version: OnceLock::new(),
         tables,
         removals,
         log_files: LogFiles::default(),

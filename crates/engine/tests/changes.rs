@@ -515,3 +515,183 @@ fn apply(replica: &mut BTreeMap<Vec<u8>, Vec<u8>>, batch: &esker::ChangedBatch) 
         }
     }
 }
+
+/// A table of these keys, built outside.
+fn outside(vfs: &Arc<dyn Vfs>, keys: &[&str]) -> String {
+    vfs.create_dir_all("/out".as_ref()).unwrap();
+    let path = "/out/t.sst".to_owned();
+    let mut table = SstWriter::create_on(Arc::clone(vfs), &path, &SstOptions::default()).unwrap();
+    keys.iter().for_each(|key| table.put(key, "ingested").unwrap());
+    table.finish().unwrap();
+    path
+}
+
+/// From each number on there is either a gap, or all up to `newest` is told.
+fn assert_nothing_is_left_out(engine: &Engine, newest: u64) {
+    for since in 0..=newest {
+        let changes = match engine.changes_since(since) {
+            Ok(changes) => changes,
+            Err(error) => {
+                assert_eq!(error.kind(), ErrorKind::Gap, "{error}");
+                continue;
+            }
+        };
+        let mut at = since;
+        for change in changes {
+            let (first, last) = match change.unwrap() {
+                Change::Batch(batch) => (batch.first_seq(), batch.last_seq()),
+                Change::Ingest(ingest) => (ingest.seq, ingest.seq),
+                other => panic!("{other:?}"),
+            };
+            assert!(first <= at + 1, "since {since}: {} to {} are left out", at + 1, first - 1);
+            at = last;
+        }
+        assert_eq!(at, newest, "since {since}");
+    }
+}
+
+/// A log of 1 to 10, an ingest at 11, and 12 to 40, which goes with a flush unless it is kept; and a log of 41 to 43.
+fn over_an_ingest(vfs: &Arc<dyn Vfs>, options: &Options) -> Engine {
+    let engine = open(vfs, options);
+    for i in 0..10 {
+        engine.put(format!("a{i}"), [7; 300]).unwrap();
+    }
+    engine.ingest([outside(vfs, &["m", "n"])], &IngestOptions::default()).unwrap();
+    for i in 0..29 {
+        engine.put(format!("b{i}"), [7; 300]).unwrap();
+    }
+    engine.flush().unwrap();
+    for i in 0..3 {
+        engine.put(format!("c{i}"), "1").unwrap();
+    }
+    assert_eq!(engine.metrics().last_seq, 43);
+    engine
+}
+
+/// The ingest, which the manifest still had, was taken for where the line begins, and what came between it and the first log was left out.
+#[test]
+fn an_ingest_is_no_proof_that_the_log_around_it_is_there() {
+    let memory = MemVfs::new();
+    let vfs: Arc<dyn Vfs> = Arc::clone(&memory) as _;
+    let engine = over_an_ingest(&vfs, &small());
+    assert_nothing_is_left_out(&engine, 43);
+    engine.sync().unwrap();
+    let image: Arc<dyn Vfs> = Arc::new(memory.crash_now(CrashPolicy::SyncedOnly));
+    assert_nothing_is_left_out(&open(&image, &small()), 43);
+}
+
+/// As above: a checkpoint has the ingests and not the logs that are kept.
+#[test]
+fn a_copy_tells_nothing_of_logs_that_it_has_not() {
+    let memory = MemVfs::new();
+    let vfs: Arc<dyn Vfs> = Arc::clone(&memory) as _;
+    let options = retaining();
+    let engine = over_an_ingest(&vfs, &options);
+    assert_nothing_is_left_out(&engine, 43);
+    engine.checkpoint("/copy").unwrap();
+    let copy = Engine::builder("/copy").vfs(Arc::clone(&vfs)).options(options.clone());
+    let copy = copy.background(Background::Manual).open().unwrap();
+    for i in 0..3 {
+        copy.put(format!("d{i}"), "1").unwrap();
+    }
+    let told = |since| match copy.changes_since(since) {
+        Ok(changes) => format!("{:?}", changes.map(|c| c.unwrap().seq()).collect::<Vec<_>>()),
+        Err(error) => format!("{error}"),
+    };
+    let text = told(10);
+    assert!(!text.starts_with('['), "the copy has no log of 12..=43, and tells {text}");
+}
+
+/// As above, where the logs that opening has found go one after the other.
+#[test]
+fn nothing_is_left_out_when_kept_logs_go_after_opening() {
+    let memory = MemVfs::new();
+    let vfs: Arc<dyn Vfs> = Arc::clone(&memory) as _;
+    let options = Options { wal_retain_bytes: Some(24 << 10), ..small() };
+    let engine = over_an_ingest(&vfs, &options);
+    engine.close().unwrap();
+    drop(engine);
+    let engine = open(&vfs, &options);
+    assert_nothing_is_left_out(&engine, 43);
+    for i in 0..70 {
+        engine.put(format!("e{i}"), [7; 300]).unwrap();
+        if i % 35 == 34 {
+            engine.flush().unwrap();
+        }
+    }
+    assert_nothing_is_left_out(&engine, 113);
+}
+
+/// What was told and durable was said to have been lost.
+#[test]
+fn who_was_told_an_ingest_last_goes_on_from_it_after_a_crash() {
+    let memory = MemVfs::new();
+    let vfs: Arc<dyn Vfs> = Arc::clone(&memory) as _;
+    let options = retaining();
+    let engine = open(&vfs, &options);
+    engine.put("a", "1").unwrap();
+    engine.ingest([outside(&vfs, &["m", "n"])], &IngestOptions::default()).unwrap();
+    let last = engine.changes_since(0).unwrap().last().unwrap().unwrap().seq();
+    assert_eq!(last, 2);
+    let image: Arc<dyn Vfs> = Arc::new(memory.crash_now(CrashPolicy::SyncedOnly));
+    let engine = open(&image, &options);
+    let told = |since| engine.changes_since(since).map(|changes| changes.count()).map_err(|e| e.to_string());
+    assert_eq!(told(2), Ok(0), "nothing is missing: 2 was durable and told");
+}
+
+/// The mark of the manifest, below which nothing is told, was taken for a place behind which all is there.
+#[test]
+fn a_mark_is_no_proof_that_the_logs_behind_it_are_there() {
+    let memory = MemVfs::new();
+    let vfs: Arc<dyn Vfs> = Arc::clone(&memory) as _;
+    let engine = open(&vfs, &small());
+    for i in 0..200 {
+        engine.put(format!("a{i}"), [7; 300]).unwrap();
+    }
+    engine.sync().unwrap();
+    let image = Arc::new(memory.crash_now(CrashPolicy::SyncedOnly));
+    let vfs: Arc<dyn Vfs> = Arc::clone(&image) as _;
+    // As after a failed sync: what is replayed becomes tables, and the mark is set.
+    drop(vfs.create_new("/data/000000.wal.tmp".as_ref()).unwrap());
+    let engine = open(&vfs, &small());
+    let mark = engine.changes_since(0).unwrap_err().changes_from().unwrap();
+    assert_eq!(engine.changes_since(mark).unwrap().count(), 0);
+    for i in 0..40 {
+        engine.put(format!("b{i}"), [7; 300]).unwrap();
+    }
+    engine.flush().unwrap();
+    engine.put("c", "1").unwrap();
+    assert_eq!(engine.changes_since(mark).unwrap_err().kind(), ErrorKind::Gap);
+    engine.sync().unwrap();
+    let image: Arc<dyn Vfs> = Arc::new(image.crash_now(CrashPolicy::SyncedOnly));
+    let engine = open(&image, &small());
+    match engine.changes_since(mark) {
+        Err(error) => assert_eq!(error.kind(), ErrorKind::Gap),
+        Ok(changes) => {
+            let told: Vec<u64> = changes.map(|change| change.unwrap().seq() - mark).collect();
+            panic!("since the mark + {told:?}: 1..=40 are left out");
+        }
+    }
+}
+
+/// The last of the kept logs is gone: who only reads took what was left for all.
+#[test]
+fn a_last_log_that_is_missing_shows_to_who_only_reads() {
+    let memory = MemVfs::new();
+    let vfs: Arc<dyn Vfs> = Arc::clone(&memory) as _;
+    let options = retaining();
+    over_an_ingest(&vfs, &options).close().unwrap();
+    let mut logs = vfs.list("/data".as_ref()).unwrap();
+    logs.retain(|name| name.ends_with(".wal"));
+    logs.sort();
+    let last = format!("/data/{}", logs.last().unwrap());
+    vfs.remove_file(last.as_ref()).unwrap();
+    for read_only in [false, true] {
+        let engine = Engine::builder("/data").vfs(Arc::clone(&vfs)).options(options.clone());
+        let engine = engine.background(Background::Manual).read_only(read_only).open().unwrap();
+        let told: Result<Vec<_>, _> = engine.changes_since(0).and_then(|changes| changes.collect());
+        let told = told.map(|changes| changes.last().map(Change::seq)).map_err(|error| error.kind());
+        assert!(told.is_err(), "read only {read_only}: {told:?}");
+        engine.close().unwrap();
+    }
+}

@@ -624,3 +624,25 @@ fn an_operand_with_a_time_to_live_is_refused() {
     assert_eq!(engine.merge_with("k", "a", &ttl(1)).unwrap_err().kind(), ErrorKind::InvalidArgument);
     assert_eq!(engine.get("k").unwrap(), None);
 }
+
+/// A get of what expires, a minute after opening, made a log and a manifest.
+#[test]
+fn reading_what_expires_leaves_the_directory_as_it_was() {
+    let place = Place::new();
+    let engine = place.open();
+    engine.put_with("k", "1", &ttl(100_000)).unwrap();
+    engine.close().unwrap();
+    drop(engine);
+    let names = || {
+        let mut names = place.vfs.list(std::path::Path::new(DIR)).unwrap();
+        names.sort();
+        names
+    };
+    let engine = place.open();
+    work(&engine);
+    let before = names();
+    place.advance(120);
+    engine.get("k").unwrap();
+    work(&engine);
+    assert_eq!(names(), before);
+}

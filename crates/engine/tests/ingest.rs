@@ -597,3 +597,22 @@ fn events_and_metrics_tell_of_it() {
         "{heard:?}"
     );
 }
+
+/// The link itself was taken in, and led nowhere when its file was removed.
+#[test]
+fn a_link_that_is_moved_stands_for_its_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let (file, link) = (dir.path().join("t.sst"), dir.path().join("link.sst"));
+    let mut table = SstWriter::create(&file, &SstOptions::default()).unwrap();
+    table.put("k", "v").unwrap();
+    table.finish().unwrap();
+    std::os::unix::fs::symlink(&file, &link).unwrap();
+    let engine = Engine::open(dir.path().join("data")).unwrap();
+    engine.ingest([&link], &MOVE).unwrap();
+    engine.close().unwrap();
+    drop(engine);
+    // The user's own file, which the engine was never given by that name.
+    std::fs::remove_file(&file).unwrap();
+    let engine = Engine::open(dir.path().join("data")).unwrap();
+    assert_eq!(engine.get("k").unwrap().unwrap(), b"v");
+}

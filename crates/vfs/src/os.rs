@@ -58,10 +58,13 @@ impl Vfs for OsVfs {
     }
 
     fn hard_link(&self, from: &Path, to: &Path) -> io::Result<()> {
-        std::fs::hard_link(from, to).map_err(|error| match Errno::from_io_error(&error) {
+        // The file itself, where `from` is a symbolic link to it.
+        let linked =
+            rustix::fs::linkat(rustix::fs::CWD, from, rustix::fs::CWD, to, rustix::fs::AtFlags::SYMLINK_FOLLOW);
+        linked.map_err(|error| match error {
             // What FAT says, and Linux of files that are not ours to link.
-            Some(Errno::PERM) => ErrorKind::Unsupported.into(),
-            _ => error,
+            Errno::PERM => ErrorKind::Unsupported.into(),
+            error => error.into(),
         })
     }
 
