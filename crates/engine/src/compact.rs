@@ -168,10 +168,16 @@ impl Core {
         self.flush_keyspaces(std::slice::from_ref(keyspace))?;
         let lower = as_deref(&bounds.lower);
         let upper = as_deref(&bounds.upper);
-        // What is written from here on has been seen by the filter.
+        // What is written from here on has been seen by the filter: jobs that run already may not have shown it what a snapshot held when they began.
         let written_from = match self.filter_of(keyspace) {
             Some(_) => {
                 self.wake()?;
+                let mut state = self.state.lock();
+                while state.busy.plans(keyspace.id) > 0 {
+                    self.changed.wait_for(&mut state, Duration::from_millis(100));
+                    self.check_open()?;
+                }
+                drop(state);
                 Some(self.new_file_no()?)
             }
             None => None,

@@ -7,7 +7,7 @@ use esker::{
 };
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
 const DIR: &str = "/data";
@@ -329,4 +329,40 @@ fn what_cannot_be_shown_is_kept() {
     engine.compact_range(..).unwrap();
     assert_eq!(engine.iter().keys().count(), 1);
     assert_eq!(engine.get("large").unwrap_err().kind(), ErrorKind::Corruption);
+}
+
+/// A job that ran when the call came could not show the filter what a snapshot had held when it began, and what it wrote counted as seen.
+#[test]
+fn compact_range_asks_about_what_a_job_that_runs_already_writes() {
+    let (blocked, is_blocked) = mpsc::channel();
+    let (go, may_go) = mpsc::channel::<()>();
+    let (blocked, may_go) = (Mutex::new(blocked), Mutex::new(may_go));
+    let is_first = AtomicBool::new(true);
+    let filter = move |_: u8, key: &[u8], _: &[u8]| {
+        if key == b"0" && is_first.swap(false, Ordering::SeqCst) {
+            blocked.lock().unwrap().send(()).unwrap();
+            may_go.lock().unwrap().recv().unwrap();
+        }
+        if key == b"a" { FilterDecision::Remove } else { FilterDecision::Keep }
+    };
+    let options = KeyspaceOptions { compaction_filter: Some("filter".into()), ..Default::default() };
+    let builder = Engine::builder("/data").vfs(MemVfs::new()).compaction_filter("filter", filter);
+    let engine = builder.default_keyspace(options).background(Background::Manual).open().unwrap();
+    engine.put("a", "1").unwrap();
+    let snapshot = engine.snapshot();
+    for n in 0..12 {
+        engine.put("0", n.to_string()).unwrap();
+        engine.put("z", n.to_string()).unwrap();
+        engine.flush().unwrap();
+    }
+    std::thread::scope(|scope| {
+        scope.spawn(|| while engine.step().unwrap() {});
+        is_blocked.recv_timeout(Duration::from_secs(60)).unwrap();
+        drop(snapshot);
+        scope.spawn(|| engine.compact_range(..).unwrap());
+        // It may come late, and then finds nothing running, which is as well.
+        std::thread::sleep(Duration::from_millis(200));
+        go.send(()).unwrap();
+    });
+    assert_eq!(engine.get("a").unwrap(), None);
 }
