@@ -100,16 +100,31 @@ impl<'a> Values<'a> {
         created: &mut Vec<FileNo>,
     ) -> Result<Placed<'v>, CompactionError> {
         let kind = key.trailer.kind();
-        match (kind, self.config) {
-            (ValueKind::Put, Some(config)) if value.len() >= config.value_bytes_min => {
+        match kind {
+            ValueKind::Put | ValueKind::Blob => self.place_value(key, kind == ValueKind::Blob, value, created),
+            ValueKind::Delete | ValueKind::Merge | ValueKind::RangeDelete => {
+                Ok(Placed { kind, stored: value, reference: None })
+            }
+            ValueKind::Expiring | ValueKind::ExpiringBlob => self.place_expiring(key, value, created),
+        }
+    }
+
+    /// The same for a value alone, or for the reference to it.
+    #[inline]
+    fn place_value<'v>(
+        &'v mut self,
+        key: InternalKey<'_>,
+        is_blob: bool,
+        value: &'v [u8],
+        created: &mut Vec<FileNo>,
+    ) -> Result<Placed<'v>, CompactionError> {
+        match self.config {
+            config if is_blob => self.pass_on(config, key, value, created),
+            Some(config) if value.len() >= config.value_bytes_min => {
                 let reference = self.write(config, value, created)?;
                 Ok(self.referred(reference))
             }
-            (ValueKind::Put | ValueKind::Delete | ValueKind::Merge | ValueKind::RangeDelete, _) => {
-                Ok(Placed { kind, stored: value, reference: None })
-            }
-            (ValueKind::Blob, config) => self.pass_on(config, key, value, created),
-            (ValueKind::Expiring | ValueKind::ExpiringBlob, config) => self.place_expiring(config, key, value, created),
+            _ => Ok(Placed { kind: ValueKind::Put, stored: value, reference: None }),
         }
     }
 
@@ -117,7 +132,6 @@ impl<'a> Values<'a> {
     #[inline(never)]
     fn place_expiring<'v>(
         &'v mut self,
-        config: Option<BlobConfig<'a>>,
         key: InternalKey<'_>,
         stored: &'v [u8],
         created: &mut Vec<FileNo>,
@@ -125,14 +139,10 @@ impl<'a> Values<'a> {
         let (expiry, value) = decode_expiry(stored)
             .map_err(|source| CompactionError::new(Cause::Reference { key: key.to_buf(), source }))?;
         let is_blob = key.trailer.kind() == ValueKind::ExpiringBlob;
-        let placed = match config {
-            Some(config) if !is_blob && value.len() >= config.value_bytes_min => {
-                let reference = self.write(config, value, created)?;
-                self.referred(reference)
-            }
-            config if is_blob => self.pass_on(config, key, value, created)?,
-            _ => return Ok(Placed { kind: ValueKind::Expiring, stored, reference: None }),
-        };
+        let placed = self.place_value(key, is_blob, value, created)?;
+        if !is_blob && placed.reference.is_none() {
+            return Ok(Placed { kind: ValueKind::Expiring, stored, reference: None });
+        }
         let reference = placed.reference;
         let kind = if reference.is_some() { ValueKind::ExpiringBlob } else { ValueKind::Expiring };
         let with_time = [&expiry.to_le_bytes()[..], placed.stored].concat();

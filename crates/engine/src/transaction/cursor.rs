@@ -1,6 +1,7 @@
 //! [`TransactionCursor`]: a position in what a transaction sees.
 
 use super::merged::Merged;
+use crate::ends::End as _;
 use crate::error::{Error, Result};
 use std::fmt;
 

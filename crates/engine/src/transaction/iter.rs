@@ -1,7 +1,7 @@
 //! [`TransactionIter`]: a range of what a transaction sees, from both ends.
 
 use super::merged::{Merged, Seen};
-use crate::ends::{End, Ends, Span, key, pair};
+use crate::ends::{Ends, Span, key, pair};
 use crate::error::{Error, Result};
 use esker_format::Slice;
 use std::fmt;
@@ -19,36 +19,6 @@ impl Span for Seen {
 
     fn end(&self) -> Merged {
         self.walk()
-    }
-}
-
-impl End for Merged {
-    fn valid(&self) -> bool {
-        Self::valid(self)
-    }
-
-    fn key(&self) -> &[u8] {
-        Self::key(self)
-    }
-
-    fn value_slice(&self) -> Result<Slice> {
-        Self::value_slice(self)
-    }
-
-    fn seek_to_first(&mut self) -> Result<()> {
-        Self::seek_to_first(self)
-    }
-
-    fn seek_to_last(&mut self) -> Result<()> {
-        Self::seek_to_last(self)
-    }
-
-    fn next(&mut self) -> Result<()> {
-        Self::next(self)
-    }
-
-    fn prev(&mut self) -> Result<()> {
-        Self::prev(self)
     }
 }
 

@@ -12,6 +12,7 @@
 use super::own::{Own, OwnEntry};
 use crate::core::KeyspaceCore;
 use crate::cursor::Cursor;
+use crate::ends::End;
 use crate::error::{Error, Result};
 use crate::expiry::AsOf;
 use crate::read::ReadState;
@@ -120,14 +121,14 @@ impl Seen {
     }
 }
 
-impl Merged {
-    pub(super) fn valid(&self) -> bool {
+impl End for Merged {
+    fn valid(&self) -> bool {
         self.at != At::Nowhere
     }
 
     /// # Panics
     /// If it stands nowhere.
-    pub(super) fn key(&self) -> &[u8] {
+    fn key(&self) -> &[u8] {
         match self.at {
             At::Base => self.base.key(),
             At::Own => &self.own_entry().0,
@@ -135,6 +136,55 @@ impl Merged {
         }
     }
 
+    fn value_slice(&self) -> Result<Slice> {
+        match self.at {
+            At::Base => self.base.value_slice(),
+            _ => Ok(self.own_entry().1.clone().expect("what was deleted is not shown")),
+        }
+    }
+
+    fn seek_to_first(&mut self) -> Result<()> {
+        self.begin_scan(|lower, _| lower);
+        self.direction = Direction::Forward;
+        self.own_at = self.own_from(Bound::Unbounded);
+        let sought = self.base.seek_to_first();
+        self.settle(sought)
+    }
+
+    fn seek_to_last(&mut self) -> Result<()> {
+        self.begin_scan(|_, upper| upper);
+        self.direction = Direction::Backward;
+        self.own_at = self.own_to(Bound::Unbounded);
+        let sought = self.base.seek_to_last();
+        self.settle(sought)
+    }
+
+    /// To the next key; nowhere, it stays there.
+    fn next(&mut self) -> Result<()> {
+        if self.at == At::Nowhere {
+            return self.failed.clone().map_or(Ok(()), Err);
+        }
+        let moved = match self.direction {
+            Direction::Forward => self.leave(Cursor::next, Self::own_from),
+            Direction::Backward => self.turn(Direction::Forward, Cursor::seek, Cursor::next, Self::own_from),
+        };
+        self.settle(moved)
+    }
+
+    /// To the key before; nowhere, it stays there.
+    fn prev(&mut self) -> Result<()> {
+        if self.at == At::Nowhere {
+            return self.failed.clone().map_or(Ok(()), Err);
+        }
+        let moved = match self.direction {
+            Direction::Backward => self.leave(Cursor::prev, Self::own_to),
+            Direction::Forward => self.turn(Direction::Backward, Cursor::seek_for_prev, Cursor::prev, Self::own_to),
+        };
+        self.settle(moved)
+    }
+}
+
+impl Merged {
     /// # Panics
     /// If it stands nowhere.
     pub(super) fn value(&self) -> Result<&[u8]> {
@@ -145,31 +195,8 @@ impl Merged {
         }
     }
 
-    pub(super) fn value_slice(&self) -> Result<Slice> {
-        match self.at {
-            At::Base => self.base.value_slice(),
-            _ => Ok(self.own_entry().1.clone().expect("what was deleted is not shown")),
-        }
-    }
-
     fn own_entry(&self) -> &OwnEntry {
         self.own_at.as_ref().expect("it stands on one of its own")
-    }
-
-    pub(super) fn seek_to_first(&mut self) -> Result<()> {
-        self.begin_scan(|lower, _| lower);
-        self.direction = Direction::Forward;
-        self.own_at = self.own_from(Bound::Unbounded);
-        let sought = self.base.seek_to_first();
-        self.settle(sought)
-    }
-
-    pub(super) fn seek_to_last(&mut self) -> Result<()> {
-        self.begin_scan(|_, upper| upper);
-        self.direction = Direction::Backward;
-        self.own_at = self.own_to(Bound::Unbounded);
-        let sought = self.base.seek_to_last();
-        self.settle(sought)
     }
 
     pub(super) fn seek(&mut self, key: &[u8]) -> Result<()> {
@@ -186,30 +213,6 @@ impl Merged {
         self.own_at = self.own_to(Bound::Included(key));
         let sought = self.base.seek_for_prev(key);
         self.settle(sought)
-    }
-
-    /// To the next key; nowhere, it stays there.
-    pub(super) fn next(&mut self) -> Result<()> {
-        if self.at == At::Nowhere {
-            return self.failed.clone().map_or(Ok(()), Err);
-        }
-        let moved = match self.direction {
-            Direction::Forward => self.leave(Cursor::next, Self::own_from),
-            Direction::Backward => self.turn(Direction::Forward, Cursor::seek, Cursor::next, Self::own_from),
-        };
-        self.settle(moved)
-    }
-
-    /// To the key before; nowhere, it stays there.
-    pub(super) fn prev(&mut self) -> Result<()> {
-        if self.at == At::Nowhere {
-            return self.failed.clone().map_or(Ok(()), Err);
-        }
-        let moved = match self.direction {
-            Direction::Backward => self.leave(Cursor::prev, Self::own_to),
-            Direction::Forward => self.turn(Direction::Backward, Cursor::seek_for_prev, Cursor::prev, Self::own_to),
-        };
-        self.settle(moved)
     }
 
     /// Moves whatever stands on the key shown.
