@@ -11,20 +11,19 @@
 //! - Logs follow each other without a gap in the line of positions, or the feed ends with an error. So does a log that is damaged.
 //! - A sequence number from which on nothing is told for certain is an error ([`crate::ErrorKind::Gap`]), never a shorter feed.
 
+use crate::change::{Change, ChangedBatch, IngestedChange};
 use crate::core::Core;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
-use crate::expiry;
 use crate::feed::Hold;
 use esker_format::batch;
-use esker_format::{FileKind, FileNo, KeyspaceId, SeqNo, ValueKind, split_expiry};
+use esker_format::{FileKind, FileNo, KeyspaceId, SeqNo};
 use esker_manifest::IngestMeta;
 use esker_wal::{Lsn, Reader, RecordKind, WalError};
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::io;
 use std::sync::Arc;
-use std::time::SystemTime;
 
 /// How changes are told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,159 +36,6 @@ impl Default for ChangeOptions {
     fn default() -> Self {
         Self { durable: true }
     }
-}
-
-/// One change: a batch, or tables that were ingested.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Change {
-    /// Operations that were committed together: a batch, a transaction, a single write.
-    Batch(ChangedBatch),
-    /// Tables that were ingested, or written by a bulk load. What is in them is not told: read the range.
-    Ingest(IngestedChange),
-}
-
-impl Change {
-    /// The last sequence number of it: what to call [`Engine::changes_since`] with when it has been dealt with.
-    pub fn seq(&self) -> u64 {
-        match self {
-            Self::Batch(batch) => batch.last_seq(),
-            Self::Ingest(ingest) => ingest.seq,
-        }
-    }
-}
-
-/// Operations that were committed together.
-#[derive(Clone, PartialEq, Eq)]
-pub struct ChangedBatch {
-    first: SeqNo,
-    last: SeqNo,
-    /// As logged; it was decoded once, so that it decodes again.
-    encoded: Box<[u8]>,
-    names: Arc<BTreeMap<KeyspaceId, Arc<str>>>,
-}
-
-impl ChangedBatch {
-    /// The sequence number of the first operation; each has one of its own.
-    pub fn first_seq(&self) -> u64 {
-        self.first.0
-    }
-
-    /// That of the last one.
-    pub fn last_seq(&self) -> u64 {
-        self.last.0
-    }
-
-    /// The operations, in order: of two on one key the later one counts.
-    pub fn operations(&self) -> impl Iterator<Item = Operation<'_>> {
-        let ops = batch::decode(&self.encoded).map(|(_, ops)| ops).into_iter().flatten().filter_map(|op| op.ok());
-        ops.filter_map(|op| {
-            let keyspace = ChangedKeyspace { id: op.keyspace, name: self.names.get(&op.keyspace).map(|name| &**name) };
-            match op.kind {
-                ValueKind::Put => Some(Operation::Put { keyspace, key: op.key, value: op.value }),
-                ValueKind::Expiring => {
-                    let (expiry_ms, value) = split_expiry(op.value)?;
-                    Some(Operation::PutExpiring { keyspace, key: op.key, value, expires: expiry::at(expiry_ms) })
-                }
-                ValueKind::Merge => Some(Operation::Merge { keyspace, key: op.key, operand: op.value }),
-                ValueKind::Delete => Some(Operation::Delete { keyspace, key: op.key }),
-                ValueKind::RangeDelete => {
-                    let end = (!op.value.is_empty()).then_some(op.value);
-                    Some(Operation::DeleteRange { keyspace, begin: op.key, end })
-                }
-                // It stands in no batch.
-                ValueKind::Blob | ValueKind::ExpiringBlob => None,
-            }
-        })
-    }
-}
-
-impl fmt::Debug for ChangedBatch {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "ChangedBatch({}..={}: ", self.first, self.last)?;
-        f.debug_list().entries(self.operations()).finish()?;
-        f.write_str(")")
-    }
-}
-
-/// Tables that were ingested.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct IngestedChange {
-    /// The sequence number of all of it.
-    pub seq: u64,
-    /// Where.
-    pub keyspace: KeyspaceId,
-    /// The keyspace's name, unless it was dropped before the engine was opened.
-    pub keyspace_name: Option<String>,
-    /// How many tables.
-    pub tables: u64,
-    /// How many keys they put or delete.
-    pub entries: u64,
-    /// The least of these keys.
-    pub smallest: Vec<u8>,
-    /// The greatest.
-    pub largest: Vec<u8>,
-}
-
-/// A keyspace that was written to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ChangedKeyspace<'a> {
-    /// Its number, never used again.
-    pub id: KeyspaceId,
-    /// Its name, unless it was dropped before the engine was opened.
-    pub name: Option<&'a str>,
-}
-
-/// One operation of a batch.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Operation<'a> {
-    /// `key` was set to `value`.
-    Put {
-        /// Where.
-        keyspace: ChangedKeyspace<'a>,
-        /// The key.
-        key: &'a [u8],
-        /// The value.
-        value: &'a [u8],
-    },
-    /// `key` was set to `value`, until a time.
-    PutExpiring {
-        /// Where.
-        keyspace: ChangedKeyspace<'a>,
-        /// The key.
-        key: &'a [u8],
-        /// The value.
-        value: &'a [u8],
-        /// When it expires, which may have been: see [`WriteBatch::put_until`](crate::WriteBatch::put_until).
-        expires: SystemTime,
-    },
-    /// `operand` was merged into the value of `key`.
-    Merge {
-        /// Where.
-        keyspace: ChangedKeyspace<'a>,
-        /// The key.
-        key: &'a [u8],
-        /// The operand.
-        operand: &'a [u8],
-    },
-    /// `key` was removed, if it was there.
-    Delete {
-        /// Where.
-        keyspace: ChangedKeyspace<'a>,
-        /// The key.
-        key: &'a [u8],
-    },
-    /// All keys from `begin` on, up to `end`, were removed.
-    DeleteRange {
-        /// Where.
-        keyspace: ChangedKeyspace<'a>,
-        /// The first.
-        begin: &'a [u8],
-        /// The first one behind that stays; `None`: all.
-        end: Option<&'a [u8]>,
-    },
 }
 
 /// Keeps the logs that hold what is newer than a sequence number, for as long as it lives. Made by [`Engine::hold_changes`].
@@ -394,7 +240,6 @@ impl Changes {
         {
             return Err(Error::gap(since.0, base.0, "what held it is not kept any more"));
         }
-        let ends_with_ingest = self.ends_with_ingest;
         self.waiting = self.next_batch()?;
         if self.before.is_none() {
             // Nobody knows what came before the first log that is there, so ingests count only where they join on to it.
@@ -407,28 +252,11 @@ impl Changes {
             self.ingests.drain(..earlier);
             self.before = Some(SeqNo(begin.0 - 1).max(self.from));
         }
-        let first = self.next_change()?;
-        // What came last before it in the line, and where the next one begins.
-        let next = match &first {
-            Some(Change::Batch(batch)) => SeqNo(batch.first.0 - 1),
-            Some(Change::Ingest(ingest)) => SeqNo(ingest.seq - 1),
-            None => newest,
-        };
+        // What came last before the next change in the line.
+        let begins = [self.ingests.front().map(|ingest| ingest.seq), self.waiting.as_ref().map(|batch| batch.first)];
+        let next = begins.into_iter().flatten().min().map_or(newest, |begin| SeqNo(begin.0 - 1));
         let before = self.before.unwrap_or(next);
-        match first {
-            Some(Change::Batch(batch)) => self.waiting = Some(batch),
-            Some(Change::Ingest(ingest)) => self.ingests.push_front(IngestMeta {
-                keyspace: ingest.keyspace,
-                seq: SeqNo(ingest.seq),
-                tables: ingest.tables,
-                entries: ingest.entries,
-                smallest: ingest.smallest.into(),
-                largest: ingest.largest.into(),
-            }),
-            None => {}
-        }
-        self.seen = since;
-        if since >= next || since == before || since > before && ends_with_ingest {
+        if since >= next || since == before || since > before && self.ends_with_ingest {
             return Ok(());
         }
         let why = match since < before {

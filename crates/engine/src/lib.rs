@@ -63,6 +63,7 @@ mod batch;
 mod begin;
 mod blobs;
 mod bulk;
+mod change;
 mod changes;
 mod checkpoint;
 mod commit;
@@ -114,9 +115,8 @@ mod walk;
 pub use background::Background;
 pub use batch::WriteBatch;
 pub use bulk::BulkWriter;
-pub use changes::{
-    Change, ChangeOptions, ChangedBatch, ChangedKeyspace, Changes, ChangesHold, IngestedChange, Operation,
-};
+pub use change::{Change, ChangedBatch, ChangedKeyspace, IngestedChange, Operation};
+pub use changes::{ChangeOptions, Changes, ChangesHold};
 pub use cursor::Cursor;
 pub use engine::{Builder, Engine};
 pub use error::{Error, ErrorKind, Result};
