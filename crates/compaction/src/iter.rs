@@ -59,10 +59,8 @@ pub struct CompactionIter<I, K> {
     user_key: Vec<u8>,
     /// The last bytes of `user_key`, which nearly always say that the next one is another.
     tail: u64,
-    /// Whether `user_key` is one.
-    has_key: bool,
-    /// The stripe of the key's version that came last, if it was at or below the horizon.
-    stripe: Option<SeqNo>,
+    /// The stripe of the key's version that came last; [`NO_STRIPE`] if that was above the horizon, or there was none.
+    stripe: SeqNo,
     starts_user_key: bool,
     /// What is shown in place of trailer and value of `inner`.
     changed: Option<Changed>,
@@ -72,6 +70,9 @@ pub struct CompactionIter<I, K> {
     fold: Option<Box<Fold>>,
     counts: Counts,
 }
+
+/// No stripe ends here.
+const NO_STRIPE: SeqNo = SeqNo(u64::MAX);
 
 /// What becomes of an entry.
 enum Verdict {
@@ -115,8 +116,7 @@ impl<I: InternalIterator, K: FnMut(&[u8]) -> bool> CompactionIter<I, K> {
             gone: Gone::default(),
             user_key: Vec::new(),
             tail: 0,
-            has_key: false,
-            stripe: None,
+            stripe: NO_STRIPE,
             starts_user_key: false,
             changed: None,
             is_ahead: false,
@@ -242,13 +242,23 @@ impl<I: InternalIterator, K: FnMut(&[u8]) -> bool> CompactionIter<I, K> {
 
     /// Moves to the first entry, needed or not; [`Self::skip_unneeded`] must follow.
     pub(crate) fn start(&mut self) -> Result<(), I::Error> {
-        self.inner.seek_to_first()
+        self.inner.seek_to_first()?;
+        if self.inner.valid() {
+            // Whatever the first key is, it is another one.
+            self.tail = !tail_of(self.inner.key().user_key);
+        }
+        Ok(())
     }
 
     /// Moves to the next entry, needed or not; [`Self::skip_unneeded`] must follow.
     #[inline]
     pub(crate) fn step(&mut self) -> Result<(), I::Error> {
         self.starts_user_key = false;
+        if self.changed.is_some() { self.step_changed() } else { self.inner.next() }
+    }
+
+    #[inline(never)]
+    fn step_changed(&mut self) -> Result<(), I::Error> {
         if self.is_ahead {
             self.step_folded();
             return Ok(());
@@ -292,41 +302,45 @@ impl<I: InternalIterator, K: FnMut(&[u8]) -> bool> CompactionIter<I, K> {
     /// Judges the entry that `inner` stands on.
     #[inline]
     fn judge(&mut self) -> Verdict {
-        let key = self.inner.key();
+        let InternalKey { user_key, trailer } = self.inner.key();
         self.counts.entries_in += 1;
-        let tail = tail_of(key.user_key);
-        if !self.has_key || self.tail != tail || self.user_key != key.user_key {
+        let tail = tail_of(user_key);
+        if self.tail != tail || self.user_key != user_key {
             self.user_key.clear();
-            self.user_key.extend_from_slice(key.user_key);
+            self.user_key.extend_from_slice(user_key);
             self.tail = tail;
-            self.has_key = true;
-            self.stripe = None;
+            self.stripe = NO_STRIPE;
             self.starts_user_key = true;
         }
-        let seq = key.trailer.seq();
+        let seq = trailer.seq();
         let oldest = self.stripes.oldest();
-        let stripe = if seq <= oldest { Some(oldest) } else { self.stripes.above_oldest(seq) };
-        let Some(stripe) = stripe else { return Verdict::Keep };
-        if self.stripe == Some(stripe) {
+        let stripe = match seq <= oldest {
+            true => oldest,
+            false => match self.stripes.above_oldest(seq) {
+                Some(stripe) => stripe,
+                None => return Verdict::Keep,
+            },
+        };
+        if self.stripe == stripe {
             self.counts.hidden += 1;
             return Verdict::Drop;
         }
-        self.stripe = Some(stripe);
+        self.stripe = stripe;
         if self.has_ranges && self.ranges.hide(&self.user_key, seq, stripe) {
             self.counts.hidden += 1;
             return Verdict::Drop;
         }
-        match key.trailer.kind() {
-            ValueKind::Put | ValueKind::Blob => Verdict::Keep,
-            ValueKind::Merge => self.judge_operand(),
-            _ => self.judge_what_may_go(stripe),
-        }
+        if trailer.is_value() { Verdict::Keep } else { self.judge_other(trailer, stripe) }
     }
 
-    /// Judges the entry that `inner` stands on, the newest of its stripe: a tombstone, or one that expires.
+    /// Judges the entry that `inner` stands on, the newest of its stripe, and no plain value.
     #[inline(never)]
-    fn judge_what_may_go(&mut self, stripe: SeqNo) -> Verdict {
-        let trailer = self.inner.key().trailer;
+    fn judge_other(&mut self, trailer: Trailer, stripe: SeqNo) -> Verdict {
+        if trailer.is(ValueKind::Merge) { self.judge_operand() } else { self.judge_what_may_go(trailer, stripe) }
+    }
+
+    /// A tombstone, or one that expires.
+    fn judge_what_may_go(&mut self, trailer: Trailer, stripe: SeqNo) -> Verdict {
         let has_expired = trailer.kind().expires() && self.gone.has(self.inner.value(), stripe, &self.stripes);
         if !has_expired && trailer.kind() != ValueKind::Delete {
             return Verdict::Keep;
@@ -348,7 +362,7 @@ impl<I: InternalIterator, K: FnMut(&[u8]) -> bool> CompactionIter<I, K> {
         if self.fold.is_some() {
             return Verdict::Fold;
         }
-        self.stripe = None;
+        self.stripe = NO_STRIPE;
         Verdict::Keep
     }
 }

@@ -88,7 +88,7 @@ impl LevelView {
     /// The value of an entry that is shown, of which `stored` is what stands in the table.
     #[inline]
     pub(crate) fn resolve(&self, trailer: Trailer, stored: Slice) -> Result<Slice> {
-        if trailer.kind() == ValueKind::Put { Ok(stored) } else { self.resolve_stored(trailer, stored) }
+        if trailer.is(ValueKind::Put) { Ok(stored) } else { self.resolve_stored(trailer, stored) }
     }
 
     #[inline(never)]
@@ -189,7 +189,7 @@ impl ReadState {
     #[inline]
     pub(crate) fn get(&self, user_key: &[u8], at: AsOf) -> Result<Option<Slice>> {
         match self.find_stored(user_key, at.seq)? {
-            Some((trailer, stored)) if trailer.kind() == ValueKind::Put => Ok(Some(stored)),
+            Some((trailer, stored)) if trailer.is(ValueKind::Put) => Ok(Some(stored)),
             Some((trailer, stored)) => self.get_other(user_key, at, trailer, stored),
             None => Ok(None),
         }
@@ -217,7 +217,7 @@ impl ReadState {
         let in_table = |table: &Table, spot: &Spot, hash| table.trailer_at(spot, user_key, hash, at.seq);
         match self.find(user_key, at.seq, |trailer, _| trailer, in_table)? {
             Some(trailer) if trailer.kind().expires() => self.contains_until(user_key, at),
-            Some(trailer) => Ok(trailer.kind().is_value() || trailer.kind() == ValueKind::Merge),
+            Some(trailer) => Ok(trailer.is_value() || trailer.is(ValueKind::Merge)),
             None => Ok(false),
         }
     }
@@ -257,7 +257,8 @@ impl ReadState {
     /// The newest version of `user_key` at or below `seq` in a memtable.
     #[inline(always)]
     fn memory(&self, user_key: &[u8], hash: KeyHash, seq: SeqNo) -> Option<(Trailer, &[u8])> {
-        self.memtables().find_map(|memtable| memtable.get(user_key, hash, seq))
+        let in_sealed = || self.sealed.iter().find_map(|memtable| memtable.get(user_key, hash, seq));
+        self.active.get(user_key, hash, seq).or_else(in_sealed)
     }
 
     /// Whether a range was deleted in any source.
@@ -401,7 +402,9 @@ impl ReadState {
         }
         let level_0 = children.len() - memtables;
         for (level, ranges) in (1..=sorted.len()).zip(&self.view.ranges) {
-            if let Some(run) = LevelRun::within(&self.view, level, &bounds) {
+            if !self.view.levels[level].is_empty()
+                && let Some(run) = LevelRun::within(&self.view, level, &bounds)
+            {
                 children.push(Source::Level(ConcatIterator::new(run)));
                 if let Some(ranges) = ranges {
                     covers.push(children.len(), Arc::clone(ranges) as Arc<dyn Covering>);

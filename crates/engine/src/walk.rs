@@ -64,7 +64,7 @@ impl Walk {
     /// Whether the value is not what stands in the table: it expires, lies in a blob file, or is to be made of operands.
     #[inline]
     pub(crate) fn is_elsewhere(&self) -> bool {
-        self.trailer().kind() != ValueKind::Put
+        !self.trailer().is(ValueKind::Put)
     }
 
     /// The value, owned.

@@ -159,6 +159,18 @@ impl Trailer {
         ValueKind::from_byte(self.0 as u8).expect("a decoder checked the kind")
     }
 
+    /// Whether the kind is this one; of one that is not known, no.
+    #[inline]
+    pub fn is(self, kind: ValueKind) -> bool {
+        self.0 as u8 == kind as u8
+    }
+
+    /// As [`ValueKind::is_value`] of the kind, which is not decoded for it; of one that is not known, no.
+    #[inline]
+    pub fn is_value(self) -> bool {
+        self.is(ValueKind::Put) || self.is(ValueKind::Blob)
+    }
+
     /// The kind, or an error that names the byte.
     #[inline]
     pub fn try_kind(self, offset: usize) -> Result<ValueKind, DecodeError> {

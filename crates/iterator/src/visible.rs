@@ -80,6 +80,7 @@ pub struct VisibleIterator<I> {
 
 impl<I: InternalIterator> VisibleIterator<I> {
     /// The view of `inner` at `seq` within `bounds`. It is not valid until a seek.
+    #[inline]
     pub fn new(inner: I, seq: SeqNo, bounds: Bounds) -> Self {
         Self {
             inner,
@@ -99,6 +100,7 @@ impl<I: InternalIterator> VisibleIterator<I> {
     }
 
     /// As [`Self::new`], of an `inner` whose sources have these range tombstones.
+    #[inline]
     pub fn with_tombstones(inner: I, seq: SeqNo, bounds: Bounds, mut covers: Covers) -> Self {
         if covers.is_empty() {
             return Self::new(inner, seq, bounds);
@@ -109,6 +111,7 @@ impl<I: InternalIterator> VisibleIterator<I> {
 
     /// As of a time, in milliseconds since 1970: what expires then or before is gone. Without it nothing is.
     #[must_use]
+    #[inline]
     pub fn at_time(self, unix_ms: u64) -> Self {
         Self { unix_ms, ..self }
     }
@@ -375,7 +378,7 @@ impl<I: InternalIterator> VisibleIterator<I> {
     /// Whether a key is shown whose newest version has this trailer.
     #[inline]
     fn is_shown(&self, trailer: Trailer) -> bool {
-        trailer.seq() <= self.seq && trailer.seq() >= self.least && trailer.kind().is_value()
+        trailer.seq() <= self.seq && trailer.seq() >= self.least && trailer.is_value()
     }
 
     /// Whether a key is shown whose newest version, on which `inner` stands, expires: if its time has not come. One that has none, as only damage makes, is shown, so that whoever takes its value apart finds it.

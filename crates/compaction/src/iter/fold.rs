@@ -175,7 +175,7 @@ impl<I: InternalIterator, K: FnMut(&[u8]) -> bool> CompactionIter<I, K> {
 
     fn gather(&mut self, fold: &mut Fold) -> Result<Below, I::Error> {
         fold.clear();
-        let stripe = self.stripe.expect("an operand above the horizon is not folded");
+        let stripe = self.stripe;
         loop {
             fold.trailers.push(self.inner.key().trailer);
             fold.stack.push(self.inner.value());
@@ -210,8 +210,6 @@ impl<I: InternalIterator, K: FnMut(&[u8]) -> bool> CompactionIter<I, K> {
     }
 
     /// Leaves the entry that came out of a fold, for the next that does, or for the one that `inner` stands on, which was not judged yet.
-    #[cold]
-    #[inline(never)]
     pub(crate) fn step_folded(&mut self) {
         self.changed = self.fold.as_mut().and_then(|fold| fold.take_next());
         self.is_ahead = self.changed.is_some();
