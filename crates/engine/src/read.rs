@@ -385,7 +385,10 @@ impl ReadState {
         let count = 1 + self.sealed.len() + self.view.runs();
         let mut children: Vec<Source> = Vec::with_capacity(count);
         for memtable in self.memtables().filter(|memtable| !memtable.table.is_empty()) {
-            children.push(Source::Memory(memtable.iter()));
+            // One that holds nothing but tombstones is no source: there is nothing to seek in.
+            if memtable.table.len() > 0 {
+                children.push(Source::Memory(memtable.iter()));
+            }
             if let Some(ranges) = memtable.table.range_tombstones(seq).filter(|ranges| !ranges.is_empty()) {
                 covers.push(children.len(), Arc::new(ranges));
             }
@@ -393,7 +396,10 @@ impl ReadState {
         let memtables = children.len();
         let (l0, sorted) = self.view.levels.split_first().expect("there are always seven levels");
         for open in l0.iter().filter(|open| overlaps(open, &bounds)) {
-            children.push(Source::table(open));
+            // As above. One that can't be read is a source for its error.
+            if open.meta.entries > 0 || open.healthy().is_none() {
+                children.push(Source::table(open));
+            }
             if self.view.has_ranges
                 && let Some(ranges) = ranges_of(open)
             {

@@ -202,6 +202,46 @@ pub(crate) fn seek_merged() -> Result<u64> {
     seek_all(&engine)
 }
 
+/// Entries that lie before, and behind, a range that holds nothing.
+const AROUND: u64 = 100;
+
+/// Seeks, forward and backward, by one cursor, to keys between the edges, where nothing is left.
+fn seek_nothing(engine: &Engine) -> Result<u64> {
+    let keys: Vec<Key> = shuffled(3).into_iter().filter(|i| (AROUND..ENTRIES - AROUND).contains(i)).map(key).collect();
+    let mut cursor = engine.cursor();
+    let mut seek = || {
+        let mut seen = Seen::default();
+        for key in &keys {
+            cursor.seek(key)?;
+            seen.look(cursor.value()?);
+            cursor.seek_for_prev(key)?;
+            seen.look(cursor.value()?);
+        }
+        Ok::<_, esker::Error>(seen)
+    };
+    seek()?;
+    measured(seek)?.expect(Seen::of(keys.iter().flat_map(|_| [ENTRIES - AROUND, AROUND - 1])))?;
+    Ok(2 * keys.len() as u64)
+}
+
+/// The edges in a table, and one more in the memtable.
+pub(crate) fn seek_empty() -> Result<u64> {
+    let (_dir, engine) = new_engine(Codec::None)?;
+    put_all(&engine, &(0..AROUND).chain(ENTRIES - AROUND..ENTRIES).collect::<Vec<_>>())?;
+    engine.flush()?;
+    engine.compact_range(..)?;
+    put_all(&engine, &[0])?;
+    settle(&engine)?;
+    seek_nothing(&engine)
+}
+
+/// All entries in a table, and the tombstone of those between the edges in the memtable.
+pub(crate) fn seek_deleted() -> Result<u64> {
+    let (_dir, engine) = one_level(Codec::None)?;
+    engine.delete_range(key(AROUND), key(ENTRIES - AROUND))?;
+    seek_nothing(&engine)
+}
+
 fn walk(
     engine: &Engine,
     begin: impl Fn(&mut Cursor) -> esker::Result<()>,

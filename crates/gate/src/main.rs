@@ -29,7 +29,7 @@ struct Part {
 }
 
 /// All of them, the engine's first.
-const PARTS: [Part; 27] = [
+const PARTS: [Part; 29] = [
     Part { name: "put-random", run: engine::put_random },
     Part { name: "put-sequential", run: engine::put_sequential },
     Part { name: "put-batch-100", run: engine::put_batches },
@@ -39,6 +39,8 @@ const PARTS: [Part; 27] = [
     Part { name: "get-miss", run: engine::get_missing },
     Part { name: "seek-10", run: engine::seek },
     Part { name: "seek-10-merged", run: engine::seek_merged },
+    Part { name: "seek-empty", run: engine::seek_empty },
+    Part { name: "seek-deleted", run: engine::seek_deleted },
     Part { name: "walk-forward", run: engine::walk_forward },
     Part { name: "walk-backward", run: engine::walk_backward },
     Part { name: "walk-merged", run: engine::walk_merged },

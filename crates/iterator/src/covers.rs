@@ -50,8 +50,8 @@ impl Covers {
         self.sources.is_empty()
     }
 
-    /// Goes to the stretch around `user_key`: the part of the bounds that lies in it, and the least sequence number that is seen there.
-    pub(crate) fn enter(&mut self, user_key: &[u8], at: SeqNo) -> (Bounds, SeqNo) {
+    /// Goes to the stretch around `user_key`: narrows `within` to the part of the bounds that lies in it, and tells the least sequence number that is seen there.
+    pub(crate) fn enter(&mut self, user_key: &[u8], at: SeqNo, within: &mut Bounds) -> SeqNo {
         let mut here = Stretch::ALL;
         for (newer, source) in &self.sources {
             here = here.and(source.stretch(user_key, at));
@@ -65,18 +65,21 @@ impl Covers {
         copy(&mut self.begin, here.begin);
         copy(&mut self.end, here.end);
         // The end of a stretch lies within the bounds if the key before it does and the bound is not nearer.
-        let lower = match &self.bounds.lower {
-            Bound::Included(lower) | Bound::Excluded(lower) if **lower >= *here.begin => self.bounds.lower.clone(),
+        let lower = match borrowed(&self.bounds.lower) {
+            Bound::Included(lower) if lower >= here.begin => Bound::Included(lower),
+            Bound::Excluded(lower) if lower >= here.begin => Bound::Excluded(lower),
             Bound::Unbounded if here.begin.is_empty() => Bound::Unbounded,
-            _ => Bound::Included(here.begin.into()),
+            _ => Bound::Included(here.begin),
         };
-        let upper = match &self.bounds.upper {
-            Bound::Included(upper) if !here.end.is_empty() && **upper >= *here.end => Bound::Excluded(here.end.into()),
-            Bound::Excluded(upper) if !here.end.is_empty() && **upper > *here.end => Bound::Excluded(here.end.into()),
-            Bound::Unbounded if !here.end.is_empty() => Bound::Excluded(here.end.into()),
-            upper => upper.clone(),
+        let upper = match borrowed(&self.bounds.upper) {
+            Bound::Included(upper) if !here.end.is_empty() && upper >= here.end => Bound::Excluded(here.end),
+            Bound::Excluded(upper) if !here.end.is_empty() && upper > here.end => Bound::Excluded(here.end),
+            Bound::Unbounded if !here.end.is_empty() => Bound::Excluded(here.end),
+            upper => upper,
         };
-        (Bounds { lower, upper }, here.seq.map_or(SeqNo::ZERO, SeqNo::next))
+        set(&mut within.lower, lower);
+        set(&mut within.upper, upper);
+        here.seq.map_or(SeqNo::ZERO, SeqNo::next)
     }
 
     /// Seeks; what is hidden in the present stretch, in which `target` lies, is not even looked for.
@@ -112,6 +115,22 @@ impl Covers {
     /// As [`Self::pass_forward`], to before its begin.
     pub(crate) fn pass_backward<I: InternalIterator>(&self, inner: &mut I) -> Result<bool, I::Error> {
         inner.pass_over(self.newer, InternalKey::before_all(&self.begin))
+    }
+}
+
+fn borrowed(bound: &Bound<Box<[u8]>>) -> Bound<&[u8]> {
+    bound.as_ref().map(|key| &**key)
+}
+
+/// Sets a bound. Keys are mostly as long as one another, so what it lies in is kept.
+fn set(bound: &mut Bound<Box<[u8]>>, to: Bound<&[u8]>) {
+    match (bound, to) {
+        (Bound::Included(key), Bound::Included(to)) | (Bound::Excluded(key), Bound::Excluded(to))
+            if key.len() == to.len() =>
+        {
+            key.copy_from_slice(to);
+        }
+        (bound, to) => *bound = to.map(Into::into),
     }
 }
 

@@ -399,7 +399,7 @@ impl<I: InternalIterator> VisibleIterator<I> {
                 let user_key = self.inner.key().user_key;
                 let is_within = is_within(&covers.bounds, user_key);
                 if is_within {
-                    (self.bounds, self.least) = covers.enter(user_key, self.seq);
+                    self.least = covers.enter(user_key, self.seq, &mut self.bounds);
                 }
                 is_within
             }
@@ -410,7 +410,7 @@ impl<I: InternalIterator> VisibleIterator<I> {
     #[inline(never)]
     fn seek_covered(&mut self, key: &[u8], target: InternalKey<'_>) -> Result<(), I::Error> {
         let covers = self.covers.as_mut().expect("there are range tombstones");
-        (self.bounds, self.least) = covers.enter(key, self.seq);
+        self.least = covers.enter(key, self.seq, &mut self.bounds);
         let sought = covers.seek(&mut self.inner, target);
         let found = sought.and_then(|()| self.find_forward());
         self.check(found)
@@ -420,7 +420,7 @@ impl<I: InternalIterator> VisibleIterator<I> {
     #[inline(never)]
     fn seek_for_prev_covered(&mut self, key: &[u8], target: InternalKey<'_>) -> Result<(), I::Error> {
         let covers = self.covers.as_mut().expect("there are range tombstones");
-        (self.bounds, self.least) = covers.enter(key, self.seq);
+        self.least = covers.enter(key, self.seq, &mut self.bounds);
         let sought = covers.seek_for_prev(&mut self.inner, target);
         let found = sought.and_then(|()| self.find_backward());
         self.check(found)
