@@ -244,6 +244,9 @@ impl Core {
         if commit.watch.is_on() {
             commit.watch.note(encoded);
         }
+        if self.edges.is_on() {
+            self.edges.note(encoded, last);
+        }
         commit.last_seq = last;
         // Release: pairs with the Acquire of readers, who then find the entries above.
         self.visible.store(last.0, Ordering::Release);

@@ -11,6 +11,7 @@
 //! Readers take none of them.
 
 use crate::commit::{Commit, Health};
+use crate::edges::Edges;
 use crate::error::{Error, ErrorKind, Result};
 use crate::expiry::{self, AsOf, Time};
 use crate::feed::Feed;
@@ -69,6 +70,7 @@ pub(crate) struct Core {
     pub(crate) visible: AtomicU64,
     pub(crate) health: Health,
     pub(crate) snapshots: SnapshotList,
+    pub(crate) edges: Edges,
     pub(crate) time: Time,
     /// Whether `State::unseen_error` holds one.
     pub(crate) unseen: AtomicBool,

@@ -68,6 +68,7 @@ impl Core {
         self.begin_if_resting(&mut commit)?;
         self.commit_edit(VersionEdit { drop_keyspaces: vec![keyspace.id], ..VersionEdit::default() })?;
         commit.keyspaces.remove(&keyspace.id);
+        self.edges.forget(keyspace.id);
         // Release: pairs with the Acquire in `Keyspace::check`.
         keyspace.dropped.store(true, Ordering::Release);
         {

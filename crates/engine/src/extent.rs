@@ -173,7 +173,7 @@ impl Engine {
         self.default.is_empty()
     }
 
-    /// The first key and its value. Keys that were deleted one by one and not compacted away lie in the way: it passes each.
+    /// The first key and its value. Keys that were deleted one by one and not compacted away lie in the way; where they are many, calls after the first begin behind them, so that a queue may be emptied from its head.
     ///
     /// # Errors
     /// As [`Engine::get`].

@@ -366,6 +366,7 @@ impl Core {
             if commit.watch.is_on() {
                 tables.iter().for_each(|table| commit.watch.note_table(keyspace.id, table));
             }
+            tables.iter().for_each(|table| self.edges.note_table(keyspace.id, table, seq));
             // Given out now, whatever becomes of the edit.
             commit.last_seq = seq;
             let committed = self.manifest_did(manifest, |manifest| manifest.commit(edit));

@@ -72,6 +72,7 @@ mod conditional;
 mod core;
 mod cursor;
 mod ddl;
+mod edges;
 mod ends;
 mod engine;
 mod error;

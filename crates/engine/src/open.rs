@@ -14,6 +14,7 @@
 use crate::background;
 use crate::commit::{Commit, Health};
 use crate::core::{Core, KeyspaceCore, LogFile, State};
+use crate::edges::Edges;
 use crate::engine::Builder;
 use crate::error::{Error, ErrorKind, Result};
 use crate::expiry::Time;
@@ -219,6 +220,7 @@ fn new_core(
         visible: AtomicU64::new(0),
         health: Health::default(),
         snapshots: SnapshotList::default(),
+        edges: Edges::default(),
         time,
         unseen: AtomicBool::new(false),
         paid_until: Mutex::new(Duration::ZERO),

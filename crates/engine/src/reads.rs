@@ -55,17 +55,17 @@ macro_rules! read_methods {
 
         /// As [`crate::Engine::is_empty`].
         pub fn is_empty(&self) -> $crate::Result<bool> {
-            Ok(self.iter().keys().next().transpose()?.is_none())
+            self.reads()?.is_empty()
         }
 
         /// As [`crate::Engine::first`].
         pub fn first(&self) -> $crate::Result<Option<($crate::Slice, $crate::Slice)>> {
-            self.iter().next().transpose()
+            self.reads()?.extreme($crate::edges::Extreme::First)
         }
 
         /// As [`crate::Engine::last`].
         pub fn last(&self) -> $crate::Result<Option<($crate::Slice, $crate::Slice)>> {
-            self.iter().next_back().transpose()
+            self.reads()?.extreme($crate::edges::Extreme::Last)
         }
 
         /// As [`crate::Engine::cursor`].
@@ -154,7 +154,7 @@ impl Reads<'_> {
     }
 
     /// Counts damage that a read came upon.
-    fn seen<T>(&self, result: Result<T>) -> Result<T> {
+    pub(crate) fn seen<T>(&self, result: Result<T>) -> Result<T> {
         if result.is_err() {
             self.keyspace.handle.core.counters.read_errors.add(1);
         }

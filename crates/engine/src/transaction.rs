@@ -18,6 +18,7 @@ mod own;
 mod writes;
 
 use crate::core::KeyspaceCore;
+use crate::edges::Extreme;
 use crate::engine::Engine;
 use crate::error::{Error, ErrorKind, Result};
 use crate::exclusive::Exclusive;
@@ -412,6 +413,19 @@ impl<'a> TransactionReads<'a> {
 
     fn prefix(&self, prefix: &[u8]) -> TransactionIter {
         self.seen(Bounds::prefix(prefix)).map_or_else(TransactionIter::failed, TransactionIter::new)
+    }
+
+    fn extreme(&self, end: Extreme) -> Result<Option<(Slice, Slice)>> {
+        let mut iter = self.range(..);
+        let found = match end {
+            Extreme::First => iter.next(),
+            Extreme::Last => iter.next_back(),
+        };
+        found.transpose()
+    }
+
+    fn is_empty(&self) -> Result<bool> {
+        Ok(self.range(..).keys().next().transpose()?.is_none())
     }
 
     fn cursor(&self, options: ReadOptions) -> TransactionCursor {

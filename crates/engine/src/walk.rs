@@ -89,6 +89,11 @@ impl Walk {
         seek(&mut self.view)
     }
 
+    /// How many keys it has passed because they are deleted or have expired.
+    pub(crate) fn passed(&self) -> u64 {
+        self.view.passed()
+    }
+
     /// Moves to the next entry; only from one.
     #[inline]
     pub(crate) fn next(&mut self) -> Result<()> {

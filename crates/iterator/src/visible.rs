@@ -76,6 +76,7 @@ pub struct VisibleIterator<I> {
     trailer: Trailer,
     /// Operands and what lies below them, once there were any.
     stack: Option<Box<Stack>>,
+    passed: u64,
 }
 
 impl<I: InternalIterator> VisibleIterator<I> {
@@ -96,6 +97,7 @@ impl<I: InternalIterator> VisibleIterator<I> {
             short: Vec::new(),
             trailer: Trailer::MIN,
             stack: None,
+            passed: 0,
         }
     }
 
@@ -178,6 +180,11 @@ impl<I: InternalIterator> VisibleIterator<I> {
     /// The sequence number it sees.
     pub fn seq(&self) -> SeqNo {
         self.seq
+    }
+
+    /// How many keys were passed one by one, by all moves so far, because they are deleted or have expired.
+    pub fn passed(&self) -> u64 {
+        self.passed
     }
 
     /// The range it keeps to.
@@ -474,6 +481,7 @@ impl<I: InternalIterator> VisibleIterator<I> {
                     return Ok(());
                 }
                 ValueKind::Delete | ValueKind::RangeDelete | ValueKind::Expiring | ValueKind::ExpiringBlob => {
+                    self.passed += 1;
                     self.skip_key_forward()?;
                 }
             }
@@ -521,6 +529,7 @@ impl<I: InternalIterator> VisibleIterator<I> {
                     self.place = Place::Held;
                     return Ok(());
                 }
+                self.passed += 1;
             } else if self.is_shown(trailer) || self.is_shown_until(trailer) {
                 (self.place, self.trailer) = (Place::InnerFromBehind, trailer);
                 return Ok(());
@@ -530,6 +539,7 @@ impl<I: InternalIterator> VisibleIterator<I> {
                     return Ok(());
                 }
             } else {
+                self.passed += 1;
                 self.inner.prev()?;
             }
         }
