@@ -386,7 +386,7 @@ impl ReadState {
         let mut children: Vec<Source> = Vec::with_capacity(count);
         for memtable in self.memtables().filter(|memtable| !memtable.table.is_empty()) {
             // One that holds nothing but tombstones is no source: there is nothing to seek in.
-            if memtable.table.len() > 0 {
+            if memtable.table.has_entries() {
                 children.push(Source::Memory(memtable.iter()));
             }
             if let Some(ranges) = memtable.table.range_tombstones(seq).filter(|ranges| !ranges.is_empty()) {

@@ -294,9 +294,14 @@ impl MemTable {
         self.counters.len.load(Relaxed)
     }
 
+    /// Whether there are any.
+    pub fn has_entries(&self) -> bool {
+        self.counters.len.load(Relaxed) != 0
+    }
+
     /// Whether there are none, nor range tombstones.
     pub fn is_empty(&self) -> bool {
-        self.len() == 0 && !self.has_range_tombstones()
+        !self.has_entries() && !self.has_range_tombstones()
     }
 
     /// How many range tombstones there are.
