@@ -4,7 +4,7 @@
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use esker_bench::args::{Args, Settings};
-use esker_bench::store::{Entry, Store};
+use esker_bench::store::{DataModel, Entry, Store};
 use esker_bench::workload::Workload;
 use esker_bench::{Result, data, work};
 use std::hint::black_box;
@@ -26,6 +26,8 @@ impl Noop {
         })
     }
 }
+
+impl DataModel for Noop {}
 
 impl Store for Noop {
     fn open(_: &Path, settings: &Settings) -> Result<Self> {

@@ -1,6 +1,7 @@
 //! The command line.
 
 use crate::scale;
+use crate::state::State;
 use crate::workload::Workload;
 use clap::{Parser, ValueEnum};
 use serde::{Deserialize, Serialize};
@@ -46,6 +47,9 @@ pub struct Args {
     /// Measure within a control group that has this much memory, caches of files included, in MiB. With `--scale` some rows only; a quarter of the data if not given.
     #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u64).range(32..=1 << 30))]
     memory_limit: Option<u64>,
+    /// What the keyspace of Esker is like: each named is measured. Of the workloads that use more of the data model than keys only those that run on any keyspace.
+    #[arg(long, value_name = "A,B,C", value_enum, value_delimiter = ',')]
+    keyspace: Vec<State>,
     /// What and how.
     #[command(flatten)]
     settings: Settings,
@@ -87,6 +91,10 @@ pub struct Settings {
     /// Threads that share the operations; each walks over everything.
     #[arg(skip = 1_usize)]
     pub threads: usize,
+    /// What the keyspace is like.
+    #[arg(skip)]
+    #[serde(default)]
+    pub state: State,
     /// Codec of the levels below the first two, which no store here compresses.
     #[arg(long, value_enum, default_value_t = Compression::Lz4)]
     pub compression: Compression,
@@ -155,6 +163,22 @@ impl StoreName {
             Self::RocksDb | Self::Lmdb => cfg!(feature = "native"),
             Self::Fjall | Self::Redb | Self::Sled | Self::SurrealKv => cfg!(feature = "rivals"),
         }
+    }
+
+    /// Whether it is measured by a workload in such a keyspace. Of what others have, what they have with the like meaning and by the type of store that other workloads use.
+    pub fn has(self, workload: Workload, state: State) -> bool {
+        use Workload::{DeleteRanges, Ingest, MergeRandom, MultiGet, ReadMerged, Transact};
+        let by_state = !matches!(state, State::Operator | State::Beside | State::Expiring);
+        let by_workload = match self {
+            Self::Esker => return true,
+            Self::RocksDb => {
+                matches!(workload, MergeRandom | ReadMerged | DeleteRanges | MultiGet | Ingest)
+                    || workload.is_over_a_hole()
+            }
+            Self::Lmdb | Self::Redb | Self::SurrealKv => workload == Transact,
+            Self::Fjall | Self::Sled => false,
+        };
+        by_state && (by_workload || !workload.is_of_model())
     }
 
     /// Whether what it has acknowledged outlives `kill -9`.
@@ -274,6 +298,16 @@ impl Args {
         }
     }
 
+    /// What the keyspaces are like that a workload is measured in, each once.
+    pub fn states(&self, workload: Workload) -> Vec<State> {
+        match &self.keyspace[..] {
+            _ if workload.is_over_a_hole() => State::HOLES.to_vec(),
+            [] => vec![State::Plain],
+            _ if !workload.runs_in_any_keyspace() => vec![State::Plain],
+            named => each_once(named.to_vec()),
+        }
+    }
+
     /// The memory that measurements are held to, in MiB: those of `--scale` that are to have less than there is data, all otherwise.
     pub fn memory_limit_mib(&self) -> Option<u64> {
         self.memory_limit
@@ -307,7 +341,7 @@ mod tests {
         let args = parse("fillseq readseq,fillseq --workloads readrandom --fjall --store fjall");
         assert_eq!(args.workloads(), [Workload::FillSeq, Workload::ReadSeq, Workload::ReadRandom]);
         assert_eq!(args.stores(), [StoreName::Fjall]);
-        assert_eq!(parse("").workloads().len(), Workload::value_variants().len() - 3);
+        assert_eq!(parse("").workloads().len(), Workload::value_variants().len() - 17);
         assert_eq!(parse("sustained").workloads(), [Workload::Sustained]);
         assert_eq!(parse("").stores(), [StoreName::Esker]);
         assert_eq!(parse("--fjall").stores(), [StoreName::Esker, StoreName::Fjall]);

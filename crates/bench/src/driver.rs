@@ -89,6 +89,10 @@ fn measure_all<'a>(args: &'a Args, stores: &[StoreName]) -> Result<Run<'a>> {
     for repetition in 0..args.repeat() {
         for (nth, &case) in cases.iter().enumerate() {
             for store in plan::turn(stores, repetition, nth) {
+                if !store.has(case.workload, case.state) {
+                    run.bar.inc(1);
+                    continue;
+                }
                 run.measure(case, store, repetition, Found::Nothing)?;
             }
         }
@@ -210,7 +214,7 @@ fn print(text: &str) -> Result<()> {
 }
 
 fn in_child(args: &Args, case: Case, store: StoreName, repetition: u32, found: Found<'_>) -> Result<Sample> {
-    let Case { workload, room, .. } = case;
+    let Case { workload, room, state, .. } = case;
     let own;
     let (dir, is_loaded) = match found {
         Found::Nothing => {
@@ -229,7 +233,7 @@ fn in_child(args: &Args, case: Case, store: StoreName, repetition: u32, found: F
         Room::Plenty | Room::CacheMib(_) => None,
     };
     let memory_limit = limit.as_ref().map(|limit| limit.dir().to_owned());
-    let job = Job { workload, store, repetition, settings, room, dir: dir.to_owned(), is_loaded, memory_limit };
+    let job = Job { workload, store, repetition, settings, room, state, dir: dir.to_owned(), is_loaded, memory_limit };
     let output = Command::new(std::env::current_exe()?)
         .arg("--job")
         .arg(serde_json::to_string(&job)?)

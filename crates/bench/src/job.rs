@@ -3,10 +3,11 @@
 use crate::args::{Compression, DurabilityLevel, Settings, StoreName};
 use crate::meter::Latency;
 use crate::plan::Room;
+use crate::state::State;
 use crate::store::{self, Store};
 use crate::work::{self, Done};
 use crate::workload::Workload;
-use crate::{Result, data, memory_limit, process, reopen};
+use crate::{Result, data, memory_limit, model, process, reopen};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -24,6 +25,8 @@ pub struct Job {
     pub settings: Settings,
     /// What memory the store has: what that means is in the settings and in `memory_limit`.
     pub room: Room,
+    /// What the keyspace is called in the report; what is done about it is in the settings.
+    pub state: State,
     /// An empty directory, or one that `is_loaded`.
     pub dir: PathBuf,
     /// The directory has all keys in it, from a store that was closed in order; the load is left out.
@@ -50,6 +53,9 @@ pub struct Sample {
     /// What memory the store had.
     #[serde(default)]
     pub room: Room,
+    /// What its keyspace was like.
+    #[serde(default)]
+    pub state: State,
     /// The most memory that its control group used at a time, caches of files and the load included; absent where there was none.
     #[serde(default)]
     pub group_peak_bytes: Option<u64>,
@@ -85,6 +91,9 @@ pub struct Sample {
     pub is_cut_short: bool,
     /// Acknowledged entries that were gone after `kill -9`; `openkill` and `openkillfull` only.
     pub lost_entries: Option<u64>,
+    /// How often a transaction was in conflict with another, and run again; `transact` only.
+    #[serde(default)]
+    pub conflicts: Option<u64>,
 }
 
 /// Runs a job given as JSON, and prints the sample as one line of JSON.
@@ -182,6 +191,7 @@ fn run_on<S: Store>(job: &Job) -> Result<Sample> {
         }
         _ => {
             let store = if workload.needs_load() { loaded::<S>(job)? } else { S::open(&job.dir, &job.settings)? };
+            model::prepare(&store, workload, &job.settings)?;
             let start = Start::now(Some(&store));
             let done = work::run(&store, workload, &job.settings)?;
             start.finish(job, store, done)
@@ -194,9 +204,14 @@ fn run_on<S: Store>(job: &Job) -> Result<Sample> {
 fn loaded<S: Store>(job: &Job) -> Result<S> {
     let store = S::open(&job.dir, &job.settings)?;
     if !job.is_loaded {
-        work::load(&store, job.workload, &job.settings)?;
+        match job.workload.is_of_model() {
+            true => model::load(&store, job.workload, &job.settings)?,
+            false => work::load(&store, job.workload, &job.settings)?,
+        }
     }
-    if job.settings.flush_after_load || job.workload.opens() {
+    if job.workload.is_over_a_hole() {
+        // What is in memory and what is not is settled.
+    } else if job.settings.flush_after_load || job.workload.opens() {
         store.flush()?;
     }
     store::settle(&store, &job.settings)?;
@@ -224,16 +239,21 @@ impl Start {
         let settle_seconds = settling.elapsed().as_secs_f64();
         let written_bytes = Usage::now(Some(&store)).written_since(&self.used);
         let disk_bytes = process::disk_bytes(&job.dir)?;
-        let found = work::verify(&store, settings)?;
+        let found = match workload.counts() {
+            true => model::verify_counters(&store, workload, settings, done.measured.operations)?,
+            false => work::verify(&store, settings)?,
+        };
         if found != done.keys {
             return Err(format!("{found} entries are there, expected {}", done.keys).into());
         }
         store.close()?;
 
-        let Done { measured, keys } = done;
-        let entry_bytes = (data::KEY_BYTES + settings.value_bytes) as u64;
+        let Done { measured, keys, conflicts } = done;
+        let value_bytes = if workload.counts() { model::COUNTER_BYTES } else { settings.value_bytes };
+        let entry_bytes = (data::KEY_BYTES + value_bytes) as u64;
         let user_bytes = match workload {
             Workload::DeleteRandom => measured.operations * data::KEY_BYTES as u64,
+            Workload::DeleteRanges => measured.operations * 2 * data::KEY_BYTES as u64,
             workload if workload.writes() => measured.operations * entry_bytes,
             _ => 0,
         };
@@ -247,6 +267,7 @@ impl Start {
             compression: settings.compression,
             durability: settings.durability,
             room: job.room,
+            state: job.state,
             group_peak_bytes: None,
             operations: measured.operations,
             seconds: measured.time.as_secs_f64(),
@@ -264,6 +285,7 @@ impl Start {
             settle_seconds,
             is_cut_short: measured.is_cut_short,
             lost_entries: None,
+            conflicts,
         })
     }
 }

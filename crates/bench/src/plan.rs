@@ -1,7 +1,9 @@
 //! [`Case`]: a row of a comparison. Which cases a run has, and which turn each store takes; those of `--scale` are in [`crate::scale`].
 
 use crate::args::{Args, Compression, DurabilityLevel, Settings, StoreName};
+use crate::data;
 use crate::job::Sample;
+use crate::state::State;
 use crate::workload::Workload;
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -32,41 +34,51 @@ pub struct Case {
     pub durability: DurabilityLevel,
     /// What memory the store has.
     pub room: Room,
+    /// What its keyspace is like.
+    pub state: State,
 }
 
 impl Case {
     /// The case that a sample belongs to.
     pub fn of(sample: &Sample) -> Self {
-        let Sample { workload, threads, compression, durability, room, .. } = *sample;
-        Self { workload, threads, compression, durability, room }
+        let Sample { workload, threads, compression, durability, room, state, .. } = *sample;
+        Self { workload, threads, compression, durability, room, state }
     }
 
     /// The case of a workload under the settings of a run.
     pub(crate) fn new(workload: Workload, settings: &Settings) -> Self {
         let Settings { threads, compression, durability, .. } = *settings;
         let durability = if workload == Workload::FillSync { DurabilityLevel::Sync } else { durability };
-        Self { workload, threads, compression, durability, room: Room::Plenty }
+        Self { workload, threads, compression, durability, room: Room::Plenty, state: State::Plain }
     }
 
     /// The settings of a run, with what is the case's own.
     pub fn settings(self, run: &Settings) -> Settings {
-        let Self { threads, compression, durability, room, .. } = self;
+        let Self { workload, threads, compression, durability, room, state } = self;
         let (cache_mib, memtable_mib) = match room {
             Room::Plenty => (run.cache_mib, run.memtable_mib),
             Room::CacheMib(mib) => (mib, run.memtable_mib),
             // Several memtables may wait at a time: with the cache, half of all at most.
             Room::LimitMib(mib) => ((mib / 4).max(1), run.memtable_mib.min((mib / 16).max(1))),
         };
-        Settings { threads, compression, durability, cache_mib, memtable_mib, ..run.clone() }
+        // A range that holds nothing is in memory, or in tables, as its state says: no memtable fills up meanwhile.
+        let entry_bytes = (data::KEY_BYTES + run.value_bytes) as u64;
+        let all_mib = 64 + ((3 * entry_bytes * run.num) >> 20);
+        let memtable_mib = if workload.is_over_a_hole() { memtable_mib.max(all_mib) } else { memtable_mib };
+        let state = if workload.merges() { State::Operator } else { state };
+        Settings { threads, compression, durability, cache_mib, memtable_mib, state, ..run.clone() }
     }
 }
 
-/// The workload, how many threads if there are some, and the memory if it is not as for the others.
+/// The workload, how many threads if there are some, and keyspace and memory if they are not as for the others.
 impl fmt::Display for Case {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut name = self.workload.to_string();
         if self.threads > 1 {
             name += &format!(", {} threads", self.threads);
+        }
+        if let Some(state) = self.state.name() {
+            name += &format!(", {state}");
         }
         match self.room {
             Room::Plenty => {}
@@ -86,10 +98,13 @@ pub fn cases(args: &Args) -> Vec<Case> {
     let settings = args.settings();
     let room = args.memory_limit_mib().map_or(Room::Plenty, Room::LimitMib);
     let threads = args.threads();
-    let of_workload = |workload| threads.iter().map(move |&threads| (workload, threads));
-    let cases = args.workloads().into_iter().flat_map(of_workload);
-    let cases = cases.map(|(workload, threads)| Case { threads, room, ..Case::new(workload, &settings) });
-    let mut cases: Vec<_> = cases.collect();
+    let mut cases = Vec::new();
+    for workload in args.workloads() {
+        for state in args.states(workload) {
+            let base = Case { room, state, ..Case::new(workload, &settings) };
+            cases.extend(threads.iter().map(|&threads| Case { threads, ..base }));
+        }
+    }
     if !args.compare || args.names_workloads() {
         return cases;
     }

@@ -38,7 +38,7 @@ pub fn open<S: Store>(dir: &Path, settings: &Settings) -> Result<Done> {
         }
         Ok(())
     })?;
-    Ok(Done { measured, keys: settings.num })
+    Ok(Done { measured, keys: settings.num, conflicts: None })
 }
 
 fn open_and_get<S: Store>(dir: &Path, settings: &Settings, index: u64, meter: &mut Meter) -> Result<S> {
@@ -130,7 +130,7 @@ pub fn open_killed<S: Store>(job: &Job) -> Result<Reopened<S>> {
     if promised && lost > 0 {
         return Err(format!("{lost} of {filled} acknowledged entries are gone after kill -9").into());
     }
-    Ok(Reopened { store, done: Done { measured, keys }, lost })
+    Ok(Reopened { store, done: Done { measured, keys, conflicts: None }, lost })
 }
 
 fn fill_and_kill(job: &Job) -> Result<u64> {

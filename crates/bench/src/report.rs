@@ -150,10 +150,12 @@ impl Report {
         let operations = |ops: f64| if ops < 100.0 { short(ops) } else { thousands(ops as u64) };
         let cut_short = samples.iter().any(|sample| sample.is_cut_short);
         let lost = samples.iter().filter_map(|sample| sample.lost_entries).max().filter(|lost| *lost > 0);
+        let conflicts = median_of(&|sample| Some(sample.conflicts? as f64));
         let group_peak = samples.iter().filter_map(|sample| sample.group_peak_bytes).max();
         let notes = [
             case.workload.note().map(String::from),
             cut_short.then(|| "cut short".into()),
+            conflicts.map(|conflicts| format!("{} conflicts", thousands(conflicts as u64))),
             lost.map(|lost| format!("{} acknowledged entries lost", thousands(lost))),
             group_peak.map(|bytes| format!("{} MiB used at the peak, caches of files included", mib(bytes as f64))),
         ];
@@ -182,7 +184,7 @@ impl Report {
         table.set_header(HEADER);
         for &case in group {
             for store in self.stores() {
-                if !self.samples(case, store).is_empty() {
+                if !self.samples(case, store).is_empty() || !store.has(case.workload, case.state) {
                     table.add_row(self.cells(case, store));
                 }
             }

@@ -7,6 +7,7 @@ mod esker;
 mod fjall;
 #[cfg(feature = "native")]
 mod lmdb;
+mod model;
 #[cfg(feature = "rivals")]
 mod redb;
 #[cfg(feature = "native")]
@@ -17,6 +18,7 @@ mod sled;
 mod surrealkv;
 
 pub use esker::Esker;
+pub use model::{Change, DataModel};
 #[cfg(feature = "rivals")]
 pub use {fjall::Fjall, redb::Redb, sled::Sled, surrealkv::SurrealKv};
 #[cfg(feature = "native")]
@@ -40,7 +42,7 @@ pub struct Entry {
 /// An ordered map on disk.
 ///
 /// Implementations take memtable and cache sizes, codec and durability from the settings and leave everything else at the store's defaults.
-pub trait Store: Sized + Send + Sync {
+pub trait Store: DataModel + Sized + Send + Sync {
     /// Opens the store in `dir`; a new one if that is empty.
     ///
     /// # Errors

@@ -8,14 +8,14 @@ use crate::meter::{Measured, Meter, Pace, SHORT_CALLS, measure};
 use crate::store::{Entry, Store};
 use crate::workload::{BATCH_ENTRIES, LOAD_BATCH_ENTRIES, SUSTAINED_ROUNDS, Workload};
 use crate::ycsb::{Mix, Zipf, universe};
-use crate::{Error, Result};
+use crate::{Error, Result, model};
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 /// Orders in which keys are loaded, and written by a workload.
-const LOAD_ORDER: u64 = 1;
-const WRITE_ORDER: u64 = 2;
+pub(crate) const LOAD_ORDER: u64 = 1;
+pub(crate) const WRITE_ORDER: u64 = 2;
 /// The first of the orders of `sustained`; the number of the round is added.
 const SUSTAINED_ORDER: u64 = 16;
 
@@ -26,6 +26,8 @@ pub struct Done {
     pub measured: Measured,
     /// Keys that are in the store now.
     pub keys: u64,
+    /// Transactions that were run again; `None` if there were none to run.
+    pub conflicts: Option<u64>,
 }
 
 /// Puts all keys that `workload` finds there, in random order, in batches.
@@ -63,7 +65,7 @@ pub fn run(store: &impl Store, workload: Workload, settings: &Settings) -> Resul
         }),
     };
     let total = workload.operations(num, threads);
-    let inserted = AtomicU64::new(0);
+    let (inserted, conflicts) = (AtomicU64::new(0), AtomicU64::new(0));
     let zipf = is_ycsb(workload).then(|| Zipf::new(num));
     let work = |thread: usize, meter: &mut Meter| {
         let places = share(total, thread, threads);
@@ -73,6 +75,10 @@ pub fn run(store: &impl Store, workload: Workload, settings: &Settings) -> Resul
                 let mix = Mix { store, workload, settings, order, zipf };
                 // Relaxed: read when the threads have been joined.
                 inserted.fetch_add(mix.run(thread, places.end - places.start, meter)?, Ordering::Relaxed);
+                Ok(())
+            }
+            None if workload.is_of_model() => {
+                conflicts.fetch_add(model::run(store, workload, settings, thread, places, meter)?, Ordering::Relaxed);
                 Ok(())
             }
             None => one_thread(store, workload, settings, thread, places, meter),
@@ -85,10 +91,12 @@ pub fn run(store: &impl Store, workload: Workload, settings: &Settings) -> Resul
     };
     let keys = match workload {
         Workload::DeleteRandom => num - measured.operations,
+        workload if workload.is_of_model() => model::keys_left(workload, num, measured.operations),
         workload if !workload.needs_load() => measured.operations,
         _ => num + inserted.into_inner(),
     };
-    Ok(Done { measured, keys })
+    let conflicts = (workload == Workload::Transact).then(|| conflicts.into_inner());
+    Ok(Done { measured, keys, conflicts })
 }
 
 fn is_ycsb(workload: Workload) -> bool {
@@ -159,7 +167,11 @@ fn one_thread(
 
 /// Each place, until the time is up.
 #[inline]
-fn each(places: Range<u64>, meter: &mut Meter, mut work: impl FnMut(u64, &mut Meter) -> Result<()>) -> Result<()> {
+pub(crate) fn each(
+    places: Range<u64>,
+    meter: &mut Meter,
+    mut work: impl FnMut(u64, &mut Meter) -> Result<()>,
+) -> Result<()> {
     for place in places {
         if meter.is_over() {
             break;
@@ -212,16 +224,16 @@ fn bulk_load(store: &impl Store, settings: &Settings, places: Range<u64>, meter:
 }
 
 /// The part of `0..total` that a thread does.
-fn share(total: u64, thread: usize, threads: usize) -> Range<u64> {
+pub(crate) fn share(total: u64, thread: usize, threads: usize) -> Range<u64> {
     let bound = |thread: usize| (u128::from(total) * thread as u128 / threads as u128) as u64;
     bound(thread)..bound(thread + 1)
 }
 
-fn lost(index: u64) -> Error {
+pub(crate) fn lost(index: u64) -> Error {
     format!("entry {index} is not there").into()
 }
 
-fn expect_count(found: u64, expected: u64) -> Result<()> {
+pub(crate) fn expect_count(found: u64, expected: u64) -> Result<()> {
     if found == expected { Ok(()) } else { Err(format!("{found} entries are there, expected {expected}").into()) }
 }
 

@@ -16,6 +16,18 @@ pub const OPENS: u64 = 5;
 pub const KILLED_BYTES: u64 = 40 << 20;
 /// How often `sustained` overwrites each key.
 pub const SUSTAINED_ROUNDS: u64 = 10;
+/// Keys that a transaction of `transact` changes.
+pub const TRANSACTION_KEYS: u64 = 4;
+/// Operands upon each counter of `readmerged`.
+pub const OPERANDS: u64 = 3;
+/// Of how many keys one has expired in `readexpired`: not so many that a table would be compacted for it.
+pub const EXPIRED_EVERY: u64 = 3;
+/// Keys of a range that `deleteranges` deletes.
+pub const RANGE_KEYS: u64 = 10;
+/// Keys that `multiget` gets in one call.
+pub const GET_KEYS: u64 = 64;
+/// Entries of a table that `ingest` takes in.
+pub const TABLE_ENTRIES: u64 = 10_000;
 
 /// What is measured. In order of `--workloads` left out: all but those of [`Workload::is_on_request`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, ValueEnum, Serialize, Deserialize)]
@@ -72,6 +84,34 @@ pub enum Workload {
     OpenKillFull,
     /// Puts every key, in key order, by the store's own way to load sorted input; where it has none, in batches of 1,000. To be seen beside `fillseq`.
     BulkLoad,
+    /// Counts, by a merge operand of 8 bytes, one of `--num` counters, chosen at random.
+    MergeRandom,
+    /// Gets random counters that have three operands each upon what was put.
+    ReadMerged,
+    /// Transactions that read four random counters, count each and commit; those that conflict are run again, and counted.
+    Transact,
+    /// Gets a random key and puts its value anew if nobody has changed it: `compare_and_swap`.
+    CompareAndSwap,
+    /// Puts every key, in random order, with a time to live of a day. To be seen beside `fillrandom`.
+    FillExpiring,
+    /// Gets random keys of a store in which one of three has expired. To be seen beside `readrandom`.
+    ReadExpired,
+    /// Deletes every key of a loaded store, in random order, by ranges of ten keys each.
+    DeleteRanges,
+    /// Seeks, with a new cursor, into a range of `--num` keys that holds nothing, and reads the 10 entries behind it: of one that never held anything, and of those that were deleted at once, in memory and in tables.
+    SeekOver,
+    /// The same backwards, and the 10 entries before it.
+    SeekOverReverse,
+    /// Scans from the 10th entry before such a range to the 10th behind it.
+    WalkOver,
+    /// The same backwards.
+    WalkOverReverse,
+    /// Gets random keys, 64 in each call. To be seen beside `readrandom`.
+    MultiGet,
+    /// Takes in tables of 10,000 entries that were built outside before; latency is that of one.
+    Ingest,
+    /// Follows the feed of changes over all that the load wrote.
+    Follow,
 }
 
 impl Workload {
@@ -87,7 +127,48 @@ impl Workload {
 
     /// Whether it is measured only where it is named: it takes long, or is no measure of stores beside each other.
     pub fn is_on_request(self) -> bool {
-        self.takes_long() || self == Self::BulkLoad
+        self.takes_long() || self == Self::BulkLoad || self.is_of_model()
+    }
+
+    /// Whether it uses more of the data model than keys that are put, got, scanned and deleted; done in [`crate::model`].
+    pub fn is_of_model(self) -> bool {
+        use Workload::{
+            CompareAndSwap, DeleteRanges, FillExpiring, Follow, Ingest, MergeRandom, MultiGet, ReadExpired, ReadMerged,
+            Transact,
+        };
+        let others = [
+            MergeRandom,
+            ReadMerged,
+            Transact,
+            CompareAndSwap,
+            FillExpiring,
+            ReadExpired,
+            DeleteRanges,
+            MultiGet,
+            Ingest,
+            Follow,
+        ];
+        others.contains(&self) || self.is_over_a_hole()
+    }
+
+    /// Whether it says nothing itself of what its keyspace is like.
+    pub fn runs_in_any_keyspace(self) -> bool {
+        !self.is_of_model() || matches!(self, Self::Transact | Self::CompareAndSwap | Self::MultiGet)
+    }
+
+    /// Whether it reads over a range that holds nothing.
+    pub fn is_over_a_hole(self) -> bool {
+        matches!(self, Self::SeekOver | Self::SeekOverReverse | Self::WalkOver | Self::WalkOverReverse)
+    }
+
+    /// Whether values are counters of 8 bytes.
+    pub fn counts(self) -> bool {
+        self.merges() || self == Self::Transact
+    }
+
+    /// Whether it needs a keyspace that knows how to merge counters.
+    pub fn merges(self) -> bool {
+        matches!(self, Self::MergeRandom | Self::ReadMerged)
     }
 
     /// Whether the store is loaded, and has settled, before the measurement.
@@ -101,17 +182,20 @@ impl Workload {
                 | Self::FillSync
                 | Self::OpenKill
                 | Self::BulkLoad
+                | Self::FillExpiring
+                | Self::Ingest
         )
     }
 
     /// Whether what is measured only writes, so that a write amplification can be told.
     pub fn writes(self) -> bool {
-        matches!(self, Self::Overwrite | Self::Sustained | Self::DeleteRandom) || !(self.needs_load() || self.opens())
+        let over_a_load = [Self::Overwrite, Self::Sustained, Self::DeleteRandom, Self::MergeRandom, Self::DeleteRanges];
+        over_a_load.contains(&self) || !(self.needs_load() || self.opens())
     }
 
     /// Whether it walks over all entries: too fast to look at the clock for each.
     pub fn walks(self) -> bool {
-        matches!(self, Self::ReadSeq | Self::ReadReverse)
+        matches!(self, Self::ReadSeq | Self::ReadReverse | Self::Follow)
     }
 
     /// Whether opening is what is measured.
@@ -136,7 +220,8 @@ impl Workload {
 
     /// Whether each call is timed: it is long, or the longest of all is what is asked for.
     pub fn times_each_call(self) -> bool {
-        matches!(self, Self::FillBatch | Self::Load | Self::FillSync | Self::Sustained | Self::BulkLoad) || self.opens()
+        let long = [Self::FillBatch, Self::Load, Self::FillSync, Self::Sustained, Self::BulkLoad, Self::Ingest];
+        long.contains(&self) || self == Self::MultiGet || self.opens()
     }
 
     /// Operations of all `threads` together, if no time limit cuts them short.
@@ -146,6 +231,7 @@ impl Workload {
             Self::Open => OPENS,
             Self::OpenKill | Self::OpenKillFull => 1,
             Self::Sustained => SUSTAINED_ROUNDS * num,
+            Self::DeleteRanges => (num / RANGE_KEYS).max(1),
             workload if workload.walks() => num * threads as u64,
             _ => num,
         }
@@ -163,6 +249,16 @@ impl Workload {
             Self::ReadSeq | Self::ReadReverse => Some("entries"),
             Self::Sustained => Some("each key ten times, every call timed"),
             Self::OpenKillFull => Some("40 MiB in the log, all keys in tables"),
+            Self::ReadMerged => Some("3 operands each"),
+            Self::Transact => Some("4 keys read and put each"),
+            Self::CompareAndSwap => Some("each after a get"),
+            Self::ReadExpired => Some("a third has expired"),
+            Self::DeleteRanges => Some("num / 10 ranges of 10 keys"),
+            Self::SeekOver | Self::SeekOverReverse => Some("into the range, 10 entries"),
+            Self::WalkOver | Self::WalkOverReverse => Some("10 entries, the range, 10 entries"),
+            Self::MultiGet => Some("64 keys a call, latency of a call"),
+            Self::Ingest => Some("tables of 10,000 entries, latency of one"),
+            Self::Follow => Some("entries"),
             _ => None,
         }
     }

@@ -4,6 +4,7 @@ use clap::ValueEnum;
 use esker_bench::args::StoreName;
 use esker_bench::plan::Room;
 use esker_bench::report::Report;
+use esker_bench::state::State;
 use esker_bench::workload::Workload;
 use std::collections::BTreeSet;
 use std::process::{Command, Output};
@@ -90,9 +91,9 @@ fn the_json_has_the_names_that_scripts_read() {
     assert_eq!(names(&json), set("format title esker_version versions machine settings samples failures not_run"));
     let machine = "date commit rustc cpu cores memory_bytes kernel file_system load_before load_after";
     assert_eq!(names(&json["machine"]), set(machine));
-    let sample = "workload store repetition threads compression durability room group_peak_bytes operations seconds ops_per_second latency user_bytes written_bytes write_amplification \
+    let sample = "workload store repetition threads compression durability room state group_peak_bytes operations seconds ops_per_second latency user_bytes written_bytes write_amplification \
                   live_bytes disk_bytes space_amplification peak_memory_bytes heap_bytes cpu_seconds settle_seconds \
-                  is_cut_short lost_entries";
+                  is_cut_short lost_entries conflicts";
     assert_eq!(names(&json["samples"][0]), set(sample));
     assert_eq!(names(&json["samples"][0]["latency"]), set("p50_us p99_us p999_us max_us"));
     assert_eq!(
@@ -136,6 +137,49 @@ fn each_key_is_overwritten_ten_times_and_a_full_store_keeps_all_at_a_kill() {
     assert!(sustained.write_amplification >= Some(1.0) && !sustained.is_cut_short);
     assert_eq!(killed.lost_entries, Some(0));
     assert_eq!(killed.live_bytes, 2 * sustained.live_bytes, "as many keys in the log as in tables");
+}
+
+#[test]
+fn every_row_of_the_data_model_runs_and_checks_what_it_reads() {
+    let all = Workload::value_variants().iter().filter(|workload| workload.is_of_model());
+    let names: Vec<_> = all.clone().map(Workload::to_string).collect();
+    // Several tables, and a range of them that is not whole.
+    let num = 12_345;
+    let with_tables = "--flush-after-load --memtable-mib 1 --durability memory --compression none --threads 3";
+    for (settings, threads) in [("", 1), (with_tables, 3)] {
+        let report = report(&format!("{} --num {num} {settings}", names.join(",")));
+        let rows: usize =
+            all.clone().map(|workload| if workload.is_over_a_hole() { State::HOLES.len() } else { 1 }).sum();
+        assert_eq!(report.samples.len(), rows);
+        for sample in &report.samples {
+            let workload = sample.workload;
+            assert_eq!(sample.operations, workload.operations(num, threads), "{workload}");
+            assert!(!sample.is_cut_short && sample.seconds > 0.0, "{workload}");
+            assert_eq!(sample.conflicts.is_some(), workload == Workload::Transact, "{workload}");
+            assert_eq!(sample.write_amplification.is_some(), workload.writes(), "{workload}");
+            assert_eq!(sample.latency.is_none(), workload.walks(), "{workload}");
+        }
+    }
+}
+
+#[test]
+fn a_row_of_the_data_model_that_is_cut_short_leaves_what_it_counted() {
+    let rows = "mergerandom transact deleteranges fillexpiring multiget compareandswap";
+    let report = report(&format!("{rows} --num 300000 --seconds 0"));
+    assert!(report.samples.iter().all(|sample| sample.is_cut_short), "{:?}", report.samples);
+}
+
+#[test]
+fn keyspaces_that_could_do_more_are_rows_of_their_own() {
+    let report = report(&format!(
+        "fillrandom,readrandom,readseq,transact,readmerged --num {NUM} --keyspace plain,operator,beside,expiring"
+    ));
+    let names: Vec<_> = report.cases().iter().map(|case| case.to_string()).collect();
+    let expected = ["fillrandom", "readrandom", "readseq", "transact"]
+        .iter()
+        .flat_map(|name| ["", ", operator", ", beside", ", expiring"].map(|state| format!("{name}{state}")))
+        .chain(["readmerged".into()]);
+    assert!(names.iter().cloned().eq(expected), "{names:?}");
 }
 
 /// Rows with little memory need a control group: where none can be made, they are named, with the reason.
@@ -212,6 +256,14 @@ fn every_store_that_is_built_in_runs_every_workload() {
                 let report = report(&format!("{workloads} --store {store} --num 300 {settings}"));
                 assert_eq!(report.samples.len(), count, "{store}");
             }
+            let of_model = Workload::value_variants().iter().filter(|workload| workload.is_of_model());
+            let names: Vec<_> = of_model.clone().map(Workload::to_string).collect();
+            let states =
+                |workload: &Workload| if workload.is_over_a_hole() { &State::HOLES[..] } else { &[State::Plain] };
+            let rows =
+                of_model.flat_map(|workload| states(workload).iter().map(move |state| store.has(*workload, *state)));
+            let report = report(&format!("{} --store {store} --num 300 {settings}", names.join(",")));
+            assert_eq!(report.samples.len(), rows.filter(|has| *has).count(), "{store}");
         }
     }
 }

@@ -34,7 +34,7 @@ pub struct WriteBatch {
     puts: bool,
     /// Whether any is a range delete.
     ranges: bool,
-    /// Whether any says when it expires.
+    /// Whether any says when it expires, or is known to be for a keyspace in which all does.
     expires: bool,
     /// Whether any is a merge operand of which nobody knows yet whether its keyspace takes it.
     merges: bool,
@@ -205,6 +205,9 @@ impl WriteBatch {
         if *self.engine.get_or_insert(engine) != engine {
             self.error.get_or_insert_with(|| Error::invalid("a batch names keyspaces of two engines"));
         }
+        if keyspace.core.ttl_ms.is_some() {
+            self.may_expire();
+        }
         self
     }
 
@@ -230,6 +233,11 @@ impl WriteBatch {
         self.puts = true;
         self.expires = true;
         self.touches(keyspace)
+    }
+
+    /// Something in it may be for a keyspace in which all expires: then it is looked at for that before the commit, not in it.
+    pub(crate) fn may_expire(&mut self) {
+        self.expires = true;
     }
 
     /// An operand that the keyspace takes.

@@ -235,7 +235,8 @@ impl Changes {
             self.logs = last.into_iter().collect();
             return Ok(());
         }
-        if let Some(base) = self.before
+        // What the manifest has forgotten may lie between batches that are in logs still.
+        if let Some(base) = self.before.max(Some(self.from))
             && since < base
         {
             return Err(Error::gap(since.0, base.0, "what held it is not kept any more"));

@@ -17,7 +17,7 @@ use crate::batch::WriteBatch;
 use crate::core::{Core, KeyspaceCore, LogFile};
 use crate::error::{Error, ErrorKind, Result};
 use crate::exclusive::TurnOf;
-use crate::expiry;
+use crate::expiry::{self, Timed};
 use crate::listener::Event;
 use crate::memory::CountedTable;
 use crate::options::{Durability, WriteOptions};
@@ -138,9 +138,10 @@ impl Core {
         }
         // Asked first: that writing has stopped says more than what failed in the background on the way there.
         self.health.check()?;
+        let timed = self.with_times(terms, batch, ttl_ms)?;
         self.wait_for_room(batch, options.no_stall)?;
         let result =
-            self.commit_batch(terms, batch, durability, options.no_stall, ttl_ms).and_then(|owed| match owed {
+            self.commit_batch(terms, batch, durability, options.no_stall, ttl_ms, timed).and_then(|owed| match owed {
                 Some((group, end)) => self.sync_log(&group, end),
                 None => Ok(()),
             });
@@ -148,6 +149,12 @@ impl Core {
             self.deliver();
         }
         result
+    }
+
+    /// Does what a write that turned out to change nothing owes: with `Sync`, named for this write, what was read on the way is on stable storage when it returns. That the engine syncs by default makes no write of it: what only
+    /// reads neither waits for a device nor fails when writing has stopped.
+    pub(crate) fn wrote_nothing(&self, options: &WriteOptions) -> Result<()> {
+        if options.durability == Durability::Sync && !self.read_only { self.sync() } else { Ok(()) }
     }
 
     /// Checks that each keyspace takes the operands that are for it. Once is enough: a keyspace never gets another operator, and a number never another keyspace.
@@ -175,6 +182,7 @@ impl Core {
         durability: Durability,
         no_stall: bool,
         ttl_ms: Option<u64>,
+        timed: Option<Timed>,
     ) -> Result<Option<(Arc<GroupSync>, Lsn)>> {
         let mut commit = self.lock_to_write(terms, no_stall)?;
         let commit = &mut *commit;
@@ -203,9 +211,14 @@ impl Core {
                 Some((*id, read))
             };
         }
-        let stamped = match expires {
-            true => Some(expiry::stamp(self, batch, ttl_ms, &commit.keyspaces, self.now_ms())?),
-            false => None,
+        let stamped = match (timed, expires) {
+            (None, false) => None,
+            (Some(timed), _) => Some(timed.at(self, self.now_ms())),
+            // A batch that did not say that it names a keyspace in which all expires.
+            (None, true) => {
+                let now_ms = self.now_ms();
+                Some(Timed::new(batch, ttl_ms, &commit.keyspaces, now_ms)?.at(self, now_ms))
+            }
         };
         let encoded = stamped.as_ref().unwrap_or(batch.encoded());
         let count = u64::from(encoded.count());

@@ -72,7 +72,7 @@ impl Keyspace {
             let written = match change {
                 Change::Leave => return Ok((found, false)),
                 // It would change nothing.
-                Change::Delete if found.is_none() => return Ok((found, true)),
+                Change::Delete if found.is_none() => return core.wrote_nothing(options).map(|()| (found, true)),
                 // What never expires goes on so, whatever the keyspace's time to live.
                 Change::Update(value)
                     if found.is_some() && options.ttl.is_none() && (expiry.is_some() || self.core.ttl_ms.is_some()) =>

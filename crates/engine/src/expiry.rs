@@ -4,7 +4,7 @@
 //! put "k", to live 10 s ─> [ commit lock: 12:00:00 + 10 s = 12:00:10 ] ─> log, memtable, table: k until 12:00:10
 //! read at 12:00:09  k        read at 12:00:10  nothing, nor what lies beneath
 //! ```
-//! - A batch holds times to live; when it is committed they become times ([`stamp`]), which stay what they are: in the log, in tables, over a crash.
+//! - A batch holds times to live; when it is committed they become times ([`Timed`]), which stay what they are: in the log, in tables, over a crash.
 //! - The engine's clock never goes back ([`Time`]): it goes on at the pace of the machine's monotonic clock, and follows the wall clock forward alone. How far it was is kept in the manifest, so that it starts there if the wall
 //!   clock was set back between two opens.
 //! - A read is as of an instant ([`AsOf`]), a sequence number and a time. A keyspace in which nothing ever expired is read without asking for the time.
@@ -17,6 +17,7 @@ use crate::keyspace::Keyspace;
 use crate::read::ReadState;
 use crate::reads::Reads;
 use crate::snapshot::{Snapshot, SnapshotOf};
+use crate::validation::Terms;
 use esker_format::{KeyspaceId, SeqNo, Slice, ValueKind, WriteBatch as EncodedBatch, split_expiry};
 use esker_manifest::VersionEdit;
 use esker_vfs::Clock;
@@ -97,6 +98,12 @@ impl Core {
         if self.time.in_use.load(Ordering::Relaxed) { self.now_ms() } else { 0 }
     }
 
+    /// Whether anything expires, or ever did while the engine was open.
+    fn knows_of_expiry(&self) -> bool {
+        // Relaxed: whoever comes too early does the same thing later.
+        self.time.in_use.load(Ordering::Relaxed)
+    }
+
     /// Notes that something in a keyspace expires. To be called before that becomes visible.
     pub(crate) fn note_expiring(&self, keyspace: &KeyspaceCore) {
         // Relaxed: what follows it is published, with Release, by the sequence number.
@@ -157,63 +164,121 @@ pub(crate) fn to_live(ttl_ms: u64) -> u64 {
     TO_LIVE | ttl_ms
 }
 
-/// What a batch becomes when it is committed at `now_ms`: puts get the time at which they expire, by the time to live that they name, else the one of the whole write, else that of their keyspace. What would not expire before the
-/// end of time is put as if it never did.
+/// A batch whose puts have what they expire by: a time, or a time to live until it is committed.
 ///
-/// # Errors
-/// `InvalidArgument` if with the times it is too large, or if something would expire in a keyspace with a merge operator.
-pub(crate) fn stamp(
-    core: &Core,
-    batch: &WriteBatch,
-    of_write_ms: Option<u64>,
-    keyspaces: &BTreeMap<KeyspaceId, Arc<KeyspaceCore>>,
-    now_ms: u64,
-) -> Result<EncodedBatch> {
-    let mut stamped = EncodedBatch::new();
-    for op in batch.encoded().ops() {
-        let keyspace = &keyspaces[&op.keyspace];
-        let (expiry_ms, value) = match op.kind {
-            ValueKind::Expiring => {
-                let (given, value) = split_expiry(op.value).expect("a batch decodes what it encoded");
-                let is_time = given & TO_LIVE == 0;
-                (if is_time { given } else { now_ms.saturating_add(given & !TO_LIVE) }, value)
+/// It is made before the commit lock is taken, since that copies; under the lock the times are set, since a write may have waited for its turn for longer than what it puts is to live.
+pub(crate) struct Timed {
+    encoded: EncodedBatch,
+    /// In which anything expires.
+    keyspaces: Vec<Arc<KeyspaceCore>>,
+}
+
+impl Timed {
+    /// Puts get the time to live that they name, else the one of the whole write, else that of their keyspace. What would not expire before the end of time is put as if it never did.
+    ///
+    /// # Errors
+    /// `InvalidArgument` if with the times it is too large, or if something would expire in a keyspace with a merge operator.
+    ///
+    /// # Panics
+    /// If a keyspace of the batch is not among `keyspaces`.
+    pub(crate) fn new(
+        batch: &WriteBatch,
+        of_write_ms: Option<u64>,
+        keyspaces: &BTreeMap<KeyspaceId, Arc<KeyspaceCore>>,
+        now_ms: u64,
+    ) -> Result<Self> {
+        let mut encoded = EncodedBatch::new();
+        let mut expiring: Vec<Arc<KeyspaceCore>> = Vec::new();
+        for op in batch.encoded().ops() {
+            let keyspace = &keyspaces[&op.keyspace];
+            let (given, value) = match op.kind {
+                ValueKind::Expiring => split_expiry(op.value).expect("a batch decodes what it encoded"),
+                ValueKind::Put => (of_write_ms.or(keyspace.ttl_ms).map_or(NEVER_MS, to_live), op.value),
+                ValueKind::RangeDelete if op.value.is_empty() => {
+                    encoded.delete_from(op.keyspace, op.key);
+                    continue;
+                }
+                ValueKind::RangeDelete => {
+                    encoded.delete_range(op.keyspace, op.key, op.value);
+                    continue;
+                }
+                ValueKind::Merge => {
+                    encoded.merge(op.keyspace, op.key, op.value);
+                    continue;
+                }
+                ValueKind::Delete | ValueKind::Blob | ValueKind::ExpiringBlob => {
+                    encoded.delete(op.keyspace, op.key);
+                    continue;
+                }
+            };
+            if keyspace.merging.is_some() && (op.kind == ValueKind::Expiring || of_write_ms.is_some()) {
+                let name = &keyspace.name;
+                return Err(Error::invalid(format!(
+                    "keyspace {name} has a merge operator: nothing in it has a time to live"
+                )));
             }
-            ValueKind::Put => match of_write_ms.or(keyspace.ttl_ms) {
-                Some(ttl_ms) => (now_ms.saturating_add(ttl_ms), op.value),
-                None => (NEVER_MS, op.value),
-            },
-            ValueKind::RangeDelete if op.value.is_empty() => {
-                stamped.delete_from(op.keyspace, op.key);
-                continue;
+            if time_of(given, now_ms) >= NEVER_MS {
+                encoded.put(op.keyspace, op.key, value);
+            } else {
+                encoded.put_expiring(op.keyspace, op.key, value, given);
+                if !expiring.iter().any(|other| other.id == keyspace.id) {
+                    expiring.push(Arc::clone(keyspace));
+                }
             }
-            ValueKind::RangeDelete => {
-                stamped.delete_range(op.keyspace, op.key, op.value);
-                continue;
-            }
-            ValueKind::Merge => {
-                stamped.merge(op.keyspace, op.key, op.value);
-                continue;
-            }
-            ValueKind::Delete | ValueKind::Blob | ValueKind::ExpiringBlob => {
-                stamped.delete(op.keyspace, op.key);
-                continue;
-            }
-        };
-        if keyspace.merging.is_some() && (op.kind == ValueKind::Expiring || of_write_ms.is_some()) {
-            let name = &keyspace.name;
-            return Err(Error::invalid(format!(
-                "keyspace {name} has a merge operator: nothing in it has a time to live"
-            )));
         }
-        if expiry_ms >= NEVER_MS {
-            stamped.put(op.keyspace, op.key, value);
-        } else {
-            core.note_expiring(keyspace);
-            stamped.put_expiring(op.keyspace, op.key, value, expiry_ms);
+        encoded.check()?;
+        Ok(Self { encoded, keyspaces: expiring })
+    }
+
+    /// What is committed at `now_ms`, which is no earlier than when it was made.
+    pub(crate) fn at(mut self, core: &Core, now_ms: u64) -> EncodedBatch {
+        self.keyspaces.iter().for_each(|keyspace| core.note_expiring(keyspace));
+        // The end of time may have come nearer by what it waited.
+        self.encoded.map_expiries(|given| time_of(given, now_ms).min(NEVER_MS - 1));
+        self.encoded
+    }
+}
+
+/// The time that a number in a batch stands for, if that is committed at `now_ms`.
+fn time_of(given: u64, now_ms: u64) -> u64 {
+    if given & TO_LIVE == 0 { given } else { now_ms.saturating_add(given & !TO_LIVE) }
+}
+
+impl Core {
+    /// Sets beside `batch` what it becomes with its times; `None` if nothing in it is known to expire, or a keyspace of it was dropped, which the commit says.
+    ///
+    /// # Errors
+    /// As [`Timed::new`].
+    #[inline]
+    pub(crate) fn with_times(
+        &self,
+        terms: &Terms<'_>,
+        batch: &WriteBatch,
+        of_write_ms: Option<u64>,
+    ) -> Result<Option<Timed>> {
+        let in_default =
+            || self.default_keyspace().ttl_ms.is_some() && batch.keyspaces().contains(&KeyspaceId::DEFAULT);
+        // A transaction knows its keyspaces by their ids alone.
+        let in_transaction = || terms.are_some() && self.knows_of_expiry();
+        match batch.expires() || of_write_ms.is_some() || in_default() || in_transaction() {
+            true => self.look_for_times(batch, of_write_ms),
+            false => Ok(None),
         }
     }
-    stamped.check()?;
-    Ok(stamped)
+
+    #[cold]
+    fn look_for_times(&self, batch: &WriteBatch, of_write_ms: Option<u64>) -> Result<Option<Timed>> {
+        let keyspaces: BTreeMap<_, _> = {
+            let state = self.state.lock();
+            let known = |id: &KeyspaceId| state.keyspaces.get(id).map(|keyspace| (*id, Arc::clone(keyspace)));
+            batch.keyspaces().iter().filter_map(known).collect()
+        };
+        let expires = batch.expires() || of_write_ms.is_some() || keyspaces.values().any(|it| it.ttl_ms.is_some());
+        if !expires || keyspaces.len() < batch.keyspaces().len() {
+            return Ok(None);
+        }
+        Timed::new(batch, of_write_ms, &keyspaces, self.now_ms()).map(Some)
+    }
 }
 
 /// A value, and when it expires, in milliseconds since 1970.

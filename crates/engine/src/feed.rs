@@ -19,6 +19,9 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+/// Ingests that the manifest tells of at most, unless somebody holds older ones: then the older half is forgotten. Logs are bounded by their bytes and their age; ingests alone write nothing to logs, and would be listed for ever.
+const INGESTS_MAX: usize = 1024;
+
 /// What the state lock guards of it.
 #[derive(Debug, Default)]
 pub(crate) struct Feed {
@@ -159,11 +162,14 @@ impl Core {
         (released, base)
     }
 
-    /// What the manifest need not tell of any more: ingests below the base.
+    /// What the manifest need not tell of any more: ingests below the base, and the older half of too many. Logs that hold something at or below it may be there still; the feed tells nothing of that.
     pub(crate) fn changes_forgotten(&self, version: &Version) -> Option<(SeqNo, FileNo)> {
         let oldest = version.ingests.first()?.seq;
-        let base = self.state.lock().feed.base.filter(|base| *base >= oldest)?;
-        Some((base.max(version.changes_from), version.changes_log))
+        let state = self.state.lock();
+        let too_many = (version.ingests.len() >= INGESTS_MAX).then(|| version.ingests[INGESTS_MAX / 2 - 1].seq);
+        let unheld = too_many.map(|seq| state.feed.holds.values().fold(seq, |seq, from| seq.min(*from)));
+        let from = state.feed.base.max(unheld).filter(|from| *from >= oldest)?;
+        Some((from.max(version.changes_from), version.changes_log))
     }
 
     /// Cuts the feed: everything up to `base` is in tables, and no log of before is to be trusted.

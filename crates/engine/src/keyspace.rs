@@ -150,6 +150,9 @@ impl Keyspace {
         // Taken out while in use: a listener called by the write may write on this thread.
         let mut batch = SCRATCH.take().unwrap_or_default();
         fill(&mut batch);
+        if self.core.ttl_ms.is_some() {
+            batch.may_expire();
+        }
         let result = self.handle.core.write_on(terms, &batch, options);
         if batch.size_bytes() <= KEPT_BYTES_MAX {
             batch.clear();

@@ -1,10 +1,9 @@
 //! [`SstWriter`]: builds a sorted table outside an engine, to be [ingested](crate::Keyspace::ingest) later.
 //!
-//! Its entries have sequence number 0, and are given one when an engine takes the table in; till then it belongs to none, and any will do. The file is written under a temporary name and renamed when it is whole and on
-//! stable storage, so nothing half written passes as a table.
+//! Its entries have sequence number 0, and are given one when an engine takes the table in; till then it belongs to none, and any will do. The file is written under a temporary name, of this writer alone, and gets its own when it
+//! is whole and on stable storage, so nothing half written passes as a table, and of two writers of one table the second to end finds that there is one.
 
 use crate::error::{Error, ErrorKind, Result};
-use esker_format::files::temp_path;
 use esker_format::{FileId, InternalKey, SeqNo, ValueKind};
 use esker_sstable::{Builder, BuilderOptions, Built, Codec, TableError};
 use esker_vfs::{OsVfs, Vfs};
@@ -64,7 +63,7 @@ pub struct SstFacts {
 
 /// Builds a sorted table in a file of its own, for [`Keyspace::ingest`](crate::Keyspace::ingest). Keys come in ascending order, each once.
 ///
-/// Dropped before [`finish`](Self::finish), it leaves nothing. It needs no engine, and holds one block in memory, some bytes for each key, and up to a few MiB not yet written.
+/// Dropped before [`finish`](Self::finish), it leaves nothing; a process that dies leaves a file that is called as the table with a number and `.tmp` behind it. It needs no engine, and holds one block in memory, some bytes for each key, and up to a few MiB not yet written.
 ///
 /// ```
 /// # let dir = tempfile::tempdir()?;
@@ -87,6 +86,8 @@ pub struct SstFacts {
 pub struct SstWriter {
     vfs: Arc<dyn Vfs>,
     path: PathBuf,
+    /// What it is called until it is finished.
+    temp: PathBuf,
     /// `None` once it is finished.
     table: Option<NewTable>,
 }
@@ -119,9 +120,7 @@ impl SstWriter {
         options.check()?;
         let path = path.as_ref().to_owned();
         refuse_existing(&*vfs, &path)?;
-        let temp = temp_path(&path);
-        // What a writer that died has left is nobody's.
-        let _ = vfs.remove_file(&temp);
+        let temp = temp_path(&path, vfs.random());
         let file = vfs.create_new(&temp).map_err(|error| Error::io("create", &temp, error))?;
         let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy();
         let builder = BuilderOptions {
@@ -133,7 +132,7 @@ impl SstWriter {
             ..BuilderOptions::default()
         };
         let table = Builder::new(file, &name, builder).inspect_err(|_| drop(vfs.remove_file(&temp)))?;
-        Ok(Self { table: Some(NewTable::new(table)), path, vfs })
+        Ok(Self { table: Some(NewTable::new(table)), path, temp, vfs })
     }
 
     /// Adds "set `key` to `value`".
@@ -168,7 +167,7 @@ impl SstWriter {
     /// On return file and name are on stable storage.
     ///
     /// # Errors
-    /// `InvalidArgument` if nothing was added, or something came to lie at its path meanwhile; those of writing. There is no table then.
+    /// `InvalidArgument` if nothing was added, or something came to lie at its path meanwhile, as the table of another writer that ended first; those of writing. There is no table of this writer then.
     pub fn finish(mut self) -> Result<SstFacts> {
         let result = self.write_out();
         if result.is_err() {
@@ -180,9 +179,8 @@ impl SstWriter {
     fn write_out(&mut self) -> Result<SstFacts> {
         let table = self.table.take().expect("finished once");
         let Built { file_bytes, properties } = table.finish()?;
-        refuse_existing(&*self.vfs, &self.path)?;
+        self.give_name()?;
         let path = &self.path;
-        self.vfs.rename(&temp_path(path), path).map_err(|error| Error::io("rename to", path, error))?;
         let dir = directory_of(path);
         self.vfs.sync_dir(dir).map_err(|error| Error::io("sync", dir, error))?;
         Ok(SstFacts {
@@ -195,13 +193,31 @@ impl SstWriter {
         })
     }
 
+    /// A second name instead of another, where the file system has those: a rename would replace a file that came to lie there meanwhile.
+    fn give_name(&self) -> Result<()> {
+        let Self { vfs, path, temp, .. } = self;
+        match vfs.hard_link(temp, path) {
+            Ok(()) => {
+                // The table is there: a name that it has besides is no reason to say that it is not.
+                let _ = vfs.remove_file(temp);
+                Ok(())
+            }
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Err(exists(path)),
+            // Who is refused it by policy gets `PermissionDenied`.
+            Err(_) => {
+                refuse_existing(&**vfs, path)?;
+                vfs.rename(temp, path).map_err(|error| Error::io("rename to", path, error))
+            }
+        }
+    }
+
     fn table(&mut self) -> &mut NewTable {
         self.table.as_mut().expect("finishing takes the writer")
     }
 
     fn discard(&self) {
         // It may have its name or not, and be gone already.
-        let _ = self.vfs.remove_file(&temp_path(&self.path));
+        let _ = self.vfs.remove_file(&self.temp);
     }
 }
 
@@ -221,12 +237,21 @@ impl fmt::Debug for SstWriter {
 
 fn refuse_existing(vfs: &dyn Vfs, path: &Path) -> Result<()> {
     match vfs.metadata(path) {
-        Ok(_) => {
-            Err(Error::invalid(format!("{} exists already; a table is written to a file of its own", path.display())))
-        }
+        Ok(_) => Err(exists(path)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         Err(error) => Err(Error::io("look at", path, error)),
     }
+}
+
+fn exists(path: &Path) -> Error {
+    Error::invalid(format!("{} exists already; a table is written to a file of its own", path.display()))
+}
+
+/// The name of the file until it is whole: nobody else draws the same number.
+fn temp_path(path: &Path, random: u64) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(format!(".{random:016x}.tmp"));
+    name.into()
 }
 
 /// The directory that a file lies in.

@@ -49,6 +49,11 @@ pub(crate) struct Terms<'a> {
 impl Terms<'_> {
     /// A plain write asks for nothing.
     pub(crate) const NONE: Self = Self { reads: None, turn: None };
+
+    /// Whether it is not a plain write.
+    pub(crate) fn are_some(&self) -> bool {
+        self.reads.is_some() || self.turn.is_some()
+    }
 }
 
 /// What was read, and when.

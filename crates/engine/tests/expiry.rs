@@ -165,6 +165,39 @@ fn the_nearest_word_on_a_time_to_live_counts() {
     assert_eq!(engine.get_with_expiry("plain").unwrap().unwrap().1, None);
 }
 
+/// A time to live counts from the commit: who had to wait for it is not given less.
+#[test]
+fn what_had_to_wait_for_its_turn_lives_as_long_as_any() {
+    let place = Place::new();
+    let engine = place.open();
+    let users = engine.keyspace("users", KeyspaceOptions { ttl: Some(secs(20)), ..Default::default() }).unwrap();
+    let turn = engine.exclusive();
+    std::thread::scope(|scope| {
+        scope.spawn(|| engine.put_with("one", "1", &ttl(20)).unwrap());
+        scope.spawn(|| {
+            let mut batch = WriteBatch::new();
+            batch.put_in(&users, "a", "1").put_expiring("hour", "1", secs(3600)).delete("none").put("ever", "1");
+            batch.put_in(&users, "b", [7; 1000]);
+            engine.write(&batch).unwrap();
+        });
+        scope.spawn(|| engine.transact(|tx| tx.put_in(&users, "tx", "1")).unwrap());
+        // If they do not wait yet, they find the later time in any case.
+        std::thread::sleep(Duration::from_millis(50));
+        place.advance(100);
+        turn.commit().unwrap();
+    });
+    let there = |keyspace: &esker::Keyspace| keyspace.iter().map(|item| item.unwrap().0.to_vec()).collect::<Vec<_>>();
+    let default = engine.keyspace("default", KeyspaceOptions::default()).unwrap();
+    place.advance(19);
+    assert_eq!(there(&users), [&b"a"[..], b"b", b"tx"]);
+    assert_eq!(there(&default), [&b"ever"[..], b"hour", b"one"]);
+    place.advance(1);
+    assert!(there(&users).is_empty());
+    assert_eq!(there(&default), [&b"ever"[..], b"hour"]);
+    place.advance(3600);
+    assert_eq!(there(&default), [&b"ever"[..]]);
+}
+
 #[test]
 fn a_time_to_live_of_zero_is_refused_before_anything_is_logged() {
     let place = Place::new();

@@ -341,6 +341,37 @@ fn durability_is_chosen_at_commit() -> Result<()> {
     Ok(())
 }
 
+/// What it has read was then told on, and a power loss could undo it.
+#[test]
+fn a_commit_with_sync_that_writes_nothing_has_what_it_saw_on_stable_storage() -> Result<()> {
+    let vfs = MemVfs::new();
+    let engine = open(&vfs);
+    let kept = |vfs: &MemVfs| open(&Arc::new(vfs.crash_now(CrashPolicy::SyncedOnly))).iter().count();
+    engine.put("a", "1")?;
+    let tx = engine.transaction();
+    tx.get("a")?;
+    tx.commit()?;
+    assert_eq!(kept(&vfs), 0, "nobody asked");
+    let mut tx = engine.transaction();
+    let before = tx.savepoint();
+    tx.put("never", "1")?;
+    tx.rollback_to(before)?;
+    tx.commit_with(&WriteOptions::sync())?;
+    assert_eq!(kept(&vfs), 1);
+    let syncs = engine.metrics().log_syncs;
+    engine.transact_with(&WriteOptions::sync(), |tx| tx.get("a"))?;
+    engine.exclusive().commit_with(&WriteOptions::sync())?;
+    assert_eq!(engine.metrics().log_syncs, syncs, "there is nothing new");
+
+    engine.put("b", "2")?;
+    assert!(engine.compare_and_swap_with("not there", None, None, &WriteOptions::sync())?);
+    assert_eq!(kept(&vfs), 2);
+    engine.close()?;
+    let vfs = Arc::clone(&vfs) as Arc<dyn Vfs>;
+    let engine = Engine::builder("data").vfs(vfs).read_only(true).open()?;
+    engine.transaction().commit_with(&WriteOptions::sync())
+}
+
 #[test]
 fn transact_runs_it_again_until_it_wins() -> Result<()> {
     let engine = engine();

@@ -178,6 +178,31 @@ impl WriteBatch {
         self.error = None;
     }
 
+    /// Sets each time at which something expires ([`put_expiring`](Self::put_expiring)) to what `time` makes of it: who knows the times late need not copy a batch for them.
+    ///
+    /// ```
+    /// use esker_format::{KeyspaceId, WriteBatch, split_expiry};
+    /// let mut batch = WriteBatch::new();
+    /// batch.put(KeyspaceId::DEFAULT, b"a", b"1").put_expiring(KeyspaceId::DEFAULT, b"b", b"2", 5);
+    /// batch.map_expiries(|ms| 1000 + ms);
+    /// assert_eq!(split_expiry(batch.ops().nth(1).unwrap().value), Some((1005, &b"2"[..])));
+    /// ```
+    pub fn map_expiries(&mut self, mut time: impl FnMut(u64) -> u64) {
+        let mut at = HEADER_BYTES;
+        for _ in 0..self.count() {
+            let mut ops = BatchOps { decoder: Decoder::new(&self.bytes[at..]), left: 1, done: false };
+            let op = ops.decode_next().ok().flatten().expect("a batch decodes what it encoded");
+            let (kind, value_bytes) = (op.kind, op.value.len());
+            at += ops.decoder.offset();
+            if kind == ValueKind::Expiring {
+                let place = at - value_bytes;
+                let expiry = &mut self.bytes[place..place + EXPIRY_BYTES];
+                let given = LittleEndian::read_u64(expiry);
+                LittleEndian::write_u64(expiry, time(given));
+            }
+        }
+    }
+
     /// The encoded form, in which the sequence number is still zero: see [`with_first_seq`].
     pub fn as_bytes(&self) -> &[u8] {
         &self.bytes
@@ -446,6 +471,29 @@ mod tests {
         let mut batch = WriteBatch::new();
         batch.put_expiring(KeyspaceId::DEFAULT, &vec![0; KEY_BYTES_MAX + 1], b"", 9);
         assert_eq!(batch.check(), Err(BatchError::KeyTooLong(KEY_BYTES_MAX + 1)));
+    }
+
+    #[test]
+    fn times_are_set_in_place_and_nothing_else_is() {
+        let id = KeyspaceId(300);
+        let fill = |times: [u64; 2]| {
+            let mut batch = WriteBatch::new();
+            batch.put(id, b"a", &[9; 200]).put_expiring(id, b"b", b"", times[0]).delete(id, b"c");
+            batch
+                .delete_range(id, b"d", b"e")
+                .merge(id, b"f", &[1; 8])
+                .put_expiring(id, &[7; 300], &[8; 300], times[1]);
+            batch
+        };
+        let mut batch = fill([3, u64::MAX]);
+        let mut seen = Vec::new();
+        batch.map_expiries(|time| {
+            seen.push(time);
+            time / 2
+        });
+        assert_eq!(seen, [3, u64::MAX]);
+        assert_eq!(batch.as_bytes(), fill([1, u64::MAX / 2]).as_bytes());
+        WriteBatch::new().map_expiries(|_| unreachable!("there is none"));
     }
 
     #[test]

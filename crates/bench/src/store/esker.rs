@@ -1,15 +1,53 @@
 //! Esker, by its public face.
 
-use super::{Entry, MEMTABLES_MAX, Store};
+use super::{Change, DataModel, Entry, MEMTABLES_MAX, Store};
 use crate::Result;
 use crate::args::{Compression, DurabilityLevel, Settings};
-use esker::{Codec, Cursor, Durability, Engine, Options, WriteBatch};
-use std::path::Path;
+use crate::data::Key;
+use crate::state::State;
+use esker::{
+    ChangesHold, Codec, Cursor, Durability, Engine, IngestOptions, KeyspaceOptions, Operation, Options, SstOptions,
+    SstWriter, WriteBatch, WriteOptions,
+};
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+use std::time::Duration;
+
+/// The operator of counters.
+const COUNTER: &str = "esker.counter";
+/// Longer than any measurement.
+const FOR_LONG: Duration = Duration::from_secs(10 * 365 * 86_400);
+/// Entries of each kind in the keyspace that lies beside the one that is measured.
+const BESIDE: u64 = 1000;
 
 /// Esker with the settings of a run; the rest as by default.
 #[derive(Debug)]
 pub struct Esker {
     engine: Engine,
+    /// As the engine writes by default, for calls that take options.
+    writes: WriteOptions,
+    /// From where on changes are kept.
+    kept: OnceLock<(u64, ChangesHold)>,
+}
+
+impl Esker {
+    /// Keyspaces in which all is used that the one that is measured does without.
+    fn fill_beside(engine: &Engine) -> Result<()> {
+        let expiring = KeyspaceOptions { ttl: Some(FOR_LONG), ..KeyspaceOptions::default() };
+        let expiring = engine.keyspace("expiring", expiring)?;
+        let counters = KeyspaceOptions { merge_operator: Some(COUNTER.into()), ..KeyspaceOptions::default() };
+        let counters = engine.keyspace("counters", counters)?;
+        for entry in 0..BESIDE {
+            expiring.put(entry.to_be_bytes(), entry.to_le_bytes())?;
+            counters.merge(entry.to_be_bytes(), 1_i64.to_le_bytes())?;
+        }
+        Ok(expiring.delete_range(0_u64.to_be_bytes(), (BESIDE / 2).to_be_bytes())?)
+    }
+
+    /// Where a table lies before it is taken in: the engine does not mind a directory that is not its own.
+    fn outside(&self, table: u64) -> PathBuf {
+        self.engine.path().join("outside").join(format!("{table:06}.sst"))
+    }
 }
 
 impl Store for Esker {
@@ -30,7 +68,17 @@ impl Store for Esker {
         if settings.compression == Compression::None {
             options.compression.fill(Codec::None);
         }
-        Ok(Self { engine: Engine::builder(dir).options(options).open()? })
+        let keyspace = match settings.state {
+            State::Operator => KeyspaceOptions { merge_operator: Some(COUNTER.into()), ..Default::default() },
+            State::Expiring => KeyspaceOptions { ttl: Some(FOR_LONG), ..Default::default() },
+            _ => KeyspaceOptions::default(),
+        };
+        let writes = WriteOptions { durability: options.durability, ..WriteOptions::default() };
+        let engine = Engine::builder(dir).options(options.clone()).default_keyspace(keyspace).open()?;
+        if settings.state == State::Beside {
+            Self::fill_beside(&engine)?;
+        }
+        Ok(Self { engine, writes, kept: OnceLock::new() })
     }
 
     fn put(&self, key: &[u8], value: &[u8]) -> Result<()> {
@@ -103,6 +151,95 @@ impl Store for Esker {
 
     fn close(self) -> Result<()> {
         Ok(self.engine.close()?)
+    }
+}
+
+impl DataModel for Esker {
+    fn merge(&self, key: &[u8], operand: [u8; 8]) -> Result<()> {
+        Ok(self.engine.merge(key, operand)?)
+    }
+
+    fn transact(&self, keys: &[Key], change: Change<'_>) -> Result<u64> {
+        let mut runs = 0;
+        self.engine.transact_with(&self.writes, |transaction| {
+            runs += 1;
+            for key in keys {
+                let value = transaction.get(key)?;
+                let new = change(value.as_deref()).map_err(esker::Error::other)?;
+                transaction.put(key, new)?;
+            }
+            Ok(())
+        })?;
+        Ok(runs - 1)
+    }
+
+    fn compare_and_swap(&self, key: &[u8], expected: &[u8], new: &[u8]) -> Result<bool> {
+        Ok(self.engine.compare_and_swap_with(key, Some(expected), Some(new), &self.writes)?)
+    }
+
+    fn put_expiring(&self, key: &[u8], value: &[u8], ttl: Duration) -> Result<()> {
+        Ok(self.engine.put_with(key, value, &WriteOptions { ttl: Some(ttl), ..self.writes })?)
+    }
+
+    fn delete_range(&self, begin: &[u8], end: &[u8]) -> Result<()> {
+        Ok(self.engine.delete_range(begin, end)?)
+    }
+
+    fn scan_back_from(&self, key: &[u8], limit: u64, mut look: impl FnMut(&[u8], &[u8]) -> Result<()>) -> Result<()> {
+        let mut cursor = self.engine.cursor();
+        cursor.seek_for_prev(key)?;
+        for _ in 0..limit {
+            if !cursor.valid() {
+                break;
+            }
+            look(cursor.key(), cursor.value()?)?;
+            cursor.prev()?;
+        }
+        Ok(())
+    }
+
+    fn multi_get(&self, keys: &[Key], mut look: impl FnMut(usize, Option<&[u8]>) -> Result<()>) -> Result<()> {
+        let values = self.engine.multi_get(keys)?;
+        values.iter().enumerate().try_for_each(|(nth, value)| look(nth, value.as_deref()))
+    }
+
+    fn build_table(&self, table: u64, fill: &mut dyn FnMut(&mut Entry) -> bool) -> Result<()> {
+        let path = self.outside(table);
+        std::fs::create_dir_all(path.parent().expect("it lies in a directory"))?;
+        let compression = self.engine.options().compression[esker::LEVELS - 1];
+        let mut writer = SstWriter::create(path, &SstOptions { compression, ..SstOptions::default() })?;
+        let mut entry = Entry { key: crate::data::key(0), value: Vec::new() };
+        while fill(&mut entry) {
+            writer.put(entry.key, &entry.value)?;
+        }
+        writer.finish()?;
+        Ok(())
+    }
+
+    fn ingest_table(&self, table: u64) -> Result<()> {
+        self.engine.ingest([self.outside(table)], &IngestOptions { move_files: true, ..IngestOptions::default() })?;
+        Ok(())
+    }
+
+    fn keep_changes(&self) -> Result<()> {
+        let from = self.engine.metrics().last_seq;
+        let hold = self.engine.hold_changes(from)?;
+        self.kept.set((from, hold)).map_err(|_| "changes are kept already")?;
+        Ok(())
+    }
+
+    fn follow(&self, mut look: impl FnMut(&[u8], &[u8]) -> Result<()>) -> Result<()> {
+        let (from, _) = self.kept.get().ok_or("no changes are kept")?;
+        for change in self.engine.changes_since(*from)? {
+            let esker::Change::Batch(batch) = change? else { return Err("nobody ingested anything".into()) };
+            for operation in batch.operations() {
+                let Operation::Put { key, value, .. } = operation else {
+                    return Err(format!("nobody did this: {operation:?}").into());
+                };
+                look(key, value)?;
+            }
+        }
+        Ok(())
     }
 }
 

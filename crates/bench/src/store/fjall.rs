@@ -3,7 +3,7 @@
 //! By default the journal's buffer is written out by each insert and batch, which is `os`. With `memory` it is buffered in the process, with `sync` each write is followed by
 //! `PersistMode::SyncData`. The default codec is that of Esker: none for L0 and L1, LZ4 below.
 
-use super::{Entry, Store};
+use super::{DataModel, Entry, Store};
 use crate::Result;
 use crate::args::{Compression, DurabilityLevel, Settings};
 use fjall::config::CompressionPolicy;
@@ -26,6 +26,8 @@ impl Fjall {
         Ok(())
     }
 }
+
+impl DataModel for Fjall {}
 
 impl Store for Fjall {
     fn open(dir: &Path, settings: &Settings) -> Result<Self> {

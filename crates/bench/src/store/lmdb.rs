@@ -4,8 +4,9 @@
 //! LMDB is as by default, which writes pages and syncs.
 #![expect(unsafe_code, reason = "LMDB trusts the mapped file, so opening it is unsafe")]
 
-use super::{Entry, Store};
+use super::{Change, DataModel, Entry, Store};
 use crate::args::{DurabilityLevel, Settings};
+use crate::data::Key;
 use crate::{Result, process};
 use heed::types::Bytes;
 use heed::{CommitOrAbort, Database, Env, EnvFlags, EnvOpenOptions, RoTxn, WithTls};
@@ -24,6 +25,19 @@ const MAP_PER_ENTRY: u64 = 8;
 impl Lmdb {
     fn read(&self) -> Result<RoTxn<'_, WithTls>> {
         Ok(self.environment.read_txn()?)
+    }
+}
+
+/// Write transactions come one at a time, so none is in conflict.
+impl DataModel for Lmdb {
+    fn transact(&self, keys: &[Key], change: Change<'_>) -> Result<u64> {
+        let mut transaction = self.environment.write_txn()?;
+        for key in keys {
+            let new = change(self.entries.get(&transaction, key)?)?;
+            self.entries.put(&mut transaction, key, &new)?;
+        }
+        transaction.commit()?;
+        Ok(0)
     }
 }
 

@@ -1,8 +1,9 @@
 //! redb 4: a copy-on-write B-tree in one file.
 
-use super::{Entry, Store};
+use super::{Change, DataModel, Entry, Store};
 use crate::Result;
 use crate::args::{DurabilityLevel, Settings};
+use crate::data::Key;
 use redb::{Database, Durability, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
 use std::path::Path;
 
@@ -36,6 +37,22 @@ impl Redb {
 }
 
 type RedbEntry<'a> = (redb::AccessGuard<'a, &'static [u8]>, redb::AccessGuard<'a, &'static [u8]>);
+
+/// Write transactions come one at a time, so none is in conflict.
+impl DataModel for Redb {
+    fn transact(&self, keys: &[Key], change: Change<'_>) -> Result<u64> {
+        let transaction = self.begin(self.durability)?;
+        {
+            let mut table = transaction.open_table(TABLE)?;
+            for key in keys {
+                let new = change(table.get(&key[..])?.as_ref().map(|value| value.value()))?;
+                table.insert(&key[..], &new[..])?;
+            }
+        }
+        transaction.commit()?;
+        Ok(0)
+    }
+}
 
 impl Store for Redb {
     fn open(dir: &Path, settings: &Settings) -> Result<Self> {

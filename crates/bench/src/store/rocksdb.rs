@@ -1,21 +1,30 @@
 //! RocksDB, by the crate `rocksdb`.
 
-use super::{Entry, MEMTABLES_MAX, Store};
+use super::{DataModel, Entry, MEMTABLES_MAX, Store};
 use crate::Result;
 use crate::args::{Compression, DurabilityLevel, Settings};
+use crate::data::Key;
+use crate::state::State;
 use rocksdb::properties::{COMPACTION_PENDING, MEM_TABLE_FLUSH_PENDING, NUM_RUNNING_COMPACTIONS, NUM_RUNNING_FLUSHES};
 use rocksdb::{
-    BlockBasedOptions, Cache, DB, DBCompressionType, DBRawIterator, Options, ReadOptions, WriteBatch, WriteOptions,
+    BlockBasedOptions, Cache, DB, DBCompressionType, DBRawIterator, IngestExternalFileOptions, MergeOperands, Options,
+    ReadOptions, SstFileWriter, WriteBatch, WriteOptions,
 };
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// A RocksDB with its default column family.
 pub struct RocksDb {
     database: DB,
     writes: WriteOptions,
+    /// As it was opened with.
+    options: Options,
 }
 
 impl RocksDb {
+    fn outside(&self, table: u64) -> PathBuf {
+        self.database.path().join("outside").join(format!("{table:06}.sst"))
+    }
+
     fn cursor(&self) -> DBRawIterator<'_> {
         self.database.raw_iterator_opt(ReadOptions::default())
     }
@@ -43,6 +52,9 @@ impl Store for RocksDb {
                 options.set_compression_per_level(&levels);
             }
         }
+        if settings.state == State::Operator {
+            options.set_merge_operator_associative("counter", count);
+        }
         let mut writes = WriteOptions::default();
         match settings.durability {
             // A close in order writes the memtables as tables when there is no log.
@@ -50,7 +62,7 @@ impl Store for RocksDb {
             DurabilityLevel::Os => {}
             DurabilityLevel::Sync => writes.set_sync(true),
         }
-        Ok(Self { database: DB::open(&options, dir)?, writes })
+        Ok(Self { database: DB::open(&options, dir)?, writes, options })
     }
 
     fn put(&self, key: &[u8], value: &[u8]) -> Result<()> {
@@ -117,4 +129,59 @@ impl Store for RocksDb {
     fn close(self) -> Result<()> {
         Ok(())
     }
+}
+
+/// Its transactions are of another type of database, and are not measured here.
+impl DataModel for RocksDb {
+    fn merge(&self, key: &[u8], operand: [u8; 8]) -> Result<()> {
+        Ok(self.database.merge_opt(key, operand, &self.writes)?)
+    }
+
+    fn delete_range(&self, begin: &[u8], end: &[u8]) -> Result<()> {
+        // The call for it asks for a handle, which the default column family has only where families are named at opening.
+        let mut batch = WriteBatch::default();
+        batch.delete_range(begin, end);
+        Ok(self.database.write_opt(batch, &self.writes)?)
+    }
+
+    fn scan_back_from(&self, key: &[u8], limit: u64, mut look: impl FnMut(&[u8], &[u8]) -> Result<()>) -> Result<()> {
+        let mut cursor = self.cursor();
+        cursor.seek_for_prev(key);
+        for _ in 0..limit {
+            let Some((key, value)) = cursor.item() else { break };
+            look(key, value)?;
+            cursor.prev();
+        }
+        Ok(cursor.status()?)
+    }
+
+    fn multi_get(&self, keys: &[Key], mut look: impl FnMut(usize, Option<&[u8]>) -> Result<()>) -> Result<()> {
+        let values = self.database.multi_get(keys);
+        values.into_iter().enumerate().try_for_each(|(nth, value)| look(nth, value?.as_deref()))
+    }
+
+    fn build_table(&self, table: u64, fill: &mut dyn FnMut(&mut Entry) -> bool) -> Result<()> {
+        let path = self.outside(table);
+        std::fs::create_dir_all(path.parent().expect("it lies in a directory"))?;
+        let mut writer = SstFileWriter::create(&self.options);
+        writer.open(path)?;
+        let mut entry = Entry { key: crate::data::key(0), value: Vec::new() };
+        while fill(&mut entry) {
+            writer.put(entry.key, &entry.value)?;
+        }
+        Ok(writer.finish()?)
+    }
+
+    fn ingest_table(&self, table: u64) -> Result<()> {
+        let mut options = IngestExternalFileOptions::default();
+        options.set_move_files(true);
+        Ok(self.database.ingest_external_file_opts(&options, vec![self.outside(table)])?)
+    }
+}
+
+/// The operator of counters: the sum of 8 bytes each, least first.
+fn count(_key: &[u8], base: Option<&[u8]>, operands: &MergeOperands) -> Option<Vec<u8>> {
+    let numbers = base.into_iter().chain(operands).map(|bytes| Some(i64::from_le_bytes(bytes.try_into().ok()?)));
+    let sum = numbers.into_iter().try_fold(0_i64, |sum, number| sum.checked_add(number?))?;
+    Some(sum.to_le_bytes().to_vec())
 }

@@ -1,6 +1,6 @@
 //! sled 0.34: a Bw-tree over a log.
 
-use super::{Entry, Quiet, Store};
+use super::{DataModel, Entry, Quiet, Store};
 use crate::Result;
 use crate::args::{DurabilityLevel, Settings};
 use sled::{Batch, Db, IVec, Mode};
@@ -21,6 +21,8 @@ impl Sled {
         Ok(())
     }
 }
+
+impl DataModel for Sled {}
 
 impl Store for Sled {
     fn open(dir: &Path, settings: &Settings) -> Result<Self> {

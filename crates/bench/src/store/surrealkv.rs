@@ -2,9 +2,10 @@
 //!
 //! Its background work and its commit pipeline are tasks of tokio, so it gets a runtime with a worker for each core; a commit is waited for on the thread that makes it.
 
-use super::{Entry, Quiet, Store};
+use super::{Change, DataModel, Entry, Quiet, Store};
 use crate::Result;
 use crate::args::{Compression, DurabilityLevel, Settings};
+use crate::data::Key;
 use std::path::Path;
 use surrealkv::{
     CompactRangeOptions, CompressionType, Durability, LSMIterator, Mode, Options, Transaction, Tree, TreeBuilder,
@@ -28,6 +29,24 @@ impl SurrealKv {
 
     fn read(&self) -> Result<Transaction> {
         Ok(self.tree.begin_with_mode(Mode::ReadOnly)?)
+    }
+}
+
+/// Of its transactions two that write the same key are in conflict, which is all that there is to find where each key that is read is written, too.
+impl DataModel for SurrealKv {
+    fn transact(&self, keys: &[Key], change: Change<'_>) -> Result<u64> {
+        for conflicts in 0.. {
+            let mut transaction = self.tree.begin_with_mode(Mode::ReadWrite)?.with_durability(self.durability);
+            for key in keys {
+                let new = change(transaction.get(key)?.as_deref())?;
+                transaction.set(key, new)?;
+            }
+            match self.runtime.block_on(transaction.commit()) {
+                Err(surrealkv::Error::TransactionWriteConflict) => {}
+                result => return Ok(result.map(|()| conflicts)?),
+            }
+        }
+        unreachable!("it returns before it runs out of numbers")
     }
 }
 
