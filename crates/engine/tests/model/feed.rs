@@ -3,7 +3,8 @@
 use super::Driver;
 use esker::{ErrorKind, Keyspace, KeyspaceId, Operation};
 use esker_testkit::model::{At, Contents, Key, Space};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 impl Driver {
@@ -24,23 +25,35 @@ impl Driver {
         };
         // With when it expires.
         let mut made: BTreeMap<KeyspaceId, BTreeMap<Key, (Vec<u8>, SystemTime)>> = BTreeMap::new();
-        let mut ingested = BTreeSet::new();
+        let mut known: Vec<(KeyspaceId, RangeInclusive<Key>)> = Vec::new();
         let never = UNIX_EPOCH + Duration::from_millis(1 << 50);
         let mut last = 0;
         for change in changes {
             let change = change.unwrap();
             assert!(change.seq() > last, "in order");
             last = change.seq();
+            let is_known =
+                |id: KeyspaceId, key: &[u8]| known.iter().any(|(of, range)| *of == id && range.contains(&key.to_vec()));
             match &change {
                 esker::Change::Batch(batch) => {
                     for operation in batch.operations() {
                         match operation {
                             Operation::Put { keyspace, key, value } => {
+                                let of = self.handles.iter().flatten().find(|(of, _)| of.id() == keyspace.id);
+                                assert!(of.is_none_or(|(of, _)| of.ttl().is_none()), "such a put would expire");
+                                if is_known(keyspace.id, key) {
+                                    continue;
+                                }
+                                made.entry(keyspace.id).or_default().insert(key.to_vec(), (value.to_vec(), never));
+                            }
+                            Operation::PutForever { keyspace, key, value } => {
                                 made.entry(keyspace.id).or_default().insert(key.to_vec(), (value.to_vec(), never));
                             }
                             Operation::PutExpiring { keyspace, key, value, expires } => {
                                 made.entry(keyspace.id).or_default().insert(key.to_vec(), (value.to_vec(), expires));
                             }
+                            Operation::Merge { keyspace, key, .. } | Operation::Delete { keyspace, key }
+                                if is_known(keyspace.id, key) => {}
                             Operation::Merge { keyspace, key, operand } => {
                                 let value = made.entry(keyspace.id).or_default().entry(key.to_vec());
                                 value.or_insert((Vec::new(), never)).0.extend_from_slice(operand);
@@ -49,7 +62,10 @@ impl Driver {
                                 made.entry(keyspace.id).or_default().remove(key);
                             }
                             Operation::DeleteRange { keyspace, begin, end } => {
-                                let is_in = |key: &Key| &key[..] >= begin && end.is_none_or(|end| &key[..] < end);
+                                let is_in = |key: &Key| {
+                                    let is_behind = end.is_some_and(|end| &key[..] >= end);
+                                    &key[..] >= begin && !is_behind && !is_known(keyspace.id, key)
+                                };
                                 made.entry(keyspace.id).or_default().retain(|key, _| !is_in(key));
                             }
                             other => panic!("{other:?}"),
@@ -57,7 +73,6 @@ impl Driver {
                     }
                 }
                 esker::Change::Ingest(ingest) => {
-                    ingested.insert(ingest.keyspace);
                     let range = ingest.smallest.clone()..=ingest.largest.clone();
                     let contents = made.entry(ingest.keyspace).or_default();
                     contents.retain(|key, _| !range.contains(key));
@@ -65,19 +80,19 @@ impl Driver {
                     let handle = self.handles.iter().flatten().find(named);
                     if let Some((keyspace, _)) = handle.filter(|(_, space)| self.lives(*space)) {
                         let now = keyspace
-                            .range(range)
+                            .range(range.clone())
                             .map(|item| item.map(|(k, v)| (k.to_vec(), (v.to_vec(), never))).unwrap());
                         contents.extend(now);
+                        // Operands that are told again would count twice. All that is to come is in what was read.
+                        if keyspace.merge_operator().is_some() {
+                            known.push((ingest.keyspace, range));
+                        }
                     }
                 }
                 other => panic!("{other:?}"),
             }
         }
         for (keyspace, space) in self.handles.iter().flatten().filter(|(_, space)| self.lives(*space)) {
-            // Of operands that are told again, behind a range that was read with them, nothing good comes.
-            if ingested.contains(&keyspace.id()) && keyspace.merge_operator().is_some() {
-                continue;
-            }
             let now = UNIX_EPOCH + Duration::from_millis(self.began_ms + self.model.now().time * 1_000);
             let contents = made.remove(&keyspace.id()).unwrap_or_default().into_iter();
             let contents: Contents =

@@ -267,7 +267,7 @@ fn in_order(space: usize, key: Key, change: Change) -> Write {
         Change::DeleteTo(end) if end < key => (space, end, Change::DeleteTo(key)),
         Change::DeleteTo(end) if end == key => (space, key, Change::DeleteTo([&end[..], &[0]].concat())),
         Change::Merge(len) if space != MERGED => (space, key, Change::Put(len)),
-        Change::PutFor(len, _) | Change::PutForever(len) if space == MERGED => (space, key, Change::Put(len)),
+        Change::PutFor(len, _) if space == MERGED => (space, key, Change::Put(len)),
         change => (space, key, change),
     }
 }
