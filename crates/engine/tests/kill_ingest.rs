@@ -19,7 +19,8 @@ const PARTS: u64 = 12;
 const KEYS: u64 = 60;
 const CHILD: &str = "ESKER_INGEST_TEST_CHILD";
 
-type Entries = Vec<(Vec<u8>, Option<Vec<u8>>)>;
+type Entry = (Vec<u8>, Option<Vec<u8>>);
+type Entries = Vec<Entry>;
 type Contents = BTreeMap<Vec<u8>, Vec<u8>>;
 
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -51,12 +52,12 @@ fn entries_of(i: u64) -> Entries {
         value
     };
     let mut entries: Entries =
-        (0..KEYS).map(|nth| (key_of(part, nth), ((nth + i) % 3 != 0).then(|| value(nth)))).collect();
+        (0..KEYS).map(|nth| (key_of(part, nth), (!(nth + i).is_multiple_of(3)).then(|| value(nth)))).collect();
     entries.push((mark_of(i), None));
     entries
 }
 
-fn contents_of(entries: &[(Vec<u8>, Option<Vec<u8>>)]) -> Contents {
+fn contents_of(entries: &[Entry]) -> Contents {
     entries.iter().filter_map(|(key, value)| Some((key.clone(), value.clone()?))).collect()
 }
 
@@ -65,7 +66,7 @@ fn paths_of(outside: &Path, i: u64) -> [PathBuf; 2] {
     [outside.join(format!("{i}-0.sst")), outside.join(format!("{i}-1.sst"))]
 }
 
-fn halves(entries: &Entries) -> [&[(Vec<u8>, Option<Vec<u8>>)]; 2] {
+fn halves(entries: &Entries) -> [&[Entry]; 2] {
     let (first, second) = entries.split_at(entries.len() / 2);
     [first, second]
 }
@@ -121,7 +122,7 @@ fn child(dir: &Path, first: u64) {
 }
 
 /// That a table outside is whole: an engine of its own takes it.
-fn check_file(path: &Path, half: &[(Vec<u8>, Option<Vec<u8>>)]) {
+fn check_file(path: &Path, half: &[Entry]) {
     let dir = tempfile::tempdir().unwrap();
     let engine = Engine::open(dir.path()).unwrap();
     engine.ingest([path], &IngestOptions::default()).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
