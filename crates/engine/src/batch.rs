@@ -86,6 +86,25 @@ impl WriteBatch {
         self.put_until_id(KeyspaceId::DEFAULT, key.as_ref(), value.as_ref(), expiry::until(time))
     }
 
+    /// Adds "set `key` to `value`, for ever" in `default`, whatever [`crate::WriteOptions::ttl`] or [`crate::KeyspaceOptions::ttl`] say; as [`put_expiring`](Self::put_expiring) with [`Duration::MAX`].
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// # use esker::{Engine, KeyspaceOptions, WriteBatch};
+    /// # use std::time::Duration;
+    /// let options = KeyspaceOptions { ttl: Some(Duration::from_secs(60)), ..Default::default() };
+    /// let engine = Engine::builder(dir.path()).default_keyspace(options).open()?;
+    /// let mut batch = WriteBatch::new();
+    /// batch.put("session", "1").put_forever("root", "2");
+    /// engine.write(&batch)?;
+    /// assert!(engine.get_with_expiry("session")?.unwrap().1.is_some());
+    /// assert!(engine.get_with_expiry("root")?.unwrap().1.is_none());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn put_forever(&mut self, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> &mut Self {
+        self.put_until_id(KeyspaceId::DEFAULT, key.as_ref(), value.as_ref(), expiry::NEVER_MS)
+    }
+
     /// Adds "merge `operand` into the value of `key`" in `default`: see [`crate::Engine::merge`]. It is applied to what was written before it in the batch.
     ///
     /// ```
@@ -150,6 +169,11 @@ impl WriteBatch {
         time: SystemTime,
     ) -> &mut Self {
         self.belongs(keyspace).put_until_id(keyspace.id(), key.as_ref(), value.as_ref(), expiry::until(time))
+    }
+
+    /// Adds "set `key` to `value`, for ever" in `keyspace`: see [`put_forever`](Self::put_forever).
+    pub fn put_forever_in(&mut self, keyspace: &Keyspace, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> &mut Self {
+        self.belongs(keyspace).put_until_id(keyspace.id(), key.as_ref(), value.as_ref(), expiry::NEVER_MS)
     }
 
     /// Adds "merge `operand` into the value of `key`" in `keyspace`.

@@ -1,5 +1,6 @@
 //! [`Change`]: what the feed of changes tells.
 
+use crate::core::KeyspaceCore;
 use crate::expiry;
 use esker_format::{KeyspaceId, SeqNo, ValueKind, batch, split_expiry};
 use std::collections::BTreeMap;
@@ -27,6 +28,23 @@ impl Change {
     }
 }
 
+/// The keyspaces whose names are known.
+pub(crate) type Names = Arc<BTreeMap<KeyspaceId, Named>>;
+
+/// What the feed knows of a keyspace.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Named {
+    pub(crate) name: Arc<str>,
+    /// Whether a plain put in it expires.
+    pub(crate) has_ttl: bool,
+}
+
+impl Named {
+    pub(crate) fn of(keyspace: &KeyspaceCore) -> Self {
+        Self { name: Arc::clone(&keyspace.name), has_ttl: keyspace.ttl_ms.is_some() }
+    }
+}
+
 /// Operations that were committed together.
 #[derive(Clone, PartialEq, Eq)]
 pub struct ChangedBatch {
@@ -34,7 +52,7 @@ pub struct ChangedBatch {
     pub(crate) last: SeqNo,
     /// As logged; it was decoded once, so that it decodes again.
     pub(crate) encoded: Box<[u8]>,
-    pub(crate) names: Arc<BTreeMap<KeyspaceId, Arc<str>>>,
+    pub(crate) names: Names,
 }
 
 impl ChangedBatch {
@@ -52,8 +70,12 @@ impl ChangedBatch {
     pub fn operations(&self) -> impl Iterator<Item = Operation<'_>> {
         let ops = batch::decode(&self.encoded).map(|(_, ops)| ops).into_iter().flatten().filter_map(|op| op.ok());
         ops.filter_map(|op| {
-            let keyspace = ChangedKeyspace { id: op.keyspace, name: self.names.get(&op.keyspace).map(|name| &**name) };
+            let named = self.names.get(&op.keyspace);
+            let keyspace = ChangedKeyspace { id: op.keyspace, name: named.map(|named| &*named.name) };
             match op.kind {
+                ValueKind::Put if named.is_some_and(|named| named.has_ttl) => {
+                    Some(Operation::PutForever { keyspace, key: op.key, value: op.value })
+                }
                 ValueKind::Put => Some(Operation::Put { keyspace, key: op.key, value: op.value }),
                 ValueKind::Expiring => {
                     let (expiry_ms, value) = split_expiry(op.value)?;
@@ -113,7 +135,7 @@ pub struct ChangedKeyspace<'a> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Operation<'a> {
-    /// `key` was set to `value`.
+    /// `key` was set to `value`, in a keyspace where nothing expires of itself.
     Put {
         /// Where.
         keyspace: ChangedKeyspace<'a>,
@@ -132,6 +154,15 @@ pub enum Operation<'a> {
         value: &'a [u8],
         /// When it expires, which may have been: see [`WriteBatch::put_until`](crate::WriteBatch::put_until).
         expires: SystemTime,
+    },
+    /// `key` was set to `value`, for ever, in a keyspace with a time to live: applied as a plain put to one like it, it would expire. See [`WriteBatch::put_forever`](crate::WriteBatch::put_forever).
+    PutForever {
+        /// Where.
+        keyspace: ChangedKeyspace<'a>,
+        /// The key.
+        key: &'a [u8],
+        /// The value.
+        value: &'a [u8],
     },
     /// `operand` was merged into the value of `key`.
     Merge {

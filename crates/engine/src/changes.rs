@@ -11,13 +11,13 @@
 //! - Logs follow each other without a gap in the line of positions, or the feed ends with an error. So does a log that is damaged.
 //! - A sequence number from which on nothing is told for certain is an error ([`crate::ErrorKind::Gap`]), never a shorter feed.
 
-use crate::change::{Change, ChangedBatch, IngestedChange};
+use crate::change::{Change, ChangedBatch, IngestedChange, Named, Names};
 use crate::core::Core;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::feed::Hold;
 use esker_format::batch;
-use esker_format::{FileKind, FileNo, KeyspaceId, SeqNo};
+use esker_format::{FileKind, FileNo, SeqNo};
 use esker_manifest::IngestMeta;
 use esker_wal::{Lsn, Reader, RecordKind, WalError};
 use std::collections::{BTreeMap, VecDeque};
@@ -107,7 +107,7 @@ pub struct Changes {
     from: SeqNo,
     /// Whether an ingest has the number `seen`.
     ends_with_ingest: bool,
-    names: Arc<BTreeMap<KeyspaceId, Arc<str>>>,
+    names: Names,
     /// Whether all up to `until` was told.
     at_end: bool,
     /// What went wrong, and whether that was the last thing told.
@@ -163,9 +163,9 @@ impl Changes {
             self.until = Until { seq: core.visible(), position };
             group = Arc::clone(&commit.group);
             let mut names: BTreeMap<_, _> =
-                commit.keyspaces.iter().map(|(id, keyspace)| (*id, Arc::clone(&keyspace.name))).collect();
+                commit.keyspaces.iter().map(|(id, keyspace)| (*id, Named::of(keyspace))).collect();
             let state = core.state.lock();
-            names.extend(state.feed.dropped.iter().map(|(id, name)| (*id, Arc::clone(name))));
+            names.extend(state.feed.dropped.iter().map(|(id, named)| (*id, named.clone())));
             if *self.names != names {
                 self.names = Arc::new(names);
             }
@@ -280,7 +280,7 @@ impl Changes {
                 Some(Change::Ingest(IngestedChange {
                     seq: ingest.seq.0,
                     keyspace: ingest.keyspace,
-                    keyspace_name: name.map(ToString::to_string),
+                    keyspace_name: name.map(|named| named.name.to_string()),
                     tables: ingest.tables,
                     entries: ingest.entries,
                     smallest: ingest.smallest.into(),

@@ -2,7 +2,7 @@
 
 use crate::core::{Core, KeyspaceCore};
 use crate::error::{Error, Result};
-use crate::filter::AtWork;
+use crate::filter::{AtWork, ByHand};
 use crate::install::{Change, Opened, Outputs};
 use crate::listener::Event;
 use esker_compaction::{Cause, JobConfig, Outcome, Plan};
@@ -18,13 +18,11 @@ struct CompactJob {
     plan: Plan,
     /// Whether reads have paid for it, and nothing else asks for it.
     for_reads: bool,
-    /// Whether the user asked for it.
-    by_hand: bool,
 }
 
 impl CompactJob {
     fn new(keyspace: &Arc<KeyspaceCore>, plan: Plan) -> Self {
-        Self { keyspace: Arc::clone(keyspace), plan, for_reads: false, by_hand: false }
+        Self { keyspace: Arc::clone(keyspace), plan, for_reads: false }
     }
 }
 
@@ -93,7 +91,7 @@ impl Core {
         self.wake()?;
         let begin = self.vfs.clock().now();
         // To the end, when what it has changed is put before the readers.
-        let filter = self.begin_filtering(&job.keyspace, job.by_hand);
+        let filter = self.begin_filtering(&job.keyspace);
         let Outcome { outputs, blobs, moved, read_bytes, written_bytes, .. } = self.run_plan(job, filter.as_ref())?;
         let outputs = Outputs { tables: outputs, blobs };
         let open = if moved { Ok(Opened::default()) } else { self.publish_tables(&outputs) };
@@ -168,7 +166,8 @@ impl Core {
         self.flush_keyspaces(std::slice::from_ref(keyspace))?;
         let lower = as_deref(&bounds.lower);
         let upper = as_deref(&bounds.upper);
-        // What is written from here on has been seen by the filter: jobs that run already may not have shown it what a snapshot held when they began.
+        let _by_hand = ByHand::begin(keyspace);
+        // What is written from here on has been seen by the filter: jobs that run already may not have shown it what a snapshot held when they began, nor asked it at all while it rested.
         let written_from = match self.filter_of(keyspace) {
             Some(_) => {
                 self.wake()?;
@@ -203,7 +202,7 @@ impl Core {
                 match plan {
                     Some(plan) => {
                         state.busy.add(&plan);
-                        CompactJob { by_hand: true, ..CompactJob::new(keyspace, plan) }
+                        CompactJob::new(keyspace, plan)
                     }
                     None if state.paused > 0 || state.busy.plans(keyspace.id) > 0 => {
                         // What is under way may have to end before the range can go on.

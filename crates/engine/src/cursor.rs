@@ -166,6 +166,14 @@ impl Cursor {
         if inner.walk.is_elsewhere() { inner.load() } else { Ok(inner.walk.stored()) }
     }
 
+    /// What is stored of the entry, if it is of a kind that expires.
+    pub(crate) fn stored_expiring(&self) -> Option<&[u8]> {
+        match &self.inner {
+            Ok(inner) => inner.walk.trailer().kind().expires().then(|| inner.walk.stored()),
+            Err(error) => panic!("the cursor is not valid: {error}"),
+        }
+    }
+
     /// As [`Self::value`], owned.
     pub(crate) fn value_slice(&self) -> Result<Slice> {
         self.inner.as_ref().map_err(Error::clone)?.walk.value_slice()

@@ -1,5 +1,6 @@
 //! Making and dropping keyspaces.
 
+use crate::change::Named;
 use crate::core::{Core, KeyspaceCore};
 use crate::error::{Error, ErrorKind, Result};
 use crate::options::KeyspaceOptions;
@@ -74,7 +75,7 @@ impl Core {
         {
             let mut state = self.state.lock();
             state.names.remove(name);
-            state.feed.dropped.insert(keyspace.id, Arc::clone(&keyspace.name));
+            state.feed.dropped.insert(keyspace.id, Named::of(&keyspace));
             state.keyspaces.remove(&keyspace.id);
         }
         drop(commit);

@@ -11,6 +11,7 @@
 
 use crate::batch::WriteBatch;
 use crate::core::{Core, KeyspaceCore};
+use crate::cursor::Cursor;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::keyspace::Keyspace;
@@ -211,7 +212,8 @@ impl Timed {
                     continue;
                 }
             };
-            if keyspace.merging.is_some() && (op.kind == ValueKind::Expiring || of_write_ms.is_some()) {
+            let says_so = op.kind == ValueKind::Expiring && time_of(given, now_ms) < NEVER_MS;
+            if keyspace.merging.is_some() && (says_so || op.kind == ValueKind::Put && of_write_ms.is_some()) {
                 let name = &keyspace.name;
                 return Err(Error::invalid(format!(
                     "keyspace {name} has a merge operator: nothing in it has a time to live"
@@ -320,6 +322,32 @@ impl Reads<'_> {
 
     fn get_with_time(&self, key: &[u8]) -> Result<WithExpiry> {
         Ok(self.get_with_expiry(key)?.map(|(value, expiry)| (value, expiry.map(at))))
+    }
+}
+
+impl Cursor {
+    /// When the entry expires, if it does: see [`crate::WriteOptions::ttl`].
+    ///
+    /// # Panics
+    /// If the cursor is not [`valid`](Self::valid).
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// # let engine = esker::Engine::open(dir.path())?;
+    /// use esker::WriteBatch;
+    /// use std::time::Duration;
+    /// let mut batch = WriteBatch::new();
+    /// batch.put_expiring("a", "1", Duration::from_secs(60)).put("b", "2");
+    /// engine.write(&batch)?;
+    /// let mut cursor = engine.cursor();
+    /// cursor.seek_to_first()?;
+    /// assert!(cursor.expiry().is_some());
+    /// cursor.next()?;
+    /// assert!(cursor.expiry().is_none());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn expiry(&self) -> Option<SystemTime> {
+        self.stored_expiring().and_then(split_expiry).map(|(expiry_ms, _)| at(expiry_ms))
     }
 }
 

@@ -10,6 +10,7 @@
 //!
 //! Retained logs are known by their files: all from `changes_log` on up to the oldest that recovery needs. So nothing is written for them, and a crash at any point leaves a shorter chain at worst.
 
+use crate::change::Named;
 use crate::core::{Core, LogFile, State};
 use crate::error::Result;
 use esker_format::{FileKind, FileNo, KeyspaceId, SeqNo};
@@ -33,7 +34,7 @@ pub(crate) struct Feed {
     /// The last sequence number that is in no log of the feed; `None` until somebody needs to know, since it takes a look into the oldest log.
     pub(crate) base: Option<SeqNo>,
     /// The names of keyspaces that were dropped since open.
-    pub(crate) dropped: BTreeMap<KeyspaceId, Arc<str>>,
+    pub(crate) dropped: BTreeMap<KeyspaceId, Named>,
 }
 
 /// A log that only the feed still needs.

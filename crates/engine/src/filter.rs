@@ -26,6 +26,27 @@ const REST_MAX: Duration = Duration::from_secs(600);
 pub(crate) struct FilterRest {
     failures: u32,
     not_before: Duration,
+    /// How many calls of `compact_range` are under way. They promise that all is shown to the filter, so it does not rest in any job: what one wrote without it would count as shown.
+    by_hand: usize,
+}
+
+/// A call of `compact_range` under way.
+pub(crate) struct ByHand<'a> {
+    keyspace: &'a KeyspaceCore,
+}
+
+impl<'a> ByHand<'a> {
+    /// From here on each job that begins asks the keyspace's filter.
+    pub(crate) fn begin(keyspace: &'a KeyspaceCore) -> Self {
+        keyspace.filter_rest.lock().by_hand += 1;
+        Self { keyspace }
+    }
+}
+
+impl Drop for ByHand<'_> {
+    fn drop(&mut self) {
+        self.keyspace.filter_rest.lock().by_hand -= 1;
+    }
 }
 
 /// # Errors
@@ -58,13 +79,14 @@ impl Core {
         options.compaction_filter.as_ref().and_then(|name| self.filters.get(name))
     }
 
-    /// Begins a job in which the keyspace's filter works, if it has one that does not rest. `by_hand`: whoever asked wants to know if it fails.
-    pub(crate) fn begin_filtering(&self, keyspace: &Arc<KeyspaceCore>, by_hand: bool) -> Option<AtWork<'_>> {
+    /// Begins a job in which the keyspace's filter works, if it has one that does not rest.
+    pub(crate) fn begin_filtering(&self, keyspace: &Arc<KeyspaceCore>) -> Option<AtWork<'_>> {
         let filter = Arc::clone(self.filter_of(keyspace)?);
-        let rests = self.vfs.clock().now() < keyspace.filter_rest.lock().not_before;
-        if rests && !by_hand {
+        let rest = keyspace.filter_rest.lock();
+        if rest.by_hand == 0 && self.vfs.clock().now() < rest.not_before {
             return None;
         }
+        drop(rest);
         Some(AtWork { filter, _job: self.snapshots.begin_filtering(keyspace) })
     }
 
@@ -72,7 +94,7 @@ impl Core {
     pub(crate) fn filter_did(&self, keyspace: &KeyspaceCore, failed: bool) {
         let mut rest = keyspace.filter_rest.lock();
         if !failed {
-            *rest = FilterRest::default();
+            *rest = FilterRest { by_hand: rest.by_hand, ..FilterRest::default() };
             return;
         }
         let wait = REST_FIRST.saturating_mul(1 << rest.failures.min(16)).min(REST_MAX);

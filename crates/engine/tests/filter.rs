@@ -1,6 +1,6 @@
 //! Compaction filters: what they are asked, what becomes of it, who sees it when, and that one that fails loses nothing.
 
-use esker::vfs::{MemVfs, Vfs};
+use esker::vfs::{Clock, ManualClock, MemVfs, Vfs};
 use esker::{
     Background, CompactionFilter, Engine, ErrorKind, Event, FilterDecision, KeyspaceOptions, LeveledOptions, Options,
     WriteOptions,
@@ -39,6 +39,10 @@ fn named(filter: &str) -> KeyspaceOptions {
 
 fn work(engine: &Engine) {
     while engine.step().unwrap() {}
+}
+
+fn keys(engine: &Engine) -> Vec<String> {
+    engine.iter().keys().map(|key| String::from_utf8(key.unwrap().to_vec()).unwrap()).collect()
 }
 
 type Contents = BTreeMap<Vec<u8>, Vec<u8>>;
@@ -365,4 +369,58 @@ fn compact_range_asks_about_what_a_job_that_runs_already_writes() {
         go.send(()).unwrap();
     });
     assert_eq!(engine.get("a").unwrap(), None);
+}
+
+/// While a filter rests behind a failure, the background compacts without it. What it wrote while `compact_range` was at work counted as shown to the filter, which was then never asked.
+#[test]
+fn compact_range_asks_about_what_the_background_writes_meanwhile_though_the_filter_rests() {
+    #[derive(Clone, Copy)]
+    enum Mood {
+        Keeps,
+        Fails,
+        Removes,
+    }
+    let mood = Arc::new(Mutex::new(Mood::Keeps));
+    let (blocked, is_blocked) = mpsc::channel();
+    let (go, may_go) = mpsc::channel::<()>();
+    let (blocked, may_go) = (Mutex::new(blocked), Mutex::new(may_go));
+    let (is_first, now) = (AtomicBool::new(true), Arc::clone(&mood));
+    let filter = move |_: u8, _: &[u8], value: &[u8]| {
+        let mood = *now.lock().unwrap();
+        match mood {
+            Mood::Keeps => return FilterDecision::Keep,
+            Mood::Fails => panic!("not now"),
+            Mood::Removes if !is_first.swap(false, Ordering::SeqCst) => {}
+            Mood::Removes => {
+                blocked.lock().unwrap().send(()).unwrap();
+                may_go.lock().unwrap().recv().unwrap();
+            }
+        }
+        if value == b"new" { FilterDecision::Keep } else { FilterDecision::Remove }
+    };
+    // By a clock that stands still, so that the rest has no end.
+    let vfs = MemVfs::new().with_clock(Arc::new(ManualClock::new()) as Arc<dyn Clock>);
+    let engine = open(&vfs, filter);
+    for i in 0..400u32 {
+        engine.put(format!("{i:03}"), [b'v'; 60]).unwrap();
+    }
+    engine.compact_range(..).unwrap();
+    *mood.lock().unwrap() = Mood::Fails;
+    assert_eq!(engine.compact_range(..).unwrap_err().kind(), ErrorKind::Other);
+    *mood.lock().unwrap() = Mood::Removes;
+    std::thread::scope(|scope| {
+        let by_hand = scope.spawn(|| engine.compact_range(..).unwrap());
+        is_blocked.recv_timeout(Duration::from_secs(60)).unwrap();
+        // It is at the first table. Meanwhile the last one is merged with what is written there.
+        let before = engine.metrics().compactions;
+        for _ in 0..4 {
+            engine.put("398a", "new").unwrap();
+            engine.flush().unwrap();
+        }
+        work(&engine);
+        assert!(engine.metrics().compactions > before, "the background had nothing to do");
+        go.send(()).unwrap();
+        by_hand.join().unwrap();
+    });
+    assert_eq!(keys(&engine), ["398a"]);
 }

@@ -79,6 +79,9 @@ fn operation_into(line: &mut Vec<u8>, common: &Common, seq: u64, operation: Oper
     let mut expires_unix_ms = None;
     let (keyspace, kind, parts): (_, _, Vec<(&str, &[u8])>) = match operation {
         Operation::Put { keyspace, key, value } => (keyspace, "put", vec![("key", key), ("value", value)]),
+        Operation::PutForever { keyspace, key, value } => {
+            (keyspace, "put-forever", vec![("key", key), ("value", value)])
+        }
         Operation::PutExpiring { keyspace, key, value, expires } => {
             expires_unix_ms = Some(unix_ms(expires));
             (keyspace, "put-expiring", vec![("key", key), ("value", value)])

@@ -93,3 +93,23 @@ fn changes_are_printed_as_they_were_committed() {
     assert!(said.contains("from 1 on"), "{said}");
     assert!(other.esker(["changes", "DB"]).text().is_empty());
 }
+
+#[test]
+fn changes_say_what_expires_and_what_does_not() {
+    let place = Place::new();
+    let options = esker::Options { wal_retain_bytes: Some(1 << 30), ..Default::default() };
+    let engine = esker::Engine::builder(&place.db).options(options).open().unwrap();
+    let ttl = Some(std::time::Duration::from_secs(9_000));
+    let sessions = engine.keyspace("sessions", esker::KeyspaceOptions { ttl, ..Default::default() }).unwrap();
+    sessions.put("7", "ada").unwrap();
+    engine.write(esker::WriteBatch::new().put_forever_in(&sessions, "8", "grace").put_forever("9", "edsger")).unwrap();
+    engine.close().unwrap();
+    drop((sessions, engine));
+    let lines = place.esker(["changes", "DB"]).text();
+    let (expiring, rest) = lines.split_once('\n').unwrap();
+    assert!(expiring.starts_with("1\tsessions\tput-expiring\t") && expiring.ends_with("\t7\tada"), "{expiring}");
+    assert_eq!(rest, "2\tsessions\tput-forever\t8\tgrace\n3\tdefault\tput\t9\tedsger\n");
+    let json = place.esker(["changes", "DB", "--since", "1", "--json", "--keyspace", "sessions"]).json();
+    assert_eq!(json["kind"], json!("put-forever"));
+    assert!(json["expires_unix_ms"].is_null());
+}

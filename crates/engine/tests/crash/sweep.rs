@@ -17,6 +17,8 @@ struct Moment {
     pushed: usize,
     commits: usize,
     living: Living,
+    /// What the filter was seen to have done by then.
+    look: usize,
 }
 
 struct Run {
@@ -36,6 +38,7 @@ struct Counts {
 struct Allowed<'a> {
     from: usize,
     to: usize,
+    look: usize,
     living: Vec<&'a Living>,
 }
 
@@ -56,7 +59,8 @@ fn record(seed: u64, len: usize, options: Options) -> Run {
     let mut note = |driver: &Driver| {
         let (synced, pushed) = driver.safe();
         let (commits, living) = (driver.model.commits(), driver.model.living());
-        moments.push(Moment { operations: driver.vfs.operations(), synced, pushed, commits, living });
+        let look = driver.model.now().look;
+        moments.push(Moment { operations: driver.vfs.operations(), synced, pushed, commits, living, look });
     };
     note(&driver);
     for op in seeded_ops(Mix::Writes, len, seed) {
@@ -83,11 +87,12 @@ impl Run {
         let in_flight = self.moments.get(next);
         let Some(now) = next.checked_sub(1).map(|now| &self.moments[now]) else {
             // The engine is being made.
-            return Allowed { from: 0, to: 0, living: vec![&self.moments[0].living] };
+            return Allowed { from: 0, to: 0, look: 0, living: vec![&self.moments[0].living] };
         };
         Allowed {
             from: if policy == CrashPolicy::All { now.pushed } else { now.synced },
             to: in_flight.map_or(now.commits, |moment| moment.commits),
+            look: now.look,
             living: [Some(now), in_flight].into_iter().flatten().map(|moment| &moment.living).collect(),
         }
     }
@@ -139,7 +144,7 @@ impl Run {
                 return false;
             }
             let spaces = by_space(found.to_vec(), living);
-            self.model.find(&spaces, allowed.from..=allowed.to).is_some()
+            self.model.find(&spaces, allowed.from..=allowed.to, allowed.look).is_some()
         });
         assert!(fits, "no state from {} to {} is {found:?}", allowed.from, allowed.to);
     }

@@ -14,6 +14,9 @@ pub const SPACES: usize = 3;
 /// The name of the one whose merge operator appends operands to values; it is not for others to merge.
 pub const MERGED: usize = 1;
 
+/// The name of the one that has a time to live, and how many seconds that is.
+pub const LIVING: (usize, u64) = (2, 40);
+
 /// A key.
 pub type Key = Vec<u8>;
 
@@ -28,16 +31,27 @@ pub enum Level {
     Sync,
 }
 
+/// How a batch is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Terms {
+    /// When the call returns.
+    pub level: Level,
+    /// How many seconds its puts live that do not say themselves, if it says so.
+    pub ttl: Option<u64>,
+}
+
 /// One write of a batch: keyspace, key, and what becomes of it.
 pub type Write = (usize, Key, Change);
 
 /// What a write does.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change {
-    /// Puts a value so long. What it is follows from the operation's number: [`value_of`].
+    /// Puts a value so long, to live as long as the batch says, or else the keyspace. What it is follows from the operation's number: [`value_of`].
     Put(usize),
     /// As `Put`, to live so many seconds.
     PutFor(usize, u64),
+    /// As `Put`, for ever, whatever batch and keyspace say.
+    PutForever(usize),
     /// Appends so much to the value, in the keyspace [`MERGED`]. What it is follows as for a put.
     Merge(usize),
     /// Deletes the key.
@@ -138,11 +152,11 @@ impl Crash {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Op {
     /// Commit these together.
-    Write(Level, Vec<Write>),
+    Write(Terms, Vec<Write>),
     /// Delete all that is in a keyspace.
     Clear(usize),
     /// As `Write`, by a transaction, which reads each key before and after it writes it; no merges.
-    Transact(Level, Vec<Write>),
+    Transact(Terms, Vec<Write>),
     /// Commit these by way of tables, which bring each key once: its value's length, or none to delete it.
     Ingest(usize, Source, Vec<(Key, Option<usize>)>),
     /// Look a key up.
@@ -171,6 +185,8 @@ pub enum Op {
     Pass(u64),
     /// Set the wall clock back by so many seconds, until the engine is next opened.
     SetBack(u64),
+    /// Whether a compaction filter is registered when the engine is next opened.
+    Register(bool),
     /// Close and open.
     Reopen,
     /// Crash and open.
@@ -208,7 +224,7 @@ pub fn key_strategy() -> BoxedStrategy<Key> {
 }
 
 fn space() -> BoxedStrategy<usize> {
-    prop_oneof![3 => Just(0), 2 => Just(1), 1 => Just(2)].boxed()
+    prop_oneof![3 => Just(0), 2 => Just(1), 2 => Just(2)].boxed()
 }
 
 fn bound() -> BoxedStrategy<Bound<Key>> {
@@ -237,6 +253,7 @@ fn write() -> BoxedStrategy<Write> {
     let change = prop_oneof![
         3 => Just(Change::Delete),
         6 => len.clone().prop_map(Change::Put),
+        1 => len.clone().prop_map(Change::PutForever),
         3 => (len.clone(), prop_oneof![1..10u64, 10..200u64]).prop_map(|(len, ttl)| Change::PutFor(len, ttl)),
         8 => len.prop_map(Change::Merge),
         1 => key_strategy().prop_map(Change::DeleteTo),
@@ -255,18 +272,33 @@ fn in_order(space: usize, key: Key, change: Change) -> Write {
     }
 }
 
-/// Puts for ever instead of anything else, as the operations of a transaction do.
-fn for_ever((space, key, change): Write) -> Write {
+/// Puts without a word on time instead of anything else, as the operations of a transaction do.
+fn plain((space, key, change): Write) -> Write {
     match change {
-        Change::PutFor(len, _) | Change::Merge(len) => (space, key, Change::Put(len)),
+        Change::PutFor(len, _) | Change::PutForever(len) | Change::Merge(len) => (space, key, Change::Put(len)),
         change => (space, key, change),
     }
 }
 
-fn writes() -> BoxedStrategy<(Level, Vec<Write>)> {
+/// What has a merge operator takes nothing that expires.
+fn elsewhere((space, key, change): Write) -> Write {
+    match (space, change) {
+        (MERGED, Change::Merge(len)) => (LIVING.0, key, Change::Put(len)),
+        (MERGED, change) => (LIVING.0, key, change),
+        (space, change) => (space, key, change),
+    }
+}
+
+fn writes() -> BoxedStrategy<(Terms, Vec<Write>)> {
     let level = prop_oneof![2 => Just(Level::Memory), 4 => Just(Level::Os), 1 => Just(Level::Sync)];
     let writes = prop_oneof![4 => vec(write(), 1..2), 3 => vec(write(), 2..12), 1 => vec(write(), 12..40)];
-    (level, writes).boxed()
+    let ttl = prop_oneof![5 => Just(None), 1 => (1..100u64).prop_map(Some)];
+    (level, ttl, writes)
+        .prop_map(|(level, ttl, writes)| match ttl {
+            Some(_) => (Terms { level, ttl }, writes.into_iter().map(elsewhere).collect()),
+            None => (Terms { level, ttl }, writes),
+        })
+        .boxed()
 }
 
 fn ingest() -> BoxedStrategy<Op> {
@@ -290,8 +322,8 @@ fn step() -> BoxedStrategy<Step> {
 
 fn op(mix: Mix) -> BoxedStrategy<Op> {
     let changes = prop_oneof![
-        26 => writes().prop_map(|(level, writes)| Op::Write(level, writes)),
-        4 => writes().prop_map(|(level, writes)| Op::Transact(level, writes.into_iter().map(for_ever).collect())),
+        26 => writes().prop_map(|(terms, writes)| Op::Write(terms, writes)),
+        4 => writes().prop_map(|(terms, writes)| Op::Transact(terms, writes.into_iter().map(plain).collect())),
         1 => space().prop_map(Op::Clear),
         3 => ingest(),
         2 => Just(Op::Flush),
@@ -303,7 +335,8 @@ fn op(mix: Mix) -> BoxedStrategy<Op> {
         3 => (1..30u64).prop_map(Op::Pass),
         1 => (1..100u64).prop_map(Op::SetBack),
         2 => Just(Op::Take),
-        1 => (0..4usize).prop_map(Op::Release),
+        2 => (0..4usize).prop_map(Op::Release),
+        1 => prop_oneof![1 => Just(false), 3 => Just(true)].prop_map(Op::Register),
     ];
     let crash =
         prop_oneof![Just(Crash::Synced), Just(Crash::All), any::<u16>().prop_map(|seed| Crash::Subset(seed.into()))];

@@ -3,17 +3,18 @@
 //! ```text
 //! write os 0:key01=40 1:a%ff=- 0:a..b  a batch: keyspace, key, length of the value or - to delete; keys from one up to another, to delete
 //! write os 0:key01=40@5               the same, to live 5 seconds
+//! write os@9 0:key01=40 0:b=4@-       9 seconds for what does not say itself; for ever
 //! write os 1:key01+40                 an operand of that length
 //! transact os 0:key01=40              the same by a transaction
 //! ingest 0 moved key01=40 a%ff=-      tables of these: copied, moved, or of a bulk load
 //! get 0 now key01
 //! scan 1 s0 =a ~b fb                  bounds: = included, ~ excluded, - none
 //! walk 0 now - - first,next,seek=key%20
-//! clear 0 | take | release 0 | flush | compact 0 - - | work 3 | create 1 | drop 1 | sync | pass 9 | set-back 9 | reopen | crash synced
+//! clear 0 | take | release 0 | flush | compact 0 - - | work 3 | create 1 | drop 1 | sync | pass 9 | set-back 9 | filter off | reopen | crash synced
 //! ```
 //! Of a key, bytes other than letters, digits and `/` are `%` and two hex digits; the empty key is `.`; `*300` behind it repeats its last byte to that length.
 
-use super::op::{Change, Crash, Key, Level, Op, Range, Source, Step, View, Write};
+use super::op::{Change, Crash, Key, Level, Op, Range, Source, Step, Terms, View, Write};
 use std::fmt;
 use std::ops::Bound;
 use std::str::FromStr;
@@ -56,8 +57,8 @@ impl FromStr for Script {
 
 fn op_text(op: &Op) -> String {
     match op {
-        Op::Write(level, writes) => format!("write {}", writes_text(*level, writes)),
-        Op::Transact(level, writes) => format!("transact {}", writes_text(*level, writes)),
+        Op::Write(terms, writes) => format!("write {}", writes_text(*terms, writes)),
+        Op::Transact(terms, writes) => format!("transact {}", writes_text(*terms, writes)),
         Op::Clear(space) => format!("clear {space}"),
         Op::Ingest(space, source, entries) => {
             let source = match source {
@@ -89,6 +90,7 @@ fn op_text(op: &Op) -> String {
         Op::Sync => "sync".into(),
         Op::Pass(secs) => format!("pass {secs}"),
         Op::SetBack(secs) => format!("set-back {secs}"),
+        Op::Register(is_registered) => format!("filter {}", if *is_registered { "on" } else { "off" }),
         Op::Reopen => "reopen".into(),
         Op::Crash(Crash::Synced) => "crash synced".into(),
         Op::Crash(Crash::All) => "crash all".into(),
@@ -96,23 +98,25 @@ fn op_text(op: &Op) -> String {
     }
 }
 
-fn writes_text(level: Level, writes: &[Write]) -> String {
-    let level = match level {
+fn writes_text(terms: Terms, writes: &[Write]) -> String {
+    let level = match terms.level {
         Level::Memory => "memory",
         Level::Os => "os",
         Level::Sync => "sync",
     };
+    let ttl = terms.ttl.map_or_else(String::new, |ttl| format!("@{ttl}"));
     let writes = writes.iter().map(|(space, key, change)| {
         let change = match change {
             Change::Put(len) => format!("={len}"),
             Change::PutFor(len, ttl) => format!("={len}@{ttl}"),
+            Change::PutForever(len) => format!("={len}@-"),
             Change::Merge(len) => format!("+{len}"),
             Change::Delete => "=-".into(),
             Change::DeleteTo(end) => format!("..{}", key_text(end)),
         };
         format!(" {space}:{}{change}", key_text(key))
     });
-    format!("{level}{}", writes.collect::<String>())
+    format!("{level}{ttl}{}", writes.collect::<String>())
 }
 
 fn step_text(step: &Step) -> String {
@@ -165,15 +169,17 @@ fn parse(line: &str) -> Option<Op> {
     let mut word = || words.next();
     let op = match word()? {
         "write" => {
-            let level = parse_level(word()?)?;
-            return Some(Op::Write(level, words.map(parse_write).collect::<Option<_>>()?));
+            let terms = parse_terms(word()?)?;
+            return Some(Op::Write(terms, words.map(parse_write).collect::<Option<_>>()?));
         }
         "clear" => Op::Clear(number(word()?)?),
         "transact" => {
-            let level = parse_level(word()?)?;
+            let terms = parse_terms(word()?)?;
             let writes: Vec<Write> = words.map(parse_write).collect::<Option<_>>()?;
-            let may_be = writes.iter().all(|(_, _, change)| !matches!(change, Change::PutFor(..) | Change::Merge(_)));
-            return may_be.then_some(Op::Transact(level, writes));
+            let is_none =
+                |change: &Change| matches!(change, Change::PutFor(..) | Change::PutForever(_) | Change::Merge(_));
+            let may_be = !writes.iter().any(|(_, _, change)| is_none(change));
+            return may_be.then_some(Op::Transact(terms, writes));
         }
         "ingest" => {
             let space = number(word()?)?;
@@ -204,6 +210,11 @@ fn parse(line: &str) -> Option<Op> {
         "sync" => Op::Sync,
         "pass" => Op::Pass(word()?.parse().ok()?),
         "set-back" => Op::SetBack(word()?.parse().ok()?),
+        "filter" => Op::Register(match word()? {
+            "on" => true,
+            "off" => false,
+            _ => return None,
+        }),
         "reopen" => Op::Reopen,
         "crash" => Op::Crash(match word()? {
             "synced" => Crash::Synced,
@@ -217,6 +228,14 @@ fn parse(line: &str) -> Option<Op> {
 
 fn number(text: &str) -> Option<usize> {
     text.parse().ok()
+}
+
+fn parse_terms(word: &str) -> Option<Terms> {
+    let (level, ttl) = match word.split_once('@') {
+        Some((level, ttl)) => (level, Some(ttl.parse().ok()?)),
+        None => (word, None),
+    };
+    Some(Terms { level: parse_level(level)?, ttl })
 }
 
 fn parse_level(word: &str) -> Option<Level> {
@@ -239,6 +258,7 @@ fn parse_write(text: &str) -> Option<Write> {
     }
     let (key, len) = rest.split_once('=')?;
     let change = match len.split_once('@') {
+        Some((len, "-")) => Change::PutForever(number(len)?),
         Some((len, ttl)) => Change::PutFor(number(len)?, ttl.parse().ok()?),
         None if len == "-" => Change::Delete,
         None => Change::Put(number(len)?),
