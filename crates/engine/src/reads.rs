@@ -154,7 +154,7 @@ impl Reads<'_> {
     }
 
     /// Counts damage that a read came upon.
-    fn seen<T>(&self, result: Result<T>) -> Result<T> {
+    pub(crate) fn seen<T>(&self, result: Result<T>) -> Result<T> {
         if result.is_err() {
             self.keyspace.handle.core.counters.read_errors.add(1);
         }
