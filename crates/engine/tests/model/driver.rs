@@ -318,7 +318,7 @@ impl Driver {
                 Effect::Delete => tx.delete_in(keyspace, key)?,
                 Effect::DeleteTo(Some(end)) => tx.delete_range_in(keyspace, key, end)?,
                 Effect::DeleteTo(None) => tx.clear_in(keyspace)?,
-                Effect::Append(_) => unreachable!("transactions do not merge"),
+                Effect::Append(operand) => tx.merge_in(keyspace, key, operand)?,
             }
             seen.commit([(*space, *key, effect.clone())]);
             let range = Range {

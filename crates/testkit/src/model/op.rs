@@ -141,7 +141,7 @@ pub enum Op {
     Write(Level, Vec<Write>),
     /// Delete all that is in a keyspace.
     Clear(usize),
-    /// As `Write`, by a transaction, which reads each key before and after it writes it; no merges.
+    /// As `Write`, by a transaction, which reads each key before and after it writes it; nothing that expires.
     Transact(Level, Vec<Write>),
     /// Commit these by way of tables, which bring each key once: its value's length, or none to delete it.
     Ingest(usize, Source, Vec<(Key, Option<usize>)>),
@@ -258,7 +258,7 @@ fn in_order(space: usize, key: Key, change: Change) -> Write {
 /// Puts for ever instead of anything else, as the operations of a transaction do.
 fn for_ever((space, key, change): Write) -> Write {
     match change {
-        Change::PutFor(len, _) | Change::Merge(len) => (space, key, Change::Put(len)),
+        Change::PutFor(len, _) => (space, key, Change::Put(len)),
         change => (space, key, change),
     }
 }

@@ -172,7 +172,7 @@ fn parse(line: &str) -> Option<Op> {
         "transact" => {
             let level = parse_level(word()?)?;
             let writes: Vec<Write> = words.map(parse_write).collect::<Option<_>>()?;
-            let may_be = writes.iter().all(|(_, _, change)| !matches!(change, Change::PutFor(..) | Change::Merge(_)));
+            let may_be = writes.iter().all(|(_, _, change)| !matches!(change, Change::PutFor(..)));
             return may_be.then_some(Op::Transact(level, writes));
         }
         "ingest" => {
