@@ -62,6 +62,9 @@ impl<F: Fn(u8, &[u8], &[u8]) -> FilterDecision + Send + Sync + 'static> Compacti
     }
 }
 
+/// Tells whether something newer of a key, which an input has, lies outside the inputs.
+pub type HasNewer<'a> = &'a dyn Fn(&[u8]) -> bool;
+
 /// A filter at work in a job.
 #[derive(Clone, Copy)]
 pub struct Filtering<'a> {
@@ -71,8 +74,8 @@ pub struct Filtering<'a> {
     pub level: Level,
     /// Where large values are read, to be shown. One that can't be read is kept, and nobody is asked.
     pub files: Option<&'a dyn BlobFiles>,
-    /// Whether something newer of a key, as it may be an operand, lies outside the inputs; `None` where there are no operands. It is asked about keys in ascending order.
-    pub has_newer: Option<&'a dyn Fn(&[u8]) -> bool>,
+    /// Where it may be an operand that is newer; `None` where there are none.
+    pub has_newer: Option<HasNewer<'a>>,
 }
 
 impl Filtering<'_> {

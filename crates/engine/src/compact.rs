@@ -5,7 +5,7 @@ use crate::error::{Error, Result};
 use crate::filter::{Above, AtWork};
 use crate::install::{Change, Opened, Outputs};
 use crate::listener::Event;
-use esker_compaction::{Cause, JobConfig, Outcome, Plan};
+use esker_compaction::{Cause, HasNewer, JobConfig, Outcome, Plan};
 use esker_format::SeqNo;
 use esker_iterator::Bounds;
 use std::ops::Bound;
@@ -130,7 +130,7 @@ impl Core {
         let config = self.job_config(&job.keyspace, job.plan.output_level, &view, &collect, &should_stop);
         let above = filter.and_then(|_| Above::of(&job.keyspace, &job.plan));
         let has_newer = above.as_ref().map(|above| |user_key: &[u8]| above.holds(user_key));
-        let has_newer = has_newer.as_ref().map(|has_newer| has_newer as &dyn Fn(&[u8]) -> bool);
+        let has_newer = has_newer.as_ref().map(|has_newer| has_newer as HasNewer<'_>);
         let filter = filter.map(|filter| filter.filtering(self, job.plan.output_level, has_newer));
         let config = JobConfig { filter, ..config };
         match esker_compaction::run(&job.plan, self, &config) {

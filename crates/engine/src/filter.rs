@@ -9,7 +9,7 @@ use crate::core::{Core, KeyspaceCore};
 use crate::error::{Error, Result};
 use crate::listener::Event;
 use crate::snapshot::FilteringJob;
-use esker_compaction::{CompactionFilter, Filtering, Plan};
+use esker_compaction::{CompactionFilter, Filtering, HasNewer, Plan};
 use esker_format::{FileNo, KeyHash, SeqNo};
 use esker_manifest::Level;
 use std::collections::BTreeMap;
@@ -53,7 +53,7 @@ impl AtWork<'_> {
         &'f self,
         core: &'f Core,
         level: Level,
-        has_newer: Option<&'f dyn Fn(&[u8]) -> bool>,
+        has_newer: Option<HasNewer<'f>>,
     ) -> Filtering<'f> {
         Filtering { filter: &*self.filter, level, files: Some(core), has_newer }
     }
