@@ -9,6 +9,7 @@ use crate::core::{Core, KeyspaceCore};
 use crate::error::{Error, Result};
 use crate::listener::Event;
 use crate::snapshot::FilteringJob;
+use crate::tables::OpenTable;
 use esker_compaction::{CompactionFilter, Filtering, HasNewer, Plan};
 use esker_format::{FileNo, KeyHash, SeqNo};
 use esker_manifest::Level;
@@ -64,6 +65,7 @@ impl AtWork<'_> {
 /// An operand that is written later comes upon what the filter left, as if it had been asked just before.
 pub(crate) struct Above<'a> {
     keyspace: &'a KeyspaceCore,
+    /// Ascending.
     inputs: Vec<FileNo>,
 }
 
@@ -71,7 +73,9 @@ impl<'a> Above<'a> {
     /// `None` if nothing is merged in the keyspace: then what is newer hides what is older, and it does not matter what becomes of that.
     pub(crate) fn of(keyspace: &'a KeyspaceCore, plan: &Plan) -> Option<Self> {
         keyspace.merging.as_ref()?;
-        Some(Self { keyspace, inputs: plan.tables().map(|(_, table)| table.number).collect() })
+        let mut inputs: Vec<FileNo> = plan.tables().map(|(_, table)| table.number).collect();
+        inputs.sort_unstable();
+        Some(Self { keyspace, inputs })
     }
 
     /// Whether there is a version of a key, which one of the inputs has. Also if that can't be found out.
@@ -82,7 +86,8 @@ impl<'a> Above<'a> {
             return true;
         }
         // The newest comes first, and from the first of the inputs on all is older or an input itself.
-        let mut newer = read.view.candidates(user_key).take_while(|open| !self.inputs.contains(&open.meta.number));
+        let is_input = |open: &&OpenTable| self.inputs.binary_search(&open.meta.number).is_ok();
+        let mut newer = read.view.candidates(user_key).take_while(|open| !is_input(open));
         newer.any(|open| {
             let found = open.table().and_then(|table| Ok(table.get(user_key, hash, SeqNo::MAX)?.is_some()));
             found.unwrap_or(true)

@@ -281,7 +281,9 @@ impl Merged {
 
     /// Shows the nearer of the two, past what the transaction has deleted.
     fn settle(&mut self, mut moved: Result<()>) -> Result<()> {
-        self.loaded.take();
+        if self.loaded.get().is_some() {
+            self.loaded.take();
+        }
         loop {
             if let Err(error) = moved {
                 self.at = At::Nowhere;
