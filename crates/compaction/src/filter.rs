@@ -7,6 +7,13 @@
 //! Asked about is the newest version of a key among the inputs, if it is a value, has not expired, and is newer than every snapshot. So no snapshot that is held sees a difference; who takes one while the job runs has to keep
 //! the state that was there before it is installed.
 //!
+//! Where there are merge operands a value may lie under some that are not among the inputs. It is then no value of the key, and what would become of the key if it went is nothing that anybody has asked for: so it is not asked about
+//! until a compaction has merged them. Nor is what lies under operands that could not be folded.
+//!
+//! ```text
+//!  level 0    k#9,MERGE:+1                  not among the inputs
+//!  level 1    k#4,PUT:30     input          is not asked about: the value is 31
+//! ```
 //! What is removed reads as deleted, never as what lies beneath: it becomes a tombstone where something older may lie outside the inputs, or a snapshot needs something older.
 
 use crate::changed::Changed;
@@ -55,6 +62,9 @@ impl<F: Fn(u8, &[u8], &[u8]) -> FilterDecision + Send + Sync + 'static> Compacti
     }
 }
 
+/// Tells whether something newer of a key, which an input has, lies outside the inputs.
+pub type HasNewer<'a> = &'a dyn Fn(&[u8]) -> bool;
+
 /// A filter at work in a job.
 #[derive(Clone, Copy)]
 pub struct Filtering<'a> {
@@ -64,6 +74,8 @@ pub struct Filtering<'a> {
     pub level: Level,
     /// Where large values are read, to be shown. One that can't be read is kept, and nobody is asked.
     pub files: Option<&'a dyn BlobFiles>,
+    /// Where it may be an operand that is newer; `None` where there are none.
+    pub has_newer: Option<HasNewer<'a>>,
 }
 
 impl Filtering<'_> {
@@ -89,6 +101,9 @@ impl Filtering<'_> {
             // Of an operand that is not folded nobody knows the value.
             ValueKind::Merge | ValueKind::Delete | ValueKind::RangeDelete => return Ok(true),
         };
+        if self.has_newer.is_some_and(|has_newer| has_newer(key.user_key)) {
+            return Ok(true);
+        }
         let read;
         let value = if matches!(kind, ValueKind::Blob | ValueKind::ExpiringBlob) {
             read = self.read(stored);

@@ -81,7 +81,7 @@ mod values;
 
 pub use error::{Cause, CompactionError};
 pub use expiry::Times;
-pub use filter::{CompactionFilter, FilterDecision, Filtering};
+pub use filter::{CompactionFilter, FilterDecision, Filtering, HasNewer};
 pub use iter::{CompactionIter, Counts};
 pub use job::run;
 pub use options::LeveledOptions;

@@ -38,6 +38,8 @@ pub struct WriteBatch {
     expires: bool,
     /// Whether any is a merge operand of which nobody knows yet whether its keyspace takes it.
     merges: bool,
+    /// Whether any is a merge operand.
+    operands: bool,
 }
 
 impl WriteBatch {
@@ -222,6 +224,7 @@ impl WriteBatch {
         self.ranges = false;
         self.expires = false;
         self.merges = false;
+        self.operands = false;
     }
 
     fn belongs(&mut self, keyspace: &Keyspace) -> &mut Self {
@@ -268,6 +271,7 @@ impl WriteBatch {
     pub(crate) fn merge_id(&mut self, keyspace: KeyspaceId, key: &[u8], operand: &[u8]) -> &mut Self {
         self.encoded.merge(keyspace, key, operand);
         self.puts = true;
+        self.operands = true;
         self.touches(keyspace)
     }
 
@@ -334,6 +338,10 @@ impl WriteBatch {
     /// Whether there are operands that are still to be checked.
     pub(crate) fn has_unchecked_merges(&self) -> bool {
         self.merges
+    }
+
+    pub(crate) fn has_operands(&self) -> bool {
+        self.operands
     }
 
     pub(crate) fn only_deletes(&self) -> bool {

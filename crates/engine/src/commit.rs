@@ -126,6 +126,9 @@ impl Core {
         self.check_writable()?;
         batch.check(self.number)?;
         let ttl_ms = options.ttl.map(expiry::ttl_ms).transpose()?;
+        if ttl_ms.is_some() && batch.has_operands() {
+            return Err(Error::invalid("a merge operand has no time to live"));
+        }
         if batch.has_unchecked_merges() {
             self.check_merges(batch)?;
         }

@@ -2,10 +2,10 @@
 
 use crate::core::{Core, KeyspaceCore};
 use crate::error::{Error, Result};
-use crate::filter::{AtWork, ByHand};
+use crate::filter::{Above, AtWork, ByHand};
 use crate::install::{Change, Opened, Outputs};
 use crate::listener::Event;
-use esker_compaction::{Cause, JobConfig, Outcome, Plan};
+use esker_compaction::{Cause, HasNewer, JobConfig, Outcome, Plan};
 use esker_format::SeqNo;
 use esker_iterator::Bounds;
 use std::ops::Bound;
@@ -126,7 +126,10 @@ impl Core {
         let view = self.snapshots.view(self);
         let should_stop = || self.closing() || job.keyspace.dropped.load(Ordering::Relaxed);
         let config = self.job_config(&job.keyspace, job.plan.output_level, &view, &collect, &should_stop);
-        let filter = filter.map(|filter| filter.filtering(self, job.plan.output_level));
+        let above = filter.and_then(|_| Above::of(&job.keyspace, &job.plan));
+        let has_newer = above.as_ref().map(|above| |user_key: &[u8]| above.holds(user_key));
+        let has_newer = has_newer.as_ref().map(|has_newer| has_newer as HasNewer<'_>);
+        let filter = filter.map(|filter| filter.filtering(self, job.plan.output_level, has_newer));
         let config = JobConfig { filter, ..config };
         match esker_compaction::run(&job.plan, self, &config) {
             Ok(outcome) => {

@@ -8,7 +8,7 @@ use crate::read::{ReadState, View};
 use crate::walk::Walk;
 use arc_swap::Guard;
 use esker_format::{Slice, ValueKind, expiry::decode_expiry};
-use esker_iterator::{Bounds, Covers};
+use esker_iterator::{Bounds, Covers, Stack};
 use std::fmt;
 use std::sync::{Arc, OnceLock, Weak};
 
@@ -177,6 +177,15 @@ impl Cursor {
     /// As [`Self::value`], owned.
     pub(crate) fn value_slice(&self) -> Result<Slice> {
         self.inner.as_ref().map_err(Error::clone)?.walk.value_slice()
+    }
+
+    /// What a stack of operands newer than all there is makes of `key`: of what the cursor shows, if it stands there and `below` says that it counts, else of nothing.
+    pub(crate) fn merged_under(&self, key: &[u8], mut stack: Stack, below: bool) -> Result<Slice> {
+        let walk = &self.inner.as_ref().map_err(Error::clone)?.walk;
+        if below && walk.valid() && walk.key() == key {
+            walk.add_to(&mut stack);
+        }
+        walk.state().value_of_stack(key, &stack)
     }
 
     /// Moves on to the newest state, and stands nowhere. A cursor of a snapshot keeps to its instant.

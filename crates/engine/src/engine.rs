@@ -346,7 +346,7 @@ impl Engine {
     /// As [`Engine::write`], at another durability level.
     ///
     /// # Errors
-    /// As [`Engine::write`], and `Stalled` if waiting was forbidden.
+    /// As [`Engine::write`], `Stalled` if waiting was forbidden, and `InvalidArgument` for a time to live where the batch has merge operands.
     pub fn write_with(&self, batch: impl Borrow<WriteBatch>, options: &WriteOptions) -> Result<()> {
         self.core().write(batch.borrow(), options)
     }

@@ -2,12 +2,16 @@
 //!
 //! The filter itself works within a job (`esker_compaction::CompactionFilter`). What it changes is no write and has no sequence number, so a snapshot that is taken while such a job runs keeps the state that it found: see
 //! [`crate::snapshot`].
+//!
+//! Where operands are merged it is asked about values that are whole: see [`Above`].
 
 use crate::core::{Core, KeyspaceCore};
 use crate::error::{Error, Result};
 use crate::listener::Event;
 use crate::snapshot::FilteringJob;
-use esker_compaction::{CompactionFilter, Filtering};
+use crate::tables::OpenTable;
+use esker_compaction::{CompactionFilter, Filtering, HasNewer, Plan};
+use esker_format::{FileNo, KeyHash, SeqNo};
 use esker_manifest::Level;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -67,8 +71,48 @@ pub(crate) struct AtWork<'a> {
 }
 
 impl AtWork<'_> {
-    pub(crate) fn filtering<'f>(&'f self, core: &'f Core, level: Level) -> Filtering<'f> {
-        Filtering { filter: &*self.filter, level, files: Some(core) }
+    pub(crate) fn filtering<'f>(
+        &'f self,
+        core: &'f Core,
+        level: Level,
+        has_newer: Option<HasNewer<'f>>,
+    ) -> Filtering<'f> {
+        Filtering { filter: &*self.filter, level, files: Some(core), has_newer }
+    }
+}
+
+/// What lies above the inputs of a job: the memtables, and the tables that are newer, as they are when it is asked.
+///
+/// An operand that is written later comes upon what the filter left, as if it had been asked just before.
+pub(crate) struct Above<'a> {
+    keyspace: &'a KeyspaceCore,
+    /// Ascending.
+    inputs: Vec<FileNo>,
+}
+
+impl<'a> Above<'a> {
+    /// `None` if nothing is merged in the keyspace: then what is newer hides what is older, and it does not matter what becomes of that.
+    pub(crate) fn of(keyspace: &'a KeyspaceCore, plan: &Plan) -> Option<Self> {
+        keyspace.merging.as_ref()?;
+        let mut inputs: Vec<FileNo> = plan.tables().map(|(_, table)| table.number).collect();
+        inputs.sort_unstable();
+        Some(Self { keyspace, inputs })
+    }
+
+    /// Whether there is a version of a key, which one of the inputs has. Also if that can't be found out.
+    pub(crate) fn holds(&self, user_key: &[u8]) -> bool {
+        let hash = KeyHash::of(user_key);
+        let read = self.keyspace.read.load();
+        if read.memtables().any(|memtable| memtable.get(user_key, hash, SeqNo::MAX).is_some()) {
+            return true;
+        }
+        // The newest comes first, and from the first of the inputs on all is older or an input itself.
+        let is_input = |open: &&OpenTable| self.inputs.binary_search(&open.meta.number).is_ok();
+        let mut newer = read.view.candidates(user_key).take_while(|open| !is_input(open));
+        newer.any(|open| {
+            let found = open.table().and_then(|table| Ok(table.get(user_key, hash, SeqNo::MAX)?.is_some()));
+            found.unwrap_or(true)
+        })
     }
 }
 

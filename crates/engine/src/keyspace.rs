@@ -4,7 +4,7 @@ use crate::batch::WriteBatch;
 use crate::bulk::BulkWriter;
 use crate::core::KeyspaceCore;
 use crate::engine::Handle;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::ingest::{IngestOptions, Ingested};
 use crate::options::WriteOptions;
 use crate::range::{KeyRange, to_bounds};
@@ -70,9 +70,6 @@ impl Keyspace {
         let operand = operand.as_ref();
         self.check()?;
         self.core.check_operand(operand)?;
-        if options.ttl.is_some() {
-            return Err(Error::invalid("a merge operand has no time to live"));
-        }
         self.write_one(options, |batch| {
             batch.merge_id(self.id(), key.as_ref(), operand);
         })

@@ -264,7 +264,7 @@ pub struct WriteOptions {
     /// Return [`crate::ErrorKind::Stalled`] instead of waiting when flush and compaction are behind, or an exclusive transaction is open.
     pub no_stall: bool,
     /// How long what it puts lives, where the operation itself does not say ([`crate::WriteBatch::put_expiring`]); `None`: as the keyspace says ([`KeyspaceOptions::ttl`]). It expires so long after it is committed, by a clock that
-    /// never goes back, and reads as deleted from then on. Zero is `InvalidArgument`; what is too long for a clock, as `Duration::MAX` is, never expires.
+    /// never goes back, and reads as deleted from then on. Zero is `InvalidArgument`, and so is any with merge operands or puts for a keyspace with a merge operator; what is too long for a clock, as `Duration::MAX` is, never expires.
     pub ttl: Option<Duration>,
 }
 

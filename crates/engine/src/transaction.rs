@@ -14,25 +14,23 @@
 mod cursor;
 mod iter;
 mod merged;
+mod of;
+mod operands;
 mod own;
 mod writes;
 
-use crate::core::KeyspaceCore;
-use crate::edges::Extreme;
 use crate::engine::Engine;
 use crate::error::{Error, ErrorKind, Result};
 use crate::exclusive::Exclusive;
 use crate::keyspace::Keyspace;
-use crate::options::{ReadOptions, WriteOptions};
-use crate::range::{KeyRange, to_bounds};
+use crate::options::WriteOptions;
 use crate::read_set::ReadSet;
-use crate::reads::{Reads, read_methods};
+use crate::reads::read_methods;
 use crate::snapshot::Snapshot;
 use crate::validation::{ReadSince, Terms, What};
-use arc_swap::Guard;
 use esker_format::{BatchError, KEY_BYTES_MAX, Slice, VALUE_BYTES_MAX};
-use esker_iterator::Bounds;
-use merged::{Seen, Tracked};
+use merged::Tracked;
+use of::TransactionReads;
 use parking_lot::Mutex;
 use std::fmt;
 use std::sync::Arc;
@@ -40,6 +38,7 @@ use std::time::Duration;
 
 pub use cursor::TransactionCursor;
 pub use iter::{TransactionIter, TransactionKeys};
+pub use of::TransactionOf;
 pub(crate) use own::Own;
 #[cfg(test)]
 pub(crate) use own::OwnWrites;
@@ -105,8 +104,8 @@ impl Transaction {
         TransactionReads::new(self, self.snapshot.default_keyspace())
     }
 
-    /// What the transaction sees of another keyspace; writes there go by [`put_in`](Self::put_in), [`delete_in`](Self::delete_in), [`delete_range_in`](Self::delete_range_in) and
-    /// [`clear_in`](Self::clear_in).
+    /// What the transaction sees of another keyspace; writes there go by [`put_in`](Self::put_in), [`merge_in`](Self::merge_in), [`delete_in`](Self::delete_in),
+    /// [`delete_range_in`](Self::delete_range_in) and [`clear_in`](Self::clear_in).
     ///
     /// # Errors
     /// Reads of a keyspace of another engine are refused as `InvalidArgument`, those of one that was dropped as `NotFound`. One that was made since reads as empty.
@@ -145,6 +144,61 @@ impl Transaction {
         self.set(&keyspace, key.as_ref(), Some(value.as_ref()))
     }
 
+    /// Merges `operand` into the value of `key`: see [`Engine::merge`]. Upon what the transaction has put or deleted there itself; else, at the commit, upon whatever is there then.
+    ///
+    /// Reads nothing, so transactions that merge into one key and don't look at it meet no conflict. Who asks for its value here sees what the operand makes of it, and has then read the key.
+    ///
+    /// # Errors
+    /// As [`put`](Self::put), and as [`Engine::merge`] if the keyspace takes no such operand; nothing changes then.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// # use esker::{Engine, KeyspaceOptions};
+    /// # let options = KeyspaceOptions { merge_operator: Some("esker.counter".into()), ..Default::default() };
+    /// # let engine = Engine::builder(dir.path()).default_keyspace(options).open()?;
+    /// let mut sale = engine.transaction();
+    /// sale.merge("stock", (-2i64).to_le_bytes())?;
+    /// let mut delivery = engine.transaction();
+    /// delivery.merge("stock", 10i64.to_le_bytes())?;
+    /// delivery.commit()?;
+    /// sale.commit()?;
+    /// assert_eq!(engine.get("stock")?.unwrap(), 8i64.to_le_bytes());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn merge(&mut self, key: impl AsRef<[u8]>, operand: impl AsRef<[u8]>) -> Result<()> {
+        let keyspace = self.snapshot.default_keyspace().clone();
+        self.merge_in(&keyspace, key, operand)
+    }
+
+    /// As [`merge`](Self::merge), in `keyspace`.
+    ///
+    /// # Errors
+    /// As [`merge`](Self::merge) and [`of`](Self::of).
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// # let engine = esker::Engine::open(dir.path())?;
+    /// # use esker::KeyspaceOptions;
+    /// let options = KeyspaceOptions { merge_operator: Some("esker.append".into()), ..Default::default() };
+    /// let log = engine.keyspace("log", options)?;
+    /// engine.transact(|tx| {
+    ///     tx.merge_in(&log, "today", "a")?;
+    ///     tx.merge_in(&log, "today", "b")?;
+    ///     assert_eq!(tx.get_in(&log, "today")?.unwrap(), b"ab");
+    ///     Ok(())
+    /// })?;
+    /// assert_eq!(log.get("today")?.unwrap(), b"ab");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn merge_in(&mut self, keyspace: &Keyspace, key: impl AsRef<[u8]>, operand: impl AsRef<[u8]>) -> Result<()> {
+        self.check(keyspace)?;
+        let (key, operand) = (key.as_ref(), operand.as_ref());
+        check_lengths(key, operand)?;
+        keyspace.core.check_operand(operand)?;
+        self.writes.merge(keyspace, key, operand);
+        Ok(())
+    }
+
     /// Removes `key`; fine if it is not there.
     ///
     /// # Errors
@@ -172,11 +226,8 @@ impl Transaction {
 
     fn set(&mut self, keyspace: &Keyspace, key: &[u8], value: Option<&[u8]>) -> Result<()> {
         self.check(keyspace)?;
-        match value {
-            _ if key.len() > KEY_BYTES_MAX => return Err(BatchError::KeyTooLong(key.len()).into()),
-            Some(value) if value.len() > VALUE_BYTES_MAX => return Err(BatchError::ValueTooLong(value.len()).into()),
-            _ => self.writes.set(keyspace, key, value),
-        }
+        check_lengths(key, value.unwrap_or_default())?;
+        self.writes.set(keyspace, key, value);
         Ok(())
     }
 
@@ -307,7 +358,7 @@ impl Transaction {
         self.commit_with(&WriteOptions::default())
     }
 
-    /// As [`commit`](Self::commit), at another durability level. With `Sync` a transaction that has written nothing returns when all that was committed before, and so all that it saw, is on stable storage.
+    /// As [`commit`](Self::commit), at another durability level.
     ///
     /// # Errors
     /// As [`commit`](Self::commit), and `Stalled` if waiting was forbidden.
@@ -316,7 +367,7 @@ impl Transaction {
             return Err(error);
         }
         if self.writes.is_empty() {
-            return self.snapshot.handle().core.wrote_nothing(options);
+            return Ok(());
         }
         let mut reads = self.reads.and_then(|tracked| tracked.lock().take());
         if let Some(reads) = &mut reads {
@@ -329,120 +380,19 @@ impl Transaction {
     }
 }
 
+/// # Errors
+/// `InvalidArgument` for a key, or a value or operand, that is too long.
+fn check_lengths(key: &[u8], value: &[u8]) -> Result<()> {
+    match (key.len(), value.len()) {
+        (len, _) if len > KEY_BYTES_MAX => Err(BatchError::KeyTooLong(len).into()),
+        (_, len) if len > VALUE_BYTES_MAX => Err(BatchError::ValueTooLong(len).into()),
+        _ => Ok(()),
+    }
+}
+
 impl fmt::Debug for Transaction {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Transaction").field("seq", &self.snapshot.seq()).finish_non_exhaustive()
-    }
-}
-
-/// What a [`Transaction`] sees of one keyspace.
-#[derive(Clone, Copy, Debug)]
-pub struct TransactionOf<'a> {
-    transaction: &'a Transaction,
-    keyspace: &'a Keyspace,
-}
-
-impl TransactionOf<'_> {
-    fn reads(&self) -> Result<TransactionReads<'_>> {
-        TransactionReads::new(self.transaction, self.keyspace)
-    }
-
-    read_methods!(TransactionIter, TransactionCursor);
-}
-
-/// Reads of one keyspace within a transaction.
-struct TransactionReads<'a> {
-    transaction: &'a Transaction,
-    keyspace: &'a Keyspace,
-}
-
-impl<'a> TransactionReads<'a> {
-    fn new(transaction: &'a Transaction, keyspace: &'a Keyspace) -> Result<Self> {
-        transaction.check(keyspace)?;
-        Ok(Self { transaction, keyspace })
-    }
-
-    fn core(&self) -> &Arc<KeyspaceCore> {
-        &self.keyspace.core
-    }
-
-    fn at_snapshot(&self) -> Reads<'a> {
-        Reads { keyspace: self.keyspace, at: Some(self.transaction.snapshot.taken()) }
-    }
-
-    /// What the transaction has written to a key, if anything; else the key counts as read.
-    fn own(&self, key: &[u8]) -> Option<Option<&'a Slice>> {
-        let own = self.transaction.writes.get(self.keyspace.id(), key);
-        if own.is_none()
-            && let Some(tracked) = &self.transaction.reads
-            && let Some(reads) = &mut *tracked.lock()
-        {
-            reads.add_key(self.core(), key);
-        }
-        own
-    }
-
-    fn get(&self, key: &[u8]) -> Result<Option<Slice>> {
-        self.own(key).map_or_else(|| self.at_snapshot().get(key), |own| Ok(own.cloned()))
-    }
-
-    fn contains_key(&self, key: &[u8]) -> Result<bool> {
-        self.own(key).map_or_else(|| self.at_snapshot().contains_key(key), |own| Ok(own.is_some()))
-    }
-
-    fn multi_get<K: AsRef<[u8]>>(&self, keys: impl IntoIterator<Item = K>) -> Result<Vec<Option<Slice>>> {
-        let mut values = Vec::new();
-        let mut others = Vec::new();
-        for key in keys {
-            let own = self.own(key.as_ref());
-            if own.is_none() {
-                others.push((values.len(), key));
-            }
-            values.push(own.flatten().cloned());
-        }
-        let found = self.at_snapshot().multi_get(others.iter().map(|(_, key)| key))?;
-        for ((nth, _), value) in others.iter().zip(found) {
-            values[*nth] = value;
-        }
-        Ok(values)
-    }
-
-    fn range(&self, range: impl KeyRange) -> TransactionIter {
-        self.seen(to_bounds(&range)).map_or_else(TransactionIter::failed, TransactionIter::new)
-    }
-
-    fn prefix(&self, prefix: &[u8]) -> TransactionIter {
-        self.seen(Bounds::prefix(prefix)).map_or_else(TransactionIter::failed, TransactionIter::new)
-    }
-
-    fn extreme(&self, end: Extreme) -> Result<Option<(Slice, Slice)>> {
-        let mut iter = self.range(..);
-        let found = match end {
-            Extreme::First => iter.next(),
-            Extreme::Last => iter.next_back(),
-        };
-        found.transpose()
-    }
-
-    fn is_empty(&self) -> Result<bool> {
-        Ok(self.range(..).keys().next().transpose()?.is_none())
-    }
-
-    fn cursor(&self, options: ReadOptions) -> TransactionCursor {
-        let seen = self.seen(options.into_bounds());
-        seen.map_or_else(TransactionCursor::failed, |seen| TransactionCursor::new(seen.walk()))
-    }
-
-    fn seen(&self, bounds: Bounds) -> Result<Seen> {
-        let (state, at) = self.at_snapshot().state()?;
-        Ok(Seen {
-            state: Guard::into_inner(state),
-            at,
-            own: self.transaction.writes.own(self.keyspace.id()),
-            bounds,
-            keyspace: Arc::clone(self.core()),
-            tracked: self.transaction.reads.clone(),
-        })
     }
 }
 

@@ -6,7 +6,7 @@ use crate::error::Result;
 use crate::expiry::AsOf;
 use crate::read::{ReadState, View};
 use esker_format::{Slice, Trailer, ValueKind};
-use esker_iterator::{Bounds, Covers};
+use esker_iterator::{Bounds, Covers, Stack};
 use std::sync::Arc;
 
 /// Steps, and seeks, after which a walk that goes on pays.
@@ -78,6 +78,18 @@ impl Walk {
         match self.trailer().kind() {
             ValueKind::Merge => self.state.value_of_stack(self.key(), self.view.stack()),
             _ => self.state.view.resolve(self.trailer(), self.view.value_slice()),
+        }
+    }
+
+    /// Adds what stands here to operands that are newer.
+    pub(crate) fn add_to(&self, stack: &mut Stack) {
+        if self.trailer().kind() != ValueKind::Merge {
+            return stack.set_base(self.trailer(), self.view.value_slice());
+        }
+        let here = self.view.stack();
+        here.operands().rev().for_each(|operand| stack.push(operand));
+        if let Some((trailer, stored)) = here.base() {
+            stack.set_base(trailer, stored.clone());
         }
     }
 

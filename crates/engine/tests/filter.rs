@@ -424,3 +424,131 @@ fn compact_range_asks_about_what_the_background_writes_meanwhile_though_the_filt
     });
     assert_eq!(keys(&engine), ["398a"]);
 }
+
+/// A filter was asked about a value that lay under an operand not among the inputs, and if it had that removed the operand was left alone: of 40 and +2 came 2, where nobody had asked about 42.
+#[test]
+fn a_value_under_an_operand_is_not_asked_about() {
+    let vfs = MemVfs::new();
+    let asked = Arc::new(Mutex::new(Vec::new()));
+    let note = Arc::clone(&asked);
+    let filter = move |_: u8, key: &[u8], value: &[u8]| {
+        note.lock().unwrap().push((key.to_vec(), value.to_vec()));
+        if value == b"40" { FilterDecision::Remove } else { FilterDecision::Keep }
+    };
+    let options = KeyspaceOptions { merge_operator: Some("esker.append".into()), ..named("filter") };
+    let engine = Engine::builder(DIR)
+        .vfs(Arc::clone(&vfs) as Arc<dyn Vfs>)
+        .options(small())
+        .compaction_filter("filter", filter)
+        .default_keyspace(options)
+        .background(Background::Manual)
+        .open()
+        .unwrap();
+    // As many tables of level 0 as have them compacted, and operands in memory.
+    for key in ["alone", "k", "m", "o", "q", "s"] {
+        engine.put(key, "40").unwrap();
+        engine.put("other", "x").unwrap();
+        engine.flush().unwrap();
+    }
+    engine.merge("k", "+2").unwrap();
+    work(&engine);
+    assert!(engine.metrics().keyspaces[0].levels[0].tables == 0, "it was compacted");
+    let about = |key: &str| {
+        let asked = asked.lock().unwrap();
+        asked.iter().filter(|(of, _)| of == key.as_bytes()).map(|(_, value)| value.clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(about("alone"), [b"40"]);
+    assert!(about("k").is_empty(), "{:?}", about("k"));
+    assert_eq!(engine.get("alone").unwrap(), None);
+    assert_eq!(engine.get("k").unwrap().unwrap(), b"40+2");
+    // Merged it is whole.
+    engine.compact_range(..).unwrap();
+    assert!(about("k").iter().all(|value| value == b"40+2") && !about("k").is_empty());
+    assert_eq!(engine.get("k").unwrap().unwrap(), b"40+2");
+}
+
+/// Whatever lies where, what a filter is asked about is what the key holds: nothing that operands lie upon, or that is hidden.
+#[test]
+fn where_operands_are_merged_a_filter_sees_whole_values_alone() {
+    static HOLDS: Mutex<Contents> = Mutex::new(Contents::new());
+    let (removed, replaced) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let (gone, new) = (Arc::clone(&removed), Arc::clone(&replaced));
+    let filter = move |_: u8, key: &[u8], value: &[u8]| {
+        let mut holds = HOLDS.lock().unwrap();
+        assert_eq!(holds.get(key).map(|value| &value[..]), Some(value), "{}", key.escape_ascii());
+        match value.iter().map(|byte| usize::from(*byte)).sum::<usize>() % 5 {
+            0 => {
+                gone.fetch_add(1, Ordering::Relaxed);
+                holds.remove(key);
+                FilterDecision::Remove
+            }
+            1 => {
+                new.fetch_add(1, Ordering::Relaxed);
+                holds.insert(key.to_vec(), b"a".to_vec());
+                FilterDecision::Replace(b"a".to_vec())
+            }
+            _ => FilterDecision::Keep,
+        }
+    };
+    let compaction = LeveledOptions {
+        l0_trigger: 2,
+        level_base_bytes: 1 << 10,
+        level_ratio: 2,
+        table_bytes: 512,
+        ..LeveledOptions::default()
+    };
+    let options = Options { compaction, blob_bytes_min: 60, ..small() };
+    let appends = KeyspaceOptions { merge_operator: Some("esker.append".into()), ..named("filter") };
+    let engine = Engine::builder(DIR)
+        .vfs(MemVfs::new())
+        .options(options)
+        .compaction_filter("filter", filter)
+        .default_keyspace(appends)
+        .background(Background::Manual)
+        .open()
+        .unwrap();
+    let mut state = 7u64;
+    let mut random = |n: u64| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state % n
+    };
+    for step in 0..6_000u32 {
+        let key = format!("k{:02}", random(60)).into_bytes();
+        match random(40) {
+            0..16 => {
+                let operand = step.to_string();
+                engine.merge(&key, &operand).unwrap();
+                HOLDS.lock().unwrap().entry(key).or_default().extend_from_slice(operand.as_bytes());
+            }
+            16..24 => {
+                let value = step.to_string().repeat(1 + random(9) as usize).into_bytes();
+                engine.put(&key, &value).unwrap();
+                HOLDS.lock().unwrap().insert(key, value);
+            }
+            24..27 => {
+                engine.delete(&key).unwrap();
+                HOLDS.lock().unwrap().remove(&key);
+            }
+            27..32 => engine.flush().unwrap(),
+            32..39 => {
+                engine.step().unwrap();
+            }
+            _ => {
+                let to = format!("k{:02}", random(60)).into_bytes();
+                engine.compact_range(&key..&key.clone().max(to)).unwrap();
+            }
+        }
+        while engine.metrics().keyspaces[0].levels[0].tables > 8 {
+            assert!(engine.step().unwrap());
+        }
+        if step % 50 == 0 {
+            assert_eq!(all(engine.iter()), *HOLDS.lock().unwrap(), "step {step}");
+        }
+    }
+    assert_eq!(all(engine.iter()), *HOLDS.lock().unwrap());
+    assert_eq!(engine.metrics().filter_failures, 0);
+    let (removed, replaced) = (removed.load(Ordering::Relaxed), replaced.load(Ordering::Relaxed));
+    assert!(removed > 50 && replaced > 50, "{removed} removed, {replaced} replaced: that is hardly a test");
+}

@@ -8,7 +8,7 @@ use esker::operators::Append;
 use esker::vfs::{MemVfs, Vfs};
 use esker::{
     Background, Builder, Engine, ErrorKind, FilterDecision, KeyspaceOptions, MergeOperator, Operands, OperatorError,
-    Options, WriteBatch,
+    Options, WriteBatch, WriteOptions,
 };
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -484,6 +484,15 @@ fn what_can_not_be_merged_is_refused_before_it_is_logged() {
     batch.put_in(&plain, "a", "1").merge("k", one).merge("k", one);
     engine.write(&batch).unwrap();
     assert_eq!(number(engine.get("k").unwrap()), 2);
+    // Nor is there a time to live for any.
+    let hour = WriteOptions { ttl: Some(std::time::Duration::from_secs(3600)), ..Default::default() };
+    let seq = engine.metrics().last_seq;
+    refused(engine.merge_with("k", one, &hour));
+    refused(engine.write_with(&batch, &hour));
+    batch.clear();
+    batch.put_in(&plain, "a", "2");
+    engine.write_with(&batch, &hour).unwrap();
+    assert_eq!((engine.metrics().last_seq, number(engine.get("k").unwrap())), (seq + 1, 2));
     // Of a keyspace that was dropped as ever.
     let gone = engine.keyspace("gone", with("esker.append")).unwrap();
     batch.clear();

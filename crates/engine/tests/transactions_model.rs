@@ -1,11 +1,13 @@
 //! Transactions against a model that knows of every key when it was written and which transaction has read it: what each sees, and whether it commits, must be what the model says,
 //! while flush and compaction go on. Exactly so, but that keys which were not there may count as written to when a range around them is deleted; and where memory for reads is short a
 //! conflict may be reported that is none, and never the other way.
+//!
+//! One of the keyspaces appends what is merged into it. Who merges has read nothing, until the value is asked for.
 
 use esker::vfs::MemVfs;
 use esker::{
     Background, Engine, ErrorKind, Keyspace, KeyspaceOptions, LeveledOptions, Options, ReadOptions, Savepoint,
-    Transaction, WriteBatch,
+    Transaction, TransactionCursor, WriteBatch,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -19,23 +21,49 @@ type Bounds = (Bound<Key>, Bound<Key>);
 /// A place between keys: before one, or (`true`) behind it; `None` is behind all.
 type Edge = Option<(Key, bool)>;
 
+/// What is written to a key.
+#[derive(Debug, Clone)]
+enum Own {
+    Is(Option<Vec<u8>>),
+    /// This is appended to whatever is there.
+    Append(Vec<u8>),
+}
+
+impl Own {
+    fn over(&self, below: Option<&Vec<u8>>) -> Option<Vec<u8>> {
+        match self {
+            Self::Is(value) => value.clone(),
+            Self::Append(operand) => Some([below.map_or(&[][..], |value| value), operand].concat()),
+        }
+    }
+}
+
 /// What is written together: by key, and which of them only because a range around them is deleted.
 #[derive(Debug, Clone, Default)]
 struct Writes {
-    keys: BTreeMap<(Space, Key), Option<Vec<u8>>>,
+    keys: BTreeMap<(Space, Key), Own>,
     by_range: BTreeSet<(Space, Key)>,
 }
 
 impl Writes {
     fn set(&mut self, space: Space, key: Key, value: Option<Vec<u8>>) {
         self.by_range.remove(&(space, key.clone()));
-        self.keys.insert((space, key), value);
+        self.keys.insert((space, key), Own::Is(value));
+    }
+
+    fn append(&mut self, space: Space, key: Key, operand: &[u8]) {
+        let place = (space, key);
+        self.by_range.remove(&place);
+        match self.keys.entry(place).or_insert(Own::Append(Vec::new())) {
+            Own::Is(value) => value.get_or_insert_default().extend_from_slice(operand),
+            Own::Append(before) => before.extend_from_slice(operand),
+        }
     }
 
     fn delete_range(&mut self, space: Space, begin: &Key, end: Option<&Key>) {
         for key in places().into_iter().filter(|key| key >= begin && end.is_none_or(|end| key < end)) {
             self.by_range.insert((space, key.clone()));
-            self.keys.insert((space, key), None);
+            self.keys.insert((space, key), Own::Is(None));
         }
     }
 }
@@ -44,6 +72,8 @@ impl Writes {
 type Versions = Vec<(usize, Option<Vec<u8>>)>;
 
 const SPACES: usize = 2;
+/// The one that merges.
+const MERGED: Space = 1;
 const SLOTS: usize = 3;
 const L0_STOP: usize = 6;
 
@@ -70,6 +100,8 @@ enum Step {
 #[derive(Debug, Clone)]
 enum Plain {
     Put,
+    /// In the one that merges; elsewhere a put.
+    Merge,
     Delete,
     DeleteTo(Key),
 }
@@ -81,11 +113,15 @@ enum Op {
     Contains(usize, Space, Key),
     MultiGet(usize, Space, Vec<Key>),
     Put(usize, Space, Key, usize),
+    /// In the keyspace that merges; and so many times.
+    Merge(usize, Key, usize),
     Delete(usize, Space, Key),
     DeleteRange(usize, Space, Key, Key),
     Clear(usize, Space),
     /// From the front (`true`) or the back, one item each; then the iterator is dropped.
     Scan(usize, Space, Bounds, Vec<bool>),
+    /// The same over keys alone.
+    ScanKeys(usize, Space, Bounds, Vec<bool>),
     Walk(usize, Space, Bounds, Vec<Step>),
     Savepoint(usize),
     RollbackTo(usize, usize),
@@ -118,18 +154,19 @@ fn ops() -> impl Strategy<Value = Vec<Op>> {
             1 => key().prop_map(Step::SeekForPrev),
         ]
     };
-    let plain =
-        move || prop_oneof![4 => Just(Plain::Put), 3 => Just(Plain::Delete), 2 => key().prop_map(Plain::DeleteTo)];
+    let plain = move || prop_oneof![4 => Just(Plain::Put), 3 => Just(Plain::Merge), 3 => Just(Plain::Delete), 2 => key().prop_map(Plain::DeleteTo)];
     let op = prop_oneof![
         6 => slot().prop_map(Op::Begin),
         6 => (slot(), space(), key()).prop_map(|(t, s, k)| Op::Get(t, s, k)),
         1 => (slot(), space(), key()).prop_map(|(t, s, k)| Op::Contains(t, s, k)),
         1 => (slot(), space(), vec(key(), 0..4)).prop_map(|(t, s, k)| Op::MultiGet(t, s, k)),
         8 => (slot(), space(), key(), 0..90usize).prop_map(|(t, s, k, len)| Op::Put(t, s, k, len)),
+        6 => (slot(), key(), 1..4usize).prop_map(|(t, k, times)| Op::Merge(t, k, times)),
         3 => (slot(), space(), key()).prop_map(|(t, s, k)| Op::Delete(t, s, k)),
         4 => (slot(), space(), key(), key()).prop_map(|(t, s, a, b)| Op::DeleteRange(t, s, a, b)),
         1 => (slot(), space()).prop_map(|(t, s)| Op::Clear(t, s)),
         6 => (slot(), space(), bounds(), vec(any::<bool>(), 0..12)).prop_map(|(t, s, b, p)| Op::Scan(t, s, b, p)),
+        2 => (slot(), space(), bounds(), vec(any::<bool>(), 0..12)).prop_map(|(t, s, b, p)| Op::ScanKeys(t, s, b, p)),
         6 => (slot(), space(), bounds(), vec(step(), 1..12)).prop_map(|(t, s, b, p)| Op::Walk(t, s, b, p)),
         2 => slot().prop_map(Op::Savepoint),
         2 => (slot(), 0..3usize).prop_map(|(t, n)| Op::RollbackTo(t, n)),
@@ -198,15 +235,22 @@ impl Shadow {
 
     fn value(&self, run: &Run, space: Space, key: &Key) -> Option<Vec<u8>> {
         let place = (space, key.clone());
-        match self.writes.keys.get(&place) {
-            Some(own) => own.clone(),
-            None => at(run.versions.get(&place).map_or(&[][..], |v| v), self.begun).cloned(),
-        }
+        let below = at(run.versions.get(&place).map_or(&[][..], |v| v), self.begun);
+        self.writes.keys.get(&place).map_or_else(|| below.cloned(), |own| own.over(below))
     }
 
+    /// It looked whether the key is there, or came over it.
     fn reads(&mut self, space: Space, key: &Key) {
         if !self.writes.keys.contains_key(&(space, key.clone())) {
             self.read.insert((space, key.clone()));
+        }
+    }
+
+    /// It asked for the key's value.
+    fn reads_value(&mut self, space: Space, key: &Key) {
+        let place = (space, key.clone());
+        if !matches!(self.writes.keys.get(&place), Some(Own::Is(_))) {
+            self.read.insert(place);
         }
     }
 
@@ -250,7 +294,9 @@ impl Run {
     fn new(tracking: Option<usize>) -> Self {
         let engine = open(tracking);
         let names = ["default", "other"];
-        let spaces = names.map(|name| engine.keyspace(name, KeyspaceOptions::default()).unwrap()).to_vec();
+        let merge_operator = |name: &str| (name == names[MERGED]).then(|| "esker.append".to_owned());
+        let options = |name| KeyspaceOptions { merge_operator: merge_operator(name), ..Default::default() };
+        let spaces = names.map(|name| engine.keyspace(name, options(name)).unwrap()).to_vec();
         let exact = tracking.is_none();
         let (versions, around) = (BTreeMap::new(), BTreeMap::new());
         Self { engine, spaces, exact, versions, around, commits: 0, open: [const { None }; SLOTS], ops: 0 }
@@ -258,11 +304,12 @@ impl Run {
 
     fn commit(&mut self, writes: Writes) {
         self.commits += 1;
-        for (place, value) in writes.keys {
+        for (place, own) in writes.keys {
             let versions = self.versions.entry(place.clone()).or_default();
             if writes.by_range.contains(&place) && at(versions, self.commits).is_none() {
                 self.around.insert(place, self.commits);
             } else {
+                let value = own.over(at(versions, self.commits));
                 versions.push((self.commits, value));
             }
         }
@@ -313,7 +360,7 @@ impl Run {
             Op::Get(slot, space, key) => self.with(slot, |run, tx, shadow| {
                 let found = tx.get_in(&run.spaces[space], &key).unwrap();
                 assert_eq!(found.map(|v| v.to_vec()), shadow.value(run, space, &key));
-                shadow.reads(space, &key);
+                shadow.reads_value(space, &key);
             }),
             Op::Contains(slot, space, key) => self.with(slot, |run, tx, shadow| {
                 let found = tx.of(&run.spaces[space]).contains_key(&key).unwrap();
@@ -324,13 +371,21 @@ impl Run {
                 let found = tx.of(&run.spaces[space]).multi_get(&keys).unwrap();
                 for (key, found) in keys.iter().zip(found) {
                     assert_eq!(found.map(|v| v.to_vec()), shadow.value(run, space, key));
-                    shadow.reads(space, key);
+                    shadow.reads_value(space, key);
                 }
             }),
             Op::Put(slot, space, key, len) => self.with(slot, |run, tx, shadow| {
                 let value = run.value(len);
                 tx.put_in(&run.spaces[space], &key, &value).unwrap();
                 shadow.writes.set(space, key, Some(value));
+            }),
+            Op::Merge(slot, key, times) => self.with(slot, |run, tx, shadow| {
+                assert_eq!(tx.merge("k", "x").unwrap_err().kind(), ErrorKind::InvalidArgument, "no operator there");
+                for _ in 0..times {
+                    let operand = run.value(8);
+                    tx.merge_in(&run.spaces[MERGED], &key, &operand).unwrap();
+                    shadow.writes.append(MERGED, key.clone(), &operand);
+                }
             }),
             Op::Delete(slot, space, key) => self.with(slot, |run, tx, shadow| {
                 tx.delete_in(&run.spaces[space], &key).unwrap();
@@ -352,6 +407,9 @@ impl Run {
             }),
             Op::Scan(slot, space, bounds, pattern) => {
                 self.with(slot, |run, tx, shadow| scan(run, tx, shadow, space, &bounds, &pattern))
+            }
+            Op::ScanKeys(slot, space, bounds, pattern) => {
+                self.with(slot, |run, tx, shadow| scan_keys(run, tx, shadow, space, &bounds, &pattern))
             }
             Op::Walk(slot, space, bounds, steps) => {
                 self.with(slot, |run, tx, shadow| walk(run, tx, shadow, space, &bounds, &steps))
@@ -396,6 +454,11 @@ impl Run {
                             let value = self.value(8);
                             batch.put_in(keyspace, &key, &value);
                             commit.set(space, key, Some(value));
+                        }
+                        Plain::Merge if space == MERGED => {
+                            let operand = self.value(8);
+                            batch.merge_in(keyspace, &key, &operand);
+                            commit.append(space, key, &operand);
                         }
                         Plain::DeleteTo(end) if end != key => {
                             let (begin, end) = if key < end { (key, end) } else { (end, key) };
@@ -469,6 +532,15 @@ fn upper_edge(bounds: &Bounds) -> Edge {
     }
 }
 
+/// What a scan has looked at when an end of it has come to `found`.
+fn scanned(bounds: &Bounds, found: Option<&Key>, front: bool) -> (Edge, Edge) {
+    match found {
+        None => (lower_edge(bounds), upper_edge(bounds)),
+        Some(key) if front => (lower_edge(bounds), Some((key.clone(), true))),
+        Some(key) => (Some((key.clone(), false)), upper_edge(bounds)),
+    }
+}
+
 fn scan(run: &Run, tx: &Transaction, shadow: &mut Shadow, space: Space, bounds: &Bounds, pattern: &[bool]) {
     let entries = shadow.entries(run, space, bounds);
     let mut expected = entries.iter();
@@ -478,11 +550,27 @@ fn scan(run: &Run, tx: &Transaction, shadow: &mut Shadow, space: Space, bounds: 
             if *front { (iter.next(), expected.next()) } else { (iter.next_back(), expected.next_back()) };
         let found = found.transpose().unwrap().map(|(key, value)| (key.to_vec(), value.to_vec()));
         assert_eq!(found.as_ref(), expected);
-        let (from, to) = match (&found, front) {
-            (None, _) => (lower_edge(bounds), upper_edge(bounds)),
-            (Some((key, _)), true) => (lower_edge(bounds), Some((key.clone(), true))),
-            (Some((key, _)), false) => (Some((key.clone(), false)), upper_edge(bounds)),
-        };
+        let key = found.as_ref().map(|(key, _)| key);
+        let (from, to) = scanned(bounds, key, *front);
+        shadow.reads_between(space, bounds, &from, &to);
+        match key {
+            Some(key) => shadow.reads_value(space, key),
+            None => break,
+        }
+    }
+}
+
+/// As a scan, but that no value is asked for.
+fn scan_keys(run: &Run, tx: &Transaction, shadow: &mut Shadow, space: Space, bounds: &Bounds, pattern: &[bool]) {
+    let entries = shadow.entries(run, space, bounds);
+    let mut expected = entries.iter().map(|(key, _)| key);
+    let mut iter = tx.of(&run.spaces[space]).range(bounds.clone()).keys();
+    for front in pattern {
+        let (found, expected) =
+            if *front { (iter.next(), expected.next()) } else { (iter.next_back(), expected.next_back()) };
+        let found = found.transpose().unwrap().map(|key| key.to_vec());
+        assert_eq!(found.as_ref(), expected);
+        let (from, to) = scanned(bounds, found.as_ref(), *front);
         shadow.reads_between(space, bounds, &from, &to);
         if found.is_none() {
             break;
@@ -495,7 +583,7 @@ fn walk(run: &Run, tx: &Transaction, shadow: &mut Shadow, space: Space, bounds: 
     let options = ReadOptions { lower: bounds.0.clone(), upper: bounds.1.clone() };
     let mut cursor = tx.of(&run.spaces[space]).cursor_with(options);
     let mut position: Option<usize> = None;
-    for step in steps {
+    for (nth, step) in steps.iter().enumerate() {
         // Where the look begins, and whether it goes on forward from there.
         let (from, forward): (Edge, bool) = match step {
             Step::First => (lower_edge(bounds), true),
@@ -525,8 +613,15 @@ fn walk(run: &Run, tx: &Transaction, shadow: &mut Shadow, space: Space, bounds: 
             Step::Prev => cursor.prev().map(|()| position.and_then(|i| i.checked_sub(1))),
         };
         position = sought.unwrap().filter(|i| *i < entries.len());
-        let found = cursor.valid().then(|| (cursor.key().to_vec(), cursor.value().unwrap().to_vec()));
-        assert_eq!(found.as_ref(), position.map(|i| &entries[i]), "after {step:?}");
+        let asks = nth % 3 < 2;
+        let value = |cursor: &TransactionCursor| cursor.value().unwrap().to_vec();
+        let found = cursor.valid().then(|| (cursor.key().to_vec(), asks.then(|| value(&cursor))));
+        let expected = position.map(|i| (entries[i].0.clone(), asks.then(|| entries[i].1.clone())));
+        assert_eq!(found, expected, "after {step:?}");
+        if let Some((key, Some(again))) = &found {
+            assert_eq!(&value(&cursor), again, "asked for again");
+            shadow.reads_value(space, key);
+        }
         match (&found, forward) {
             (Some((key, _)), true) => shadow.reads_between(space, bounds, &from, &Some((key.clone(), true))),
             (Some((key, _)), false) => shadow.reads_between(space, bounds, &Some((key.clone(), false)), &from),

@@ -12,7 +12,11 @@ impl ReadState {
     #[cold]
     #[inline(never)]
     pub(crate) fn merged(&self, user_key: &[u8], seq: SeqNo) -> Result<Slice> {
-        let mut stack = Stack::new();
+        self.merged_under(user_key, seq, Stack::new())
+    }
+
+    /// The value that operands newer than all there is make of what `user_key` has at `seq`, whatever that is.
+    pub(crate) fn merged_under(&self, user_key: &[u8], seq: SeqNo, mut stack: Stack) -> Result<Slice> {
         self.gather(user_key, seq, &mut stack)?;
         self.value_of_stack(user_key, &stack)
     }

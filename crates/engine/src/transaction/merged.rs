@@ -2,14 +2,16 @@
 //!
 //! ```text
 //! snapshot   a=1        c=3   d=4
-//! own              b=2  c=x   d deleted    f=6
-//! seen       a=1   b=2  c=x                f=6
+//! own         a+2  b=2  c=x   d deleted    f=6
+//! seen       a=1+2 b=2  c=x                f=6
 //! ```
 //! Ranges that the transaction has deleted hide what there is of them in the snapshot, as range tombstones of a newer source would, so the walk never comes upon it.
 //! Both stand at their first entry at or behind the place of the walk (backward: their last one at or before it), and the nearer one is shown; at one key the own one. Turning seeks anew.
+//! So where an own entry is shown that is merged into what lies below, the snapshot's stands either on the same key or has none of it; what both amount to is made when it is asked for, and then counts as read.
 //! Every move tells the transaction's reads how far the walk has looked, so that what nobody asked for is not part of them.
 
-use super::own::{Own, OwnEntry};
+use super::operands::OwnOperands;
+use super::own::{Own, OwnEntry, OwnWrite};
 use crate::core::KeyspaceCore;
 use crate::cursor::Cursor;
 use crate::ends::End;
@@ -22,7 +24,7 @@ use esker_iterator::{Bounds, Covering, Covers};
 use parking_lot::Mutex;
 use std::cmp::Ordering;
 use std::ops::Bound;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 /// What a transaction has read; `None` once it has ended.
 pub(super) type Tracked = Arc<Mutex<Option<ReadSet>>>;
@@ -50,6 +52,8 @@ pub(super) struct Merged {
     direction: Direction,
     failed: Option<Error>,
     scan: Option<Scanning>,
+    /// What operands of its own make at the key shown, once that was asked for.
+    loaded: OnceLock<Slice>,
 }
 
 /// The walk's part of what is read.
@@ -68,6 +72,13 @@ impl Scanning {
     fn came_to(&self, edge: Edge<&[u8]>) {
         if let (Some(number), Some(reads)) = (self.number, &mut *self.tracked.lock()) {
             reads.scan_came_to(number, edge);
+        }
+    }
+
+    /// The value of a key was asked for, of which the transaction has not written all.
+    fn has_read(&self, key: &[u8]) {
+        if let Some(reads) = &mut *self.tracked.lock() {
+            reads.add_key(&self.keyspace, key);
         }
     }
 
@@ -117,6 +128,7 @@ impl Seen {
             direction: Direction::Forward,
             failed: None,
             scan: self.tracked.as_ref().map(scanning),
+            loaded: OnceLock::new(),
         }
     }
 }
@@ -139,7 +151,11 @@ impl End for Merged {
     fn value_slice(&self) -> Result<Slice> {
         match self.at {
             At::Base => self.base.value_slice(),
-            _ => Ok(self.own_entry().1.clone().expect("what was deleted is not shown")),
+            _ => match self.own_entry() {
+                (_, OwnWrite::Put(value)) => Ok(value.clone()),
+                (key, OwnWrite::Merged(operands)) => self.merged(key, operands).cloned(),
+                (_, OwnWrite::Deleted) => unreachable!("what was deleted is not shown"),
+            },
         }
     }
 
@@ -190,9 +206,26 @@ impl Merged {
     pub(super) fn value(&self) -> Result<&[u8]> {
         match self.at {
             At::Base => self.base.value(),
-            At::Own => Ok(self.own_entry().1.as_deref().expect("what was deleted is not shown")),
+            At::Own => match self.own_entry() {
+                (_, OwnWrite::Put(value)) => Ok(value),
+                (key, OwnWrite::Merged(operands)) => self.merged(key, operands).map(|value| &**value),
+                (_, OwnWrite::Deleted) => unreachable!("what was deleted is not shown"),
+            },
             At::Nowhere => panic!("value() of a cursor that stands nowhere"),
         }
+    }
+
+    /// What operands of its own make of what lies below them, at the key shown.
+    fn merged(&self, key: &[u8], operands: &OwnOperands) -> Result<&Slice> {
+        if let Some(value) = self.loaded.get() {
+            return Ok(value);
+        }
+        let upon_snapshot = operands.needs_snapshot();
+        if upon_snapshot && let Some(scan) = &self.scan {
+            scan.has_read(key);
+        }
+        let value = self.base.merged_under(key, operands.stack(), upon_snapshot)?;
+        Ok(self.loaded.get_or_init(|| value))
     }
 
     fn own_entry(&self) -> &OwnEntry {
@@ -248,6 +281,9 @@ impl Merged {
 
     /// Shows the nearer of the two, past what the transaction has deleted.
     fn settle(&mut self, mut moved: Result<()>) -> Result<()> {
+        if self.loaded.get().is_some() {
+            self.loaded.take();
+        }
         loop {
             if let Err(error) = moved {
                 self.at = At::Nowhere;
@@ -265,8 +301,8 @@ impl Merged {
             };
             match (order, self.own_entry()) {
                 (Ordering::Greater, _) => break self.at = At::Base,
-                (_, (_, Some(_))) => break self.at = At::Own,
-                (_, (_, None)) => {
+                (_, (_, write)) if write.is_there() => break self.at = At::Own,
+                _ => {
                     // One that was deleted, with what it hides.
                     self.at = At::Own;
                     moved = match self.direction {
@@ -289,8 +325,8 @@ impl Merged {
             (Bound::Included(key) | Bound::Excluded(key), _) if self.bounds.reaches_down_to(key) => from,
             (_, lower) => lower,
         };
-        let (key, value) = self.own.entries((from, Bound::Unbounded)).next()?;
-        self.bounds.reaches_up_to(key).then(|| (key.clone(), value.clone()))
+        let (key, write) = self.own.entries((from, Bound::Unbounded)).next()?;
+        self.bounds.reaches_up_to(key).then(|| (key.clone(), write.clone()))
     }
 
     /// The last of its own at or before a bound, and within the walk's.
@@ -301,8 +337,8 @@ impl Merged {
             (Bound::Included(key) | Bound::Excluded(key), _) if self.bounds.reaches_up_to(key) => to,
             (_, upper) => upper,
         };
-        let (key, value) = self.own.entries((Bound::Unbounded, to)).next_back()?;
-        self.bounds.reaches_down_to(key).then(|| (key.clone(), value.clone()))
+        let (key, write) = self.own.entries((Bound::Unbounded, to)).next_back()?;
+        self.bounds.reaches_down_to(key).then(|| (key.clone(), write.clone()))
     }
 
     fn begin_scan<'a>(&'a mut self, at: impl FnOnce(Edge<&'a [u8]>, Edge<&'a [u8]>) -> Edge<&'a [u8]>) {

@@ -2,13 +2,16 @@
 //!
 //! ```text
 //! ranges deleted    [c ------- m)          [p ------
-//! entries        a=1      f=2      n gone     q=3          on top of them
+//! entries        a=1      f=2      n gone     q=3  r+4     on top of them
 //! ```
 //! Deleting a range takes the entries in it away, so whatever entry lies in one was written later, and holds. To a batch they go in that order, first the ranges and then the entries; and to
 //! a walk the ranges are the tombstones of a source newer than all others ([`Covering`]), so it passes what they hide as it passes what anybody has deleted.
 //!
+//! What is merged into a key is kept with what lies below, as far as the transaction has written that itself (`operands`).
+//!
 //! Invariant: ranges lie apart from one another, with a gap between them.
 
+use super::operands::{Base, OwnOperands};
 use crate::read_set::Edge;
 use esker_format::{SeqNo, Slice};
 use esker_iterator::{Covering, Stretch, is_before_end};
@@ -19,15 +22,35 @@ use std::sync::Arc;
 /// Shared with the iterators and cursors made of it, which keep what they saw: who writes on while one is alive copies it first.
 pub(crate) type Own = Arc<OwnWrites>;
 
-/// A key, and its value unless it was deleted.
-pub(super) type OwnEntry = (Slice, Option<Slice>);
+/// What was written to a key.
+#[derive(Debug, Clone)]
+pub(crate) enum OwnWrite {
+    Put(Slice),
+    Deleted,
+    /// Shared with walks that stand on it.
+    Merged(Arc<OwnOperands>),
+}
+
+impl OwnWrite {
+    fn of(value: Option<Slice>) -> Self {
+        value.map_or(Self::Deleted, Self::Put)
+    }
+
+    /// Whether the key is there.
+    pub(super) fn is_there(&self) -> bool {
+        !matches!(self, Self::Deleted)
+    }
+}
+
+/// A key, and what was written to it.
+pub(super) type OwnEntry = (Slice, OwnWrite);
 /// Where a deleted range begins, and the first key behind it; an empty one is no end.
 pub(super) type OwnRange = (Slice, Slice);
 
 /// The writes of a transaction in one keyspace.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct OwnWrites {
-    entries: BTreeMap<Slice, Option<Slice>>,
+    entries: BTreeMap<Slice, OwnWrite>,
     /// By begin.
     ranges: BTreeMap<Slice, Slice>,
 }
@@ -51,11 +74,11 @@ impl OwnWrites {
         !self.ranges.is_empty()
     }
 
-    /// What was written to a key, if anything: a value, or that it is gone.
-    pub(crate) fn get(&self, key: &[u8]) -> Option<Option<&Slice>> {
+    /// What was written to a key, if anything.
+    pub(crate) fn get(&self, key: &[u8]) -> Option<&OwnWrite> {
         match self.entries.get(key) {
-            Some(entry) => Some(entry.as_ref()),
-            None => self.is_in_range(key).then_some(None),
+            Some(write) => Some(write),
+            None => self.is_in_range(key).then_some(&OwnWrite::Deleted),
         }
     }
 
@@ -67,7 +90,7 @@ impl OwnWrites {
     pub(super) fn entries(
         &self,
         bounds: (Bound<&[u8]>, Bound<&[u8]>),
-    ) -> impl DoubleEndedIterator<Item = (&Slice, &Option<Slice>)> {
+    ) -> impl DoubleEndedIterator<Item = (&Slice, &OwnWrite)> {
         self.entries.range::<[u8], _>(bounds)
     }
 
@@ -77,16 +100,45 @@ impl OwnWrites {
     }
 
     /// Sets a key, or deletes it; what was written there before.
-    pub(crate) fn set(&mut self, key: Slice, value: Option<Slice>) -> Option<Option<Slice>> {
-        self.entries.insert(key, value)
+    pub(crate) fn set(&mut self, key: Slice, value: Option<Slice>) -> Option<OwnWrite> {
+        self.entries.insert(key, OwnWrite::of(value))
     }
 
     /// Takes an entry back to what was written there before.
-    pub(super) fn set_back(&mut self, key: Slice, before: Option<Option<Slice>>) {
+    pub(super) fn set_back(&mut self, key: Slice, before: Option<OwnWrite>) {
         match before {
-            Some(value) => self.entries.insert(key, value),
+            Some(write) => self.entries.insert(key, write),
             None => self.entries.remove(&key),
         };
+    }
+
+    /// Merges into a key.
+    pub(crate) fn merge(&mut self, key: Slice, operand: &[u8]) {
+        let base = match self.entries.get_mut(&key) {
+            Some(OwnWrite::Merged(operands)) => return Arc::make_mut(operands).push(operand),
+            Some(OwnWrite::Put(value)) => Base::Put(std::mem::take(value)),
+            Some(OwnWrite::Deleted) => Base::Deleted,
+            None => match self.is_in_range(&key) {
+                // A range that is deleted later takes the entry away with it, so that either stays true.
+                true => Base::RangeDeleted,
+                false => Base::Snapshot,
+            },
+        };
+        self.entries.insert(key, OwnWrite::Merged(Arc::new(OwnOperands::new(base, operand))));
+    }
+
+    /// Takes the newest operand of a key back.
+    pub(super) fn unmerge(&mut self, key: Slice) {
+        let Some(OwnWrite::Merged(operands)) = self.entries.get_mut(&key) else { return };
+        let operands = Arc::make_mut(operands);
+        if operands.pop() {
+            let before = match operands.base() {
+                Base::Put(value) => Some(OwnWrite::Put(value.clone())),
+                Base::Deleted => Some(OwnWrite::Deleted),
+                Base::Snapshot | Base::RangeDeleted => None,
+            };
+            self.set_back(key, before);
+        }
     }
 
     /// Deletes the keys from `begin` on, up to `end`, of which an empty one is none. Costs as much as there is written in it.
@@ -176,13 +228,37 @@ mod tests {
         format!("{:?}", own)
     }
 
+    /// What a key amounts to: what was put or deleted, unless that is the snapshot's, and what was merged into it since.
+    #[derive(Debug, Clone, PartialEq)]
+    struct Known {
+        base: Option<Option<Vec<u8>>>,
+        operands: Vec<Vec<u8>>,
+    }
+
+    impl Known {
+        fn of(base: Option<Vec<u8>>) -> Self {
+            Self { base: Some(base), operands: Vec::new() }
+        }
+
+        fn found(write: &OwnWrite) -> Self {
+            let operands = match write {
+                OwnWrite::Put(value) => return Self::of(Some(value.to_vec())),
+                OwnWrite::Deleted => return Self::of(None),
+                OwnWrite::Merged(operands) => operands,
+            };
+            let stack = operands.stack();
+            let base = (!operands.needs_snapshot()).then(|| stack.base().map(|(_, value)| value.to_vec()));
+            Self { base, operands: stack.operands().map(<[u8]>::to_vec).collect() }
+        }
+    }
+
     proptest! {
         /// Beside a map that each key is written to one by one; and back again.
         #[test]
-        fn it_answers_as_if_each_key_was_deleted(writes in proptest::collection::vec((key(), key(), 0..3), 0..24), undone in 0..24usize) {
+        fn it_answers_as_if_each_key_was_deleted(writes in proptest::collection::vec((key(), key(), 0..5), 0..24), undone in 0..24usize) {
             let keys = [&b""[..], b"\0", b"a", b"a\0", b"a\0\0", b"b", b"c", b"\xff", b"\xff\0"];
             let mut own = OwnWrites::default();
-            let mut plain: BTreeMap<&[u8], Option<usize>> = BTreeMap::new();
+            let mut plain: BTreeMap<&[u8], Known> = BTreeMap::new();
             let mut undo: Vec<Undo> = Vec::new();
             let mut shown = vec![show(&own)];
             for (nth, (a, b, what)) in writes.iter().enumerate() {
@@ -191,20 +267,29 @@ mod tests {
                     let replaced = own.delete_range(begin, end);
                     undo.push(Box::new(|own| own.put_back(replaced)));
                     for key in keys.iter().filter(|key| **key >= &begin[..] && is_before_end(key, end)) {
-                        plain.insert(key, None);
+                        plain.insert(key, Known::of(None));
                     }
+                } else if *what >= 3 {
+                    let (key, operand) = (Slice::from(&a[..]), nth.to_be_bytes());
+                    // What a walk stands on stays as it is.
+                    let held = own.clone();
+                    let before = show(&held);
+                    own.merge(key.clone(), &operand);
+                    assert_eq!(show(&held), before);
+                    undo.push(Box::new(|own| own.unmerge(key)));
+                    let known = plain.entry(a).or_insert(Known { base: None, operands: Vec::new() });
+                    known.operands.push(operand.to_vec());
                 } else {
                     let value = (*what == 1).then_some(nth);
                     let key = Slice::from(&a[..]);
                     let before = own.set(key.clone(), value.map(|value| Slice::from(&value.to_be_bytes())));
                     undo.push(Box::new(|own| own.set_back(key, before)));
-                    plain.insert(a, value);
+                    plain.insert(a, Known::of(value.map(|value| value.to_be_bytes().to_vec())));
                 }
                 shown.push(show(&own));
                 for key in keys {
-                    let found = own.get(key).map(|found| found.map(|value| value.to_vec()));
-                    let expected = plain.get(key).map(|value| value.map(|value| value.to_be_bytes().to_vec()));
-                    prop_assert_eq!(found, expected, "{:?} of {:?}", key, own);
+                    let found = own.get(key).map(Known::found);
+                    prop_assert_eq!(found.as_ref(), plain.get(key), "{:?} of {:?}", key, own);
                     let stretch = own.stretch(key, SeqNo(7));
                     prop_assert!(stretch.begin <= key && is_before_end(key, stretch.end));
                     for other in keys.iter().filter(|key| stretch.begin <= **key && is_before_end(key, stretch.end)) {

@@ -1,6 +1,7 @@
 //! What a transaction has written and not committed, and the way back to its savepoints.
 
-use super::own::{Own, OwnWrites, Replaced};
+use super::operands::{Base, OwnOperands};
+use super::own::{Own, OwnWrite, OwnWrites, Replaced};
 use crate::batch::WriteBatch;
 use crate::error::{Error, Result};
 use crate::keyspace::Keyspace;
@@ -27,7 +28,9 @@ pub(super) struct Writes {
 #[derive(Debug)]
 enum Undo {
     /// A key, and what the transaction had written there before, if anything.
-    Entry(Slice, Option<Option<Slice>>),
+    Entry(Slice, Option<OwnWrite>),
+    /// A key that was merged into.
+    Operand(Slice),
     Range(Replaced),
 }
 
@@ -37,7 +40,7 @@ impl Writes {
     }
 
     /// What was written to a key, if anything.
-    pub(super) fn get(&self, keyspace: KeyspaceId, key: &[u8]) -> Option<Option<&Slice>> {
+    pub(super) fn get(&self, keyspace: KeyspaceId, key: &[u8]) -> Option<&OwnWrite> {
         self.spaces.get(&keyspace)?.get(key)
     }
 
@@ -54,6 +57,13 @@ impl Writes {
         let key = Slice::from(key);
         let before = self.own_mut(keyspace.id()).set(key.clone(), value.map(Slice::from));
         self.can_be_undone(keyspace, Undo::Entry(key, before));
+    }
+
+    /// Merges an operand that the keyspace takes into a key.
+    pub(super) fn merge(&mut self, keyspace: &Keyspace, key: &[u8], operand: &[u8]) {
+        let key = Slice::from(key);
+        self.own_mut(keyspace.id()).merge(key.clone(), operand);
+        self.can_be_undone(keyspace, Undo::Operand(key));
     }
 
     /// Deletes the keys from `begin` on, up to `end`, of which an empty one is none.
@@ -89,6 +99,7 @@ impl Writes {
             let own = self.own_mut(keyspace);
             match undo {
                 Undo::Entry(key, before) => own.set_back(key, before),
+                Undo::Operand(key) => own.unmerge(key),
                 Undo::Range(replaced) => own.put_back(replaced),
             }
         }
@@ -102,13 +113,34 @@ impl Writes {
             for (begin, end) in own.ranges() {
                 batch.delete_range_or_all_id(*keyspace, begin, end);
             }
-            for (key, value) in own.entries((Bound::Unbounded, Bound::Unbounded)) {
-                match value {
-                    Some(value) => batch.put_id(*keyspace, key, value),
-                    None => batch.delete_id(*keyspace, key),
-                };
+            for (key, write) in own.entries((Bound::Unbounded, Bound::Unbounded)) {
+                match write {
+                    OwnWrite::Put(value) => {
+                        batch.put_id(*keyspace, key, value);
+                    }
+                    OwnWrite::Deleted => {
+                        batch.delete_id(*keyspace, key);
+                    }
+                    OwnWrite::Merged(operands) => add_operands(&mut batch, *keyspace, key, operands),
+                }
             }
         }
         batch
+    }
+}
+
+/// Adds what was merged into a key, behind what the transaction had written there before.
+fn add_operands(batch: &mut WriteBatch, keyspace: KeyspaceId, key: &[u8], operands: &OwnOperands) {
+    match operands.base() {
+        Base::Put(value) => {
+            batch.put_id(keyspace, key, value);
+        }
+        Base::Deleted => {
+            batch.delete_id(keyspace, key);
+        }
+        Base::Snapshot | Base::RangeDeleted => {}
+    }
+    for operand in operands.iter() {
+        batch.merge_id(keyspace, key, operand);
     }
 }

@@ -14,6 +14,7 @@ use esker_testkit::model::{
     At, Change, Contents, Crash, Effect, FILTERED, Fate, Key, LIVING, Level, MERGED, Model, Op, Range, SPACES, Script,
     Source, Space, Terms, Write, fate_of, value_of,
 };
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::Arc;
@@ -369,13 +370,16 @@ impl Driver {
     /// Writes by a transaction, which sees what was there and over it what it writes.
     fn transact(&self, writes: &[(Space, &Key, Effect)], options: &WriteOptions) -> esker::Result<()> {
         let mut tx = self.engine().transaction();
-        let mut seen: BTreeMap<Space, BTreeMap<&[u8], &[u8]>> = BTreeMap::new();
+        let mut seen: BTreeMap<Space, BTreeMap<&[u8], Cow<'_, [u8]>>> = BTreeMap::new();
         for (space, key, effect) in writes {
             let (keyspace, _) = self.handles.iter().flatten().find(|(_, of)| of == space).expect("it lives");
-            let there = || self.model.range(*space, &Range::ALL, self.model.now()).into_iter().collect();
+            let there = || {
+                let all = self.model.range(*space, &Range::ALL, self.model.now());
+                all.into_iter().map(|(key, value)| (key, value.into())).collect()
+            };
             let seen = seen.entry(*space).or_insert_with(there);
             let key = &key[..];
-            let expected = seen.get(key).copied();
+            let expected = seen.get(key).map(|value| &value[..]);
             assert_eq!(tx.get_in(keyspace, key)?.as_deref(), expected, "transaction: get {}", key.escape_ascii());
             let last = match effect {
                 Effect::DeleteTo(end) => end.as_deref(),
@@ -384,7 +388,7 @@ impl Driver {
             match effect {
                 Effect::Put(value) | Effect::PutFor(value, _) => {
                     tx.put_in(keyspace, key, value)?;
-                    seen.insert(key, value);
+                    seen.insert(key, value[..].into());
                 }
                 Effect::Delete => {
                     tx.delete_in(keyspace, key)?;
@@ -397,10 +401,13 @@ impl Driver {
                     }
                     seen.retain(|other, _| *other < key || end.as_ref().is_some_and(|end| *other >= &end[..]));
                 }
-                Effect::Append(_) => unreachable!("transactions do not merge"),
+                Effect::Append(operand) => {
+                    tx.merge_in(keyspace, key, operand)?;
+                    seen.entry(key).or_default().to_mut().extend_from_slice(operand);
+                }
             }
             let range = (Bound::Included(key), last.map_or(Bound::Unbounded, Bound::Included));
-            let expected = seen.range::<[u8], _>(range).map(|(k, v)| (*k, *v));
+            let expected = seen.range::<[u8], _>(range).map(|(k, v)| (*k, &v[..]));
             let found = tx.of(keyspace).range(range);
             let found: Vec<_> = if key.len() % 2 == 0 {
                 found.collect::<esker::Result<_>>()?

@@ -155,7 +155,7 @@ pub enum Op {
     Write(Terms, Vec<Write>),
     /// Delete all that is in a keyspace.
     Clear(usize),
-    /// As `Write`, by a transaction, which reads each key before and after it writes it; no merges.
+    /// As `Write`, by a transaction, which reads each key before and after it writes it; no time to live of an operation's own.
     Transact(Terms, Vec<Write>),
     /// Commit these by way of tables, which bring each key once: its value's length, or none to delete it.
     Ingest(usize, Source, Vec<(Key, Option<usize>)>),
@@ -275,7 +275,7 @@ fn in_order(space: usize, key: Key, change: Change) -> Write {
 /// Puts without a word on time instead of anything else, as the operations of a transaction do.
 fn plain((space, key, change): Write) -> Write {
     match change {
-        Change::PutFor(len, _) | Change::PutForever(len) | Change::Merge(len) => (space, key, Change::Put(len)),
+        Change::PutFor(len, _) | Change::PutForever(len) => (space, key, Change::Put(len)),
         change => (space, key, change),
     }
 }

@@ -176,8 +176,7 @@ fn parse(line: &str) -> Option<Op> {
         "transact" => {
             let terms = parse_terms(word()?)?;
             let writes: Vec<Write> = words.map(parse_write).collect::<Option<_>>()?;
-            let is_none =
-                |change: &Change| matches!(change, Change::PutFor(..) | Change::PutForever(_) | Change::Merge(_));
+            let is_none = |change: &Change| matches!(change, Change::PutFor(..) | Change::PutForever(_));
             let may_be = !writes.iter().any(|(_, _, change)| is_none(change));
             return may_be.then_some(Op::Transact(terms, writes));
         }

@@ -15,6 +15,8 @@ use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 /// Appended to again and again: these, and as many in another keyspace, from [`OTHER`] on.
 const KEYS: u32 = 6;
 const OTHER: u32 = 500;
+/// Appended to by merges, without a look: keys of the other keyspace.
+const MERGED: Range<u32> = 800..804;
 /// Written once each, by plain batches; behind the others in key order.
 const ONCE: Range<u32> = 1_000..100_000;
 const THREADS: u64 = 4;
@@ -77,6 +79,14 @@ fn any_key(random: &mut Random) -> Key {
     if random.below(2) == 0 { key } else { OTHER + key }
 }
 
+fn any_merged(random: &mut Random) -> Key {
+    MERGED.start + random.below(MERGED.len() as u64) as Key
+}
+
+fn any_or_merged(random: &mut Random) -> Key {
+    if random.below(4) == 0 { any_merged(random) } else { any_key(random) }
+}
+
 /// What all threads of a round share.
 struct Round<'a> {
     engine: &'a Engine,
@@ -124,29 +134,36 @@ impl Round<'_> {
         let (mut tx, mut done) = self.begin();
         let scans = random.below(3) == 0;
         if scans {
-            let (from, len) = (any_key(random), 1 + random.below(4) as Key);
+            let (from, len) = (any_or_merged(random), 1 + random.below(4) as Key);
             scan(self.spaces, &tx, &mut done, from..from + len, random.below(2) == 0).unwrap();
         }
         if random.below(6) == 0 {
             self.scan_once(&tx, &mut done, random).unwrap();
         }
         for _ in 0..random.below(3) {
-            get(self.spaces, &tx, &mut done, any_key(random)).unwrap();
+            get(self.spaces, &tx, &mut done, any_or_merged(random)).unwrap();
         }
         if random.below(4) == 0 {
             self.with_cleared(&mut tx, &mut done, random).unwrap();
         }
         let appends = if random.below(5) == 0 { 0 } else { 1 + random.below(2) };
         for _ in 0..appends {
-            let key = any_key(random);
+            let key = any_or_merged(random);
             if !done.appends.contains(&key) {
                 if random.below(4) == 0 {
                     let savepoint = tx.savepoint();
-                    tx.put_in(self.spaces.of(key), bytes_of(key), b"dirt").unwrap();
+                    match MERGED.contains(&key) {
+                        true => tx.merge_in(&self.spaces.other, bytes_of(key), b"dirt").unwrap(),
+                        false => tx.put_in(self.spaces.of(key), bytes_of(key), b"dirt").unwrap(),
+                    }
                     tx.rollback_to(savepoint).unwrap();
                 }
                 append(self.spaces, &mut tx, &mut done, key).unwrap();
             }
+        }
+        if random.below(8) == 0 {
+            // What it has merged into itself may be among them.
+            get(self.spaces, &tx, &mut done, any_merged(random)).unwrap();
         }
         if random.below(16) == 0 {
             tx.rollback();
@@ -184,6 +201,19 @@ impl Round<'_> {
         Committed { id, appends: vec![key, key + 1], ..Committed::default() }
     }
 
+    /// Two keys, by a plain batch that does not look at them.
+    fn merge(&self, random: &mut Random) -> Committed {
+        let id = self.next_id.fetch_add(1, Ordering::Relaxed);
+        let first = any_merged(random);
+        let second = if first + 1 == MERGED.end { MERGED.start } else { first + 1 };
+        let mut batch = WriteBatch::new();
+        for key in [first, second] {
+            batch.merge_in(&self.spaces.other, bytes_of(key), value(&[id]));
+        }
+        self.engine.write(&batch).unwrap();
+        Committed { id, appends: vec![first, second], ..Committed::default() }
+    }
+
     fn fetch_update(&self, random: &mut Random) -> Committed {
         let key = any_key(random);
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
@@ -201,7 +231,7 @@ impl Round<'_> {
             let found = snapshot.of(self.spaces.of(key)).get(bytes_of(key)).unwrap();
             (key, Read::of(&list(found.as_deref())))
         };
-        let reads = (0..KEYS).chain(OTHER..OTHER + KEYS).map(read).collect();
+        let reads = (0..KEYS).chain(OTHER..OTHER + KEYS).chain(MERGED).map(read).collect();
         let list_of = |key| list(snapshot.of(&self.spaces.other).get(bytes_of(key)).unwrap().as_deref());
         let looks = CLEARED.map(|key| (key, Look { clears: list_of(marker(key)), list: list_of(key) })).collect();
         Committed { id, reads, looks, ..Committed::default() }
@@ -212,7 +242,7 @@ impl Round<'_> {
         let mut tx = self.engine.exclusive();
         let mut done = Committed { id: self.next_id.fetch_add(1, Ordering::Relaxed), ..Committed::default() };
         scan(self.spaces, &tx, &mut done, 0..KEYS, true).unwrap();
-        append(self.spaces, &mut tx, &mut done, any_key(random)).unwrap();
+        append(self.spaces, &mut tx, &mut done, any_or_merged(random)).unwrap();
         self.with_cleared(&mut tx, &mut done, random).unwrap();
         tx.commit().unwrap();
         done
@@ -227,6 +257,7 @@ impl Round<'_> {
                 1..4 => Some(self.write_once()),
                 4 | 5 => Some(self.fetch_update(&mut random)),
                 6 => Some(self.exclusive(&mut random)),
+                8 => Some(self.merge(&mut random)),
                 7 if random.below(20) == 0 => {
                     self.engine.flush().unwrap();
                     None
@@ -286,6 +317,10 @@ fn clear(spaces: &Spaces, tx: &mut Transaction, done: &mut Committed, keys: Rang
 }
 
 fn append(spaces: &Spaces, tx: &mut Transaction, done: &mut Committed, key: Key) -> Result<()> {
+    if MERGED.contains(&key) {
+        done.appends.push(key);
+        return tx.merge_in(spaces.of(key), bytes_of(key), value(&[done.id]));
+    }
     let mut list = get(spaces, tx, done, key)?;
     list.push(done.id);
     done.appends.push(key);
@@ -331,7 +366,8 @@ fn engine(tracking_bytes: usize) -> Engine {
 
 /// Runs a round and says what is wrong with its history.
 fn round(engine: &Engine, bug: Bug, seed: u64) -> (Option<String>, usize) {
-    let other = engine.keyspace("other", KeyspaceOptions::default()).unwrap();
+    let appends = KeyspaceOptions { merge_operator: Some("esker.append".into()), ..KeyspaceOptions::default() };
+    let other = engine.keyspace("other", appends).unwrap();
     let spaces = Spaces { default: engine.default.clone(), other };
     for keyspace in [&spaces.default, &spaces.other] {
         keyspace.iter().keys().for_each(|key| keyspace.delete(key.unwrap()).unwrap());
