@@ -217,7 +217,7 @@ impl DataModel for Esker {
     }
 
     fn ingest_table(&self, table: u64) -> Result<()> {
-        self.engine.ingest([self.outside(table)], &IngestOptions { move_files: true, ..IngestOptions::default() })?;
+        self.engine.ingest([self.outside(table)], &IngestOptions { move_files: true })?;
         Ok(())
     }
 
