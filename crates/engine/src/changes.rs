@@ -235,8 +235,7 @@ impl Changes {
             self.logs = last.into_iter().collect();
             return Ok(());
         }
-        // What the manifest has forgotten may lie between batches that are in logs still.
-        if let Some(base) = self.before.max(Some(self.from))
+        if let Some(base) = self.before
             && since < base
         {
             return Err(Error::gap(since.0, base.0, "what held it is not kept any more"));
@@ -256,8 +255,10 @@ impl Changes {
         // What came last before the next change in the line.
         let begins = [self.ingests.front().map(|ingest| ingest.seq), self.waiting.as_ref().map(|batch| batch.first)];
         let next = begins.into_iter().flatten().min().map_or(newest, |begin| SeqNo(begin.0 - 1));
-        let before = self.before.unwrap_or(next);
-        if since >= next || since == before || since > before && self.ends_with_ingest {
+        let before = self.before.unwrap_or(next).max(self.from);
+        // What the manifest has forgotten may lie between batches that are in logs still.
+        let is_known = since >= self.from;
+        if is_known && since >= next || since == before || since > before && self.ends_with_ingest {
             return Ok(());
         }
         let why = match since < before {
