@@ -358,7 +358,7 @@ impl Transaction {
         self.commit_with(&WriteOptions::default())
     }
 
-    /// As [`commit`](Self::commit), at another durability level.
+    /// As [`commit`](Self::commit), at another durability level. With `Sync` a transaction that has written nothing returns when all that was committed before, and so all that it saw, is on stable storage.
     ///
     /// # Errors
     /// As [`commit`](Self::commit), and `Stalled` if waiting was forbidden.
@@ -367,7 +367,7 @@ impl Transaction {
             return Err(error);
         }
         if self.writes.is_empty() {
-            return Ok(());
+            return self.snapshot.handle().core.wrote_nothing(options);
         }
         let mut reads = self.reads.and_then(|tracked| tracked.lock().take());
         if let Some(reads) = &mut reads {
