@@ -39,7 +39,7 @@ impl DataModel for SurrealKv {
             let mut transaction = self.tree.begin_with_mode(Mode::ReadWrite)?.with_durability(self.durability);
             for key in keys {
                 let new = change(transaction.get(key)?.as_deref())?;
-                transaction.set(key, new)?;
+                transaction.set(key, &new[..])?;
             }
             match self.runtime.block_on(transaction.commit()) {
                 Err(surrealkv::Error::TransactionWriteConflict) => {}
