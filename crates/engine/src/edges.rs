@@ -166,7 +166,7 @@ impl Edges {
             side.written = None;
         }
         side.walks += 1;
-        Some(Asked { edges: self, keyspace, end, edge: side.edge.clone(), noted })
+        Some(Asked { edges: self, keyspace, end, noted })
     }
 }
 
@@ -175,16 +175,16 @@ struct Asked<'a> {
     edges: &'a Edges,
     keyspace: KeyspaceId,
     end: Extreme,
-    /// Where it may begin, if its instant is not before the edge's.
-    edge: Option<Edge>,
     /// What it must see to know more.
     noted: SeqNo,
 }
 
 impl Asked<'_> {
-    /// The edge, for a walk as of an instant.
-    fn edge_at(&self, at: AsOf) -> Option<&Edge> {
-        self.edge.as_ref().filter(|edge| edge.at.seq <= at.seq && edge.at.unix_ms <= at.unix_ms)
+    /// The edge, for a walk as of an instant, which is known by now: so whatever it sees has moved the edge back already.
+    fn edge_at(&self, at: AsOf) -> Option<Edge> {
+        let mut all = self.edges.known.lock();
+        let edge = all.get_mut(&self.keyspace)?.side(self.end).edge.as_ref()?;
+        (edge.at.seq <= at.seq && edge.at.unix_ms <= at.unix_ms).then(|| edge.clone())
     }
 
     /// The walk found `key` as of an instant, or nothing.
@@ -244,16 +244,22 @@ impl Reads<'_> {
 
     /// A walk that stands on the entry at one end.
     fn walk_to(&self, end: Extreme) -> Result<Option<Walk>> {
-        let (core, keyspace) = (&self.keyspace.handle.core, self.keyspace.id());
         // Before the state is loaded, so that what is written behind it is noted.
-        let asked = core.edges.ask(keyspace, end);
+        let asked = self.keyspace.handle.core.edges.ask(self.keyspace.id(), end);
+        self.walk_asked(end, asked.as_ref())
+    }
+
+    fn walk_asked(&self, end: Extreme, asked: Option<&Asked<'_>>) -> Result<Option<Walk>> {
+        let (core, keyspace) = (&self.keyspace.handle.core, self.keyspace.id());
         let (state, at) = self.state()?;
+        // One that keeps a state of its own sees what a filter has changed since, of which no number tells.
+        let asked = asked.filter(|_| !self.at.is_some_and(|taken| taken.keeps_state_of(&self.keyspace.core)));
         let mut bounds = Bounds::default();
-        if let Some(edge) = asked.as_ref().and_then(|asked| asked.edge_at(at)) {
-            match &edge.key {
+        if let Some(edge) = asked.and_then(|asked| asked.edge_at(at)) {
+            match edge.key {
                 None => return Ok(None),
-                Some(key) if end == Extreme::First => bounds.lower = Bound::Included(key.clone()),
-                Some(key) => bounds.upper = Bound::Included(key.clone()),
+                Some(key) if end == Extreme::First => bounds.lower = Bound::Included(key),
+                Some(key) => bounds.upper = Bound::Included(key),
             }
         }
         let mut walk = Walk::new(Guard::into_inner(state), at, bounds);
@@ -263,7 +269,7 @@ impl Reads<'_> {
         });
         self.seen(sought)?;
         let is_worth_while = walk.passed() >= PASSED_MIN;
-        match &asked {
+        match asked {
             Some(asked) if is_worth_while || !walk.valid() => asked.found(walk.valid().then(|| walk.key()), at),
             None if is_worth_while => core.keep_edges(keyspace),
             _ => {}
@@ -337,6 +343,25 @@ mod tests {
             asked.found(Some(&50_u64.to_be_bytes()), at);
             drop(asked);
             assert_eq!(key(&engine, end), Some(written));
+        }
+    }
+
+    /// A key that is moved beyond the edge by one batch is there before it and behind it.
+    #[test]
+    fn what_is_written_between_the_question_and_the_state_is_seen_whole() {
+        for (end, moved) in [(Extreme::First, 3_u64), (Extreme::Last, 97)] {
+            let engine = engine(Background::Manual);
+            (0..100_u64).for_each(|i| engine.put(i.to_be_bytes(), "").unwrap());
+            (0..100).filter(|i| *i != 50).for_each(|i: u64| engine.delete(i.to_be_bytes()).unwrap());
+            (0..2).for_each(|_| assert_eq!(key(&engine, end), Some(50)));
+            let keyspace = engine.keyspace("default", KeyspaceOptions::default()).unwrap();
+            let reads = Reads { keyspace: &keyspace, at: None };
+            let asked = keyspace.handle.core.edges.ask(keyspace.id(), end);
+            let mut batch = crate::WriteBatch::new();
+            batch.delete(50_u64.to_be_bytes()).put(moved.to_be_bytes(), "");
+            engine.write(&batch).unwrap();
+            let walk = reads.walk_asked(end, asked.as_ref()).unwrap();
+            assert_eq!(walk.map(|walk| walk.key().to_vec()), Some(moved.to_be_bytes().to_vec()));
         }
     }
 

@@ -49,6 +49,11 @@ impl Taken {
             None => keyspace.read.load(),
         }
     }
+
+    /// Whether a filter was at work in a keyspace when it was taken, so that it may see there what nobody else does.
+    pub(crate) fn keeps_state_of(&self, keyspace: &KeyspaceCore) -> bool {
+        self.kept.iter().any(|(id, _)| *id == keyspace.id)
+    }
 }
 
 /// A job in which a filter works, for as long as this is there.

@@ -166,6 +166,39 @@ fn a_snapshot_taken_meanwhile_keeps_what_it_found() {
     assert!(engine.is_empty().unwrap());
 }
 
+/// Nothing is written between, so that only the filter tells the snapshot from the newest state.
+#[test]
+fn what_is_known_of_the_newest_state_hides_nothing_from_a_snapshot_taken_meanwhile() {
+    static ENGINE: Mutex<Option<Engine>> = Mutex::new(None);
+    static TAKEN: Mutex<Vec<esker::Snapshot>> = Mutex::new(Vec::new());
+    let vfs = MemVfs::new();
+    let engine = open(&vfs, |_: u8, key: &[u8], _: &[u8]| {
+        if let Some(engine) = ENGINE.lock().unwrap().take() {
+            TAKEN.lock().unwrap().push(engine.snapshot());
+        }
+        by_first_byte(0, key, b"")
+    });
+    // Deleted ones at both ends, held by an older snapshot, make it worth while to remember.
+    let deleted = |i: u32| if i < 200 { format!(",{i:03}") } else { format!("~{i:03}") };
+    (0..400).for_each(|i| engine.put(deleted(i), "v").unwrap());
+    let _old = engine.snapshot();
+    (0..400).for_each(|i| engine.delete(deleted(i)).unwrap());
+    for key in ["-a", "-z"] {
+        engine.put(key, "v").unwrap();
+    }
+    engine.flush().unwrap();
+    *ENGINE.lock().unwrap() = Some(engine.clone());
+    engine.compact_range(..).unwrap();
+    let snapshot = TAKEN.lock().unwrap().pop().unwrap();
+    for _ in 0..3 {
+        assert!(engine.is_empty().unwrap() && engine.first().unwrap().is_none() && engine.last().unwrap().is_none());
+    }
+    assert_eq!(snapshot.iter().count(), 2);
+    assert!(!snapshot.is_empty().unwrap());
+    assert_eq!(snapshot.first().unwrap().unwrap().0, b"-a");
+    assert_eq!(snapshot.last().unwrap().unwrap().0, b"-z");
+}
+
 /// Beside a map: overwritten, deleted, filtered by value, over tables of every level.
 #[test]
 fn as_a_map_says_after_everything_is_compacted() {
