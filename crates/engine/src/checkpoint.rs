@@ -24,13 +24,14 @@ impl Core {
     /// See [`crate::Engine::checkpoint`].
     pub(crate) fn checkpoint(&self, to: &Path) -> Result<()> {
         let _call = self.enter()?;
-        make_empty_dir(&*self.vfs, to)?;
+        let is_new = make_empty_dir(&*self.vfs, to)?;
         // Leaves little log to copy under the locks below.
-        self.flush_keyspaces(&self.keyspaces())?;
-        let _ddl = self.ddl.lock();
-        let result = self.fill_checkpoint(to);
+        let result = self.flush_keyspaces(&self.keyspaces()).and_then(|()| {
+            let _ddl = self.ddl.lock();
+            self.fill_checkpoint(to)
+        });
         if result.is_err() {
-            remove_all(&*self.vfs, to);
+            remove_all(&*self.vfs, to, is_new);
         }
         result
     }
@@ -84,17 +85,19 @@ impl Core {
     }
 }
 
-fn make_empty_dir(vfs: &dyn Vfs, to: &Path) -> Result<()> {
+/// Whether it was not there before.
+fn make_empty_dir(vfs: &dyn Vfs, to: &Path) -> Result<bool> {
     match vfs.metadata(to) {
         Ok(found) if !found.is_dir => return Err(Error::invalid(format!("{} is a file", to.display()))),
         Ok(_) if !vfs.list(to).map_err(|error| Error::io("list", to, error))?.is_empty() => {
             return Err(Error::invalid(format!("{} is not empty; name a directory that does not exist", to.display())));
         }
-        Ok(_) => return Ok(()),
+        Ok(_) => return Ok(false),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         Err(error) => return Err(Error::io("look at", to, error)),
     }
-    vfs.create_dir_all(to).map_err(|error| Error::io("create the directory", to, error))
+    vfs.create_dir_all(to).map_err(|error| Error::io("create the directory", to, error))?;
+    Ok(true)
 }
 
 pub(crate) fn link_or_copy(vfs: &dyn Vfs, from: &Path, to: &Path) -> Result<()> {
@@ -133,10 +136,12 @@ pub(crate) fn copy(vfs: &dyn Vfs, from: &Path, to: &Path, bytes: Option<u64>) ->
     target.sync().map_err(|error| Error::io("sync", to, error))
 }
 
-/// Removes what an unfinished checkpoint made.
-fn remove_all(vfs: &dyn Vfs, dir: &Path) {
+/// Removes what an unfinished checkpoint made; a directory that was there before stays.
+fn remove_all(vfs: &dyn Vfs, dir: &Path, is_new: bool) {
     for name in vfs.list(dir).unwrap_or_default() {
         let _ = vfs.remove_file(&dir.join(name));
     }
-    let _ = vfs.remove_dir(dir);
+    if is_new {
+        let _ = vfs.remove_dir(dir);
+    }
 }

@@ -182,7 +182,11 @@ impl SstWriter {
         self.give_name()?;
         let path = &self.path;
         let dir = directory_of(path);
-        self.vfs.sync_dir(dir).map_err(|error| Error::io("sync", dir, error))?;
+        if let Err(error) = self.vfs.sync_dir(dir) {
+            // Nobody is told of a table whose name may not last, and who writes it anew is not to find it.
+            let _ = self.vfs.remove_file(path);
+            return Err(Error::io("sync", dir, error));
+        }
         Ok(SstFacts {
             path: path.clone(),
             entries: properties.entries,

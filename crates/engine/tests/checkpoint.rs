@@ -1,6 +1,7 @@
 //! A checkpoint taken under load opens alone, is whole, and survives the original's removal.
 
-use esker::{Engine, ErrorKind, KeyspaceOptions, Options, WriteBatch};
+use esker::vfs::{Fault, FaultVfs, MemVfs, Rule, Vfs};
+use esker::{Background, Engine, ErrorKind, KeyspaceOptions, Options, WriteBatch};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -75,4 +76,41 @@ fn it_goes_only_where_nothing_is() {
     std::fs::create_dir(&empty).unwrap();
     engine.checkpoint(&empty).unwrap();
     assert_eq!(Engine::open(&empty).unwrap().get("k").unwrap().unwrap(), b"v");
+}
+
+/// The directory stayed where the flush before failed, and one that was there before went.
+#[test]
+fn whatever_fails_it_leaves_things_as_they_were() {
+    for was_there in [false, true] {
+        for n in 1.. {
+            let memory = MemVfs::new();
+            if was_there {
+                memory.create_dir_all("/copy".as_ref()).unwrap();
+            }
+            let faults = FaultVfs::new(Arc::clone(&memory) as Arc<dyn Vfs>);
+            let vfs: Arc<dyn Vfs> = Arc::clone(&faults) as _;
+            let open =
+                |dir: &str| Engine::builder(dir).vfs(Arc::clone(&vfs)).background(Background::Manual).open().unwrap();
+            let engine = open("/data");
+            engine.put("a", "1").unwrap();
+            engine.flush().unwrap();
+            engine.put("b", "1").unwrap();
+            engine.delete_range("a", "b").unwrap();
+            let rule = faults.add(Rule::any(Fault::EIO).nth(n).times(1));
+            let result = engine.checkpoint("/copy");
+            let was_met = faults.rules().iter().any(|(id, _, hits)| *id == rule && *hits > 0);
+            faults.clear();
+            match &result {
+                Ok(()) => assert_eq!(open("/copy").iter().keys().map(Result::unwrap).collect::<Vec<_>>(), ["b"]),
+                Err(error) => {
+                    let found = memory.list("/copy".as_ref()).ok();
+                    assert_eq!(found, was_there.then(Vec::new), "operation {n}: {error}");
+                }
+            }
+            if !was_met {
+                assert!(result.is_ok() && n > 10, "{n} operations: {result:?}");
+                break;
+            }
+        }
+    }
 }

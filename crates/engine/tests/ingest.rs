@@ -535,6 +535,23 @@ fn two_writers_of_one_table_do_not_meet_and_the_first_that_ends_has_it() {
     assert_eq!(engine.get("u").unwrap().unwrap(), b"1");
 }
 
+/// Where the directory could not be synced, the table stayed at its path though finishing it had failed, and was in the way of the next one.
+#[test]
+fn a_table_that_could_not_be_finished_is_not_there() {
+    for operation in [Operation::SyncDir, Operation::Sync] {
+        let (memory, vfs) = memory();
+        let faults = FaultVfs::new(vfs);
+        let vfs: Arc<dyn Vfs> = Arc::clone(&faults) as _;
+        let mut writer = SstWriter::create_on(Arc::clone(&vfs), "/out/t", &SstOptions::default()).unwrap();
+        writer.put("a", "1").unwrap();
+        faults.add(Rule::new(operation, Fault::EIO));
+        assert_eq!(writer.finish().unwrap_err().kind(), ErrorKind::Io, "{operation:?}");
+        assert!(memory.list("/out".as_ref()).unwrap().is_empty(), "{operation:?}");
+        faults.clear();
+        table(&vfs, "t", &[("a", "2")]);
+    }
+}
+
 #[test]
 fn a_bulk_load_is_there_at_its_end_or_never() {
     let (memory, vfs) = memory();
