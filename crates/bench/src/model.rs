@@ -12,7 +12,7 @@ mod hole;
 use crate::args::Settings;
 use crate::data::{self, Checker, Key, Order, Random};
 use crate::meter::{Meter, Pace, measure};
-use crate::store::{Entry, Store};
+use crate::store::Store;
 use crate::work::{self, LOAD_ORDER, WRITE_ORDER, each, expect_count, lost};
 use crate::workload::{EXPIRED_EVERY, GET_KEYS, RANGE_KEYS, TABLE_ENTRIES, Workload};
 use crate::{Error, Result};
@@ -50,16 +50,7 @@ pub fn load(store: &impl Store, workload: Workload, settings: &Settings) -> Resu
 pub fn prepare(store: &impl Store, workload: Workload, settings: &Settings) -> Result<()> {
     if workload == Workload::Ingest {
         for table in 0..tables(settings.num) {
-            let mut left = entries_of(table, settings.num);
-            store.build_table(table, &mut |entry: &mut Entry| match left.next() {
-                Some(index) => {
-                    entry.key = data::key(index);
-                    entry.value.resize(settings.value_bytes, 0);
-                    data::fill_value(index, &mut entry.value);
-                    true
-                }
-                None => false,
-            })?;
+            store.build_table(table, &mut work::filler(entries_of(table, settings.num), settings))?;
         }
     }
     Ok(())

@@ -210,17 +210,21 @@ pub(crate) fn put_batches(
 /// Loads the entries of all places, in one call: no time limit cuts it short.
 fn bulk_load(store: &impl Store, settings: &Settings, places: Range<u64>, meter: &mut Meter) -> Result<()> {
     let count = places.end - places.start;
-    let mut left = places;
-    let mut fill = |entry: &mut Entry| match left.next() {
+    meter.call(count, || store.bulk_load(&mut filler(places.clone(), settings)))
+}
+
+/// Fills in one entry after the other, until there are no more.
+pub(crate) fn filler(mut left: Range<u64>, settings: &Settings) -> impl FnMut(&mut Entry) -> bool {
+    let value_bytes = settings.value_bytes;
+    move |entry| match left.next() {
         Some(index) => {
             entry.key = data::key(index);
-            entry.value.resize(settings.value_bytes, 0);
+            entry.value.resize(value_bytes, 0);
             data::fill_value(index, &mut entry.value);
             true
         }
         None => false,
-    };
-    meter.call(count, || store.bulk_load(&mut fill))
+    }
 }
 
 /// The part of `0..total` that a thread does.

@@ -221,11 +221,12 @@ impl Drop for Asked<'_> {
 }
 
 impl Core {
-    /// Has edges of a keyspace kept from now on.
+    /// Has edges of a keyspace kept from now on, unless somebody commits: a reader does not wait, and the next one asks again.
     #[cold]
     fn keep_edges(&self, keyspace: KeyspaceId) {
-        let commit = self.commit.lock();
-        if commit.keyspaces.contains_key(&keyspace) {
+        if let Some(commit) = self.commit.try_lock()
+            && commit.keyspaces.contains_key(&keyspace)
+        {
             self.edges.begin(keyspace, commit.last_seq);
         }
     }
