@@ -11,6 +11,7 @@ use crate::range::{KeyRange, to_bounds};
 use crate::reads::{Reads, read_methods};
 use crate::validation::Terms;
 use esker_format::KeyspaceId;
+use std::cell::Cell;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -141,11 +142,11 @@ impl Keyspace {
         /// A larger buffer is not kept.
         const KEPT_BYTES_MAX: usize = 64 << 10;
         thread_local! {
-            static SCRATCH: std::cell::Cell<Option<WriteBatch>> = const { std::cell::Cell::new(None) };
+            static SCRATCH: Cell<Option<Box<WriteBatch>>> = const { Cell::new(None) };
         }
         self.check()?;
         // Taken out while in use: a listener called by the write may write on this thread.
-        let mut batch = SCRATCH.take().unwrap_or_default();
+        let mut batch: Box<WriteBatch> = SCRATCH.take().unwrap_or_default();
         fill(&mut batch);
         if self.core.ttl_ms.is_some() {
             batch.may_expire();

@@ -143,9 +143,14 @@ impl WriteBatch {
             self.error.get_or_insert(error);
             return self;
         }
-        self.bytes.push(kind as u8);
-        varint::put(&mut self.bytes, u64::from(keyspace.0));
-        varint::put(&mut self.bytes, key.len() as u64);
+        if keyspace.0 < 0x80 && key.len() < 0x80 {
+            // A byte each, for nearly all there are.
+            self.bytes.extend_from_slice(&[kind as u8, keyspace.0 as u8, key.len() as u8]);
+        } else {
+            self.bytes.push(kind as u8);
+            varint::put(&mut self.bytes, u64::from(keyspace.0));
+            varint::put(&mut self.bytes, key.len() as u64);
+        }
         self.bytes.extend_from_slice(key);
         if let (Some(value), Some(len)) = (value, value_len) {
             varint::put(&mut self.bytes, len as u64);
@@ -209,9 +214,26 @@ impl WriteBatch {
     }
 
     /// The operations, in order.
+    #[inline]
     pub fn ops(&self) -> impl Iterator<Item = BatchOp<'_>> {
-        let (_, ops) = decode(&self.bytes).expect("a batch decodes what it encoded");
-        ops.map(|op| op.expect("a batch decodes what it encoded"))
+        MadeOps { decoder: Decoder::new(&self.bytes[HEADER_BYTES..]), left: self.count() }
+    }
+}
+
+/// The operations of a batch that was encoded here: nothing is wrong with it.
+struct MadeOps<'a> {
+    decoder: Decoder<'a>,
+    left: u32,
+}
+
+impl<'a> Iterator for MadeOps<'a> {
+    type Item = BatchOp<'a>;
+
+    #[inline]
+    fn next(&mut self) -> Option<BatchOp<'a>> {
+        self.left = self.left.checked_sub(1)?;
+        let put = short_put(&mut self.decoder);
+        put.or_else(|| Some(long_op(&mut self.decoder).expect("a batch decodes what it encoded")))
     }
 }
 
@@ -272,27 +294,48 @@ impl<'a> BatchOps<'a> {
             };
         }
         self.left -= 1;
-        let offset = decoder.offset();
-        let byte = decoder.u8("operation kind")?;
-        // A reference to a blob file is made by a flush: nobody puts one.
-        let known =
-            ValueKind::from_byte(byte).filter(|kind| !matches!(kind, ValueKind::Blob | ValueKind::ExpiringBlob));
-        let kind = known.ok_or(DecodeError::Unsupported { what: "operation kind", offset, found: u64::from(byte) })?;
-        let keyspace = KeyspaceId(decoder.varint32("keyspace id")?);
-        let offset = decoder.offset();
-        let key = decoder.prefixed("key")?;
-        if key.len() > KEY_BYTES_MAX {
-            return Err(DecodeError::Invalid { what: "key length", offset, found: key.len() as u64 });
+        if let Some(put) = short_put(decoder) {
+            return Ok(Some(put));
         }
-        let value = match kind {
-            ValueKind::Put => decoder.prefixed("value")?,
-            ValueKind::Merge => decoder.prefixed("merge operand")?,
-            ValueKind::RangeDelete => range_end(decoder, key)?,
-            ValueKind::Expiring => expiring(decoder)?,
-            ValueKind::Delete | ValueKind::Blob | ValueKind::ExpiringBlob => &[],
-        };
-        Ok(Some(BatchOp { kind, keyspace, key, value }))
+        long_op(decoder).map(Some)
     }
+}
+
+/// A put as nearly all are, of a short key into one of the first keyspaces, as [`long_op`] would read it; of any other operation nothing is read.
+#[inline(always)]
+fn short_put<'a>(decoder: &mut Decoder<'a>) -> Option<BatchOp<'a>> {
+    let [kind, keyspace, key_len, rest @ ..] = decoder.rest() else { return None };
+    if *kind != ValueKind::Put as u8 || (*keyspace | *key_len) >= 0x80 {
+        return None;
+    }
+    let (key, rest) = rest.split_at_checked(usize::from(*key_len))?;
+    let (value_len, len_bytes) = varint::get(rest)?;
+    let value = rest[len_bytes..].get(..usize::try_from(value_len).ok()?)?;
+    decoder.bytes("put", (3 + key.len() + len_bytes + value.len()) as u64).ok()?;
+    Some(BatchOp { kind: ValueKind::Put, keyspace: KeyspaceId(u32::from(*keyspace)), key, value })
+}
+
+/// An operation of any kind.
+fn long_op<'a>(decoder: &mut Decoder<'a>) -> Result<BatchOp<'a>, DecodeError> {
+    let offset = decoder.offset();
+    let byte = decoder.u8("operation kind")?;
+    // A reference to a blob file is made by a flush: nobody puts one.
+    let known = ValueKind::from_byte(byte).filter(|kind| !matches!(kind, ValueKind::Blob | ValueKind::ExpiringBlob));
+    let kind = known.ok_or(DecodeError::Unsupported { what: "operation kind", offset, found: u64::from(byte) })?;
+    let keyspace = KeyspaceId(decoder.varint32("keyspace id")?);
+    let offset = decoder.offset();
+    let key = decoder.prefixed("key")?;
+    if key.len() > KEY_BYTES_MAX {
+        return Err(DecodeError::Invalid { what: "key length", offset, found: key.len() as u64 });
+    }
+    let value = match kind {
+        ValueKind::Put => decoder.prefixed("value")?,
+        ValueKind::Merge => decoder.prefixed("merge operand")?,
+        ValueKind::RangeDelete => range_end(decoder, key)?,
+        ValueKind::Expiring => expiring(decoder)?,
+        ValueKind::Delete | ValueKind::Blob | ValueKind::ExpiringBlob => &[],
+    };
+    Ok(BatchOp { kind, keyspace, key, value })
 }
 
 /// A value behind the time at which it expires.
@@ -387,6 +430,26 @@ mod tests {
             }
             for cut in 0..logged.len() {
                 prop_assert!(decode(&logged[..cut]).is_err() || decode(&logged[..cut]).unwrap().1.any(|op| op.is_err()));
+            }
+        }
+
+        #[test]
+        fn the_short_way_reads_what_the_long_one_does(
+            kind in 0u8..4, keyspace in 0u8..=255, key_len in 0u8..=200, key: Vec<u8>, value_len: Option<u32>, value: Vec<u8>, cut in 0usize..40,
+        ) {
+            // Mostly a put; now and then the lengths are not those of what follows, or the end is cut off.
+            let mut bytes = vec![if kind == 0 { 0 } else { ValueKind::Put as u8 }, keyspace];
+            varint::put(&mut bytes, if key_len < 100 { key.len() as u64 } else { u64::from(key_len) });
+            bytes.extend_from_slice(&key);
+            varint::put(&mut bytes, value_len.map_or(value.len() as u64, u64::from));
+            bytes.extend_from_slice(&value);
+            bytes.truncate(bytes.len() - if cut < 4 { cut.min(bytes.len()) } else { 0 });
+            let (mut short, mut long) = (Decoder::new(&bytes), Decoder::new(&bytes));
+            if let Some(op) = short_put(&mut short) {
+                prop_assert_eq!(Ok(op), long_op(&mut long));
+                prop_assert_eq!(short.offset(), long.offset());
+            } else {
+                prop_assert_eq!(short.offset(), 0);
             }
         }
 

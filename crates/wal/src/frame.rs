@@ -176,12 +176,14 @@ impl RecordHead {
 
     /// The checksum that a record header holds, and the one that it should.
     pub(crate) fn crcs(bytes: &[u8; RECORD_HEADER_BYTES], file_id: FileId, position: Lsn) -> (u32, u32) {
-        // In one piece: a call costs more than the bytes.
-        let mut checked = [0; 36];
-        LittleEndian::write_u64(&mut checked, file_id.0);
-        LittleEndian::write_u64(&mut checked[8..], position.0);
-        checked[16..].copy_from_slice(&bytes[..20]);
-        (LittleEndian::read_u32(&bytes[20..]), crc32c(&checked))
+        /// In one piece, that begins where a word does: a call costs more than the bytes, and bytes one by one more than words.
+        #[repr(align(8))]
+        struct Checked([u8; 36]);
+        let mut checked = Checked([0; 36]);
+        LittleEndian::write_u64(&mut checked.0, file_id.0);
+        LittleEndian::write_u64(&mut checked.0[8..], position.0);
+        checked.0[16..].copy_from_slice(&bytes[..20]);
+        (LittleEndian::read_u32(&bytes[20..]), crc32c(&checked.0))
     }
 
     /// The kind, or the bytes that are none.
@@ -204,23 +206,79 @@ pub(crate) fn record_bytes(len: u32) -> u64 {
     RECORD_HEADER_BYTES as u64 + u64::from(len).next_multiple_of(8)
 }
 
-/// The checksum of a payload given in parts.
-pub(crate) fn payload_crc(file_id: FileId, position: Lsn, kind: RecordKind, len: u32, parts: &[&[u8]]) -> u32 {
-    /// Of a short payload the bytes are laid out in one piece, since a call costs more than they do.
-    const SHORT_BYTES: usize = 256;
-    const PLACE_BYTES: usize = 21;
-    let mut bytes = [0; PLACE_BYTES + SHORT_BYTES];
+/// What the checksum of a payload begins with: file id u64 | position u64 | kind u8 | len u32.
+const PLACE_BYTES: usize = 21;
+
+fn place(file_id: FileId, position: Lsn, kind: RecordKind, len: u32) -> [u8; PLACE_BYTES] {
+    let mut bytes = [0; PLACE_BYTES];
     LittleEndian::write_u64(&mut bytes, file_id.0);
     LittleEndian::write_u64(&mut bytes[8..], position.0);
     bytes[16] = kind as u8;
     LittleEndian::write_u32(&mut bytes[17..], len);
-    if len as usize > SHORT_BYTES {
-        return parts.iter().fold(Crc::new().bytes(&bytes[..PLACE_BYTES]), |crc, part| crc.bytes(part)).finish();
+    bytes
+}
+
+/// The checksum of a payload given in parts.
+pub(crate) fn payload_crc(file_id: FileId, position: Lsn, kind: RecordKind, len: u32, parts: &[&[u8]]) -> u32 {
+    let mut short = ShortPayload::new();
+    if short.lay(file_id, position, kind, len, parts) {
+        return short.crc();
     }
-    let mut at = PLACE_BYTES;
-    for part in parts {
-        bytes[at..at + part.len()].copy_from_slice(part);
-        at += part.len();
+    let crc = Crc::new().bytes(&place(file_id, position, kind, len));
+    parts.iter().fold(crc, |crc, part| crc.bytes(part)).finish()
+}
+
+/// Room for a short payload in one piece: each part that is summed or stored alone costs a call, which is more than its bytes do.
+///
+/// ```text
+/// place 21 | payload | 0 ...
+/// '--- checksum ----'            from an address on that is a multiple of 8: whole words are summed
+///          '--- what is stored ---'
+/// ```
+#[derive(Debug)]
+#[repr(align(8))]
+pub(crate) struct ShortPayload {
+    bytes: [u8; PLACE_BYTES + Self::BYTES_MAX + Self::ZEROS_MAX],
+    end: usize,
+}
+
+impl ShortPayload {
+    /// The longest.
+    const BYTES_MAX: usize = 256;
+    /// Zeros that can be had behind it: padding, and a header's worth.
+    const ZEROS_MAX: usize = 7 + RECORD_HEADER_BYTES;
+
+    /// Room with nothing in it.
+    #[inline]
+    pub(crate) fn new() -> Self {
+        Self { bytes: [0; PLACE_BYTES + Self::BYTES_MAX + Self::ZEROS_MAX], end: PLACE_BYTES }
     }
-    crc32c(&bytes[..at])
+
+    /// Lays out a payload of `len` bytes, given in parts, if it is short; whether it is.
+    #[inline]
+    pub(crate) fn lay(&mut self, file_id: FileId, position: Lsn, kind: RecordKind, len: u32, parts: &[&[u8]]) -> bool {
+        if len as usize > Self::BYTES_MAX {
+            return false;
+        }
+        self.bytes[..PLACE_BYTES].copy_from_slice(&place(file_id, position, kind, len));
+        self.end = PLACE_BYTES;
+        for part in parts {
+            self.bytes[self.end..][..part.len()].copy_from_slice(part);
+            self.end += part.len();
+        }
+        // Behind it may stand the end of what was laid here before.
+        self.bytes[self.end..][..Self::ZEROS_MAX].fill(0);
+        true
+    }
+
+    #[inline]
+    pub(crate) fn crc(&self) -> u32 {
+        crc32c(&self.bytes[..self.end])
+    }
+
+    /// The payload, and so many zeros behind it.
+    #[inline]
+    pub(crate) fn with_zeros(&self, zeros: usize) -> &[u8] {
+        &self.bytes[PLACE_BYTES..self.end + zeros]
+    }
 }

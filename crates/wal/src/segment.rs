@@ -9,7 +9,7 @@
 //! record counts as pushed.
 
 use crate::error::is_no_space;
-use crate::frame::{FILE_MAGIC_BYTES, RECORD_HEADER_BYTES};
+use crate::frame::{FILE_MAGIC_BYTES, RECORD_HEADER_BYTES, ShortPayload};
 use esker_vfs::{FileSync, LogMap, LogRoom, WritableFile};
 use std::io;
 use std::sync::Arc;
@@ -106,6 +106,21 @@ impl Segment {
             }
             Self::Mapped(segment) => {
                 segment.put(head, parts, padding);
+                Ok(())
+            }
+        }
+    }
+
+    /// As [`Segment::put_record`].
+    #[inline]
+    pub(crate) fn put_short_record(&mut self, head: &[u8], payload: &ShortPayload, padding: usize) -> io::Result<()> {
+        match self {
+            Self::File(segment) => {
+                segment.put(head)?;
+                segment.put(payload.with_zeros(padding))
+            }
+            Self::Mapped(segment) => {
+                segment.put_short(head, payload, padding);
                 Ok(())
             }
         }
@@ -294,6 +309,16 @@ impl MappedSegment {
         }
         self.log.store(self.position, &[head]);
         self.position = at + padding as u64;
+    }
+
+    /// As [`Self::put`].
+    #[inline]
+    fn put_short(&mut self, head: &[u8], payload: &ShortPayload, padding: usize) {
+        let body = payload.with_zeros(padding + END_MARK_BYTES);
+        let at = self.position + head.len() as u64;
+        self.log.store(at, &[body]);
+        self.log.store(self.position, &[head]);
+        self.position = at + (body.len() - END_MARK_BYTES) as u64;
     }
 
     fn trim(&mut self) -> io::Result<()> {

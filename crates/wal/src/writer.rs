@@ -2,7 +2,7 @@
 
 use crate::ahead::Ahead;
 use crate::error::{WalError, is_no_space};
-use crate::frame::{self, FILE_HEADER_BYTES, LogHeader, Lsn, RecordHead, RecordKind};
+use crate::frame::{self, FILE_HEADER_BYTES, LogHeader, Lsn, RecordHead, RecordKind, ShortPayload};
 use crate::group::{GroupSync, Log};
 use crate::segment::{Backend, FileSegment, MappedSegment, RESERVE_BYTES, Reserve, Segment};
 use esker_format::FileNo;
@@ -113,7 +113,7 @@ impl Prepared {
         let Self { segment, name } = self;
         let log = group.add(&name, header.start, segment.syncer())?;
         let end = header.start + FILE_HEADER_BYTES as u64;
-        Ok(Writer { segment, name, header, group: group.clone(), log, end, failed: None })
+        Ok(Writer { segment, name, header, group: group.clone(), log, end, failed: None, short: ShortPayload::new() })
     }
 }
 
@@ -143,6 +143,7 @@ pub struct Writer {
     log: Arc<Log>,
     end: Lsn,
     failed: Option<WalError>,
+    short: ShortPayload,
 }
 
 impl Writer {
@@ -208,10 +209,16 @@ impl Writer {
             return if is_no_space(&error) { Err(self.error("allocate", error)) } else { self.fail("allocate", error) };
         }
         let (file_id, position) = (self.header.file_id, self.end);
-        let crc = frame::payload_crc(file_id, position, kind, len, parts);
+        let is_short = self.short.lay(file_id, position, kind, len, parts);
+        let crc = if is_short { self.short.crc() } else { frame::payload_crc(file_id, position, kind, len, parts) };
         let head = RecordHead::new(kind, len, crc, self.group.durable().min(position)).encode(file_id, position);
         let padding = record_bytes as usize - head.len() - len as usize;
-        if let Err(error) = self.segment.put_record(&head, parts, padding) {
+        let put = if is_short {
+            self.segment.put_short_record(&head, &self.short, padding)
+        } else {
+            self.segment.put_record(&head, parts, padding)
+        };
+        if let Err(error) = put {
             return self.fail("write", error);
         }
         self.end = position + record_bytes;
