@@ -132,12 +132,9 @@ impl Core {
         if batch.has_unchecked_merges() {
             self.check_merges(batch)?;
         }
-        let durability = match options.durability {
-            Durability::EngineDefault => self.options.durability,
-            level => level,
-        };
+        let durability = self.durability_of(options);
         if batch.is_empty() {
-            return if durability == Durability::Sync { self.sync() } else { Ok(()) };
+            return self.wrote_nothing(durability);
         }
         // Asked first: that writing has stopped says more than what failed in the background on the way there.
         self.health.check()?;
@@ -154,10 +151,17 @@ impl Core {
         result
     }
 
-    /// Does what a write that turned out to change nothing owes: with `Sync`, named for this write, what was read on the way is on stable storage when it returns. That the engine syncs by default makes no write of it: what only
-    /// reads neither waits for a device nor fails when writing has stopped.
-    pub(crate) fn wrote_nothing(&self, options: &WriteOptions) -> Result<()> {
-        if options.durability == Durability::Sync && !self.read_only { self.sync() } else { Ok(()) }
+    /// The level of a write: its own, or else the engine's.
+    pub(crate) fn durability_of(&self, options: &WriteOptions) -> Durability {
+        match options.durability {
+            Durability::EngineDefault => self.options.durability,
+            level => level,
+        }
+    }
+
+    /// Does what a write owes that turned out to change nothing: at `Sync` all that was committed before, and so whatever it has found, is on stable storage when it returns. If that is so already it waits for nothing.
+    pub(crate) fn wrote_nothing(&self, durability: Durability) -> Result<()> {
+        if durability == Durability::Sync { self.sync() } else { Ok(()) }
     }
 
     /// Checks that each keyspace takes the operands that are for it. Once is enough: a keyspace never gets another operator, and a number never another keyspace.

@@ -367,7 +367,9 @@ impl Transaction {
             return Err(error);
         }
         if self.writes.is_empty() {
-            return self.snapshot.handle().core.wrote_nothing(options);
+            let core = &self.snapshot.handle().core;
+            // That the engine syncs by default makes no write of it: what only reads neither waits for a device nor fails where writing has stopped.
+            return if core.read_only { Ok(()) } else { core.wrote_nothing(options.durability) };
         }
         let mut reads = self.reads.and_then(|tracked| tracked.lock().take());
         if let Some(reads) = &mut reads {
