@@ -67,7 +67,7 @@ impl Keyspace {
             let found = Reads { keyspace: self, at: Some(&held.taken) }.get_with_expiry(key)?;
             let (found, expiry) = found.map_or((None, None), |(value, expiry)| (Some(value), expiry));
             let change = decide(found.as_deref());
-            let reads = ReadSince { what: What::Key(&self.core, key), since: held.taken.at.seq };
+            let reads = ReadSince { what: What::Key(&self.core, key), at: &held.taken };
             let terms = Terms { reads: Some(reads), turn: turn.as_ref().map(|turn| turn.number) };
             let written = match change {
                 // It leaves things as they are. Who asks for `Sync` may act upon what he is told, so that is to last.

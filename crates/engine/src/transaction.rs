@@ -375,9 +375,8 @@ impl Transaction {
         if let Some(reads) = &mut reads {
             reads.settle();
         }
-        let since = self.snapshot.seq_no();
-        let terms =
-            Terms { reads: reads.as_ref().map(|set| ReadSince { what: What::Set(set), since }), turn: self.turn };
+        let at = self.snapshot.taken();
+        let terms = Terms { reads: reads.as_ref().map(|set| ReadSince { what: What::Set(set), at }), turn: self.turn };
         self.snapshot.handle().core.write_on(&terms, &self.writes.to_batch(), options)
     }
 }
