@@ -189,7 +189,7 @@ impl Core {
         durability: Durability,
         no_stall: bool,
         ttl_ms: Option<u64>,
-        timed: Option<Timed>,
+        timed: Option<Box<Timed>>,
     ) -> Result<Option<(Arc<GroupSync>, Lsn)>> {
         let mut commit = self.lock_to_write(terms, no_stall)?;
         let commit = &mut *commit;

@@ -257,7 +257,7 @@ impl Core {
         terms: &Terms<'_>,
         batch: &WriteBatch,
         of_write_ms: Option<u64>,
-    ) -> Result<Option<Timed>> {
+    ) -> Result<Option<Box<Timed>>> {
         let in_default =
             || self.default_keyspace().ttl_ms.is_some() && batch.keyspaces().contains(&KeyspaceId::DEFAULT);
         // A transaction knows its keyspaces by their ids alone.
@@ -269,7 +269,7 @@ impl Core {
     }
 
     #[cold]
-    fn look_for_times(&self, batch: &WriteBatch, of_write_ms: Option<u64>) -> Result<Option<Timed>> {
+    fn look_for_times(&self, batch: &WriteBatch, of_write_ms: Option<u64>) -> Result<Option<Box<Timed>>> {
         let keyspaces: BTreeMap<_, _> = {
             let state = self.state.lock();
             let known = |id: &KeyspaceId| state.keyspaces.get(id).map(|keyspace| (*id, Arc::clone(keyspace)));
@@ -279,7 +279,7 @@ impl Core {
         if !expires || keyspaces.len() < batch.keyspaces().len() {
             return Ok(None);
         }
-        Timed::new(batch, of_write_ms, &keyspaces, self.now_ms()).map(Some)
+        Timed::new(batch, of_write_ms, &keyspaces, self.now_ms()).map(|timed| Some(Box::new(timed)))
     }
 }
 
