@@ -258,10 +258,12 @@ impl Core {
     /// Whether something in `batch` may expire, as far as is known without a lock.
     #[inline]
     pub(crate) fn may_expire(&self, terms: &Terms<'_>, batch: &WriteBatch, of_write_ms: Option<u64>) -> bool {
-        let default_expires = self.default_keyspace().ttl_ms.is_some();
+        // Others are named by their handles, of which the batch knows.
+        let in_default =
+            || self.default_keyspace().ttl_ms.is_some() && batch.keyspaces().contains(&KeyspaceId::DEFAULT);
         // A transaction knows its keyspaces by their ids alone.
         let in_transaction = terms.are_some() && self.knows_of_expiry();
-        batch.expires() || of_write_ms.is_some() || default_expires || in_transaction
+        batch.expires() || of_write_ms.is_some() || in_default() || in_transaction
     }
 
     /// Sets beside `batch` what it becomes with its times, unless nothing in it expires or a keyspace of it was dropped, which the commit says.
