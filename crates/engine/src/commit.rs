@@ -17,7 +17,7 @@ use crate::batch::WriteBatch;
 use crate::core::{Core, KeyspaceCore, LogFile};
 use crate::error::{Error, ErrorKind, Result};
 use crate::exclusive::TurnOf;
-use crate::expiry::{self, Timed};
+use crate::expiry::{self, Times};
 use crate::listener::Event;
 use crate::memory::CountedTable;
 use crate::options::{Durability, WriteOptions};
@@ -132,19 +132,19 @@ impl Core {
         if batch.has_unchecked_merges() {
             self.check_merges(batch)?;
         }
-        let durability = match options.durability {
-            Durability::EngineDefault => self.options.durability,
-            level => level,
-        };
+        let durability = self.durability_of(options);
         if batch.is_empty() {
-            return if durability == Durability::Sync { self.sync() } else { Ok(()) };
+            return self.wrote_nothing(durability);
         }
         // Asked first: that writing has stopped says more than what failed in the background on the way there.
         self.health.check()?;
-        let timed = self.with_times(terms, batch, ttl_ms)?;
+        let mut times = Times { of_write_ms: ttl_ms, made: None };
+        if self.may_expire(terms, batch, ttl_ms) {
+            self.make_times(batch, &mut times)?;
+        }
         self.wait_for_room(batch, options.no_stall)?;
         let result =
-            self.commit_batch(terms, batch, durability, options.no_stall, ttl_ms, timed).and_then(|owed| match owed {
+            self.commit_batch(terms, batch, durability, options.no_stall, &mut times).and_then(|owed| match owed {
                 Some((group, end)) => self.sync_log(&group, end),
                 None => Ok(()),
             });
@@ -154,10 +154,17 @@ impl Core {
         result
     }
 
-    /// Does what a write that turned out to change nothing owes: with `Sync`, named for this write, what was read on the way is on stable storage when it returns. That the engine syncs by default makes no write of it: what only
-    /// reads neither waits for a device nor fails when writing has stopped.
-    pub(crate) fn wrote_nothing(&self, options: &WriteOptions) -> Result<()> {
-        if options.durability == Durability::Sync && !self.read_only { self.sync() } else { Ok(()) }
+    /// The level of a write: its own, or else the engine's.
+    pub(crate) fn durability_of(&self, options: &WriteOptions) -> Durability {
+        match options.durability {
+            Durability::EngineDefault => self.options.durability,
+            level => level,
+        }
+    }
+
+    /// Does what a write owes that turned out to change nothing: at `Sync` all that was committed before, and so whatever it has found, is on stable storage when it returns. If that is so already it waits for nothing.
+    pub(crate) fn wrote_nothing(&self, durability: Durability) -> Result<()> {
+        if durability == Durability::Sync { self.sync() } else { Ok(()) }
     }
 
     /// Checks that each keyspace takes the operands that are for it. Once is enough: a keyspace never gets another operator, and a number never another keyspace.
@@ -184,8 +191,7 @@ impl Core {
         batch: &WriteBatch,
         durability: Durability,
         no_stall: bool,
-        ttl_ms: Option<u64>,
-        timed: Option<Timed>,
+        times: &mut Times,
     ) -> Result<Option<(Arc<GroupSync>, Lsn)>> {
         let mut commit = self.lock_to_write(terms, no_stall)?;
         let commit = &mut *commit;
@@ -196,7 +202,7 @@ impl Core {
             return Err(Error::closed());
         }
         let mut here = None;
-        let mut expires = batch.expires() || ttl_ms.is_some();
+        let mut expires = batch.expires() || times.of_write_ms.is_some();
         for id in batch.keyspaces() {
             let Some(keyspace) = commit.keyspaces.get(id) else {
                 return Err(Error::new(ErrorKind::NotFound, format!("the keyspace with id {id} was dropped")));
@@ -214,14 +220,9 @@ impl Core {
                 Some((*id, read))
             };
         }
-        let stamped = match (timed, expires) {
-            (None, false) => None,
-            (Some(timed), _) => Some(timed.at(self, self.now_ms())),
-            // A batch that did not say that it names a keyspace in which all expires.
-            (None, true) => {
-                let now_ms = self.now_ms();
-                Some(Timed::new(batch, ttl_ms, &commit.keyspaces, now_ms)?.at(self, now_ms))
-            }
+        let stamped = match expires {
+            true => Some(self.timed_now(times, batch, &commit.keyspaces)?),
+            false => None,
         };
         let encoded = stamped.as_ref().unwrap_or(batch.encoded());
         let count = u64::from(encoded.count());

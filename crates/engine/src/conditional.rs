@@ -67,12 +67,14 @@ impl Keyspace {
             let found = Reads { keyspace: self, at: Some(&held.taken) }.get_with_expiry(key)?;
             let (found, expiry) = found.map_or((None, None), |(value, expiry)| (Some(value), expiry));
             let change = decide(found.as_deref());
-            let reads = ReadSince { what: What::Key(&self.core, key), since: held.taken.at.seq };
+            let reads = ReadSince { what: What::Key(&self.core, key), at: &held.taken };
             let terms = Terms { reads: Some(reads), turn: turn.as_ref().map(|turn| turn.number) };
             let written = match change {
-                Change::Leave => return Ok((found, false)),
-                // It would change nothing.
-                Change::Delete if found.is_none() => return core.wrote_nothing(options).map(|()| (found, true)),
+                // It leaves things as they are. Who asks for `Sync` may act upon what he is told, so that is to last.
+                Change::Leave => return core.wrote_nothing(core.durability_of(options)).map(|()| (found, false)),
+                Change::Delete if found.is_none() => {
+                    return core.wrote_nothing(core.durability_of(options)).map(|()| (found, true));
+                }
                 // What never expires goes on so, whatever the keyspace's time to live.
                 Change::Update(value)
                     if found.is_some() && options.ttl.is_none() && (expiry.is_some() || self.core.ttl_ms.is_some()) =>
@@ -175,7 +177,7 @@ impl Engine {
         self.default.insert_if_absent(key, value)
     }
 
-    /// As [`Engine::insert_if_absent`], at another durability level.
+    /// As [`Engine::insert_if_absent`], at another durability level. At [`Sync`](crate::Durability::Sync) what it finds is on stable storage too when it returns, also if that stays as it is.
     ///
     /// # Errors
     /// As [`Engine::insert_if_absent`], and `Stalled` if waiting was forbidden.
@@ -206,7 +208,7 @@ impl Engine {
         self.default.compare_and_swap(key, expected, new)
     }
 
-    /// As [`Engine::compare_and_swap`], at another durability level.
+    /// As [`Engine::compare_and_swap`], at another durability level. At [`Sync`](crate::Durability::Sync) what it finds is on stable storage too when it returns, also if that stays as it is.
     ///
     /// # Errors
     /// As [`Engine::compare_and_swap`], and `Stalled` if waiting was forbidden.

@@ -71,7 +71,11 @@ impl Cursor {
 
     /// A cursor that keeps to its instant, under range tombstones newer than all there is. It is not to be refreshed.
     pub(crate) fn under(covers: Covers, state: Arc<ReadState>, at: AsOf, bounds: Bounds) -> Self {
-        let walk = Walk::under(covers, state, at, bounds.clone());
+        Self::standing(Walk::under(covers, state, at, bounds.clone()), at, bounds)
+    }
+
+    /// A cursor that keeps to its instant, and stands where a walk within `bounds` does. It is not to be refreshed.
+    pub(crate) fn standing(walk: Walk, at: AsOf, bounds: Bounds) -> Self {
         Self { inner: Ok(Inner { walk, failed: None, loaded: OnceLock::new(), bounds, at, newer: None }) }
     }
 
@@ -186,6 +190,12 @@ impl Cursor {
             walk.add_to(&mut stack);
         }
         walk.state().value_of_stack(key, &stack)
+    }
+
+    /// How many keys it has passed because they are deleted or have expired.
+    #[cfg(test)]
+    pub(crate) fn passed(&self) -> u64 {
+        self.inner.as_ref().map_or(0, |inner| inner.walk.passed())
     }
 
     /// Moves on to the newest state, and stands nowhere. A cursor of a snapshot keeps to its instant.

@@ -10,6 +10,7 @@
 //! - An edge is as of the instant of the walk that found it: all that reads at that instant or later may begin there. What is deleted, or expires, leaves it true; whatever is written beyond it moves it back, under the commit
 //!   lock and before it becomes visible.
 //! - What is written while a walk is under way, and it does not see, is noted too: the edge goes no further than that.
+//! - So who has seen an edge's instant, or a later one, knows that beyond it nothing was to be seen then and nothing but deletions has come since: a transaction that has come over it looks there for nothing else when it commits.
 
 use crate::core::Core;
 use crate::error::Result;
@@ -40,7 +41,7 @@ pub(crate) enum Extreme {
 
 impl Extreme {
     /// Whether `key` is nearer to this end than `other`.
-    fn is_nearer(self, key: &[u8], other: &[u8]) -> bool {
+    pub(crate) fn is_nearer(self, key: &[u8], other: &[u8]) -> bool {
         match self {
             Self::First => key < other,
             Self::Last => key > other,
@@ -80,6 +81,13 @@ struct Edge {
     /// Nothing is to be seen that is nearer to the end; `None`: nothing at all.
     key: Option<Box<[u8]>>,
     at: AsOf,
+}
+
+impl Edge {
+    /// Whether it is known as of an instant: no earlier, nor where more has expired.
+    fn is_known_at(&self, at: AsOf) -> bool {
+        self.at.seq <= at.seq && self.at.unix_ms <= at.unix_ms
+    }
 }
 
 impl Known {
@@ -148,6 +156,24 @@ impl Edges {
         self.is_on.store(true, Ordering::Relaxed);
     }
 
+    /// The bounds of a keyspace within which anything can have been seen at an instant, or was written since, but for deletions of nothing. All that was committed before it is asked is known by then.
+    pub(crate) fn reach(&self, keyspace: KeyspaceId, at: AsOf) -> Bounds {
+        let mut reach = Bounds::default();
+        if !self.is_on() {
+            return reach;
+        }
+        let all = self.known.lock();
+        let Some(known) = all.get(&keyspace) else { return reach };
+        for (side, bound) in [(&known.first, &mut reach.lower), (&known.last, &mut reach.upper)] {
+            match side.edge.as_ref().filter(|edge| edge.is_known_at(at)) {
+                Some(Edge { key: Some(key), .. }) => *bound = Bound::Included(key.clone()),
+                Some(Edge { key: None, .. }) => return Bounds::new(Bound::Unbounded, Bound::Excluded(&[])),
+                None => {}
+            }
+        }
+        reach
+    }
+
     pub(crate) fn forget(&self, keyspace: KeyspaceId) {
         self.known.lock().remove(&keyspace);
     }
@@ -184,7 +210,7 @@ impl Asked<'_> {
     fn edge_at(&self, at: AsOf) -> Option<Edge> {
         let mut all = self.edges.known.lock();
         let edge = all.get_mut(&self.keyspace)?.side(self.end).edge.as_ref()?;
-        (edge.at.seq <= at.seq && edge.at.unix_ms <= at.unix_ms).then(|| edge.clone())
+        edge.is_known_at(at).then(|| edge.clone())
     }
 
     /// The walk found `key` as of an instant, or nothing.
@@ -244,7 +270,7 @@ impl Reads<'_> {
     }
 
     /// A walk that stands on the entry at one end.
-    fn walk_to(&self, end: Extreme) -> Result<Option<Walk>> {
+    pub(crate) fn walk_to(&self, end: Extreme) -> Result<Option<Walk>> {
         // Before the state is loaded, so that what is written behind it is noted.
         let asked = self.keyspace.handle.core.edges.ask(self.keyspace.id(), end);
         self.walk_asked(end, asked.as_ref())

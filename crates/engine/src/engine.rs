@@ -520,10 +520,10 @@ impl Engine {
     }
 
     /// Flushes, and brings all that lies in the range to the lowest level that holds any of it; the space of what was overwritten and deleted there comes back,
-    /// but for what snapshots see.
+    /// but for what snapshots see. A compaction filter has been asked about all that was there when it was called and was not written to meanwhile.
     ///
     /// # Errors
-    /// Those of reading and writing tables. What was done is kept.
+    /// Those of reading and writing tables, and `Other` if a compaction filter fails. What was done is kept.
     pub fn compact_range(&self, range: impl KeyRange) -> Result<()> {
         self.core().compact_range(self.core().default_keyspace(), &to_bounds(&range))
     }

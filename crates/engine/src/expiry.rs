@@ -165,6 +165,14 @@ pub(crate) fn to_live(ttl_ms: u64) -> u64 {
     TO_LIVE | ttl_ms
 }
 
+/// What a write has to set its times by.
+pub(crate) struct Times {
+    /// The time to live of the whole write.
+    pub(crate) of_write_ms: Option<u64>,
+    /// Made before the commit lock was taken, where it was known that something expires.
+    pub(crate) made: Option<Box<Timed>>,
+}
+
 /// A batch whose puts have what they expire by: a time, or a time to live until it is committed.
 ///
 /// It is made before the commit lock is taken, since that copies; under the lock the times are set, since a write may have waited for its turn for longer than what it puts is to live.
@@ -182,7 +190,7 @@ impl Timed {
     ///
     /// # Panics
     /// If a keyspace of the batch is not among `keyspaces`.
-    pub(crate) fn new(
+    fn new(
         batch: &WriteBatch,
         of_write_ms: Option<u64>,
         keyspaces: &BTreeMap<KeyspaceId, Arc<KeyspaceCore>>,
@@ -233,7 +241,7 @@ impl Timed {
     }
 
     /// What is committed at `now_ms`, which is no earlier than when it was made.
-    pub(crate) fn at(mut self, core: &Core, now_ms: u64) -> EncodedBatch {
+    fn at(mut self, core: &Core, now_ms: u64) -> EncodedBatch {
         self.keyspaces.iter().for_each(|keyspace| core.note_expiring(keyspace));
         // The end of time may have come nearer by what it waited.
         self.encoded.map_expiries(|given| time_of(given, now_ms).min(NEVER_MS - 1));
@@ -247,39 +255,55 @@ fn time_of(given: u64, now_ms: u64) -> u64 {
 }
 
 impl Core {
-    /// Sets beside `batch` what it becomes with its times; `None` if nothing in it is known to expire, or a keyspace of it was dropped, which the commit says.
-    ///
-    /// # Errors
-    /// As [`Timed::new`].
+    /// Whether something in `batch` may expire, as far as is known without a lock.
     #[inline]
-    pub(crate) fn with_times(
-        &self,
-        terms: &Terms<'_>,
-        batch: &WriteBatch,
-        of_write_ms: Option<u64>,
-    ) -> Result<Option<Timed>> {
+    pub(crate) fn may_expire(&self, terms: &Terms<'_>, batch: &WriteBatch, of_write_ms: Option<u64>) -> bool {
+        // Others are named by their handles, of which the batch knows.
         let in_default =
             || self.default_keyspace().ttl_ms.is_some() && batch.keyspaces().contains(&KeyspaceId::DEFAULT);
         // A transaction knows its keyspaces by their ids alone.
-        let in_transaction = || terms.are_some() && self.knows_of_expiry();
-        match batch.expires() || of_write_ms.is_some() || in_default() || in_transaction() {
-            true => self.look_for_times(batch, of_write_ms),
-            false => Ok(None),
-        }
+        let in_transaction = terms.are_some() && self.knows_of_expiry();
+        batch.expires() || of_write_ms.is_some() || in_default() || in_transaction
     }
 
+    /// Sets beside `batch` what it becomes with its times, unless nothing in it expires or a keyspace of it was dropped, which the commit says.
+    ///
+    /// # Errors
+    /// As [`Timed::new`].
     #[cold]
-    fn look_for_times(&self, batch: &WriteBatch, of_write_ms: Option<u64>) -> Result<Option<Timed>> {
+    #[inline(never)]
+    pub(crate) fn make_times(&self, batch: &WriteBatch, times: &mut Times) -> Result<()> {
         let keyspaces: BTreeMap<_, _> = {
             let state = self.state.lock();
             let known = |id: &KeyspaceId| state.keyspaces.get(id).map(|keyspace| (*id, Arc::clone(keyspace)));
             batch.keyspaces().iter().filter_map(known).collect()
         };
+        let of_write_ms = times.of_write_ms;
         let expires = batch.expires() || of_write_ms.is_some() || keyspaces.values().any(|it| it.ttl_ms.is_some());
-        if !expires || keyspaces.len() < batch.keyspaces().len() {
-            return Ok(None);
+        if expires && keyspaces.len() == batch.keyspaces().len() {
+            times.made = Some(Box::new(Timed::new(batch, of_write_ms, &keyspaces, self.now_ms())?));
         }
-        Timed::new(batch, of_write_ms, &keyspaces, self.now_ms()).map(Some)
+        Ok(())
+    }
+
+    /// What is committed now, under the commit lock: of a batch that nobody knew to name a keyspace in which all expires, made only here.
+    ///
+    /// # Errors
+    /// As [`Timed::new`].
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn timed_now(
+        &self,
+        times: &mut Times,
+        batch: &WriteBatch,
+        keyspaces: &BTreeMap<KeyspaceId, Arc<KeyspaceCore>>,
+    ) -> Result<EncodedBatch> {
+        let now_ms = self.now_ms();
+        let timed = match times.made.take() {
+            Some(timed) => *timed,
+            None => Timed::new(batch, times.of_write_ms, keyspaces, now_ms)?,
+        };
+        Ok(timed.at(self, now_ms))
     }
 }
 

@@ -83,7 +83,8 @@ impl AtWork<'_> {
 
 /// What lies above the inputs of a job: the memtables, and the tables that are newer, as they are when it is asked.
 ///
-/// An operand that is written later comes upon what the filter left, as if it had been asked just before.
+/// An operand that is written later comes upon what the filter left, as if it had been asked just before. One that is written while a call of `compact_range` is under way has the value below it left unasked, and there is no second round:
+/// what it makes of that is newer than the call, as a value put meanwhile is, and whoever goes on writing could keep the call going.
 pub(crate) struct Above<'a> {
     keyspace: &'a KeyspaceCore,
     /// Ascending.

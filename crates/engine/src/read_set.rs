@@ -13,6 +13,7 @@ use crate::core::{Core, KeyspaceCore};
 use crate::transaction::Own;
 use esker_format::KeyspaceId;
 use esker_iterator::Bounds;
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::Arc;
@@ -138,6 +139,17 @@ impl Interval {
     /// Whether any of it may lie in the range from `begin` on, up to `end`; an empty end is none.
     pub(crate) fn meets(&self, begin: &[u8], end: &[u8]) -> bool {
         !self.ends_before(begin) && (end.is_empty() || self.lower() < Edge::before(end))
+    }
+
+    /// What of a range lies between two edges, if anything does. A key stays what it is.
+    pub(crate) fn within(&self, lower: Edge<&[u8]>, upper: Edge<&[u8]>) -> Option<Cow<'_, Self>> {
+        let Self::Range(from, to) = self else { return Some(Cow::Borrowed(self)) };
+        let (from, to) = (from.borrow(), to.borrow());
+        if lower <= from && to <= upper {
+            return Some(Cow::Borrowed(self));
+        }
+        let (from, to) = (from.max(lower), to.min(upper));
+        (from < to).then(|| Cow::Owned(Self::Range(from.to_owned(), to.to_owned())))
     }
 
     fn into_edges(self) -> (OwnedEdge, OwnedEdge) {

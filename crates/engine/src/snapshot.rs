@@ -193,10 +193,6 @@ impl Snapshot {
         &self.held.default
     }
 
-    pub(crate) fn seq_no(&self) -> SeqNo {
-        self.held.taken.at.seq
-    }
-
     pub(crate) fn taken(&self) -> &Taken {
         &self.held.taken
     }

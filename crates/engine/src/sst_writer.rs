@@ -1,6 +1,6 @@
 //! [`SstWriter`]: builds a sorted table outside an engine, to be [ingested](crate::Keyspace::ingest) later.
 //!
-//! Its entries have sequence number 0, and are given one when an engine takes the table in; till then it belongs to none, and any will do. The file is written under a temporary name, of this writer alone, and gets its own when it
+//! Its entries have sequence number 0, and are given one when an engine takes the table in; till then it belongs to none, and any will do. The file is written under a temporary name, of this writer alone and in the same directory, and gets its own when it
 //! is whole and on stable storage, so nothing half written passes as a table, and of two writers of one table the second to end finds that there is one.
 
 use crate::error::{Error, ErrorKind, Result};
@@ -63,7 +63,10 @@ pub struct SstFacts {
 
 /// Builds a sorted table in a file of its own, for [`Keyspace::ingest`](crate::Keyspace::ingest). Keys come in ascending order, each once.
 ///
-/// Dropped before [`finish`](Self::finish), it leaves nothing; a process that dies leaves a file that is called as the table with a number and `.tmp` behind it. It needs no engine, and holds one block in memory, some bytes for each key, and up to a few MiB not yet written.
+/// Dropped before [`finish`](Self::finish), it leaves nothing. A process that dies leaves what it has written, in the directory of the table, as `esker-` with 16 hexadecimal digits and `.sst.tmp` behind it. Nobody clears that away, since it can't be told from the file of a writer that is at work in another process: remove it where
+/// you know that none is.
+///
+/// It needs no engine, and holds one block in memory, some bytes for each key, and up to a few MiB not yet written.
 ///
 /// ```
 /// # let dir = tempfile::tempdir()?;
@@ -120,7 +123,7 @@ impl SstWriter {
         options.check()?;
         let path = path.as_ref().to_owned();
         refuse_existing(&*vfs, &path)?;
-        let temp = temp_path(&path, vfs.random());
+        let temp = path.with_file_name(temp_name(vfs.random()));
         let file = vfs.create_new(&temp).map_err(|error| Error::io("create", &temp, error))?;
         let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy();
         let builder = BuilderOptions {
@@ -251,11 +254,9 @@ fn exists(path: &Path) -> Error {
     Error::invalid(format!("{} exists already; a table is written to a file of its own", path.display()))
 }
 
-/// The name of the file until it is whole: nobody else draws the same number.
-fn temp_path(path: &Path, random: u64) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(format!(".{random:016x}.tmp"));
-    name.into()
+/// What the file is called until it is whole: nobody else draws the same number. It is as long whatever it becomes, so that any name is fine that the file system takes.
+fn temp_name(random: u64) -> String {
+    format!("esker-{random:016x}.sst.tmp")
 }
 
 /// The directory that a file lies in.

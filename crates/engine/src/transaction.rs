@@ -367,15 +367,16 @@ impl Transaction {
             return Err(error);
         }
         if self.writes.is_empty() {
-            return self.snapshot.handle().core.wrote_nothing(options);
+            let core = &self.snapshot.handle().core;
+            // That the engine syncs by default makes no write of it: what only reads neither waits for a device nor fails where writing has stopped.
+            return if core.read_only { Ok(()) } else { core.wrote_nothing(options.durability) };
         }
         let mut reads = self.reads.and_then(|tracked| tracked.lock().take());
         if let Some(reads) = &mut reads {
             reads.settle();
         }
-        let since = self.snapshot.seq_no();
-        let terms =
-            Terms { reads: reads.as_ref().map(|set| ReadSince { what: What::Set(set), since }), turn: self.turn };
+        let at = self.snapshot.taken();
+        let terms = Terms { reads: reads.as_ref().map(|set| ReadSince { what: What::Set(set), at }), turn: self.turn };
         self.snapshot.handle().core.write_on(&terms, &self.writes.to_batch(), options)
     }
 }

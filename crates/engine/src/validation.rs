@@ -14,6 +14,7 @@
 //! - What is written between the two locks is noted down while any look is under way, and costs other writes nothing else: see [`Watch`].
 //! - A miss is read too: a version that came since is newer than nothing.
 //! - A range deleted since counts as written to all of it, whatever was there.
+//! - Of a range that was scanned, what lies beyond a known [edge](crate::edges) of the keyspace is not looked through: the reader saw nothing there, and nothing but deletions has come since. So a look does not pass each time what the scan has not passed either.
 //! - What cannot be looked through, such as a damaged table, is an error and never an answer.
 
 use crate::commit::Commit;
@@ -21,10 +22,11 @@ use crate::core::{Core, KeyspaceCore};
 use crate::error::{Error, ErrorKind, Result};
 use crate::memory::CountedTable;
 use crate::read::ReadState;
-use crate::read_set::{Interval, ReadSet};
+use crate::read_set::{Edge, Interval, ReadSet};
+use crate::snapshot::Taken;
 use crate::tables::OpenTable;
 use esker_format::{InternalKey, KeyHash, KeyspaceId, SeqNo, Trailer, ValueKind, WriteBatch as EncodedBatch};
-use esker_iterator::{InternalIterator, RangeTombstone, RangeTombstones};
+use esker_iterator::{Bounds, InternalIterator, RangeTombstone, RangeTombstones};
 use esker_manifest::TableMeta;
 use parking_lot::MutexGuard;
 use std::collections::VecDeque;
@@ -60,8 +62,8 @@ impl Terms<'_> {
 #[derive(Clone, Copy)]
 pub(crate) struct ReadSince<'a> {
     pub(crate) what: What<'a>,
-    /// The sequence number at which it was read. The caller holds a snapshot of it.
-    pub(crate) since: SeqNo,
+    /// The snapshot at which it was read, which the caller holds.
+    pub(crate) at: &'a Taken,
 }
 
 #[derive(Clone, Copy)]
@@ -111,14 +113,24 @@ impl Part<'_> {
         }
     }
 
-    /// Fails if any of it was written to behind `since`, in memtables or (if `tables`) anywhere.
-    fn check(self, keyspace: &KeyspaceCore, state: &ReadState, since: SeqNo, tables: bool) -> Result<()> {
+    /// Fails if any of it was written to behind `since`, in memtables or (if `tables`) anywhere. Of ranges it looks at what lies within the bounds that `reach` tells.
+    fn check(
+        self,
+        keyspace: &KeyspaceCore,
+        state: &ReadState,
+        since: SeqNo,
+        tables: bool,
+        reach: impl FnOnce() -> Bounds,
+    ) -> Result<()> {
         let newer = Newer::of(state, since, tables);
         match self {
             Self::Key(key) if newer.has_key(key)? => Err(conflict(&keyspace.name, key)),
             Self::Key(_) => Ok(()),
             Self::Intervals(intervals) => {
-                intervals.iter().try_for_each(|interval| match newer.in_interval(interval)? {
+                let reach = reach();
+                let (lower, upper) = Edge::of_bounds(&reach);
+                let mut intervals = intervals.iter().filter_map(|interval| interval.within(lower, upper));
+                intervals.try_for_each(|interval| match newer.in_interval(&interval)? {
                     Some(key) => Err(conflict(&keyspace.name, &key)),
                     None => Ok(()),
                 })
@@ -409,7 +421,8 @@ impl Core {
         no_stall: bool,
     ) -> Result<MutexGuard<'a, Commit>> {
         self.await_turn(&mut commit, terms.turn, no_stall)?;
-        let Some(ReadSince { what, mut since }) = terms.reads else { return Ok(commit) };
+        let Some(ReadSince { what, at }) = terms.reads else { return Ok(commit) };
+        let mut since = at.at.seq;
         let mut in_vain = 0;
         loop {
             if self.stands_as_memory_tells(&commit, what, since)? {
@@ -418,7 +431,14 @@ impl Core {
             let now = commit.last_seq;
             let watching = Watching::begin(self, &mut commit, in_vain);
             drop(commit);
-            what.each(|keyspace, part| part.check(keyspace, &keyspace.read.load_full(), since, true))?;
+            what.each(|keyspace, part| {
+                let reach = || match at.keeps_state_of(keyspace) {
+                    // It may have seen what nobody else does any more.
+                    true => Bounds::default(),
+                    false => self.edges.reach(keyspace.id, at.at),
+                };
+                part.check(keyspace, &keyspace.read.load_full(), since, true, reach)
+            })?;
             commit = self.commit.lock();
             if watching.end(&mut commit, what)? {
                 since = commit.last_seq;
@@ -443,7 +463,7 @@ impl Core {
             }
             let state = keyspace.read.load();
             if state.view.newest_seq <= since && part.is_few_keys() {
-                return part.check(keyspace, &state, since, false);
+                return part.check(keyspace, &state, since, false, Bounds::default);
             }
             let newest = state.memtables().filter_map(|memtable| memtable.last_seq()).max();
             stands &= state.view.newest_seq.max(newest.unwrap_or_default()) <= since;

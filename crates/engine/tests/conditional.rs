@@ -1,7 +1,10 @@
 //! Conditional writes: atomic under concurrency, through flush and compaction, and without starving.
 
 use esker::vfs::{CrashPolicy, Fault, FaultVfs, MemVfs, Operation, Rule, Vfs};
-use esker::{Background, Engine, ErrorKind, KEY_BYTES_MAX, KeyspaceOptions, Options, ReadMode, WriteOptions};
+use esker::{
+    Background, Durability, Engine, ErrorKind, KEY_BYTES_MAX, KeyspaceOptions, Options, ReadMode, WriteBatch,
+    WriteOptions,
+};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
@@ -150,6 +153,66 @@ fn durable_as_asked() {
     let crashed = open(Arc::new(memory.crash_now(CrashPolicy::SyncedOnly)));
     assert_eq!(crashed.get("a").unwrap().unwrap(), b"2");
     assert_eq!(crashed.get("b").unwrap().unwrap(), b"3");
+}
+
+/// Calls that write nothing, where `k` is there.
+const IDLE: [fn(&Engine, &WriteOptions) -> esker::Result<bool>; 5] = [
+    |engine, options| engine.insert_if_absent_with("k", "w", options).map(|done| !done),
+    |engine, options| engine.compare_and_swap_with("k", Some(b"w"), None, options).map(|done| !done),
+    |engine, options| engine.compare_and_swap_with("absent", None, None, options),
+    |engine, options| engine.fetch_update_with("absent", |_| None::<&[u8]>, options).map(|found| found.is_none()),
+    |engine, options| engine.write_with(&WriteBatch::new(), options).map(|()| true),
+];
+
+fn with(durability: Durability) -> WriteOptions {
+    WriteOptions { durability, ..WriteOptions::default() }
+}
+
+/// Who was told at `Sync` that a key was taken acted upon it, and a power loss undid what it had been taken by.
+#[test]
+fn at_sync_what_is_found_and_left_is_on_stable_storage() {
+    use Durability::{EngineDefault, Os, Sync};
+    for (nth, idle) in IDLE.iter().enumerate() {
+        for (default, named, lasts) in
+            [(Os, EngineDefault, false), (Os, Sync, true), (Sync, EngineDefault, true), (Sync, Os, false)]
+        {
+            let memory = MemVfs::new();
+            let options = Options { durability: default, ..small() };
+            let open = |vfs: Arc<dyn Vfs>| {
+                let builder = Engine::builder("data").vfs(vfs).options(options.clone());
+                builder.background(Background::Manual).open().unwrap()
+            };
+            let engine = open(Arc::clone(&memory) as _);
+            engine.put_with("k", "v", &with(Os)).unwrap();
+            let syncs = engine.metrics().log_syncs;
+            assert!(idle(&engine, &with(named)).unwrap());
+            assert_eq!(engine.metrics().log_syncs, syncs + u64::from(lasts), "call {nth}, {default:?}, {named:?}");
+            let crashed = open(Arc::new(memory.crash_now(CrashPolicy::SyncedOnly)));
+            assert_eq!(crashed.contains_key("k").unwrap(), lasts, "call {nth}, {default:?}, {named:?}");
+            assert!(idle(&engine, &with(named)).unwrap());
+            assert_eq!(engine.metrics().log_syncs, syncs + u64::from(lasts), "there is nothing new");
+        }
+    }
+}
+
+/// And that it is can't be said where the sync fails. A transaction that has only read does not ask, unless it is told to.
+#[test]
+fn at_sync_what_is_found_and_may_be_lost_is_not_told() {
+    for idle in IDLE {
+        let faults = FaultVfs::new(MemVfs::new() as Arc<dyn Vfs>);
+        let options = Options { durability: Durability::Sync, ..small() };
+        let builder = Engine::builder("data").vfs(Arc::clone(&faults) as Arc<dyn Vfs>).options(options);
+        let engine = builder.background(Background::Manual).open().unwrap();
+        engine.put_with("k", "v", &with(Durability::Os)).unwrap();
+        faults.add(Rule::new(Operation::Sync, Fault::EIO).path("*.wal").times(1));
+        let error = idle(&engine, &WriteOptions::default()).unwrap_err();
+        assert!(error.kind() == ErrorKind::Io && error.outcome_unknown(), "{error}");
+        assert_eq!(idle(&engine, &WriteOptions::default()).unwrap_err().kind(), ErrorKind::ReadOnly);
+        let tx = engine.transaction();
+        assert_eq!(tx.get("k").unwrap().unwrap(), b"v");
+        tx.commit().unwrap();
+        assert_eq!(engine.transaction().commit_with(&WriteOptions::sync()).unwrap_err().kind(), ErrorKind::ReadOnly);
+    }
 }
 
 #[test]

@@ -500,6 +500,48 @@ fn a_value_under_an_operand_is_not_asked_about() {
     assert_eq!(engine.get("k").unwrap().unwrap(), b"40+2");
 }
 
+/// It comes upon what the filter leaves of what it was asked about already; what it was not yet asked about is another value by it, and is asked about next time.
+#[test]
+fn an_operand_that_is_written_while_a_filter_works() {
+    let asked = Arc::new(Mutex::new(Vec::new()));
+    let (blocked, is_blocked) = mpsc::channel();
+    let (go, may_go) = mpsc::channel::<()>();
+    let (note, blocked, may_go) = (Arc::clone(&asked), Mutex::new(blocked), Mutex::new(may_go));
+    let filter = move |_: u8, key: &[u8], value: &[u8]| {
+        note.lock().unwrap().push([key, value].concat());
+        if (key, value) == (b"a", b"40") {
+            blocked.lock().unwrap().send(()).unwrap();
+            may_go.lock().unwrap().recv().unwrap();
+        }
+        if value == b"40" { FilterDecision::Remove } else { FilterDecision::Keep }
+    };
+    let options = KeyspaceOptions { merge_operator: Some("esker.append".into()), ..named("filter") };
+    let engine = Engine::builder(DIR)
+        .vfs(MemVfs::new())
+        .options(small())
+        .compaction_filter("filter", filter)
+        .default_keyspace(options)
+        .background(Background::Manual)
+        .open()
+        .unwrap();
+    ["a", "k", "z"].iter().for_each(|key| engine.put(key, "40").unwrap());
+    std::thread::scope(|scope| {
+        let by_hand = scope.spawn(|| engine.compact_range(..).unwrap());
+        is_blocked.recv_timeout(Duration::from_secs(60)).unwrap();
+        ["a", "k"].iter().for_each(|key| engine.merge(key, "+2").unwrap());
+        assert_eq!(engine.get("a").unwrap().unwrap(), b"40+2", "nothing has changed yet");
+        go.send(()).unwrap();
+        by_hand.join().unwrap();
+    });
+    let there = |engine: &Engine| all(engine.iter()).into_values().collect::<Vec<_>>();
+    assert_eq!(*asked.lock().unwrap(), [b"a40", b"z40"]);
+    assert_eq!(there(&engine), [&b"+2"[..], b"40+2"]);
+    engine.compact_range(..).unwrap();
+    let asked = asked.lock().unwrap();
+    assert!(asked.contains(&b"a+2".to_vec()) && asked.contains(&b"k40+2".to_vec()) && asked.len() == 4, "{asked:?}");
+    assert_eq!(there(&engine), [&b"+2"[..], b"40+2"]);
+}
+
 /// Whatever lies where, what a filter is asked about is what the key holds: nothing that operands lie upon, or that is hidden.
 #[test]
 fn where_operands_are_merged_a_filter_sees_whole_values_alone() {

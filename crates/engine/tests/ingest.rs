@@ -484,7 +484,7 @@ fn a_writer_of_tables_takes_keys_in_order_and_leaves_nothing_half_done() {
     writer.put(vec![b'c'; 65_535], "the longest key").unwrap();
     let names = vfs.list("/out".as_ref()).unwrap();
     assert!(
-        names.len() == 1 && names[0].starts_with("t.") && names[0].ends_with(".tmp"),
+        names.len() == 1 && names[0].starts_with("esker-") && names[0].ends_with(".sst.tmp"),
         "it has no name yet: {names:?}"
     );
     let facts = writer.finish().unwrap();
@@ -533,6 +533,26 @@ fn two_writers_of_one_table_do_not_meet_and_the_first_that_ends_has_it() {
     assert_eq!(vfs.list("/out".as_ref()).unwrap(), ["u"]);
     engine.ingest([path], &COPY).unwrap();
     assert_eq!(engine.get("u").unwrap().unwrap(), b"1");
+}
+
+/// The temporary file was called as the table and 21 bytes more, which no file system takes behind a name of 235.
+#[test]
+fn a_table_may_have_the_longest_name_that_a_file_may_have() {
+    let dir = tempfile::tempdir().unwrap();
+    let names = || std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect::<Vec<_>>();
+    let write = |name: &str| {
+        let mut writer = SstWriter::create(dir.path().join(name), &SstOptions::default())?;
+        writer.put("k", name)?;
+        writer.finish()
+    };
+    for len in [1, 234, 235, 255] {
+        let name = "n".repeat(len);
+        let facts = write(&name).unwrap();
+        assert_eq!(names(), [&*name]);
+        std::fs::remove_file(facts.path).unwrap();
+    }
+    assert_eq!(write(&"n".repeat(256)).unwrap_err().kind(), ErrorKind::Io);
+    assert!(names().is_empty());
 }
 
 /// Where the directory could not be synced, the table stayed at its path though finishing it had failed, and was in the way of the next one.

@@ -196,7 +196,7 @@ impl WriteBatch {
         let mut at = HEADER_BYTES;
         for _ in 0..self.count() {
             let mut ops = BatchOps { decoder: Decoder::new(&self.bytes[at..]), left: 1, done: false };
-            let op = ops.decode_next().ok().flatten().expect("a batch decodes what it encoded");
+            let op = ops.next().and_then(Result::ok).expect("a batch decodes what it encoded");
             let (kind, value_bytes) = (op.kind, op.value.len());
             at += ops.decoder.offset();
             if kind == ValueKind::Expiring {

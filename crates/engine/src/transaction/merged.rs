@@ -8,17 +8,21 @@
 //! Ranges that the transaction has deleted hide what there is of them in the snapshot, as range tombstones of a newer source would, so the walk never comes upon it.
 //! Both stand at their first entry at or behind the place of the walk (backward: their last one at or before it), and the nearer one is shown; at one key the own one. Turning seeks anew.
 //! So where an own entry is shown that is merged into what lies below, the snapshot's stands either on the same key or has none of it; what both amount to is made when it is asked for, and then counts as read.
+//! A walk to one end begins where the snapshot's own has come to, which [remembers](crate::edges) up to where it has found nothing; what the transaction has written itself is looked for from the very end on, and all up to where the walk stands is read, as if it had gone all the way.
+//!
 //! Every move tells the transaction's reads how far the walk has looked, so that what nobody asked for is not part of them.
 
 use super::operands::OwnOperands;
 use super::own::{Own, OwnEntry, OwnWrite};
 use crate::core::KeyspaceCore;
 use crate::cursor::Cursor;
+use crate::edges::Extreme;
 use crate::ends::End;
 use crate::error::{Error, Result};
 use crate::expiry::AsOf;
 use crate::read::ReadState;
 use crate::read_set::{Edge, ReadSet};
+use crate::walk::Walk;
 use esker_format::Slice;
 use esker_iterator::{Bounds, Covering, Covers};
 use parking_lot::Mutex;
@@ -117,10 +121,42 @@ impl Seen {
     }
 
     pub(super) fn walk(&self) -> Merged {
+        self.walk_over(self.base())
+    }
+
+    /// A walk that stands at one end of it all, where that of the snapshot stands on `below`, or has found nothing.
+    pub(super) fn walk_to(&self, end: Extreme, below: Option<Walk>) -> Result<Merged> {
+        debug_assert_eq!(self.bounds, Bounds::default());
+        let (base, sought) = match below {
+            None => (self.base(), Ok(())),
+            // Which may lie in one of them.
+            Some(below) if self.own.has_ranges() => {
+                let mut base = self.base();
+                let sought = match end {
+                    Extreme::First => base.seek(below.key()),
+                    Extreme::Last => base.seek_for_prev(below.key()),
+                };
+                (base, sought)
+            }
+            // What its bounds leave out is nothing.
+            Some(below) => (Cursor::standing(below, self.at, Bounds::default()), Ok(())),
+        };
+        let mut walk = self.walk_over(base);
+        walk.begin_at(end);
+        walk.settle(sought)?;
+        Ok(walk)
+    }
+
+    /// What of it is the snapshot's.
+    fn base(&self) -> Cursor {
+        Cursor::under(self.own_ranges(), Arc::clone(&self.state), self.at, self.bounds.clone())
+    }
+
+    fn walk_over(&self, base: Cursor) -> Merged {
         let scanning =
             |tracked| Scanning { tracked: Arc::clone(tracked), keyspace: Arc::clone(&self.keyspace), number: None };
         Merged {
-            base: Cursor::under(self.own_ranges(), Arc::clone(&self.state), self.at, self.bounds.clone()),
+            base,
             own: Arc::clone(&self.own),
             own_at: None,
             bounds: self.bounds.clone(),
@@ -160,17 +196,13 @@ impl End for Merged {
     }
 
     fn seek_to_first(&mut self) -> Result<()> {
-        self.begin_scan(|lower, _| lower);
-        self.direction = Direction::Forward;
-        self.own_at = self.own_from(Bound::Unbounded);
+        self.begin_at(Extreme::First);
         let sought = self.base.seek_to_first();
         self.settle(sought)
     }
 
     fn seek_to_last(&mut self) -> Result<()> {
-        self.begin_scan(|_, upper| upper);
-        self.direction = Direction::Backward;
-        self.own_at = self.own_to(Bound::Unbounded);
+        self.begin_at(Extreme::Last);
         let sought = self.base.seek_to_last();
         self.settle(sought)
     }
@@ -226,6 +258,12 @@ impl Merged {
         }
         let value = self.base.merged_under(key, operands.stack(), upon_snapshot)?;
         Ok(self.loaded.get_or_init(|| value))
+    }
+
+    /// How many keys of the snapshot it has passed because they are deleted or have expired.
+    #[cfg(test)]
+    pub(super) fn passed(&self) -> u64 {
+        self.base.passed()
     }
 
     fn own_entry(&self) -> &OwnEntry {
@@ -339,6 +377,22 @@ impl Merged {
         };
         let (key, write) = self.own.entries((Bound::Unbounded, to)).next_back()?;
         self.bounds.reaches_down_to(key).then(|| (key.clone(), write.clone()))
+    }
+
+    /// Begins at one end, from where its own is looked for.
+    fn begin_at(&mut self, end: Extreme) {
+        match end {
+            Extreme::First => {
+                self.begin_scan(|lower, _| lower);
+                self.direction = Direction::Forward;
+                self.own_at = self.own_from(Bound::Unbounded);
+            }
+            Extreme::Last => {
+                self.begin_scan(|_, upper| upper);
+                self.direction = Direction::Backward;
+                self.own_at = self.own_to(Bound::Unbounded);
+            }
+        }
     }
 
     fn begin_scan<'a>(&'a mut self, at: impl FnOnce(Edge<&'a [u8]>, Edge<&'a [u8]>) -> Edge<&'a [u8]>) {

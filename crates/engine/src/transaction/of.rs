@@ -5,11 +5,12 @@
 use super::Transaction;
 use super::cursor::TransactionCursor;
 use super::iter::TransactionIter;
-use super::merged::Seen;
+use super::merged::{Merged, Seen};
 use super::operands::OwnOperands;
 use super::own::OwnWrite;
 use crate::core::KeyspaceCore;
 use crate::edges::Extreme;
+use crate::ends::{End as _, pair};
 use crate::error::Result;
 use crate::keyspace::Keyspace;
 use crate::options::ReadOptions;
@@ -129,16 +130,18 @@ impl<'a> TransactionReads<'a> {
     }
 
     pub(super) fn extreme(&self, end: Extreme) -> Result<Option<(Slice, Slice)>> {
-        let mut iter = self.range(..);
-        let found = match end {
-            Extreme::First => iter.next(),
-            Extreme::Last => iter.next_back(),
-        };
-        found.transpose()
+        let walk = self.walk_to(end)?;
+        walk.valid().then(|| pair(&walk)).transpose()
     }
 
     pub(super) fn is_empty(&self) -> Result<bool> {
-        Ok(self.range(..).keys().next().transpose()?.is_none())
+        Ok(!self.walk_to(Extreme::First)?.valid())
+    }
+
+    /// A walk to one end, by way of the snapshot's, which passes what was deleted there once or twice and not each time.
+    pub(super) fn walk_to(&self, end: Extreme) -> Result<Merged> {
+        let below = self.at_snapshot().walk_to(end)?;
+        self.seen(Bounds::default())?.walk_to(end, below)
     }
 
     pub(super) fn cursor(&self, options: ReadOptions) -> TransactionCursor {

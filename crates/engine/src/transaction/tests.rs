@@ -1,3 +1,4 @@
 mod clearing;
+mod ends;
 mod history;
 mod scheduler;

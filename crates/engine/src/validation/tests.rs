@@ -77,7 +77,7 @@ fn what_is_written_during_the_look_counts() {
             // As `lock_on_terms` does, step by step.
             let mut commit = core.commit.lock();
             let what = What::Set(&set);
-            assert!(!core.stands_as_memory_tells(&commit, what, snapshot.seq_no()).unwrap(), "a table is newer");
+            assert!(!core.stands_as_memory_tells(&commit, what, snapshot.taken().at.seq).unwrap(), "a table is newer");
             let watching = Watching::begin(core, &mut commit, 0);
             drop(commit);
             engine.put(written, "w").unwrap();
@@ -93,7 +93,7 @@ fn what_is_written_during_the_look_counts() {
             }
             assert!(!commit.watch.is_on());
             drop(commit);
-            let terms = Terms { reads: Some(ReadSince { what, since: snapshot.seq_no() }), turn: None };
+            let terms = Terms { reads: Some(ReadSince { what, at: snapshot.taken() }), turn: None };
             let mut batch = crate::WriteBatch::new();
             batch.put("k", "v");
             let result = core.write_on(&terms, &batch, &WriteOptions::default());

@@ -332,6 +332,7 @@ impl Driver {
         for path in &files {
             assert_eq!(self.vfs.metadata(path.as_ref()).is_ok(), source == Source::Copied, "{path}");
         }
+        // It never expires, whatever the time to live of the keyspace.
         let effect = |value: &Option<Vec<u8>>| value.clone().map_or(Effect::Delete, Effect::Put);
         self.model.commit(entries.iter().map(|(key, value)| (space, *key, effect(value))));
         self.durable = self.model.commits();

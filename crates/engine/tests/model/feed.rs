@@ -7,8 +7,23 @@ use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+/// A value, and when it expires, if it does.
+type Timed = (Vec<u8>, Option<SystemTime>);
+
+/// What is there now in a range. What was ingested never expires, in a keyspace with a time to live neither; what else lies there does when it says so.
+fn there(keyspace: &Keyspace, range: &RangeInclusive<Key>) -> BTreeMap<Key, Timed> {
+    let mut cursor = keyspace.cursor();
+    let mut there = BTreeMap::new();
+    cursor.seek(range.start()).unwrap();
+    while cursor.valid() && cursor.key() <= &range.end()[..] {
+        there.insert(cursor.key().to_vec(), (cursor.value().unwrap().to_vec(), cursor.expiry()));
+        cursor.next().unwrap();
+    }
+    there
+}
+
 impl Driver {
-    /// The feed of changes makes the same of nothing, where logs are kept for it and none was cut off by a crash. Of what was ingested the range is read, and what came later is told later.
+    /// The feed of changes makes the same of nothing, where logs are kept for it and none was cut off by a crash: the same values, which expire when those do. Of what was ingested the range is read, and what came later is told later.
     pub(super) fn check_feed(&self) {
         let engine = self.engine();
         if engine.options().wal_retain_bytes.is_none() {
@@ -23,10 +38,8 @@ impl Driver {
                 return assert!(behind.map(Result::unwrap).all(|change| change.seq() > from));
             }
         };
-        // With when it expires.
-        let mut made: BTreeMap<KeyspaceId, BTreeMap<Key, (Vec<u8>, SystemTime)>> = BTreeMap::new();
+        let mut made: BTreeMap<KeyspaceId, BTreeMap<Key, Timed>> = BTreeMap::new();
         let mut known: Vec<(KeyspaceId, RangeInclusive<Key>)> = Vec::new();
-        let never = UNIX_EPOCH + Duration::from_millis(1 << 50);
         let mut last = 0;
         for change in changes {
             let change = change.unwrap();
@@ -44,19 +57,20 @@ impl Driver {
                                 if is_known(keyspace.id, key) {
                                     continue;
                                 }
-                                made.entry(keyspace.id).or_default().insert(key.to_vec(), (value.to_vec(), never));
+                                made.entry(keyspace.id).or_default().insert(key.to_vec(), (value.to_vec(), None));
                             }
                             Operation::PutForever { keyspace, key, value } => {
-                                made.entry(keyspace.id).or_default().insert(key.to_vec(), (value.to_vec(), never));
+                                made.entry(keyspace.id).or_default().insert(key.to_vec(), (value.to_vec(), None));
                             }
                             Operation::PutExpiring { keyspace, key, value, expires } => {
-                                made.entry(keyspace.id).or_default().insert(key.to_vec(), (value.to_vec(), expires));
+                                let timed = (value.to_vec(), Some(expires));
+                                made.entry(keyspace.id).or_default().insert(key.to_vec(), timed);
                             }
                             Operation::Merge { keyspace, key, .. } | Operation::Delete { keyspace, key }
                                 if is_known(keyspace.id, key) => {}
                             Operation::Merge { keyspace, key, operand } => {
                                 let value = made.entry(keyspace.id).or_default().entry(key.to_vec());
-                                value.or_insert((Vec::new(), never)).0.extend_from_slice(operand);
+                                value.or_insert((Vec::new(), None)).0.extend_from_slice(operand);
                             }
                             Operation::Delete { keyspace, key } => {
                                 made.entry(keyspace.id).or_default().remove(key);
@@ -79,10 +93,7 @@ impl Driver {
                     let named = |(keyspace, _): &&(Keyspace, Space)| keyspace.id() == ingest.keyspace;
                     let handle = self.handles.iter().flatten().find(named);
                     if let Some((keyspace, _)) = handle.filter(|(_, space)| self.lives(*space)) {
-                        let now = keyspace
-                            .range(range.clone())
-                            .map(|item| item.map(|(k, v)| (k.to_vec(), (v.to_vec(), never))).unwrap());
-                        contents.extend(now);
+                        contents.extend(there(keyspace, &range));
                         // Operands that are told again would count twice. All that is to come is in what was read.
                         if keyspace.merge_operator().is_some() {
                             known.push((ingest.keyspace, range));
@@ -94,9 +105,18 @@ impl Driver {
         }
         for (keyspace, space) in self.handles.iter().flatten().filter(|(_, space)| self.lives(*space)) {
             let now = UNIX_EPOCH + Duration::from_millis(self.began_ms + self.model.now().time * 1_000);
-            let contents = made.remove(&keyspace.id()).unwrap_or_default().into_iter();
-            let contents: Contents =
-                contents.filter(|(_, (_, expires))| *expires > now).map(|(key, (value, _))| (key, value)).collect();
+            let mut contents = made.remove(&keyspace.id()).unwrap_or_default();
+            contents.retain(|_, (_, expires)| expires.is_none_or(|expires| expires > now));
+            if let (Some((first, _)), Some((last, _))) = (contents.first_key_value(), contents.last_key_value()) {
+                for (key, (_, expires)) in there(keyspace, &(first.clone()..=last.clone())) {
+                    let made = contents.get(&key).map(|(_, made)| *made);
+                    assert!(
+                        made.is_none_or(|made| made == expires),
+                        "{keyspace:?}, {key:?}: {made:?}, not {expires:?}"
+                    );
+                }
+            }
+            let contents: Contents = contents.into_iter().map(|(key, (value, _))| (key, value)).collect();
             // Of what the filter has done only what was read by way of an ingest is in it.
             let at = At { look: 0, ..self.model.now() };
             assert!(self.model.may_be(*space, &contents, at), "{keyspace:?}: the feed makes {contents:?}");
