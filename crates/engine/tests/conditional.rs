@@ -161,7 +161,7 @@ const IDLE: [fn(&Engine, &WriteOptions) -> esker::Result<bool>; 5] = [
     |engine, options| engine.compare_and_swap_with("k", Some(b"w"), None, options).map(|done| !done),
     |engine, options| engine.compare_and_swap_with("absent", None, None, options),
     |engine, options| engine.fetch_update_with("absent", |_| None::<&[u8]>, options).map(|found| found.is_none()),
-    |engine, options| engine.write_with(&WriteBatch::new(), options).map(|()| true),
+    |engine, options| engine.write_with(WriteBatch::new(), options).map(|()| true),
 ];
 
 fn with(durability: Durability) -> WriteOptions {
