@@ -91,7 +91,7 @@ pub struct Sample {
     pub is_cut_short: bool,
     /// Acknowledged entries that were gone after `kill -9`; `openkill` and `openkillfull` only.
     pub lost_entries: Option<u64>,
-    /// How often a transaction was in conflict with another, and run again; `transact` only.
+    /// How often another write came between, and it was run again; `transact` and `compareandswap` only.
     #[serde(default)]
     pub conflicts: Option<u64>,
 }
@@ -192,8 +192,10 @@ fn run_on<S: Store>(job: &Job) -> Result<Sample> {
         _ => {
             let store = if workload.needs_load() { loaded::<S>(job)? } else { S::open(&job.dir, &job.settings)? };
             model::prepare(&store, workload, &job.settings)?;
+            model::check_layers(&store, workload, &job.settings)?;
             let start = Start::now(Some(&store));
             let done = work::run(&store, workload, &job.settings)?;
+            model::check_layers(&store, workload, &job.settings)?;
             start.finish(job, store, done)
         }
     }
@@ -239,8 +241,8 @@ impl Start {
         let settle_seconds = settling.elapsed().as_secs_f64();
         let written_bytes = Usage::now(Some(&store)).written_since(&self.used);
         let disk_bytes = process::disk_bytes(&job.dir)?;
-        let found = match workload.counts() {
-            true => model::verify_counters(&store, workload, settings, done.measured.operations)?,
+        let found = match workload.is_of_model() {
+            true => model::verify(&store, workload, settings, done.measured.operations)?,
             false => work::verify(&store, settings)?,
         };
         if found != done.keys {
@@ -249,7 +251,7 @@ impl Start {
         store.close()?;
 
         let Done { measured, keys, conflicts } = done;
-        let value_bytes = if workload.counts() { model::COUNTER_BYTES } else { settings.value_bytes };
+        let value_bytes = model::value_bytes(workload, settings);
         let entry_bytes = (data::KEY_BYTES + value_bytes) as u64;
         let user_bytes = match workload {
             Workload::DeleteRandom => measured.operations * data::KEY_BYTES as u64,

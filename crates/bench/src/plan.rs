@@ -61,10 +61,10 @@ impl Case {
             // Several memtables may wait at a time: with the cache, half of all at most.
             Room::LimitMib(mib) => ((mib / 4).max(1), run.memtable_mib.min((mib / 16).max(1))),
         };
-        // A range that holds nothing is in memory, or in tables, as its state says: no memtable fills up meanwhile.
+        // What is said to be in memory has room there.
         let entry_bytes = (data::KEY_BYTES + run.value_bytes) as u64;
         let all_mib = 64 + ((3 * entry_bytes * run.num) >> 20);
-        let memtable_mib = if workload.is_over_a_hole() { memtable_mib.max(all_mib) } else { memtable_mib };
+        let memtable_mib = if state == State::Unflushed { memtable_mib.max(all_mib) } else { memtable_mib };
         let state = if workload.merges() { State::Operator } else { state };
         Settings { threads, compression, durability, cache_mib, memtable_mib, state, ..run.clone() }
     }

@@ -22,13 +22,13 @@ pub enum State {
     /// Of the workloads over a range that holds nothing: it never did.
     #[value(skip)]
     Empty,
-    /// All keys in the range were deleted at once; they and their tombstone are in the memtable.
+    /// All keys in the range were deleted at once; the tombstone is in memory, and so are they: for Esker, which seals a memtable that holds so many of them, in one that waits to be flushed.
     #[value(skip)]
     Unflushed,
     /// The keys are in tables, the tombstone is in the memtable.
     #[value(skip)]
     Deleted,
-    /// The keys are in tables, and so is the tombstone.
+    /// The keys are in tables, and so is the tombstone, in one that lies over them.
     #[value(skip)]
     Flushed,
 }

@@ -18,7 +18,7 @@ mod sled;
 mod surrealkv;
 
 pub use esker::Esker;
-pub use model::{Change, DataModel};
+pub use model::{Change, DataModel, Layer, Layers};
 #[cfg(feature = "rivals")]
 pub use {fjall::Fjall, redb::Redb, sled::Sled, surrealkv::SurrealKv};
 #[cfg(feature = "native")]

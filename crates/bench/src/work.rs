@@ -26,7 +26,7 @@ pub struct Done {
     pub measured: Measured,
     /// Keys that are in the store now.
     pub keys: u64,
-    /// Transactions that were run again; `None` if there were none to run.
+    /// How often something was run again because another write came between; `None` of what is never.
     pub conflicts: Option<u64>,
 }
 
@@ -95,7 +95,7 @@ pub fn run(store: &impl Store, workload: Workload, settings: &Settings) -> Resul
         workload if !workload.needs_load() => measured.operations,
         _ => num + inserted.into_inner(),
     };
-    let conflicts = (workload == Workload::Transact).then(|| conflicts.into_inner());
+    let conflicts = workload.conflicts().then(|| conflicts.into_inner());
     Ok(Done { measured, keys, conflicts })
 }
 

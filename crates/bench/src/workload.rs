@@ -20,7 +20,7 @@ pub const SUSTAINED_ROUNDS: u64 = 10;
 pub const TRANSACTION_KEYS: u64 = 4;
 /// Operands upon each counter of `readmerged`.
 pub const OPERANDS: u64 = 3;
-/// Of how many keys one has expired in `readexpired`: not so many that a table would be compacted for it.
+/// Of how many keys one has expired in `readexpired`.
 pub const EXPIRED_EVERY: u64 = 3;
 /// Keys of a range that `deleteranges` deletes.
 pub const RANGE_KEYS: u64 = 10;
@@ -86,19 +86,19 @@ pub enum Workload {
     BulkLoad,
     /// Counts, by a merge operand of 8 bytes, one of `--num` counters, chosen at random.
     MergeRandom,
-    /// Gets random counters that have three operands each upon what was put.
+    /// Gets random counters that have three operands each upon what was put, which snapshots keep apart.
     ReadMerged,
     /// Transactions that read four random counters, count each and commit; those that conflict are run again, and counted.
     Transact,
-    /// Gets a random key and puts its value anew if nobody has changed it: `compare_and_swap`.
+    /// Gets a random value and counts in it if nobody has changed it since: `compare_and_swap`; again if somebody has.
     CompareAndSwap,
     /// Puts every key, in random order, with a time to live of a day. To be seen beside `fillrandom`.
     FillExpiring,
-    /// Gets random keys of a store in which one of three has expired. To be seen beside `readrandom`.
+    /// Gets random keys of a store in which one of three has expired, and a snapshot keeps it. To be seen beside `readrandom`.
     ReadExpired,
     /// Deletes every key of a loaded store, in random order, by ranges of ten keys each.
     DeleteRanges,
-    /// Seeks, with a new cursor, into a range of `--num` keys that holds nothing, and reads the 10 entries behind it: of one that never held anything, and of those that were deleted at once, in memory and in tables.
+    /// Seeks, with a new cursor, into a range of `--num` keys that holds nothing, and reads the 10 entries behind it: of one that never held anything, and of those that were deleted at once, in memory and in tables, and are still there.
     SeekOver,
     /// The same backwards, and the 10 entries before it.
     SeekOverReverse,
@@ -161,9 +161,14 @@ impl Workload {
         matches!(self, Self::SeekOver | Self::SeekOverReverse | Self::WalkOver | Self::WalkOverReverse)
     }
 
-    /// Whether values are counters of 8 bytes.
+    /// Whether values begin with a counter of 8 bytes.
     pub fn counts(self) -> bool {
-        self.merges() || self == Self::Transact
+        self.merges() || matches!(self, Self::Transact | Self::CompareAndSwap)
+    }
+
+    /// Whether another write may come between, so that it is done again.
+    pub fn conflicts(self) -> bool {
+        matches!(self, Self::Transact | Self::CompareAndSwap)
     }
 
     /// Whether it needs a keyspace that knows how to merge counters.

@@ -155,7 +155,7 @@ fn every_row_of_the_data_model_runs_and_checks_what_it_reads() {
             let workload = sample.workload;
             assert_eq!(sample.operations, workload.operations(num, threads), "{workload}");
             assert!(!sample.is_cut_short && sample.seconds > 0.0, "{workload}");
-            assert_eq!(sample.conflicts.is_some(), workload == Workload::Transact, "{workload}");
+            assert_eq!(sample.conflicts.is_some(), workload.conflicts(), "{workload}");
             assert_eq!(sample.write_amplification.is_some(), workload.writes(), "{workload}");
             assert_eq!(sample.latency.is_none(), workload.walks(), "{workload}");
         }

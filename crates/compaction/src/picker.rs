@@ -401,6 +401,10 @@ impl<'a> Choice<'a> {
             }
             let Some(inputs) = self.l0_closure(seed) else { continue };
             seen.extend(inputs.iter().map(|table| table.number));
+            // Laid beside what it hides, while a snapshot keeps that, a range tombstone is no longer leapt over. As soon as none does it goes down anyway, see `tombstones_down`.
+            if inputs.iter().any(|table| self.hides_a_table(table)) {
+                continue;
+            }
             let Some(plan) = self.down(Level::ZERO, inputs, Tombstones::Most) else { continue };
             let better = |relief: &Relief| best.as_ref().is_none_or(|(best, _)| relief.runs > best.runs);
             if let Some(relief) = Relief::of(&plan).filter(better) {

@@ -175,6 +175,31 @@ fn who_looks_into_nothing_of_level_0_does_not_pay_for_it() {
     assert_eq!((tables(&engine)[0], for_reads(&engine)), (0, 1), "those who gain do");
 }
 
+/// While a snapshot kept what a range tombstone hides, reads that leapt over it paid to have both merged into one table, in which everything that is hidden is gone over one by one: they asked
+/// for what made them slower by as many entries.
+#[test]
+fn reads_do_not_ask_for_what_is_deleted_to_be_laid_beside_its_tombstone() {
+    let engine = manual(options());
+    flush_rounds(&engine, 1);
+    engine.compact_range(..).unwrap();
+    let snapshot = engine.snapshot();
+    engine.put(key(0), "written anew, and so looked into").unwrap();
+    engine.delete_range(key(1), key(ENTRIES - 1)).unwrap();
+    engine.flush().unwrap();
+    let before = tables(&engine);
+    for _ in 0..20_000 {
+        assert_eq!(engine.iter().count(), 2);
+    }
+    work(&engine);
+    assert_eq!((tables(&engine), for_reads(&engine)), (before, 0));
+    assert_eq!(snapshot.iter().count(), ENTRIES as usize);
+    drop(snapshot);
+    work(&engine);
+    let levels = &engine.metrics().keyspaces[0].levels;
+    let left: u64 = levels.iter().map(|level| level.entries + level.range_tombstones).sum();
+    assert_eq!((left, for_reads(&engine)), (2, 0), "without it, it is done at once and for nothing");
+}
+
 #[test]
 fn what_is_merged_for_reads_is_not_compressed_unless_it_meets_what_is() {
     let mut options = options();

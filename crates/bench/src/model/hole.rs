@@ -7,13 +7,15 @@
 //!                                 seek into -> 10 entries
 //! ```
 //!
-//! What is in memory and what in tables is as the [`State`] says, and no load is flushed besides. Each has something in a memtable and something in tables, but for `Unflushed`, which has all in memory.
+//! What is in memory and what in tables is as the [`State`] says, and stays so: a snapshot that is older than the delete keeps what it deleted, and the tombstone over it, from being compacted away.
+//! What waits in memory to be flushed is not: see [`State::Unflushed`]. Whether it is so is [checked](check) before and after, of a store that [tells](crate::store::DataModel::layers).
+//! Each state has something in a memtable and something in tables, but for `Unflushed`, which has all in memory.
 
 use crate::args::Settings;
 use crate::data::{self, Checker, Random};
 use crate::meter::Meter;
 use crate::state::State;
-use crate::store::Store;
+use crate::store::{Layer, Layers, Store};
 use crate::work::{each, expect_count, put_batches};
 use crate::workload::{LOAD_BATCH_ENTRIES, Workload};
 use crate::{Error, Result};
@@ -33,31 +35,47 @@ pub(super) fn load(store: &impl Store, settings: &Settings) -> Result<()> {
         })
     };
     let hole = AROUND..AROUND + settings.num;
-    let delete = || store.delete_range(&data::key(hole.start), &data::key(hole.end));
     put(0..AROUND)?;
     put(hole.end..hole.end + AROUND)?;
-    match settings.state {
-        State::Unflushed => {
-            put(hole.clone())?;
-            delete()
-        }
-        State::Deleted => {
-            put(hole.clone())?;
-            store.flush()?;
-            delete()
-        }
-        State::Flushed => {
-            put(hole.clone())?;
-            store.flush()?;
-            delete()?;
-            store.flush()?;
-            put(0..1)
-        }
-        _ => {
-            store.flush()?;
-            put(0..1)
-        }
+    if settings.state != State::Empty {
+        put(hole.clone())?;
     }
+    if settings.state != State::Unflushed {
+        // Where they lie by and by, whatever the size of the memtables.
+        store.flush()?;
+        store.compact()?;
+    }
+    store.hold_snapshot()?;
+    match settings.state {
+        State::Unflushed | State::Deleted => store.delete_range(&data::key(hole.start), &data::key(hole.end)),
+        State::Flushed => {
+            store.delete_range(&data::key(hole.start), &data::key(hole.end))?;
+            store.flush()?;
+            put(0..1)
+        }
+        _ => put(0..1),
+    }
+}
+
+/// Whether keys and tombstone lie as the state says.
+///
+/// # Errors
+/// They do not.
+pub(super) fn check(settings: &Settings, layers: &Layers) -> Result<()> {
+    let all = settings.num + ENTRIES_AROUND;
+    let entries = |entries: u64| Layer { entries, ..Layer::default() };
+    let tombstone = Layer { range_tombstones: 1, ..Layer::default() };
+    let [level_0, below @ ..] = &layers.levels[..] else { return Err("there is no level 0".into()) };
+    let below = Layers::sum(below);
+    let (memory, sealed) = (layers.memory, layers.sealed_memtables);
+    let holds = match settings.state {
+        State::Unflushed => (memory, sealed, *level_0, below) == (tombstone, 1, entries(0), entries(0)),
+        State::Deleted => (memory, sealed, *level_0, below) == (tombstone, 0, entries(0), entries(all)),
+        State::Flushed => (memory, sealed, *level_0, below) == (entries(1), 0, tombstone, entries(all)),
+        _ => (memory, sealed, *level_0, below) == (entries(1), 0, entries(0), entries(ENTRIES_AROUND)),
+    };
+    let state = settings.state.name().unwrap_or("plain");
+    if holds { Ok(()) } else { Err(format!("the range is not {state}: {layers:?}").into()) }
 }
 
 pub(super) fn read(

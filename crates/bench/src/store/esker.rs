@@ -1,17 +1,17 @@
 //! Esker, by its public face.
 
-use super::{Change, DataModel, Entry, MEMTABLES_MAX, Store};
+use super::{Change, DataModel, Entry, Layer, Layers, MEMTABLES_MAX, Store};
 use crate::Result;
 use crate::args::{Compression, DurabilityLevel, Settings};
 use crate::data::Key;
 use crate::state::State;
 use esker::{
-    ChangesHold, Codec, Cursor, Durability, Engine, IngestOptions, KeyspaceOptions, Operation, Options, SstOptions,
-    SstWriter, WriteBatch, WriteOptions,
+    Background, ChangesHold, Codec, Cursor, Durability, Engine, IngestOptions, KeyspaceOptions, Operation, Options,
+    Snapshot, SstOptions, SstWriter, WriteBatch, WriteOptions,
 };
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
-use std::time::Duration;
+use std::sync::{Mutex, OnceLock};
+use std::time::{Duration, SystemTime};
 
 /// The operator of counters.
 const COUNTER: &str = "esker.counter";
@@ -28,6 +28,10 @@ pub struct Esker {
     writes: WriteOptions,
     /// From where on changes are kept.
     kept: OnceLock<(u64, ChangesHold)>,
+    /// Held until it is closed.
+    snapshots: Mutex<Vec<Snapshot>>,
+    /// Nobody flushes and compacts, so what is sealed stays in memory.
+    rests: bool,
 }
 
 impl Esker {
@@ -65,6 +69,10 @@ impl Store for Esker {
             block_cache_bytes: Some(cache_bytes),
             ..Options::default()
         };
+        if State::HOLES.contains(&settings.state) {
+            // What is in memory stays there.
+            options.memtable_age_max = FOR_LONG;
+        }
         if settings.compression == Compression::None {
             options.compression.fill(Codec::None);
         }
@@ -74,11 +82,13 @@ impl Store for Esker {
             _ => KeyspaceOptions::default(),
         };
         let writes = WriteOptions { durability: options.durability, ..WriteOptions::default() };
-        let engine = Engine::builder(dir).options(options.clone()).default_keyspace(keyspace).open()?;
+        let rests = settings.state == State::Unflushed;
+        let background = if rests { Background::Manual } else { Background::Threads };
+        let engine = Engine::builder(dir).options(options).default_keyspace(keyspace).background(background).open()?;
         if settings.state == State::Beside {
             Self::fill_beside(&engine)?;
         }
-        Ok(Self { engine, writes, kept: OnceLock::new() })
+        Ok(Self { engine, writes, kept: OnceLock::new(), snapshots: Mutex::default(), rests })
     }
 
     fn put(&self, key: &[u8], value: &[u8]) -> Result<()> {
@@ -141,6 +151,9 @@ impl Store for Esker {
     }
 
     fn is_busy(&self) -> bool {
+        if self.rests {
+            return false;
+        }
         let metrics = self.engine.metrics();
         metrics.keyspaces.iter().any(|keyspace| keyspace.sealed_memtables > 0 || keyspace.compaction_debt_bytes > 0)
     }
@@ -183,6 +196,40 @@ impl DataModel for Esker {
 
     fn delete_range(&self, begin: &[u8], end: &[u8]) -> Result<()> {
         Ok(self.engine.delete_range(begin, end)?)
+    }
+
+    fn compact(&self) -> Result<()> {
+        Ok(self.engine.compact_range(..)?)
+    }
+
+    fn hold_snapshot(&self) -> Result<()> {
+        self.snapshots.lock().expect("nobody panicked").push(self.engine.snapshot());
+        Ok(())
+    }
+
+    fn layers(&self) -> Option<Layers> {
+        let metrics = self.engine.metrics();
+        // The first is that which is measured.
+        let keyspace = metrics.keyspaces.first()?;
+        let levels = keyspace.levels.iter().map(|level| Layer {
+            entries: level.entries,
+            range_tombstones: level.range_tombstones,
+            expiring: level.expiring,
+        });
+        Some(Layers {
+            memory: Layer {
+                entries: keyspace.active_entries as u64,
+                range_tombstones: keyspace.active_range_tombstones as u64,
+                expiring: 0,
+            },
+            sealed_memtables: keyspace.sealed_memtables,
+            levels: levels.collect(),
+        })
+    }
+
+    fn time_to_live(&self, key: &[u8]) -> Result<Option<Duration>> {
+        let (_, expiry) = self.engine.get_with_expiry(key)?.ok_or("no value is there")?;
+        Ok(expiry.map(|expiry| expiry.duration_since(SystemTime::now()).unwrap_or_default()))
     }
 
     fn scan_back_from(&self, key: &[u8], limit: u64, mut look: impl FnMut(&[u8], &[u8]) -> Result<()>) -> Result<()> {

@@ -8,6 +8,39 @@ use std::time::Duration;
 /// Sees a value, if there is one, and says what to put in its place.
 pub type Change<'a> = &'a mut dyn FnMut(Option<&[u8]>) -> Result<[u8; 8]>;
 
+/// What lies in one place.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Layer {
+    /// Entries, all versions, operands and deletions.
+    pub entries: u64,
+    /// Range tombstones.
+    pub range_tombstones: u64,
+    /// Entries that expire; not known of memory.
+    pub expiring: u64,
+}
+
+/// What lies where.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Layers {
+    /// In the memtable that is written to.
+    pub memory: Layer,
+    /// Memtables that wait to be flushed. What is in them is not told.
+    pub sealed_memtables: usize,
+    /// In the tables of each level, from level 0 on.
+    pub levels: Vec<Layer>,
+}
+
+impl Layers {
+    /// What lies in levels, all together.
+    pub fn sum(levels: &[Layer]) -> Layer {
+        levels.iter().fold(Layer::default(), |sum, level| Layer {
+            entries: sum.entries + level.entries,
+            range_tombstones: sum.range_tombstones + level.range_tombstones,
+            expiring: sum.expiring + level.expiring,
+        })
+    }
+}
+
 /// The data model beyond keys that are put, got, scanned and deleted. What a store does not override it does not have.
 pub trait DataModel {
     /// Adds 8 bytes, least first, to the counter of a key, without reading it.
@@ -36,6 +69,26 @@ pub trait DataModel {
     /// Deletes all keys from `begin` to before `end`.
     fn delete_range(&self, _begin: &[u8], _end: &[u8]) -> Result<()> {
         Err(lacks("range deletes"))
+    }
+
+    /// Moves all entries to the lowest level that has any, and all that no snapshot sees out of the way.
+    fn compact(&self) -> Result<()> {
+        Err(lacks("compaction by hand"))
+    }
+
+    /// Has what is there now kept, as it can be seen, until the store is closed: no compaction takes away what is deleted, or expires, from now on.
+    fn hold_snapshot(&self) -> Result<()> {
+        Err(lacks("snapshots"))
+    }
+
+    /// Where entries and range tombstones lie; `None` if the store does not tell.
+    fn layers(&self) -> Option<Layers> {
+        None
+    }
+
+    /// How long the value of a key has still to live; `None` if it lives for ever.
+    fn time_to_live(&self, _key: &[u8]) -> Result<Option<Duration>> {
+        Err(lacks("values that expire"))
     }
 
     /// Shows up to `limit` entries, the greatest first, from the last at or before `key`.

@@ -144,6 +144,17 @@ impl DataModel for RocksDb {
         Ok(self.database.write_opt(batch, &self.writes)?)
     }
 
+    fn compact(&self) -> Result<()> {
+        self.database.compact_range::<&[u8], &[u8]>(None, None);
+        Ok(())
+    }
+
+    fn hold_snapshot(&self) -> Result<()> {
+        // Never released: it borrows what it would be kept in.
+        std::mem::forget(self.database.snapshot());
+        Ok(())
+    }
+
     fn scan_back_from(&self, key: &[u8], limit: u64, mut look: impl FnMut(&[u8], &[u8]) -> Result<()>) -> Result<()> {
         let mut cursor = self.cursor();
         cursor.seek_for_prev(key);
