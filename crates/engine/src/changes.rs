@@ -16,6 +16,7 @@ use crate::core::Core;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::feed::Hold;
+use crate::recovery::bad_record;
 use esker_format::batch;
 use esker_format::{FileKind, FileNo, SeqNo};
 use esker_manifest::IngestMeta;
@@ -172,7 +173,7 @@ impl Changes {
             base = state.feed.base;
             let first = self.logs.front().map(|log| log.number);
             let retained = state.feed.retained.iter().map(|log| Log { number: log.number, last_seq: log.last_seq });
-            let needed = state.logs.iter().map(|log| Log { number: log.number, last_seq: log.last_seq });
+            let needed = state.logs.iter().map(|log| Log { number: log.number, last_seq: log.newest_seq() });
             self.logs = retained.chain(needed).filter(|log| first.is_none_or(|first| log.number >= first)).collect();
             if first.is_some() && self.logs.front().map(|log| log.number) != first {
                 // `resume` has given up what was being read.
@@ -316,10 +317,14 @@ impl Changes {
                     if record.kind != RecordKind::Data {
                         continue;
                     }
-                    let damaged = |error: esker_format::DecodeError| {
-                        Error::corruption(format!("log {name}: record at position {}: {error}", record.position))
-                    };
+                    let damaged = |error| bad_record(&name, record.position, error);
                     let (first, ops) = batch::decode(record.payload).map_err(damaged)?;
+                    if first == SeqNo::ZERO {
+                        let position = record.position;
+                        return Err(Error::corruption(format!(
+                            "log {name}: the record at position {position} starts with sequence number 0"
+                        )));
+                    }
                     let last = SeqNo((first.0 + u64::from(ops.count_left())).saturating_sub(1));
                     if last > self.until.seq {
                         // It was refused, and is not part of the line.
@@ -373,6 +378,8 @@ impl Changes {
         let file = match core.vfs.open_read(&path) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                // It may have gone with the engine.
+                core.check_open()?;
                 let from = core.state.lock().feed.base.unwrap_or(self.until.seq).0;
                 return Err(Error::gap(self.seen.0, from, &format!("log {name} is gone")));
             }
@@ -435,17 +442,22 @@ impl Changes {
     }
 
     fn advance(&mut self) -> Result<Option<Change>> {
+        let log = |changes: &Self| changes.logs.front().map(|log| log.number);
+        let before = log(self);
         if self.at_end {
             self.look()?;
         }
-        let log = |changes: &Self| changes.logs.front().map(|log| log.number);
-        let before = log(self);
         let change = self.next_change()?;
         match &change {
             Some(_) if log(self) == before => {}
-            Some(_) => {
+            Some(change) => {
+                let needed_behind = match change {
+                    // The log that it is in is still read, be it to its end: that must not be used again meanwhile.
+                    Change::Batch(batch) => SeqNo(batch.first.0 - 1),
+                    Change::Ingest(_) => self.seen,
+                };
                 let mut state = self.hold.core.state.lock();
-                state.feed.move_hold(self.hold.number, self.seen);
+                state.feed.move_hold(self.hold.number, needed_behind);
                 let released = self.hold.core.trim_feed(&mut state);
                 drop(state);
                 self.hold.core.let_go_of_retained(released);
