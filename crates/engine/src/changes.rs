@@ -106,6 +106,8 @@ pub struct Changes {
     waiting: Option<ChangedBatch>,
     /// The manifest's mark: nothing at or below is told.
     from: SeqNo,
+    /// The greatest number in any table when the engine was opened: what is told has it, or something is missing.
+    in_tables: SeqNo,
     /// Whether an ingest has the number `seen`.
     ends_with_ingest: bool,
     names: Names,
@@ -133,6 +135,7 @@ impl Changes {
             ingests: VecDeque::new(),
             waiting: None,
             from: SeqNo::ZERO,
+            in_tables: SeqNo::ZERO,
             ends_with_ingest: false,
             names: Arc::default(),
             at_end: false,
@@ -171,6 +174,7 @@ impl Changes {
                 self.names = Arc::new(names);
             }
             base = state.feed.base;
+            self.in_tables = state.feed.in_tables;
             let first = self.logs.front().map(|log| log.number);
             let retained = state.feed.retained.iter().map(|log| Log { number: log.number, last_seq: log.last_seq });
             let needed = state.logs.iter().map(|log| Log { number: log.number, last_seq: log.newest_seq() });
@@ -257,6 +261,9 @@ impl Changes {
         let begins = [self.ingests.front().map(|ingest| ingest.seq), self.waiting.as_ref().map(|batch| batch.first)];
         let next = begins.into_iter().flatten().min().map_or(newest, |begin| SeqNo(begin.0 - 1));
         let before = self.before.unwrap_or(next).max(self.from);
+        if since >= before {
+            self.lacks_nothing_up_to(next)?;
+        }
         // What the manifest has forgotten may lie between batches that are in logs still.
         let is_known = since >= self.from;
         if is_known && since >= next || since == before || since > before && self.ends_with_ingest {
@@ -268,6 +275,14 @@ impl Changes {
             false => "no change ends with it: it was lost by a crash before it was durable",
         };
         Err(Error::gap(since.0, if since < before { before.0 } else { next.0 }, why))
+    }
+
+    /// Whether nothing is in tables that came between what was told and `next`: a flush need not sync the log of what it has written, so a power cut may take that from the log alone.
+    fn lacks_nothing_up_to(&self, next: SeqNo) -> Result<()> {
+        if (self.seen.next()..=next).contains(&self.in_tables) {
+            return Err(Error::gap(self.seen.0, next.0, "a crash has taken it from the log, and tables alone have it"));
+        }
+        Ok(())
     }
 
     /// The next change up to `until`.
@@ -291,6 +306,12 @@ impl Changes {
             }
             None => self.waiting.take().map(Change::Batch),
         };
+        let before_next = match &change {
+            Some(Change::Batch(batch)) => SeqNo(batch.first.0 - 1),
+            Some(Change::Ingest(ingest)) => SeqNo(ingest.seq - 1),
+            None => self.until.seq,
+        };
+        self.lacks_nothing_up_to(before_next)?;
         if let Some(change) = &change {
             self.seen = SeqNo(change.seq());
         }

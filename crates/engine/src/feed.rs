@@ -33,6 +33,8 @@ pub(crate) struct Feed {
     next_hold: u64,
     /// The last sequence number that is in no log of the feed; `None` until somebody needs to know, since it takes a look into the oldest log.
     pub(crate) base: Option<SeqNo>,
+    /// The greatest number in any table at open. A crash may have taken it from the log: then what came up to it is told nowhere.
+    pub(crate) in_tables: SeqNo,
     /// The names of keyspaces that were dropped since open.
     pub(crate) dropped: BTreeMap<KeyspaceId, Named>,
 }

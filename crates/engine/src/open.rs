@@ -85,6 +85,8 @@ pub(crate) fn open(mut builder: Builder) -> Result<Arc<Core>> {
     let left_out = |(log, why): &(FileNo, String)| format!("{}: {why}", FileKind::Wal(*log).name());
     core.left_out.set(replayed.set_aside.iter().map(left_out).collect()).ok();
     core.adopt_retained_logs(&version)?;
+    core.state.lock().feed.in_tables =
+        version.tables().map(|(_, _, table)| table.largest_seq).max().unwrap_or_default();
     if core.read_only {
         core.read_only_version.set(Arc::clone(&version)).ok();
         core.state.lock().logs = replayed.logs.iter().map(LogFile::from).collect();
@@ -96,6 +98,8 @@ pub(crate) fn open(mut builder: Builder) -> Result<Arc<Core>> {
         core.begin(&version, &replayed, last_seq, pending)?;
     }
     core.sweep(&replayed)?;
+    // Before anybody is told from where on there are changes.
+    core.upkeep_of_feed();
     core.deliver();
     if mode == background::Background::Threads {
         background::start(&core).map_err(|error| Error::io("start threads for", &core.dir, error))?;
