@@ -54,6 +54,8 @@ pub(crate) fn open(mut builder: Builder) -> Result<Arc<Core>> {
     builder.default_keyspace.check()?;
     let operators = Operators::new(std::mem::take(&mut builder.operators))?;
     builder.filters.keys().try_for_each(|name| filter::check_name(name))?;
+    // Before an engine is made with it.
+    filter::check_named(&builder.filters, builder.default_keyspace.compaction_filter.as_deref())?;
     let vfs = Arc::clone(&builder.vfs);
     let lock = lock(&*vfs, &builder)?;
     options_text::check_stored(&*vfs, &builder.dir)?;
@@ -66,7 +68,6 @@ pub(crate) fn open(mut builder: Builder) -> Result<Arc<Core>> {
     }
     let default = Arc::clone(&core.state.lock().keyspaces[&KeyspaceId::DEFAULT]);
     default.check_merging(&default_options)?;
-    core.check_filter_named(default_options.compaction_filter.as_deref())?;
     default.override_options(default_options)?;
     core.keyspaces().iter().for_each(|keyspace| core.tell_of_missing_filter(keyspace));
     core.default.set(default).ok();
