@@ -16,6 +16,7 @@ use crate::core::Core;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::feed::Hold;
+use crate::recovery::bad_record;
 use esker_format::batch;
 use esker_format::{FileKind, FileNo, SeqNo};
 use esker_manifest::IngestMeta;
@@ -105,6 +106,8 @@ pub struct Changes {
     waiting: Option<ChangedBatch>,
     /// The manifest's mark: nothing at or below is told.
     from: SeqNo,
+    /// The greatest number in any table when the engine was opened: what is told has it, or something is missing.
+    in_tables: SeqNo,
     /// Whether an ingest has the number `seen`.
     ends_with_ingest: bool,
     names: Names,
@@ -132,6 +135,7 @@ impl Changes {
             ingests: VecDeque::new(),
             waiting: None,
             from: SeqNo::ZERO,
+            in_tables: SeqNo::ZERO,
             ends_with_ingest: false,
             names: Arc::default(),
             at_end: false,
@@ -170,9 +174,10 @@ impl Changes {
                 self.names = Arc::new(names);
             }
             base = state.feed.base;
+            self.in_tables = state.feed.in_tables;
             let first = self.logs.front().map(|log| log.number);
             let retained = state.feed.retained.iter().map(|log| Log { number: log.number, last_seq: log.last_seq });
-            let needed = state.logs.iter().map(|log| Log { number: log.number, last_seq: log.last_seq });
+            let needed = state.logs.iter().map(|log| Log { number: log.number, last_seq: log.newest_seq() });
             self.logs = retained.chain(needed).filter(|log| first.is_none_or(|first| log.number >= first)).collect();
             if first.is_some() && self.logs.front().map(|log| log.number) != first {
                 // `resume` has given up what was being read.
@@ -256,6 +261,9 @@ impl Changes {
         let begins = [self.ingests.front().map(|ingest| ingest.seq), self.waiting.as_ref().map(|batch| batch.first)];
         let next = begins.into_iter().flatten().min().map_or(newest, |begin| SeqNo(begin.0 - 1));
         let before = self.before.unwrap_or(next).max(self.from);
+        if since >= before {
+            self.lacks_nothing_up_to(next)?;
+        }
         // What the manifest has forgotten may lie between batches that are in logs still.
         let is_known = since >= self.from;
         if is_known && since >= next || since == before || since > before && self.ends_with_ingest {
@@ -267,6 +275,14 @@ impl Changes {
             false => "no change ends with it: it was lost by a crash before it was durable",
         };
         Err(Error::gap(since.0, if since < before { before.0 } else { next.0 }, why))
+    }
+
+    /// Whether nothing is in tables that came between what was told and `next`: a flush need not sync the log of what it has written, so a power cut may take that from the log alone.
+    fn lacks_nothing_up_to(&self, next: SeqNo) -> Result<()> {
+        if (self.seen.next()..=next).contains(&self.in_tables) {
+            return Err(Error::gap(self.seen.0, next.0, "a crash has taken it from the log, and tables alone have it"));
+        }
+        Ok(())
     }
 
     /// The next change up to `until`.
@@ -290,6 +306,12 @@ impl Changes {
             }
             None => self.waiting.take().map(Change::Batch),
         };
+        let before_next = match &change {
+            Some(Change::Batch(batch)) => SeqNo(batch.first.0 - 1),
+            Some(Change::Ingest(ingest)) => SeqNo(ingest.seq - 1),
+            None => self.until.seq,
+        };
+        self.lacks_nothing_up_to(before_next)?;
         if let Some(change) = &change {
             self.seen = SeqNo(change.seq());
         }
@@ -316,10 +338,14 @@ impl Changes {
                     if record.kind != RecordKind::Data {
                         continue;
                     }
-                    let damaged = |error: esker_format::DecodeError| {
-                        Error::corruption(format!("log {name}: record at position {}: {error}", record.position))
-                    };
+                    let damaged = |error| bad_record(&name, record.position, error);
                     let (first, ops) = batch::decode(record.payload).map_err(damaged)?;
+                    if first == SeqNo::ZERO {
+                        let position = record.position;
+                        return Err(Error::corruption(format!(
+                            "log {name}: the record at position {position} starts with sequence number 0"
+                        )));
+                    }
                     let last = SeqNo((first.0 + u64::from(ops.count_left())).saturating_sub(1));
                     if last > self.until.seq {
                         // It was refused, and is not part of the line.
@@ -373,6 +399,8 @@ impl Changes {
         let file = match core.vfs.open_read(&path) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                // It may have gone with the engine.
+                core.check_open()?;
                 let from = core.state.lock().feed.base.unwrap_or(self.until.seq).0;
                 return Err(Error::gap(self.seen.0, from, &format!("log {name} is gone")));
             }
@@ -435,17 +463,22 @@ impl Changes {
     }
 
     fn advance(&mut self) -> Result<Option<Change>> {
+        let log = |changes: &Self| changes.logs.front().map(|log| log.number);
+        let before = log(self);
         if self.at_end {
             self.look()?;
         }
-        let log = |changes: &Self| changes.logs.front().map(|log| log.number);
-        let before = log(self);
         let change = self.next_change()?;
         match &change {
             Some(_) if log(self) == before => {}
-            Some(_) => {
+            Some(change) => {
+                let needed_behind = match change {
+                    // The log that it is in is still read, be it to its end: that must not be used again meanwhile.
+                    Change::Batch(batch) => SeqNo(batch.first.0 - 1),
+                    Change::Ingest(_) => self.seen,
+                };
                 let mut state = self.hold.core.state.lock();
-                state.feed.move_hold(self.hold.number, self.seen);
+                state.feed.move_hold(self.hold.number, needed_behind);
                 let released = self.hold.core.trim_feed(&mut state);
                 drop(state);
                 self.hold.core.let_go_of_retained(released);

@@ -262,6 +262,13 @@ pub(crate) struct LogFile {
     pub(crate) start: Lsn,
 }
 
+impl LogFile {
+    /// The last number in it, or of all that came before; `None` while it is written to, and where that is not known: it was replayed, and had nothing in it, nor had those that were replayed before it.
+    pub(crate) fn newest_seq(&self) -> Option<SeqNo> {
+        self.last_seq.filter(|seq| *seq > SeqNo::ZERO)
+    }
+}
+
 impl From<&ReplayedLog> for LogFile {
     fn from(log: &ReplayedLog) -> Self {
         Self { number: log.number, last_seq: Some(log.last_seq), bytes: log.end.0 - log.start.0, start: log.start }

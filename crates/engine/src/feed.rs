@@ -33,6 +33,8 @@ pub(crate) struct Feed {
     next_hold: u64,
     /// The last sequence number that is in no log of the feed; `None` until somebody needs to know, since it takes a look into the oldest log.
     pub(crate) base: Option<SeqNo>,
+    /// The greatest number in any table at open. A crash may have taken it from the log: then what came up to it is told nowhere.
+    pub(crate) in_tables: SeqNo,
     /// The names of keyspaces that were dropped since open.
     pub(crate) dropped: BTreeMap<KeyspaceId, Named>,
 }
@@ -106,15 +108,20 @@ impl Core {
     #[must_use]
     pub(crate) fn retire_logs(&self, state: &mut State, logs: impl IntoIterator<Item = LogFile>) -> Vec<Retained> {
         let since = self.vfs.clock().now();
-        let retired =
-            logs.into_iter().map(|LogFile { number, last_seq, bytes, .. }| Retained { number, last_seq, bytes, since });
+        let retired = logs.into_iter().map(|log| {
+            let last_seq = log.newest_seq();
+            Retained { number: log.number, last_seq, bytes: log.bytes, since }
+        });
         state.feed.retained.extend(retired);
         self.trim_feed(state)
     }
 
-    /// Takes the logs out that neither the options nor a hold asks to keep, the oldest first.
+    /// Takes the logs out that neither the options nor a hold asks to keep, the oldest first. Who only reads has no say in that.
     #[must_use]
     pub(crate) fn trim_feed(&self, state: &mut State) -> Vec<Retained> {
+        if self.read_only {
+            return Vec::new();
+        }
         let now = self.vfs.clock().now();
         let feed = &mut state.feed;
         let mut bytes: u64 = feed.retained.iter().map(|log| log.bytes).sum();

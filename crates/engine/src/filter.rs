@@ -64,6 +64,17 @@ pub(crate) fn check_name(name: &str) -> Result<()> {
     Ok(())
 }
 
+/// # Errors
+/// `InvalidArgument` if somebody names a filter that is not registered.
+pub(crate) fn check_named(filters: &Filters, name: Option<&str>) -> Result<()> {
+    match name {
+        Some(name) if !filters.contains_key(name) => Err(Error::invalid(format!(
+            "there is no compaction filter {name}: register it with Builder::compaction_filter"
+        ))),
+        _ => Ok(()),
+    }
+}
+
 /// A filter about to work in a job. While it is there, snapshots keep the keyspace's state as they find it.
 pub(crate) struct AtWork<'a> {
     filter: Arc<dyn CompactionFilter>,
@@ -151,12 +162,7 @@ impl Core {
     /// # Errors
     /// `InvalidArgument` if somebody names a filter that is not registered.
     pub(crate) fn check_filter_named(&self, name: Option<&str>) -> Result<()> {
-        match name {
-            Some(name) if !self.filters.contains_key(name) => Err(Error::invalid(format!(
-                "there is no compaction filter {name}: register it with Builder::compaction_filter"
-            ))),
-            _ => Ok(()),
-        }
+        check_named(&self.filters, name)
     }
 
     /// Tells of a keyspace whose filter is not registered.

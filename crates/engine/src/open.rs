@@ -54,6 +54,8 @@ pub(crate) fn open(mut builder: Builder) -> Result<Arc<Core>> {
     builder.default_keyspace.check()?;
     let operators = Operators::new(std::mem::take(&mut builder.operators))?;
     builder.filters.keys().try_for_each(|name| filter::check_name(name))?;
+    // Before an engine is made with it.
+    filter::check_named(&builder.filters, builder.default_keyspace.compaction_filter.as_deref())?;
     let vfs = Arc::clone(&builder.vfs);
     let lock = lock(&*vfs, &builder)?;
     options_text::check_stored(&*vfs, &builder.dir)?;
@@ -66,7 +68,6 @@ pub(crate) fn open(mut builder: Builder) -> Result<Arc<Core>> {
     }
     let default = Arc::clone(&core.state.lock().keyspaces[&KeyspaceId::DEFAULT]);
     default.check_merging(&default_options)?;
-    core.check_filter_named(default_options.compaction_filter.as_deref())?;
     default.override_options(default_options)?;
     core.keyspaces().iter().for_each(|keyspace| core.tell_of_missing_filter(keyspace));
     core.default.set(default).ok();
@@ -85,6 +86,8 @@ pub(crate) fn open(mut builder: Builder) -> Result<Arc<Core>> {
     let left_out = |(log, why): &(FileNo, String)| format!("{}: {why}", FileKind::Wal(*log).name());
     core.left_out.set(replayed.set_aside.iter().map(left_out).collect()).ok();
     core.adopt_retained_logs(&version)?;
+    core.state.lock().feed.in_tables =
+        version.tables().map(|(_, _, table)| table.largest_seq).max().unwrap_or_default();
     if core.read_only {
         core.read_only_version.set(Arc::clone(&version)).ok();
         core.state.lock().logs = replayed.logs.iter().map(LogFile::from).collect();
@@ -96,6 +99,8 @@ pub(crate) fn open(mut builder: Builder) -> Result<Arc<Core>> {
         core.begin(&version, &replayed, last_seq, pending)?;
     }
     core.sweep(&replayed)?;
+    // Before anybody is told from where on there are changes.
+    core.upkeep_of_feed();
     core.deliver();
     if mode == background::Background::Threads {
         background::start(&core).map_err(|error| Error::io("start threads for", &core.dir, error))?;

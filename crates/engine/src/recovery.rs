@@ -290,7 +290,8 @@ fn replay_log(
     Ok(Left::Broken { at: end.position, leftover: true, reason: format!("{name}: {}", end.cause) })
 }
 
-fn bad_record(name: &str, position: Lsn, error: esker_format::DecodeError) -> Error {
+/// What to say of a record that is no batch.
+pub(crate) fn bad_record(name: &str, position: Lsn, error: esker_format::DecodeError) -> Error {
     let text = format!("log {name}: record at position {position}: {error}");
     if error.is_unsupported() {
         return Error::new(crate::ErrorKind::Unsupported, text);

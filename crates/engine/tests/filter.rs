@@ -627,3 +627,14 @@ fn where_operands_are_merged_a_filter_sees_whole_values_alone() {
     let (removed, replaced) = (removed.load(Ordering::Relaxed), replaced.load(Ordering::Relaxed));
     assert!(removed > 50 && replaced > 50, "{removed} removed, {replaced} replaced: that is hardly a test");
 }
+
+/// Opening with a filter that nobody had registered was refused, and left a new engine that had it.
+#[test]
+fn an_open_that_is_refused_makes_no_engine() {
+    let vfs = MemVfs::new();
+    let builder = || Engine::builder("/data").vfs(Arc::clone(&vfs) as Arc<dyn Vfs>).background(Background::Manual);
+    let error = builder().default_keyspace(named("nobody")).open().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidArgument);
+    let error = builder().options(Options { create_if_missing: false, ..Options::default() }).open().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotFound);
+}
