@@ -22,6 +22,9 @@ pub enum State {
     /// Of the workloads over a range that holds nothing: it never did.
     #[value(skip)]
     Empty,
+    /// Nor did it, and all that there is lies in memory.
+    #[value(skip)]
+    EmptyUnflushed,
     /// All keys in the range were deleted at once; the tombstone is in memory, and so are they: for Esker, which seals a memtable that holds so many of them, in one that waits to be flushed.
     #[value(skip)]
     Unflushed,
@@ -35,7 +38,7 @@ pub enum State {
 
 impl State {
     /// The ranges that hold nothing, to be set beside each other.
-    pub const HOLES: [Self; 4] = [Self::Empty, Self::Unflushed, Self::Deleted, Self::Flushed];
+    pub const HOLES: [Self; 5] = [Self::EmptyUnflushed, Self::Unflushed, Self::Empty, Self::Deleted, Self::Flushed];
 
     /// What the rows of a table call it; nothing for the usual one.
     pub fn name(self) -> Option<&'static str> {
@@ -45,6 +48,7 @@ impl State {
             Self::Beside => Some("beside"),
             Self::Expiring => Some("expiring"),
             Self::Empty => Some("empty"),
+            Self::EmptyUnflushed => Some("empty in memory"),
             Self::Unflushed => Some("deleted in memory"),
             Self::Deleted => Some("deleted over tables"),
             Self::Flushed => Some("deleted in tables"),

@@ -51,7 +51,13 @@ pub(crate) fn open_with(common: &Common, db: &Path, access: Access, options: &Ke
     }
     let open = |recovery| {
         // Logs that the store's owner has kept for its feed of changes are not to go by our visit.
-        let Options { wal_retain_bytes, wal_retain_age, .. } = Engine::stored_options(db).unwrap_or_default();
+        let Options { wal_retain_bytes, wal_retain_age, .. } = match Engine::stored_options(db) {
+            // Of a newer version: nobody here knows which it keeps.
+            Err(error) if error.kind() == ErrorKind::Unsupported => {
+                Options { wal_retain_bytes: Some(u64::MAX), ..Options::default() }
+            }
+            stored => stored.unwrap_or_default(),
+        };
         let create_if_missing = access == Access::Create;
         let options = Options { create_if_missing, recovery, wal_retain_bytes, wal_retain_age, ..Options::default() };
         Engine::builder(db)

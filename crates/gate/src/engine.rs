@@ -2,8 +2,9 @@
 
 use crate::data::{ENTRIES, Key, Seen, Value, key, missing_key, scratch, shuffled, value};
 use crate::{Result, measured};
-use esker::{Background, Codec, Cursor, Engine, Options, WriteBatch};
+use esker::{Background, Codec, Cursor, Engine, KeyspaceOptions, Options, WriteBatch};
 use std::path::Path;
+use std::time::Duration;
 use tempfile::TempDir;
 
 /// No part fills a memtable. Logs are made ahead three quarters as long, which the parts that run beside each other find room for in 64 MiB.
@@ -92,9 +93,29 @@ fn check_all(engine: &Engine, expected: u64) -> Result<u64> {
 
 fn put(order: &[u64]) -> Result<u64> {
     let (_dir, engine) = new_engine(Codec::None)?;
+    put_into(&engine, order)
+}
+
+fn put_into(engine: &Engine, order: &[u64]) -> Result<u64> {
     let entries: Vec<(Key, Value)> = order.iter().map(|&i| (key(i), value(i))).collect();
     measured(|| entries.iter().try_for_each(|(key, value)| engine.put(key, value)))?;
-    check_all(&engine, ENTRIES)
+    check_all(engine, ENTRIES)
+}
+
+/// As `put_random`, in an engine whose other keyspaces have operands, values that expire and a deleted range.
+pub(crate) fn put_beside() -> Result<u64> {
+    const BESIDE: u64 = 100;
+    let (_dir, engine) = new_engine(Codec::None)?;
+    let ttl = KeyspaceOptions { ttl: Some(Duration::from_secs(1 << 20)), ..KeyspaceOptions::default() };
+    let expiring = engine.keyspace("expiring", ttl)?;
+    let counter = KeyspaceOptions { merge_operator: Some("esker.counter".into()), ..KeyspaceOptions::default() };
+    let counters = engine.keyspace("counters", counter)?;
+    for i in 0..BESIDE {
+        expiring.put(key(i), value(i))?;
+        counters.merge(key(i), 1_i64.to_le_bytes())?;
+    }
+    expiring.delete_range(key(0), key(BESIDE / 2))?;
+    put_into(&engine, &shuffled(0))
 }
 
 pub(crate) fn put_random() -> Result<u64> {
@@ -224,22 +245,89 @@ fn seek_nothing(engine: &Engine) -> Result<u64> {
     Ok(2 * keys.len() as u64)
 }
 
+/// Scans of some entries on either side of that range, forward and backward.
+fn cross_nothing(engine: &Engine) -> Result<u64> {
+    const SCANS: usize = 200;
+    let (before, behind) = (AROUND - STEPS / 2, ENTRIES - AROUND + STEPS / 2 - 1);
+    let cross = || {
+        let mut seen = Seen::default();
+        for _ in 0..SCANS {
+            let mut cursor = engine.cursor();
+            cursor.seek(key(before))?;
+            for _ in 0..STEPS {
+                seen.look(cursor.value()?);
+                cursor.next()?;
+            }
+            let mut cursor = engine.cursor();
+            cursor.seek_for_prev(key(behind))?;
+            for _ in 0..STEPS {
+                seen.look(cursor.value()?);
+                cursor.prev()?;
+            }
+        }
+        Ok::<_, esker::Error>(seen)
+    };
+    cross()?;
+    let around = || (before..AROUND).chain(ENTRIES - AROUND..=behind);
+    measured(cross)?.expect(Seen::of((0..2 * SCANS).flat_map(|_| around())))?;
+    Ok(2 * SCANS as u64)
+}
+
 /// The edges in a table, and one more in the memtable.
-pub(crate) fn seek_empty() -> Result<u64> {
-    let (_dir, engine) = new_engine(Codec::None)?;
-    put_all(&engine, &(0..AROUND).chain(ENTRIES - AROUND..ENTRIES).collect::<Vec<_>>())?;
+fn empty() -> Result<(TempDir, Engine)> {
+    let (dir, engine) = new_engine(Codec::None)?;
+    put_all(&engine, &edges())?;
     engine.flush()?;
     engine.compact_range(..)?;
     put_all(&engine, &[0])?;
     settle(&engine)?;
-    seek_nothing(&engine)
+    Ok((dir, engine))
+}
+
+fn edges() -> Vec<u64> {
+    (0..AROUND).chain(ENTRIES - AROUND..ENTRIES).collect()
 }
 
 /// All entries in a table, and the tombstone of those between the edges in the memtable.
-pub(crate) fn seek_deleted() -> Result<u64> {
-    let (_dir, engine) = one_level(Codec::None)?;
+fn deleted() -> Result<(TempDir, Engine)> {
+    let (dir, engine) = one_level(Codec::None)?;
     engine.delete_range(key(AROUND), key(ENTRIES - AROUND))?;
+    Ok((dir, engine))
+}
+
+pub(crate) fn seek_empty() -> Result<u64> {
+    let (_dir, engine) = empty()?;
     seek_nothing(&engine)
+}
+
+pub(crate) fn seek_deleted() -> Result<u64> {
+    let (_dir, engine) = deleted()?;
+    seek_nothing(&engine)
+}
+
+pub(crate) fn cross_empty() -> Result<u64> {
+    let (_dir, engine) = empty()?;
+    cross_nothing(&engine)
+}
+
+pub(crate) fn cross_deleted() -> Result<u64> {
+    let (_dir, engine) = deleted()?;
+    cross_nothing(&engine)
+}
+
+/// The edges in the memtable.
+pub(crate) fn cross_empty_memory() -> Result<u64> {
+    let (_dir, engine) = new_engine(Codec::None)?;
+    put_all(&engine, &edges())?;
+    cross_nothing(&engine)
+}
+
+/// All entries in one that waits to be flushed, and the tombstone in the next.
+pub(crate) fn cross_deleted_memory() -> Result<u64> {
+    let (_dir, engine) = new_engine(Codec::None)?;
+    put_all(&engine, &(0..ENTRIES).collect::<Vec<_>>())?;
+    engine.delete_range(key(AROUND), key(ENTRIES - AROUND))?;
+    cross_nothing(&engine)
 }
 
 fn walk(

@@ -31,6 +31,7 @@ struct Part {
 /// All of them, the engine's first.
 const PARTS: [Part; 29] = [
     Part { name: "put-random", run: engine::put_random },
+    Part { name: "put-beside", run: engine::put_beside },
     Part { name: "put-sequential", run: engine::put_sequential },
     Part { name: "put-batch-100", run: engine::put_batches },
     Part { name: "get-memtable", run: engine::get_from_memtable },
@@ -41,6 +42,10 @@ const PARTS: [Part; 29] = [
     Part { name: "seek-10-merged", run: engine::seek_merged },
     Part { name: "seek-empty", run: engine::seek_empty },
     Part { name: "seek-deleted", run: engine::seek_deleted },
+    Part { name: "cross-empty", run: engine::cross_empty },
+    Part { name: "cross-deleted", run: engine::cross_deleted },
+    Part { name: "cross-empty-memory", run: engine::cross_empty_memory },
+    Part { name: "cross-deleted-memory", run: engine::cross_deleted_memory },
     Part { name: "walk-forward", run: engine::walk_forward },
     Part { name: "walk-backward", run: engine::walk_backward },
     Part { name: "walk-merged", run: engine::walk_merged },

@@ -9,7 +9,7 @@
 //!
 //! What is in memory and what in tables is as the [`State`] says, and stays so: a snapshot that is older than the delete keeps what it deleted, and the tombstone over it, from being compacted away.
 //! What waits in memory to be flushed is not: see [`State::Unflushed`]. Whether it is so is [checked](check) before and after, of a store that [tells](crate::store::DataModel::layers).
-//! Each state has something in a memtable and something in tables, but for `Unflushed`, which has all in memory.
+//! Each state has something in a memtable and something in tables, but for the two that are unflushed, which have all in memory.
 
 use crate::args::Settings;
 use crate::data::{self, Checker, Random};
@@ -37,16 +37,18 @@ pub(super) fn load(store: &impl Store, settings: &Settings) -> Result<()> {
     let hole = AROUND..AROUND + settings.num;
     put(0..AROUND)?;
     put(hole.end..hole.end + AROUND)?;
-    if settings.state != State::Empty {
+    let in_memory = matches!(settings.state, State::EmptyUnflushed | State::Unflushed);
+    if !matches!(settings.state, State::Empty | State::EmptyUnflushed) {
         put(hole.clone())?;
     }
-    if settings.state != State::Unflushed {
+    if !in_memory {
         // Where they lie by and by, whatever the size of the memtables.
         store.flush()?;
         store.compact()?;
     }
     store.hold_snapshot()?;
     match settings.state {
+        State::EmptyUnflushed => Ok(()),
         State::Unflushed | State::Deleted => store.delete_range(&data::key(hole.start), &data::key(hole.end)),
         State::Flushed => {
             store.delete_range(&data::key(hole.start), &data::key(hole.end))?;
@@ -69,6 +71,7 @@ pub(super) fn check(settings: &Settings, layers: &Layers) -> Result<()> {
     let below = Layers::sum(below);
     let (memory, sealed) = (layers.memory, layers.sealed_memtables);
     let holds = match settings.state {
+        State::EmptyUnflushed => (memory, sealed, *level_0, below) == (entries(ENTRIES_AROUND), 0, entries(0), entries(0)),
         State::Unflushed => (memory, sealed, *level_0, below) == (tombstone, 1, entries(0), entries(0)),
         State::Deleted => (memory, sealed, *level_0, below) == (tombstone, 0, entries(0), entries(all)),
         State::Flushed => (memory, sealed, *level_0, below) == (entries(1), 0, tombstone, entries(all)),

@@ -67,6 +67,9 @@ fn when(expiry: SystemTime) -> String {
 pub(crate) fn merge(common: &Common, db: &Path, key: OsString, operand: OsString, operator: Option<String>) -> Result {
     let (key, operand) = (store::bytes(common, key)?, store::bytes(common, operand)?);
     check_key(&key)?;
+    if operator.as_deref() == Some(COUNTER) && !common.hex {
+        number(&operand)?; // before a store is made for it
+    }
     let access = if operator.is_some() { Access::Create } else { Access::Write };
     let options = KeyspaceOptions { merge_operator: operator, ..KeyspaceOptions::default() };
     let engine = store::open_with(common, db, access, &options)?;

@@ -83,6 +83,8 @@ fn a_value_with_a_time_to_live_is_shown_with_its_time_and_goes() {
 fn operands_are_merged_and_shown_by_dump_and_stats() {
     let place = Place::new();
     assert!(place.esker(["merge", "DB", "n", "1"]).fails(2).contains("there is no folder"), "it makes none by itself");
+    let message = place.esker(["merge", "DB", "n", "much", "--operator", "esker.counter"]).fails(2);
+    assert!(message.contains("no number") && !place.db.exists(), "nor one for what it refuses: {message}");
     assert_eq!(place.esker(["merge", "DB", "n", "40", "--operator", "esker.counter"]).text(), "");
     place.esker(["merge", "DB", "n", "-8"]).text();
     place.esker(["merge", "DB", "6e", "0a00000000000000", "--hex"]).text();

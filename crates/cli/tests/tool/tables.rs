@@ -113,3 +113,20 @@ fn changes_say_what_expires_and_what_does_not() {
     assert_eq!(json["kind"], json!("put-forever"));
     assert!(json["expires_unix_ms"].is_null());
 }
+
+/// An option of a newer version was none at all to the tool, and a put of its took away the logs that the store kept.
+#[test]
+fn kept_logs_outlast_the_tool_though_it_does_not_know_the_options() {
+    let place = Place::new();
+    let options = esker::Options { wal_retain_bytes: Some(1 << 30), ..Default::default() };
+    let engine = esker::Engine::builder(&place.db).options(options).open().unwrap();
+    engine.put("a", "1").unwrap();
+    engine.close().unwrap();
+    drop(engine);
+    let names = place.files().into_iter().map(|(name, ..)| name);
+    let path = place.db.join(names.filter(|name| name.starts_with("OPTIONS-")).max().unwrap());
+    let text = std::fs::read_to_string(&path).unwrap();
+    std::fs::write(&path, text + "an_option_to_come = 1\n").unwrap();
+    place.esker(["put", "DB", "b", "2"]).text();
+    assert_eq!(place.esker(["changes", "DB"]).text(), "1\tdefault\tput\ta\t1\n2\tdefault\tput\tb\t2\n");
+}
