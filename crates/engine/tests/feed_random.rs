@@ -90,7 +90,8 @@ impl Run {
                     let from = error.changes_from().unwrap();
                     assert!(from > since || since > newest, "{what}: since {since} from {from}: {error}");
                     let again = engine.changes_since_with(from, &options);
-                    let again = again.unwrap_or_else(|e| panic!("{what}: since {since} of {newest}, from {from} it can: {e}"));
+                    let again =
+                        again.unwrap_or_else(|e| panic!("{what}: since {since} of {newest}, from {from} it can: {e}"));
                     self.assert_told(engine, from, again, what);
                     self.gaps += 1;
                 }
@@ -112,10 +113,19 @@ impl Run {
                     assert_eq!(error.kind(), ErrorKind::Gap, "{what}: since {since}, at {at}: {error}");
                     let from = error.changes_from().unwrap();
                     assert!(from > at);
-                    let expected: Vec<Entry> = self.behind(since).into_iter().filter(|(_, last, _)| *last <= at).collect();
+                    let expected: Vec<Entry> =
+                        self.behind(since).into_iter().filter(|(_, last, _)| *last <= at).collect();
                     assert_eq!(told, expected, "{what}: since {since}, up to the gap at {at}");
-                    assert!(self.behind(at).iter().any(|(first, ..)| *first <= from), "{what}: a gap at {at} for nothing");
-                    return self.assert_told(engine, from, engine.changes_since_with(from, &ChangeOptions { durable: false }).unwrap(), what);
+                    assert!(
+                        self.behind(at).iter().any(|(first, ..)| *first <= from),
+                        "{what}: a gap at {at} for nothing"
+                    );
+                    return self.assert_told(
+                        engine,
+                        from,
+                        engine.changes_since_with(from, &ChangeOptions { durable: false }).unwrap(),
+                        what,
+                    );
                 }
             }
         }

@@ -29,7 +29,7 @@ struct Part {
 }
 
 /// All of them, the engine's first.
-const PARTS: [Part; 29] = [
+const PARTS: [Part; 34] = [
     Part { name: "put-random", run: engine::put_random },
     Part { name: "put-beside", run: engine::put_beside },
     Part { name: "put-sequential", run: engine::put_sequential },

@@ -71,7 +71,9 @@ pub(super) fn check(settings: &Settings, layers: &Layers) -> Result<()> {
     let below = Layers::sum(below);
     let (memory, sealed) = (layers.memory, layers.sealed_memtables);
     let holds = match settings.state {
-        State::EmptyUnflushed => (memory, sealed, *level_0, below) == (entries(ENTRIES_AROUND), 0, entries(0), entries(0)),
+        State::EmptyUnflushed => {
+            (memory, sealed, *level_0, below) == (entries(ENTRIES_AROUND), 0, entries(0), entries(0))
+        }
         State::Unflushed => (memory, sealed, *level_0, below) == (tombstone, 1, entries(0), entries(0)),
         State::Deleted => (memory, sealed, *level_0, below) == (tombstone, 0, entries(0), entries(all)),
         State::Flushed => (memory, sealed, *level_0, below) == (entries(1), 0, tombstone, entries(all)),
