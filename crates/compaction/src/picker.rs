@@ -137,7 +137,7 @@ impl Picker {
     }
 
     /// Work that reads may ask for when they have paid what it costs: merges tables of level 0 that overlap, or brings one down onto what it overlaps, however few they
-    /// are. The plan that spares the most runs; `None` if none spares any.
+    /// are. The plan that spares the most runs; `None` if none spares any. A range tombstone that hides a whole table is left where it is, since reads leap over that.
     ///
     /// Each plan leaves fewer tables in level 0, so picking ends.
     pub fn pick_for_reads(&self, version: &KeyspaceVersion, busy: &Busy) -> Option<Plan> {
@@ -257,6 +257,11 @@ impl<'a> Choice<'a> {
                 let span = Span { lo: &ranges.begin, hi: &ranges.end };
                 overlapping(level, span).iter().any(|other| is_hidden(other))
             })
+    }
+
+    /// Whether reads leap over what a table's range tombstone hides. Laid beside that, while a snapshot keeps it, they would not; as soon as none does it goes down anyway, see [`Self::tombstones_down`]. Of several tombstones nobody knows how little lies under them.
+    fn is_leapt_over(&self, table: &TableMeta) -> bool {
+        table.ranges.as_ref().is_some_and(|ranges| ranges.count == 1) && self.hides_a_table(table)
     }
 
     /// How full a level is, 1 being its target. What running plans take away no longer counts.
@@ -401,8 +406,7 @@ impl<'a> Choice<'a> {
             }
             let Some(inputs) = self.l0_closure(seed) else { continue };
             seen.extend(inputs.iter().map(|table| table.number));
-            // Laid beside what it hides, while a snapshot keeps that, a range tombstone is no longer leapt over. As soon as none does it goes down anyway, see `tombstones_down`.
-            if inputs.iter().any(|table| self.hides_a_table(table)) {
+            if inputs.iter().any(|table| self.is_leapt_over(table)) {
                 continue;
             }
             let Some(plan) = self.down(Level::ZERO, inputs, Tombstones::Most) else { continue };

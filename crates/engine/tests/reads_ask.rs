@@ -200,6 +200,31 @@ fn reads_do_not_ask_for_what_is_deleted_to_be_laid_beside_its_tombstone() {
     assert_eq!((left, for_reads(&engine)), (2, 0), "without it, it is done at once and for nothing");
 }
 
+/// Two range deletes of one key each, at either end, were taken for one that hides everything between, and reads got nothing for what they paid as long as a snapshot was held.
+#[test]
+fn ranges_that_hide_next_to_nothing_stop_no_reads_from_asking() {
+    let engine = manual(options());
+    flush_rounds(&engine, 1);
+    engine.compact_range(..).unwrap();
+    let snapshot = engine.snapshot();
+    for round in 0..3 {
+        for i in (round..ENTRIES).step_by(3) {
+            engine.put(key(i), value(i, round)).unwrap();
+        }
+        engine.delete_range(key(0), key(1)).unwrap();
+        engine.delete_range(key(ENTRIES - 1), key(ENTRIES)).unwrap();
+        engine.flush().unwrap();
+    }
+    work(&engine);
+    assert_eq!((tables(&engine)[0], for_reads(&engine)), (3, 0));
+    for _ in 0..200 {
+        assert_eq!(engine.iter().count(), ENTRIES as usize - 2);
+    }
+    work(&engine);
+    assert_eq!((tables(&engine)[0], for_reads(&engine)), (0, 1));
+    assert_eq!(snapshot.iter().count(), ENTRIES as usize);
+}
+
 #[test]
 fn what_is_merged_for_reads_is_not_compressed_unless_it_meets_what_is() {
     let mut options = options();
