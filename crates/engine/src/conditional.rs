@@ -164,7 +164,7 @@ impl Engine {
     /// Sets `key` to `value` if it has none; whether it did. Nobody else's write comes in between.
     ///
     /// # Errors
-    /// As [`Engine::put`] and [`Engine::get`].
+    /// As [`Engine::put`] and [`Engine::get`]; where the engine's default is [`Sync`](crate::Durability::Sync) those of a sync also if nothing changes.
     ///
     /// ```
     /// # let dir = tempfile::tempdir()?;
@@ -193,7 +193,7 @@ impl Engine {
     /// Gives `key` the value `new` if it has the value `expected`; whether it did. `None` stands for no value: expected, that the key is not there; new, that it is removed.
     ///
     /// # Errors
-    /// As [`Engine::put`] and [`Engine::get`].
+    /// As [`Engine::put`] and [`Engine::get`]; where the engine's default is [`Sync`](crate::Durability::Sync) those of a sync also if nothing changes.
     ///
     /// ```
     /// # let dir = tempfile::tempdir()?;
@@ -229,7 +229,7 @@ impl Engine {
     /// `f` is called again if somebody else writes to the key meanwhile, so whatever it does besides must stand that. It must not write to the engine itself.
     ///
     /// # Errors
-    /// As [`Engine::put`] and [`Engine::get`].
+    /// As [`Engine::put`] and [`Engine::get`]; where the engine's default is [`Sync`](crate::Durability::Sync) those of a sync also if nothing changes.
     ///
     /// ```
     /// # let dir = tempfile::tempdir()?;
@@ -249,7 +249,7 @@ impl Engine {
         self.default.fetch_update(key, f)
     }
 
-    /// As [`Engine::fetch_update`], at another durability level.
+    /// As [`Engine::fetch_update`], at another durability level. At [`Sync`](crate::Durability::Sync) what it finds is on stable storage too when it returns, also if that stays as it is.
     ///
     /// # Errors
     /// As [`Engine::fetch_update`], and `Stalled` if waiting was forbidden.
