@@ -758,7 +758,7 @@ fn a_log_is_not_used_again_while_it_is_read() {
     engine.put("b", [2; 200 << 10]).unwrap();
     engine.sync().unwrap();
     // At rest it says how far it is durable, so that something is left to be read behind the change.
-    (0..5).for_each(|_| drop(engine.step().unwrap()));
+    (0..5).for_each(|_| _ = engine.step().unwrap());
     engine.flush().unwrap();
     engine.put("c", [3; 200 << 10]).unwrap();
     let mut changes = engine.changes_since(0).unwrap();
@@ -767,7 +767,7 @@ fn a_log_is_not_used_again_while_it_is_read() {
     assert_eq!((next(), next()), (1, 2));
     for i in 0..6 {
         engine.put(format!("d{i}"), [3; 240 << 10]).unwrap();
-        (0..5).for_each(|_| drop(engine.step().unwrap()));
+        (0..5).for_each(|_| _ = engine.step().unwrap());
     }
     assert_eq!(next(), 3);
 }

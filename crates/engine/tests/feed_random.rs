@@ -242,7 +242,7 @@ impl Run {
                         let count = self.count;
                         engine.checkpoint(&to).unwrap();
                         self.durable = self.line.len();
-                        if count % 2 == 0 {
+                        if count.is_multiple_of(2) {
                             let copy = self.open(&to, true);
                             self.check(&copy, "a copy, read only");
                             copy.close().unwrap();
@@ -362,7 +362,7 @@ fn whatever_is_asked_it_is_all_or_a_gap() {
         let clock = Arc::new(ManualClock::new());
         let vfs = MemVfs::new().with_clock(Arc::clone(&clock) as Arc<dyn Clock>);
         let mut random = Random(seed);
-        (0..3).for_each(|_| drop(random.below(2)));
+        (0..3).for_each(|_| _ = random.below(2));
         let kept = random.below(5);
         let options = Options {
             memtable_bytes: Some(16 << 10),
