@@ -209,6 +209,20 @@ fn what_lies_below_is_its_own_or_the_snapshots() {
     assert_eq!(tx.get("a").unwrap(), None);
     tx.commit().unwrap();
     assert_eq!(engine.get("a").unwrap().unwrap(), b"else");
+
+    // What was written before the savepoint is again what it was.
+    let mut tx = engine.transaction();
+    tx.delete("a").unwrap();
+    tx.put("p", "own").unwrap();
+    let savepoint = tx.savepoint();
+    tx.merge("a", "1").unwrap();
+    tx.merge("p", "1").unwrap();
+    assert_eq!(seen(&tx), pairs(&[("a", "1"), ("p", "own1")]));
+    tx.rollback_to(savepoint).unwrap();
+    assert_eq!(seen(&tx), pairs(&[("p", "own")]));
+    tx.commit().unwrap();
+    assert_eq!(engine.get("a").unwrap(), None);
+    assert_eq!(engine.get("p").unwrap().unwrap(), b"own");
 }
 
 #[test]
