@@ -1,4 +1,5 @@
 mod clearing;
 mod ends;
 mod history;
+mod raced_ends;
 mod scheduler;
