@@ -188,7 +188,7 @@ fn nothing_at_the_ends_is_missed_whoever_writes_and_however() {
         std::thread::scope(|scope| {
             for thread in 0..4 {
                 let (race, mut random) = (&race, seed << 8 | thread);
-                scope.spawn(move || (0..700).for_each(|_| race.step(&mut random)));
+                scope.spawn(move || (0..350).for_each(|_| race.step(&mut random)));
             }
         });
         race.check();
