@@ -247,7 +247,7 @@ fn seek_nothing(engine: &Engine) -> Result<u64> {
 
 /// Scans of some entries on either side of that range, forward and backward.
 fn cross_nothing(engine: &Engine) -> Result<u64> {
-    const SCANS: usize = 200;
+    const SCANS: usize = 500;
     let (before, behind) = (AROUND - STEPS / 2, ENTRIES - AROUND + STEPS / 2 - 1);
     let cross = || {
         let mut seen = Seen::default();
