@@ -123,6 +123,9 @@ pub(crate) enum Command {
     Verify {
         /// The store's folder
         db: PathBuf,
+        /// Check every file, logs and manifest too, also of a store that does not open, and say all that is wrong
+        #[arg(long)]
+        deep: bool,
     },
     /// Merge all tables, dropping what was replaced or deleted
     Compact {

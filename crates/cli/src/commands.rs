@@ -2,9 +2,11 @@
 
 mod basic;
 mod changes;
+mod deep;
 mod demo;
 mod dump;
 mod export;
+mod findings;
 mod import;
 mod ingest;
 mod scan;
@@ -30,7 +32,8 @@ pub(crate) fn run(cli: Cli) -> Result {
         Command::Export(export) => export::run(&common, &export),
         Command::Changes { db, since } => changes::run(&common, &db, since),
         Command::Stats { db } => stats::run(&common, &db),
-        Command::Verify { db } => upkeep::verify(&common, &db),
+        Command::Verify { db, deep: false } => upkeep::verify(&common, &db),
+        Command::Verify { db, deep: true } => deep::verify(&common, &db),
         Command::Compact { db } => upkeep::compact(&common, &db),
         Command::Checkpoint { db, to } => upkeep::checkpoint(&common, &db, &to),
         Command::Dump { kind, file } => dump::run(&common, kind, &file),

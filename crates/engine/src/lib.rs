@@ -35,7 +35,7 @@
 //! | [`Engine::changes_since`] | what was committed, in order |
 //! | [`Keyspace`] | several maps in one engine |
 //! | [`Error`], [`ErrorKind`] | what can go wrong, and what to do |
-//! | [`Metrics`], [`Listener`], [`VerifyReport`] | looking into it |
+//! | [`Metrics`], [`Listener`], [`VerifyReport`], [`verify_deep`] | looking into it |
 #![forbid(unsafe_code)]
 
 #[cfg(doctest)]
@@ -72,6 +72,7 @@ mod conditional;
 mod core;
 mod cursor;
 mod ddl;
+mod deep;
 mod edges;
 mod ends;
 mod engine;
@@ -81,6 +82,7 @@ mod expiry;
 mod extent;
 mod feed;
 mod filter;
+mod finding;
 mod flush;
 mod ingest;
 mod install;
@@ -119,6 +121,7 @@ pub use bulk::BulkWriter;
 pub use change::{Change, ChangedBatch, ChangedKeyspace, IngestedChange, Operation};
 pub use changes::{ChangeOptions, Changes, ChangesHold};
 pub use cursor::Cursor;
+pub use deep::{DeepReport, verify_deep};
 pub use engine::{Builder, Engine};
 pub use error::{Error, ErrorKind, Result};
 pub use esker_compaction::{CompactionFilter, FilterDecision, LeveledOptions};
@@ -128,6 +131,7 @@ pub use esker_manifest::LEVELS;
 pub use esker_sstable::{Codec, ReadMode, Verify};
 pub use esker_vfs as vfs;
 pub use exclusive::Exclusive;
+pub use finding::{Finding, Gravity, Progress};
 pub use ingest::{IngestOptions, Ingested, IngestedTable};
 pub use iter::{Iter, Keys};
 pub use keyspace::Keyspace;

@@ -68,6 +68,30 @@ fn a_store_whose_manifest_is_damaged_is_not_opened_and_not_changed() {
     }
 }
 
+/// `verify` stops at the first damage of a table, and is of no use where the store does not open.
+#[test]
+fn verify_deep_says_all_that_is_wrong_also_of_a_store_that_does_not_open() {
+    let place = store();
+    let words = place.esker(["verify", "DB", "--deep"]).text();
+    assert!(words.starts_with("sound: ") && words.contains("3,000 entries"), "{words}");
+    let table = place.newest(".sst");
+    flip(&table, 5000);
+    flip(&table, 15000);
+    flip(&place.newest_manifest(), 64 + 30);
+    let before = place.files();
+    let found = place.esker(["verify", "DB", "--deep", "--json"]);
+    let report: serde_json::Value = serde_json::from_slice(&found.out).unwrap();
+    let findings = report["findings"].as_array().unwrap();
+    assert_eq!((found.code, &report["ok"], findings.len()), (1, &false.into(), 3), "{report}");
+    assert_eq!(findings.iter().filter(|finding| finding["offset"].is_number()).count(), 3, "{report}");
+    let ran = place.esker(["verify", "DB", "--deep"]);
+    let words = String::from_utf8(ran.out.clone()).unwrap();
+    assert_eq!(words.matches("means: ").count(), 3, "{words}");
+    assert!(ran.fails(1).contains("'esker repair "));
+    assert_eq!(place.files(), before);
+    assert!(place.esker(["verify", "DIR/none", "--deep"]).fails(2).contains("no folder"));
+}
+
 #[test]
 fn dump_prints_a_table_around_its_damage() {
     let place = store();
