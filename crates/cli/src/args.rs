@@ -139,6 +139,13 @@ pub(crate) enum Command {
         /// The copy's folder, which must be new or empty
         to: PathBuf,
     },
+    /// Make a new store of what can be read of a damaged one, which is not touched, and say what is lost
+    Repair {
+        /// The damaged store's folder
+        from: PathBuf,
+        /// The new store's folder, which must be new or empty
+        to: PathBuf,
+    },
     /// Print what a single file holds, as far as it can be read, and then what is wrong with it
     Dump {
         /// What kind of file it is

@@ -9,6 +9,7 @@ mod export;
 mod findings;
 mod import;
 mod ingest;
+mod repair;
 mod scan;
 mod stats;
 mod upkeep;
@@ -36,6 +37,7 @@ pub(crate) fn run(cli: Cli) -> Result {
         Command::Verify { db, deep: true } => deep::verify(&common, &db),
         Command::Compact { db } => upkeep::compact(&common, &db),
         Command::Checkpoint { db, to } => upkeep::checkpoint(&common, &db, &to),
+        Command::Repair { from, to } => repair::run(&common, &from, &to),
         Command::Dump { kind, file } => dump::run(&common, kind, &file),
         Command::Demo(demo) => demo::run(&common, &demo),
         Command::DemoLoad { db, records } => demo::load(&common, &db, records),

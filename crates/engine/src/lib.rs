@@ -36,6 +36,7 @@
 //! | [`Keyspace`] | several maps in one engine |
 //! | [`Error`], [`ErrorKind`] | what can go wrong, and what to do |
 //! | [`Metrics`], [`Listener`], [`VerifyReport`], [`verify_deep`] | looking into it |
+//! | [`repair`] | what to do when all else fails |
 #![forbid(unsafe_code)]
 
 #[cfg(doctest)]
@@ -104,6 +105,7 @@ mod read_set;
 mod reads;
 mod recovery;
 mod refill;
+mod repair;
 mod snapshot;
 mod source;
 mod sst_writer;
@@ -139,6 +141,7 @@ pub use listener::{Event, Listener};
 pub use metrics::{KeyspaceMetrics, LevelMetrics, Metrics};
 pub use options::{Durability, KeyspaceOptions, LogBackend, Options, ReadOptions, RecoveryMode, WriteOptions};
 pub use range::KeyRange;
+pub use repair::{Loss, RepairReport, RepairedKeyspace, repair};
 pub use snapshot::{Snapshot, SnapshotOf};
 pub use sst_writer::{SstFacts, SstOptions, SstWriter};
 pub use transaction::{Savepoint, Transaction, TransactionCursor, TransactionIter, TransactionKeys, TransactionOf};

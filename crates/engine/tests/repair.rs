@@ -3,6 +3,9 @@
 #[path = "repair/deep.rs"]
 mod deep;
 #[path = "model/options.rs"]
+#[expect(dead_code, reason = "the other sets of options are for other suites")]
 mod options;
+#[path = "repair/rebuild.rs"]
+mod rebuild;
 #[path = "repair/small.rs"]
 mod small;

@@ -272,3 +272,41 @@ fn dump_prints_a_blob_file_up_to_its_damage_and_what_refers_to_it() {
     assert_eq!(place.esker(["get", "DB", "4"]).text(), "4".repeat(5000));
     assert!(place.esker(["get", "DB", "1"]).fails(1).contains(".blob"));
 }
+
+#[test]
+fn repair_makes_a_store_of_what_is_left_and_says_what_is_lost() {
+    let place = store();
+    place.esker(["put", "DB", "id", "ada", "--keyspace", "users"]).text();
+    let sound = place.esker(["repair", "DB", "DIR/sound", "--json"]).json();
+    assert_eq!((&sound["whole"], &sound["exact"]), (&true.into(), &true.into()), "{sound}");
+    assert!(place.esker(["export", "DIR/sound"]).text() == place.esker(["export", "DB"]).text());
+    assert_eq!(place.esker(["get", "DIR/sound", "id", "--keyspace=users"]).text(), "ada");
+
+    let table = place.newest(".sst");
+    let largest = place.files().into_iter().filter(|(name, ..)| name.ends_with(".sst")).max_by_key(|(_, len, _)| *len);
+    let table = largest.map_or(table, |(name, ..)| place.db.join(name));
+    flip(&table, 5000);
+    let before = place.files();
+    let ran = place.esker(["repair", "DB", "DIR/new"]);
+    let words = String::from_utf8(ran.out.clone()).unwrap();
+    assert!(
+        words.contains("lost: ")
+            && words.contains("of keyspace 'default', keys '")
+            && words.contains("keyspace users: 1 key"),
+        "{words}"
+    );
+    assert!(ran.fails(1).contains("1 loss, 1 remark"));
+    assert_eq!(place.files(), before);
+    place.esker(["verify", "DIR/new", "--deep"]).text();
+    let left = place.esker(["scan", "DIR/new", "--keys-only"]).text().lines().count();
+    assert!((2700..3000).contains(&left), "{left} of 3000");
+
+    for to in ["DB", "DIR/db/new", "DIR/sound"] {
+        let message = place.esker(["repair", "DB", to]).fails(2);
+        assert!(message.contains("not to be touched") || message.contains("not empty"), "{to}: {message}");
+    }
+    std::os::unix::fs::symlink(&place.db, place.path("link")).unwrap();
+    assert!(place.esker(["repair", "DB", "DIR/link/new"]).fails(2).contains("not to be touched"));
+    assert!(place.esker(["repair", "DIR/none", "DIR/new2"]).fails(2).contains("no directory"));
+    assert!(!place.path("new2").exists());
+}

@@ -7,34 +7,38 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-pub const DIR: &str = "/data";
-pub type Contents = BTreeMap<Vec<u8>, Vec<u8>>;
+pub(crate) const DIR: &str = "/data";
+pub(crate) type Contents = BTreeMap<Vec<u8>, Vec<u8>>;
 
 /// Tables are left as they are flushed; values from 100 bytes on go to blob files.
-pub fn calm() -> Options {
+pub(crate) fn calm() -> Options {
     let compaction = LeveledOptions { l0_trigger: 8, l0_slowdown: 10, l0_stop: 12, ..options::tiny().compaction };
     Options { compaction, memtable_bytes: Some(1 << 20), blob_bytes_min: 100, ..options::tiny() }
 }
 
-pub fn builder(vfs: &Arc<MemVfs>, dir: &str, options: Options) -> esker::Builder {
+pub(crate) fn builder(vfs: &Arc<MemVfs>, dir: &str, options: Options) -> esker::Builder {
     Engine::builder(dir).vfs(Arc::clone(vfs) as Arc<dyn Vfs>).options(options).background(Background::Manual)
 }
 
 /// What an engine held, and what it left behind.
-pub struct Small {
-    pub vfs: Arc<MemVfs>,
-    pub default: Contents,
-    pub other: Contents,
+pub(crate) struct Small {
+    pub(crate) vfs: Arc<MemVfs>,
+    pub(crate) default: Contents,
+    pub(crate) other: Contents,
+    /// All that was ever put.
+    pub(crate) ever: BTreeMap<Vec<u8>, Vec<Vec<u8>>>,
 }
 
 /// Two keyspaces, tables with a deleted range and several blocks, blob files, and writes that are in the log alone.
-pub fn small() -> Small {
+pub(crate) fn small() -> Small {
     let vfs = MemVfs::new();
     let engine = builder(&vfs, DIR, calm()).open().unwrap();
     let other = engine.keyspace("other", KeyspaceOptions::default()).unwrap();
+    let mut ever: BTreeMap<Vec<u8>, Vec<Vec<u8>>> = BTreeMap::new();
     let (mut now, mut others) = (Contents::new(), Contents::new());
-    let put = |now: &mut Contents, key: String, value: Vec<u8>| {
+    let mut put = |now: &mut Contents, key: String, value: Vec<u8>| {
         engine.put(&key, &value).unwrap();
+        ever.entry(key.clone().into_bytes()).or_default().push(value.clone());
         now.insert(key.into_bytes(), value);
     };
     for (table, letter) in ["a", "b"].into_iter().enumerate() {
@@ -59,50 +63,53 @@ pub fn small() -> Small {
         engine.put_with(&key, &value, &options).unwrap();
         now.insert(key, value);
     }
-    Small { vfs: Arc::new(vfs.crash_now(CrashPolicy::All)), default: now, other: others }
+    for (key, value) in now.iter().chain(&others) {
+        ever.entry(key.clone()).or_default().push(value.clone());
+    }
+    Small { vfs: Arc::new(vfs.crash_now(CrashPolicy::All)), default: now, other: others, ever }
 }
 
 impl Small {
-    pub fn copy(&self) -> Arc<MemVfs> {
+    pub(crate) fn copy(&self) -> Arc<MemVfs> {
         Arc::new(self.vfs.crash_now(CrashPolicy::All))
     }
 }
 
-pub fn files(vfs: &MemVfs, dir: &str) -> Vec<PathBuf> {
+pub(crate) fn files(vfs: &MemVfs, dir: &str) -> Vec<PathBuf> {
     vfs.list(Path::new(dir)).unwrap().iter().map(|name| Path::new(dir).join(name)).collect()
 }
 
 /// All files whose name contains `part`, the oldest first.
-pub fn all(vfs: &MemVfs, part: &str) -> Vec<PathBuf> {
+pub(crate) fn all(vfs: &MemVfs, part: &str) -> Vec<PathBuf> {
     let mut found: Vec<_> = files(vfs, DIR).into_iter().filter(|path| path.to_str().unwrap().contains(part)).collect();
     found.sort();
     found
 }
 
 /// Everything in the directory, byte for byte.
-pub fn bytes(vfs: &MemVfs, dir: &str) -> BTreeMap<PathBuf, Vec<u8>> {
+pub(crate) fn bytes(vfs: &MemVfs, dir: &str) -> BTreeMap<PathBuf, Vec<u8>> {
     files(vfs, dir).into_iter().map(|path| (path.clone(), read_file(vfs, &path, 1 << 30).unwrap())).collect()
 }
 
 /// How far there is anything but zeros.
-pub fn used_bytes(vfs: &MemVfs, path: &Path) -> usize {
+pub(crate) fn used_bytes(vfs: &MemVfs, path: &Path) -> usize {
     let bytes = read_file(vfs, path, 1 << 30).unwrap();
     bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1)
 }
 
 /// The end of the last record that some later record vouches for, in bytes of the file.
-pub fn vouched_bytes(vfs: &MemVfs, log: &Path) -> usize {
+pub(crate) fn vouched_bytes(vfs: &MemVfs, log: &Path) -> usize {
     let mut reader = esker_wal::Reader::open(vfs.open_read(log).unwrap(), "log").unwrap();
     while reader.next().unwrap().is_some() {}
     (reader.end().unwrap().vouched.0 - reader.header().start.0) as usize
 }
 
-pub fn contents(keyspace: &esker::Keyspace) -> esker::Result<Contents> {
+pub(crate) fn contents(keyspace: &esker::Keyspace) -> esker::Result<Contents> {
     keyspace.iter().map(|item| item.map(|(key, value)| (key.to_vec(), value.to_vec()))).collect()
 }
 
 /// A deep check, which changes nothing.
-pub fn checked(vfs: &Arc<MemVfs>, dir: &str) -> DeepReport {
+pub(crate) fn checked(vfs: &Arc<MemVfs>, dir: &str) -> DeepReport {
     let before = vfs.operations();
     let vfs_dyn = Arc::clone(vfs) as Arc<dyn Vfs>;
     let report = verify_deep(&vfs_dyn, dir, &mut |_| {}).unwrap();
