@@ -139,6 +139,11 @@ pub(crate) enum Command {
         /// The copy's folder, which must be new or empty
         to: PathBuf,
     },
+    /// Say in plain words what is wrong with a store and what to do; changes nothing
+    Doctor {
+        /// The store's folder
+        db: PathBuf,
+    },
     /// Make a new store of what can be read of a damaged one, which is not touched, and say what is lost
     Repair {
         /// The damaged store's folder

@@ -4,6 +4,7 @@ mod basic;
 mod changes;
 mod deep;
 mod demo;
+mod doctor;
 mod dump;
 mod export;
 mod findings;
@@ -38,6 +39,7 @@ pub(crate) fn run(cli: Cli) -> Result {
         Command::Compact { db } => upkeep::compact(&common, &db),
         Command::Checkpoint { db, to } => upkeep::checkpoint(&common, &db, &to),
         Command::Repair { from, to } => repair::run(&common, &from, &to),
+        Command::Doctor { db } => doctor::run(&common, &db),
         Command::Dump { kind, file } => dump::run(&common, kind, &file),
         Command::Demo(demo) => demo::run(&common, &demo),
         Command::DemoLoad { db, records } => demo::load(&common, &db, records),
