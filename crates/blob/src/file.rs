@@ -142,8 +142,8 @@ impl BlobFile {
         let Some(file_id) = file_id.or(found) else {
             return Err(place.damaged("nothing says which id its checksums cover"));
         };
-        // Up to the end of the file, whatever it once said: a record that is not there fails by its checksum.
-        let record_bytes = file_bytes.saturating_sub(HEADER_BYTES as u64);
+        // Up to the end of the file, whatever it once said: a record that is not there fails by its checksum. The zeros behind the last one may be cut off.
+        let record_bytes = file_bytes.saturating_sub(HEADER_BYTES as u64).next_multiple_of(8);
         let records = footer.map_or(0, |footer| footer.records);
         let footer = Footer { records, record_bytes, file_id };
         Ok(Arc::new(Self {
