@@ -273,6 +273,9 @@ impl Repair<'_> {
             .filter_map(|kind| if let FileKind::Table(number) = kind { Some(*number) } else { None })
             .collect();
         let is_missing = named.iter().any(|number| !there.contains(number));
+        let oldest = version.oldest_log;
+        let lacks_log =
+            !holds_everything(&version) && oldest > FileNo(0) && !self.kinds.contains(&FileKind::Wal(oldest));
         let mut others = there.iter().filter(|number| !named.contains(number));
         let is_newer = |number: &FileNo| holds_everything(&version) && *number >= version.oldest_log;
         let writes = |kind: &FileKind| match kind {
@@ -281,8 +284,9 @@ impl Repair<'_> {
             }
             _ => false,
         };
-        let is_cut =
-            is_missing && others.clone().next().is_some() || others.any(is_newer) || self.kinds.iter().any(writes);
+        let is_cut = (is_missing || lacks_log) && others.clone().next().is_some()
+            || others.any(is_newer)
+            || self.kinds.iter().any(writes);
         if is_cut {
             self.report.manifest_error =
                 Some("its end is missing: there are tables or logs of which it knows nothing".into());

@@ -5,6 +5,8 @@ mod deep;
 #[path = "model/options.rs"]
 #[expect(dead_code, reason = "the other sets of options are for other suites")]
 mod options;
+#[path = "repair/random.rs"]
+mod random;
 #[path = "repair/rebuild.rs"]
 mod rebuild;
 #[path = "repair/small.rs"]

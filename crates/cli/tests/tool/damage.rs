@@ -310,3 +310,31 @@ fn repair_makes_a_store_of_what_is_left_and_says_what_is_lost() {
     assert!(place.esker(["repair", "DIR/none", "DIR/new2"]).fails(2).contains("no directory"));
     assert!(!place.path("new2").exists());
 }
+
+/// A link in the place of a table is followed to be read; what goes is the link. Files of other names are left alone.
+#[test]
+fn links_lead_to_no_file_being_changed() {
+    let place = store();
+    let table = place.newest(".sst");
+    let outside = place.path("outside");
+    std::fs::rename(&table, &outside).unwrap();
+    std::os::unix::fs::symlink(&outside, &table).unwrap();
+    std::os::unix::fs::symlink(&outside, place.db.join("999999.sst")).unwrap();
+    let others = ["notes.txt", "1.sst", "0000001.sst", "CURRENT.bak", "..sst"];
+    for other in others {
+        std::fs::write(place.db.join(other), "mine").unwrap();
+    }
+    let bytes = std::fs::read(&outside).unwrap();
+    let before = place.esker(["export", "DB"]).text();
+    place.esker(["verify", "DB", "--deep"]).text();
+    place.esker(["put", "DB", "x", "y"]).text();
+    place.esker(["compact", "DB"]).text();
+    assert_eq!(place.esker(["export", "DB"]).text().lines().count(), before.lines().count() + 1);
+    assert!(
+        std::fs::symlink_metadata(&table).is_err() && std::fs::symlink_metadata(place.db.join("999999.sst")).is_err()
+    );
+    assert!(std::fs::read(&outside).unwrap() == bytes, "what the link led to");
+    for other in others {
+        assert_eq!(std::fs::read(place.db.join(other)).unwrap(), b"mine", "{other}");
+    }
+}

@@ -123,8 +123,12 @@ impl Repair<'_> {
         let known_numbers: BTreeSet<FileNo> =
             logs.iter().copied().chain(known.iter().map(|log| log.header.number)).collect();
         let starts: BTreeSet<Lsn> = known.iter().map(|log| log.header.start).collect();
-        // One that was made ahead holds a former log. It is of use only where the others go on behind it.
-        let is_former = |log: &Log| log.header.number < log.number && !starts.contains(&log.end);
+        // One that was made ahead holds a former log, of use only where it is still needed or the others go on behind it.
+        let oldest = self.facts.oldest_log;
+        let is_former = |log: &Log| {
+            let is_needed = oldest > FileNo(0) && log.header.number >= oldest;
+            log.header.number < log.number && !is_needed && !starts.contains(&log.end)
+        };
         let mut line: Vec<(Lsn, Lsn)> = Vec::new();
         for log in known {
             let name = FileKind::Wal(log.number).name();
@@ -149,7 +153,6 @@ impl Repair<'_> {
         }
         let needed = !self.facts.version.as_ref().is_some_and(|version| holds_everything(version));
         let end = line.iter().map(|(_, end)| *end).max();
-        let oldest = self.facts.oldest_log;
         if needed && oldest > FileNo(0) && !known_numbers.contains(&oldest) {
             let what = "it is missing, and the manifest says that it holds writes that no table has".to_owned();
             self.report.losses.push(Loss { file: FileKind::Wal(oldest).name(), what, ..Loss::default() });

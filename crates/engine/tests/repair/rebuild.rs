@@ -10,9 +10,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-const NEW: &str = "/new";
+pub(crate) const NEW: &str = "/new";
 
-fn repaired_in(vfs: &Arc<MemVfs>, to: &str) -> esker::Result<RepairReport> {
+pub(crate) fn repaired_in(vfs: &Arc<MemVfs>, to: &str) -> esker::Result<RepairReport> {
     let before = bytes(vfs, DIR);
     let as_vfs = Arc::clone(vfs) as Arc<dyn Vfs>;
     let report = repair(&as_vfs, DIR, to, &mut |_| {});
@@ -70,14 +70,14 @@ fn a_sound_directory_comes_out_as_it_was() {
     assert!(report.log_operations >= 6 && report.tables_whole == 4 && report.blob_records >= 3, "{report:#?}");
 }
 
-/// Every thirteenth byte of every file.
+/// Bytes of every file; `random.rs` is for all others.
 #[test]
 fn whatever_byte_is_flipped() {
     let small = small();
     for path in files(&small.vfs, DIR) {
         let name = path.file_name().unwrap().to_str().unwrap().to_owned();
         let vouched = if name.ends_with(".wal") { vouched_bytes(&small.vfs, &path) } else { usize::MAX };
-        for at in (0..used_bytes(&small.vfs, &path)).step_by(13) {
+        for at in (0..used_bytes(&small.vfs, &path)).step_by(157) {
             let vfs = small.copy();
             vfs.edit(&path, |bytes| bytes[at] ^= 1 << (at % 8)).unwrap();
             let (report, found) = repaired(&vfs);
@@ -112,7 +112,7 @@ fn whatever_byte_is_flipped() {
 fn each_file_missing_cut_or_emptied() {
     let small = small();
     for path in files(&small.vfs, DIR) {
-        for keep in [None, Some(0), Some(1), Some(100), Some(usize::MAX)] {
+        for keep in [None, Some(100), Some(usize::MAX)] {
             let vfs = small.copy();
             let len = used_bytes(&vfs, &path);
             match keep {
