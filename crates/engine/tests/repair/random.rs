@@ -86,7 +86,7 @@ fn damage(vfs: &MemVfs, random: &mut Random) -> String {
     let len = used_bytes(vfs, path).max(1);
     let at = random.below(len);
     let said = match random.below(8) {
-        0 | 1 | 2 => {
+        0..=2 => {
             let bit = random.below(8);
             vfs.edit(path, |bytes| {
                 if at < bytes.len() {
