@@ -26,7 +26,7 @@ pub(crate) fn run_targets(root: &Path, target: Option<&str>, seconds: u64) -> Re
     need_nightly(&[])?;
     if !is_there("cargo-fuzz", &["--version"]) {
         return Err("cargo-fuzz is not there: `cargo install cargo-fuzz --locked`. Without it: \
-                    `ESKER_STRESS_SECONDS=600 cargo test --release -p esker-fuzz`, on any compiler"
+                    `cargo xtask stress --suite fuzz`, on any compiler"
             .into());
     }
     for name in chosen {

@@ -1,11 +1,13 @@
-//! The project's own tasks: `cargo xtask ci`, `tidy`, `fuzz`, `miri`, `tsan`, `asan`, `bench`.
+//! The project's own tasks: `cargo xtask ci`, `tidy`, `fuzz`, `miri`, `tsan`, `asan`, `bench`, `stress`.
 //!
-//! Everything but `bench` runs in the development profile. All but `fuzz` and the tools that watch memory, which need a nightly compiler, share one target directory, so that a task costs what has changed.
+//! Everything but `bench` and `stress` runs in the development profile. All but `fuzz` and the tools that watch memory, which need a nightly compiler, share one target directory, so that a
+//! task costs what has changed.
 
 mod bench;
 mod ci;
 mod fuzz;
 mod sanitize;
+mod stress;
 mod tidy;
 mod toolchain;
 
@@ -54,6 +56,8 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
+    /// Runs the long forms of the suites that attack the promises, keeps what fails under `testdata/failures`, and prints what was tried.
+    Stress(stress::Args),
 }
 
 fn main() -> ExitCode {
@@ -66,6 +70,7 @@ fn main() -> ExitCode {
         Task::Tsan => sanitize::tsan(&root),
         Task::Asan => sanitize::asan(&root),
         Task::Bench { args } => bench::run(&root, &args),
+        Task::Stress(args) => stress::run(&root, &args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -96,6 +101,17 @@ fn run(command: &mut Command) -> Result<(), String> {
         Ok(status) if status.success() => Ok(()),
         Ok(status) => Err(format!("`{line}` failed: {status}")),
         Err(error) => Err(format!("`{line}` did not start: {error}")),
+    }
+}
+
+/// What `program` prints in `root`, without the end of its last line.
+fn output(root: &Path, program: &str, args: &[&str]) -> Result<String, String> {
+    let mut command = Command::new(program);
+    command.current_dir(root).args(args);
+    match command.output() {
+        Ok(output) if output.status.success() => Ok(String::from_utf8_lossy(&output.stdout).trim_end().to_owned()),
+        Ok(output) => Err(format!("`{}` failed: {}", command_line(&command), output.status)),
+        Err(error) => Err(format!("`{}` did not start: {error}", command_line(&command))),
     }
 }
 
