@@ -1,5 +1,7 @@
 //! Power cuts: after every operation of made-up runs, and where it matters most.
 
+#[path = "crash/bounded.rs"]
+mod bounded;
 #[path = "model/driver.rs"]
 mod driver;
 #[path = "crash/logs.rs"]

@@ -1,7 +1,9 @@
 //! Disks that are full and syncs that fail: reads go on, nothing acknowledged is lost, and writing resumes.
 
 use esker::vfs::{CrashPolicy, Fault, FaultVfs, MemVfs, Operation, Rule, Vfs};
-use esker::{Background, Engine, ErrorKind, KeyspaceOptions, Options, WriteBatch, WriteOptions};
+use esker::{Background, Durability, Engine, ErrorKind, KeyspaceOptions, Options, WriteBatch, WriteOptions};
+use esker_testkit::stress;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -282,4 +284,97 @@ fn a_file_that_was_written_wrong_replaces_nothing() {
     }
     // A bit may fall between the blocks.
     assert!(found > 60, "{found} of 72");
+}
+
+/// What may be found under a key: more than one thing where a write failed, which may be there later or not.
+type Allowed = BTreeMap<u32, Vec<Option<u8>>>;
+
+/// One run in which some operations of the file system fail: a read is right or an error, what was acknowledged is there, and after it all the engine writes, and opens again.
+fn errors_once(seed: u64) {
+    let mut random = seed.wrapping_add(1);
+    let mut below = |n: u64| {
+        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (random >> 33) % n
+    };
+    const FAULTS: [Fault; 10] = [
+        Fault::EIO,
+        Fault::ENOSPC,
+        Fault::EMFILE,
+        Fault::EINTR,
+        Fault::EACCES,
+        Fault::ENOMEM,
+        Fault::SHORT,
+        Fault::DONE,
+        Fault::Delay(Duration::from_millis(3)),
+        Fault::FlipBit,
+    ];
+    let faults = FaultVfs::with_seed(MemVfs::new(), seed);
+    let vfs: Arc<dyn Vfs> = Arc::clone(&faults) as _;
+    let engine = open(&vfs, Background::Manual);
+    for _ in 0..=below(2) {
+        let fault = FAULTS[below(FAULTS.len() as u64) as usize];
+        faults.add(Rule::any(fault).nth(below(300)).times(1 + below(3)));
+    }
+
+    let mut allowed = Allowed::new();
+    let is_allowed = |allowed: &Allowed, i: u32, found: Option<&[u8]>| {
+        let nothing = vec![None];
+        allowed
+            .get(&i)
+            .unwrap_or(&nothing)
+            .iter()
+            .any(|byte| byte.map(|byte| [byte; 100]).as_ref().map(|v| &v[..]) == found)
+    };
+    for step in 0..600u32 {
+        let i = below(80) as u32;
+        let value = (below(4) > 0).then_some(step as u8);
+        let options = WriteOptions {
+            durability: if below(16) == 0 { Durability::Sync } else { Durability::Os },
+            ..WriteOptions::default()
+        };
+        let written = match value {
+            Some(byte) => engine.put_with(key(i), [byte; 100], &options),
+            None => engine.delete_with(key(i), &options),
+        };
+        match written {
+            Ok(()) => _ = allowed.insert(i, vec![value]),
+            Err(_) => allowed.entry(i).or_insert_with(|| vec![None]).push(value),
+        }
+        if below(4) == 0 {
+            let i = below(80) as u32;
+            if let Ok(found) = engine.get(key(i)) {
+                assert!(is_allowed(&allowed, i, found.as_deref()), "seed {seed}, step {step}: {i} holds {found:?}");
+            }
+        }
+        match below(60) {
+            0 => _ = engine.flush(),
+            1 => _ = engine.compact_range(..),
+            2..=8 => _ = engine.step(),
+            9 => _ = engine.resume(),
+            _ => {}
+        }
+    }
+    faults.clear();
+    engine.resume().unwrap_or_else(|error| panic!("seed {seed}: {error}"));
+    let check = |engine: &Engine, when: &str| {
+        for i in 0..80 {
+            let found = engine.get(key(i)).unwrap_or_else(|error| panic!("seed {seed}, {when}: {error}"));
+            assert!(is_allowed(&allowed, i, found.as_deref()), "seed {seed}, {when}: {i} holds {found:?}");
+        }
+    };
+    check(&engine, "resumed");
+    engine.put("still", "writes").unwrap_or_else(|error| panic!("seed {seed}: {error}"));
+    drop(engine);
+    let engine = open(&vfs, Background::Manual);
+    check(&engine, "opened again");
+    assert_eq!(engine.get("still").unwrap().unwrap(), b"writes");
+    assert!(engine.verify().unwrap().is_ok(), "seed {seed}");
+}
+
+#[test]
+fn whatever_fails_nothing_acknowledged_is_lost() {
+    for round in stress::rounds("errno", 60) {
+        errors_once(round.seed());
+        round.tried(1);
+    }
 }

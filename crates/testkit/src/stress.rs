@@ -13,6 +13,7 @@
 //! ```text
 //! stress suite=kill rounds=12 tried=3456
 //! stress suite=kill failed=12
+//! stress suite=power skipped=needs root
 //! ```
 
 use proptest::strategy::Strategy;
@@ -38,6 +39,11 @@ const CASES_PER_ROUND: u32 = 16;
 /// If a variable of the environment is not a number.
 pub fn rounds(suite: &'static str, short: u64) -> Rounds {
     rounds_from(suite, short, 0)
+}
+
+/// Says that `suite` can't run here, and why, in a few words: it is skipped, and not in silence.
+pub fn skip(suite: &'static str, why: &str) {
+    println!("stress suite={suite} skipped={}", why.replace('\n', " "));
 }
 
 fn rounds_from(suite: &'static str, short: u64, seed: u64) -> Rounds {

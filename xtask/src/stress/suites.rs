@@ -29,6 +29,10 @@ const fn engine(name: &'static str, target: &'static str, test: &'static str, tr
 pub(super) const SUITES: &[Suite] = &[
     engine("model", "model", "the_engine_does_what_a_map_of_versions_does", "operations", 1_000_000),
     engine("crash", "crash", "sweep::crashes_anywhere", "images", 100_000),
+    engine("bounded", "crash", "bounded::all_short_sequences_crashed_anywhere", "sequences", 16_104),
+    engine("errno", "failing", "whatever_fails_nothing_acknowledged_is_lost", "runs", 100_000),
+    engine("power", "mounted", "what_is_synced_outlasts_power_cuts", "power cuts", 10_000),
+    engine("fill", "mounted", "a_real_disk_that_fills_up_loses_nothing", "full disks", 1_000),
     engine("kill", "kill", "nothing_acknowledged_is_lost_in_kills", "kills", 10_000),
     engine("bank", "kill_bank", "not_a_penny_is_lost_in_kills", "kills", 10_000),
     engine("kill-ingest", "kill_ingest", "an_ingest_is_whole_or_not_there_after_a_kill", "kills", 10_000),

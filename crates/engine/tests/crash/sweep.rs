@@ -7,7 +7,7 @@ use crate::driver::{Driver, Living, by_space, contents, copy, open, open_read_on
 use crate::options;
 use esker::vfs::{CrashPolicy, MemVfs};
 use esker::{Engine, ErrorKind, Options, WriteOptions};
-use esker_testkit::model::{Contents, Mix, Model, seeded_ops};
+use esker_testkit::model::{Contents, Mix, Model, Op, seeded_ops};
 use esker_testkit::stress;
 use std::sync::Arc;
 
@@ -30,7 +30,7 @@ struct Run {
 }
 
 #[derive(Default)]
-struct Counts {
+pub(crate) struct Counts {
     images: usize,
     nested: usize,
 }
@@ -54,7 +54,7 @@ impl Drop for Context {
     }
 }
 
-fn record(seed: u64, len: usize, options: Options) -> Run {
+fn record(ops: &[Op], options: Options) -> Run {
     let mut driver = Driver::new(options.clone());
     let mut moments = Vec::new();
     let mut note = |driver: &Driver| {
@@ -64,8 +64,8 @@ fn record(seed: u64, len: usize, options: Options) -> Run {
         moments.push(Moment { operations: driver.vfs.operations(), synced, pushed, commits, living, look });
     };
     note(&driver);
-    for op in seeded_ops(Mix::Writes, len, seed) {
-        driver.apply(&op);
+    for op in ops {
+        driver.apply(op);
         note(&driver);
     }
     // Every image is opened as of the end.
@@ -202,13 +202,24 @@ fn read_without_change(image: &Arc<MemVfs>, options: &Options) -> Option<Vec<(us
 
 /// Crashes one run after each of its operations, and leaves so many subsets of what was not synced.
 fn sweep_one(seed: u64, len: usize, options: &Options, subsets: u64, counts: &mut Counts) -> usize {
-    let run = record(seed, len, options.clone());
+    sweep_ops(seed, &seeded_ops(Mix::Writes, len, seed), options, (subsets, 256), counts)
+}
+
+/// As [`sweep_one`], of these operations; of one image in so many the recovery is crashed too.
+pub(crate) fn sweep_ops(
+    seed: u64,
+    ops: &[Op],
+    options: &Options,
+    (subsets, one_in): (u64, usize),
+    counts: &mut Counts,
+) -> usize {
+    let run = record(ops, options.clone());
     for k in 0..=run.operations() {
         let subset = |nth| CrashPolicy::Subset((seed << 32 | k as u64).wrapping_add(nth << 48));
         let all = [CrashPolicy::SyncedOnly, CrashPolicy::All, CrashPolicy::TornLast];
         for (nth, policy) in all.into_iter().chain((0..subsets).map(subset)).enumerate() {
             let _context = Context(format!("run {seed}, crashed after operation {k}, {policy:?}"));
-            run.check(k, policy, (k + nth) % 256 == 0, counts);
+            run.check(k, policy, (k + nth + 1) % one_in == 0, counts);
         }
     }
     run.operations()

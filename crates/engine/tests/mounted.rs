@@ -1,0 +1,296 @@
+//! Real file systems: power cuts, and disks that fill up.
+//!
+//! Images in memory are mounted by a loop device, which takes Linux and root; where that can't be done the tests say so and stop.
+//!
+//! A power cut is the kernel's own: `xfs_io -x -c shutdown` (ext4 has the same call) lets nothing that is not on the device get there any more. ext4 is mounted with
+//! `noauto_da_alloc`: by default it hides a sync that is missing before a rename.
+
+use esker::{Durability, Engine, ErrorKind, KeyspaceOptions, Options, WriteBatch, WriteOptions};
+use esker_testkit::stress;
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::mpsc::channel;
+use std::time::{Duration, Instant};
+
+const KEYS: u64 = 200;
+const CHILD: &str = "ESKER_POWER_TEST_CHILD";
+
+/// Runs `command`; what it says if it fails.
+fn run(command: &str) -> Result<(), String> {
+    let mut words = command.split(' ');
+    let program = words.next().expect("a command");
+    let output = Command::new(program).args(words).stdin(Stdio::null()).output();
+    let output = output.map_err(|error| format!("{program}: {error}"))?;
+    let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+    if output.status.success() { Ok(()) } else { Err(format!("{command}: {said}")) }
+}
+
+/// A file system in an image, to be mounted again and again.
+struct Disk {
+    kind: Kind,
+    image: PathBuf,
+    at: PathBuf,
+    _dir: tempfile::TempDir,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Kind {
+    Ext4,
+    Xfs,
+}
+
+impl Disk {
+    /// Makes it, and mounts it.
+    fn new(kind: Kind, bytes: u64) -> Result<Self, String> {
+        let shared = Path::new("/dev/shm");
+        let dir = if shared.is_dir() { tempfile::tempdir_in(shared) } else { tempfile::tempdir() }.unwrap();
+        let (image, at) = (dir.path().join("image"), dir.path().join("at"));
+        std::fs::create_dir(&at).unwrap();
+        std::fs::File::create(&image).unwrap().set_len(bytes).unwrap();
+        match kind {
+            Kind::Ext4 => run(&format!("mkfs.ext4 -q -m 0 {}", image.display()))?,
+            Kind::Xfs => run(&format!("mkfs.xfs -q {}", image.display()))?,
+        }
+        let disk = Self { kind, image, at, _dir: dir };
+        disk.mount()?;
+        Ok(disk)
+    }
+
+    fn mount(&self) -> Result<(), String> {
+        let options = match self.kind {
+            Kind::Ext4 => "loop,noauto_da_alloc",
+            Kind::Xfs => "loop",
+        };
+        run(&format!("mount -o {options} {} {}", self.image.display(), self.at.display()))
+    }
+
+    /// Nothing that is not on the device gets there any more; with `flush_journal` what the journal holds still does.
+    fn cut_power(&self, flush_journal: bool) {
+        let flag = if flush_journal { " -f" } else { "" };
+        let shutdown =
+            Command::new("xfs_io").args(["-x", "-c", &format!("shutdown{flag}")]).arg(&self.at).output().unwrap();
+        assert!(shutdown.status.success(), "{shutdown:?}");
+    }
+
+    fn unmount(&self) {
+        // The loop device may be in use for a moment after its last user has died.
+        let begin = Instant::now();
+        while let Err(error) = run(&format!("umount {}", self.at.display())) {
+            assert!(begin.elapsed() < Duration::from_secs(10), "{error}");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        // It is not mounted where a test failed in between.
+        let _ = run(&format!("umount {}", self.at.display()));
+    }
+}
+
+fn options() -> Options {
+    // Small, so that the power fails somewhere in flush, compaction or a change of logs too.
+    Options { memtable_bytes: Some(32 << 10), wal_bytes_max: 256 << 10, ..Options::default() }
+}
+
+fn value(i: u64) -> Vec<u8> {
+    let mut value = i.to_be_bytes().to_vec();
+    value.resize(8 + (i * 37 % 300) as usize, i as u8);
+    value
+}
+
+fn open(dir: &Path, read_only: bool) -> (Engine, esker::Keyspace) {
+    let engine = Engine::builder(dir).options(options()).read_only(read_only).open().unwrap();
+    let other = engine.keyspace("other", KeyspaceOptions::default()).unwrap();
+    (engine, other)
+}
+
+fn is_synced(i: u64) -> bool {
+    i % 8 == 0
+}
+
+/// Writes from `first` on until the power fails, every eighth with a sync, and tells of each before and after.
+fn child(dir: &Path, first: u64) {
+    let (engine, other) = open(dir, false);
+    let mut out = std::io::stdout().lock();
+    for i in first.. {
+        let durability = if is_synced(i) { Durability::Sync } else { Durability::Os };
+        writeln!(out, " begin {i}").unwrap();
+        let mut batch = WriteBatch::new();
+        let key = (i % KEYS).to_be_bytes();
+        batch.put(key, value(i)).put_in(&other, key, value(i));
+        if engine.write_with(&batch, &WriteOptions { durability, ..Default::default() }).is_err() {
+            return;
+        }
+        writeln!(out, " end {i}").unwrap();
+    }
+}
+
+/// What is known of one disk.
+struct Known {
+    disk: Disk,
+    /// The number that each key holds.
+    held: BTreeMap<u64, u64>,
+    /// The next number to be written.
+    next: u64,
+}
+
+impl Known {
+    fn new(kind: Kind) -> Result<Self, String> {
+        let disk = Disk::new(kind, 320 << 20)?;
+        drop(open(&disk.at.join("db"), false));
+        Ok(Self { disk, held: BTreeMap::new(), next: 0 })
+    }
+
+    /// One power cut: what was written with a sync is there, what came after it up to some write, and nothing else.
+    fn cycle(&mut self, seed: u64) {
+        let (disk, dir) = (&self.disk, self.disk.at.join("db"));
+        let mut process = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "what_is_synced_outlasts_power_cuts", "--nocapture", "--test-threads=1"])
+            .env(CHILD, format!("{} {}", self.next, dir.display()))
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let lines = BufReader::new(process.stdout.take().unwrap()).lines();
+        let (begins, began) = channel();
+        let reader = std::thread::spawn(move || {
+            let (mut begun, mut synced) = (None, None);
+            for line in lines.map_while(Result::ok) {
+                let mut words = line.rsplit(' ');
+                let (Some(i), what) = (words.next().and_then(|i| i.parse::<u64>().ok()), words.next()) else {
+                    continue;
+                };
+                match what {
+                    Some("begin") => {
+                        // Nobody listens where the power fails first.
+                        let _ = begins.send(());
+                        begun = Some(i);
+                    }
+                    Some("end") if is_synced(i) => synced = Some(i),
+                    _ => {}
+                }
+            }
+            (begun, synced)
+        });
+        let random = seed.wrapping_add(1).wrapping_mul(6_364_136_223_846_793_005);
+        // One in four fails while it opens.
+        if seed % 4 != 0 {
+            began.recv_timeout(Duration::from_secs(30)).expect("the child writes");
+        }
+        std::thread::sleep(Duration::from_micros((random >> 33) % 40_000));
+        disk.cut_power(seed % 3 == 0);
+        process.kill().unwrap();
+        process.wait().unwrap();
+        let (begun, synced) = reader.join().unwrap();
+        disk.unmount();
+        disk.mount().unwrap();
+
+        // Every other time only looked at, so that the next child finds the files as the cut left them.
+        let (engine, other) = open(&dir, seed % 2 == 0);
+        let mut found = BTreeMap::new();
+        for key in 0..KEYS {
+            let bytes = engine.get(key.to_be_bytes()).unwrap();
+            assert_eq!(bytes, other.get(key.to_be_bytes()).unwrap(), "seed {seed}: a batch is whole or not there");
+            if let Some(bytes) = bytes {
+                let i = u64::from_be_bytes(bytes[..8].try_into().unwrap());
+                assert_eq!(bytes, value(i), "seed {seed}: torn");
+                found.insert(key, i);
+            }
+        }
+        let last = found.values().copied().filter(|i| *i >= self.next).max();
+        assert!(last >= synced, "seed {seed}: {synced:?} was synced, {last:?} is the last there is");
+        assert!(last <= begun, "seed {seed}: {last:?} is there, {begun:?} was the last begun");
+        self.held.extend(last.into_iter().flat_map(|last| self.next..=last).map(|i| (i % KEYS, i)));
+        assert_eq!(found, self.held, "seed {seed}: not what the writes up to {last:?} make");
+        self.next = begun.map_or(self.next, |begun| begun + 1);
+    }
+}
+
+#[test]
+fn what_is_synced_outlasts_power_cuts() {
+    if let Ok(spec) = std::env::var(CHILD) {
+        let (first, dir) = spec.split_once(' ').unwrap();
+        return child(Path::new(dir), first.parse().unwrap());
+    }
+    let known = run("xfs_io -V").and_then(|()| Ok([Known::new(Kind::Ext4)?, Known::new(Kind::Xfs)?]));
+    let mut known = match known {
+        Ok(known) => known,
+        Err(why) => return stress::skip("power", &why),
+    };
+    for round in stress::rounds("power", 6) {
+        known[round.seed() as usize % 2].cycle(round.seed());
+        round.tried(1);
+    }
+}
+
+/// A disk filled up at some point: nothing is lost, reads go on, deletes are taken, and within five seconds of room there are writes again.
+fn fill(disk: &Disk, seed: u64) {
+    let dir = disk.at.join("db");
+    let (engine, _) = open(&dir, false);
+    let key = |i: u64| format!("key {i:06}");
+    let check = |engine: &Engine, upto: u64, deleted: u64| {
+        for i in 0..upto {
+            let found = engine.get(key(i)).unwrap();
+            assert_eq!(found.as_deref(), (i >= deleted).then(|| value(i)).as_deref(), "seed {seed}: {i} of {upto}");
+        }
+    };
+    let begin = seed.wrapping_mul(6_364_136_223_846_793_005) >> 33;
+    let mut acknowledged = 0;
+    for _ in 0..begin % 20_000 {
+        engine.put(key(acknowledged), value(acknowledged)).unwrap();
+        acknowledged += 1;
+    }
+    // All but a little of what is left goes to somebody else.
+    let ballast = disk.at.join("ballast");
+    let taken = run(&format!("dd if=/dev/zero of={} bs=64k", ballast.display()));
+    assert!(taken.is_err_and(|said| said.contains("No space")), "seed {seed}: the disk is not full");
+    let error = loop {
+        match engine.put(key(acknowledged), value(acknowledged)) {
+            Ok(()) => acknowledged += 1,
+            Err(error) => break error,
+        }
+        assert!(acknowledged < 200_000, "seed {seed}: a full disk takes writes without end");
+    };
+    assert_eq!(error.kind(), ErrorKind::NoSpace, "seed {seed}: {error}");
+    check(&engine, acknowledged, 0);
+    for i in 0..10 {
+        engine.delete(key(i)).unwrap_or_else(|error| panic!("seed {seed}: a delete while full: {error}"));
+    }
+    check(&engine, acknowledged, 10);
+
+    std::fs::remove_file(&ballast).unwrap();
+    let begin = Instant::now();
+    while engine.put("writing", "again").is_err() {
+        assert!(
+            begin.elapsed() < Duration::from_secs(5),
+            "seed {seed}: writing did not resume: {:?}",
+            engine.metrics()
+        );
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    engine.flush().unwrap();
+    check(&engine, acknowledged, 10);
+    engine.close().unwrap();
+    let (engine, _) = open(&dir, false);
+    check(&engine, acknowledged, 10);
+    assert_eq!(engine.get("writing").unwrap().unwrap(), b"again");
+    assert!(engine.verify().unwrap().is_ok(), "seed {seed}");
+    engine.close().unwrap();
+    std::fs::remove_dir_all(&dir).unwrap();
+}
+
+#[test]
+fn a_real_disk_that_fills_up_loses_nothing() {
+    let disk = match Disk::new(Kind::Ext4, 64 << 20) {
+        Ok(disk) => disk,
+        Err(why) => return stress::skip("fill", &why),
+    };
+    for round in stress::rounds("fill", 2) {
+        fill(&disk, round.seed());
+        round.tried(1);
+    }
+}
