@@ -1,11 +1,15 @@
-//! The project's own tasks: `cargo xtask ci`, `cargo xtask tidy`, `cargo xtask bench`, `cargo xtask stress`.
+//! The project's own tasks: `cargo xtask ci`, `tidy`, `fuzz`, `miri`, `tsan`, `asan`, `bench`, `stress`.
 //!
-//! Everything but `bench` and `stress` runs in the development profile, and all in the one target directory, so that a task costs what has changed.
+//! Everything but `bench` and `stress` runs in the development profile. All but `fuzz` and the tools that watch memory, which need a nightly compiler, share one target directory, so that a
+//! task costs what has changed.
 
 mod bench;
 mod ci;
+mod fuzz;
+mod sanitize;
 mod stress;
 mod tidy;
+mod toolchain;
 
 use clap::{Parser, Subcommand};
 use std::path::{Path, PathBuf};
@@ -32,6 +36,20 @@ enum Task {
     },
     /// The rules that neither compiler nor clippy know: edges between crates, unsafe code, links, loose ends.
     Tidy,
+    /// Fuzzes one target, or all one after the other, led by coverage: needs a nightly compiler and cargo-fuzz.
+    Fuzz {
+        /// Which; all without it. They are the directories of `testdata/fuzz`.
+        target: Option<String>,
+        /// For how long, each.
+        #[arg(long, default_value_t = 60)]
+        seconds: u64,
+    },
+    /// Tests under Miri, which sees undefined behaviour; needs a nightly compiler. Some minutes.
+    Miri,
+    /// Tests under ThreadSanitizer, which sees data races; needs a nightly compiler. Some minutes.
+    Tsan,
+    /// Tests under AddressSanitizer, which sees memory used wrongly; needs a nightly compiler. Some minutes.
+    Asan,
     /// Runs the workloads of `esker-bench`; as `bench micro` the criterion benches of all crates; as `bench gate` counts the instructions of the hot parts.
     Bench {
         /// Handed on as they are; `bench --help` after `--` shows what the workloads take.
@@ -47,6 +65,10 @@ fn main() -> ExitCode {
     let result = match Args::parse().task {
         Task::Ci { skip_tests, skip_gate } => ci::run(&root, skip_tests, skip_gate),
         Task::Tidy => tidy::run(&root),
+        Task::Fuzz { target, seconds } => fuzz::run_targets(&root, target.as_deref(), seconds),
+        Task::Miri => sanitize::miri(&root),
+        Task::Tsan => sanitize::tsan(&root),
+        Task::Asan => sanitize::asan(&root),
         Task::Bench { args } => bench::run(&root, &args),
         Task::Stress(args) => stress::run(&root, &args),
     };

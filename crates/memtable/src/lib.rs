@@ -30,6 +30,12 @@ struct Readme;
 mod arena;
 mod iter;
 mod list;
+#[cfg(test)]
+mod list_model;
+// Beside the module, which is compiled a second time by its model.
+#[cfg(test)]
+#[path = "list/tests.rs"]
+mod list_tests;
 mod pool;
 mod prefetch;
 mod ranges;
@@ -37,6 +43,7 @@ mod record;
 mod room;
 mod skiplist;
 mod slots;
+mod sync;
 mod tree;
 
 pub use iter::MemTableIter;

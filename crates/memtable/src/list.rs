@@ -10,9 +10,10 @@
 
 use crate::room::{Region, Regions, Room};
 use std::ptr::{self, NonNull};
+// From beside this module, since its model puts others in their place.
+use super::sync::{AtomicPtr, AtomicUsize, Mutex};
 use std::sync::Arc;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering::Acquire, Ordering::Relaxed, Ordering::Release};
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 /// Places in the first array.
 const FIRST_PLACES: usize = 4;
@@ -44,7 +45,7 @@ unsafe impl<T: Send> Send for Array<T> {}
 unsafe impl<T: Send + Sync> Sync for List<T> {}
 
 impl<T> List<T> {
-    pub(crate) const fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let owned = Owned { arrays: Vec::new(), regions: Vec::new() };
         Self { len: AtomicUsize::new(0), array: AtomicPtr::new(ptr::null_mut()), owned: Mutex::new(owned) }
     }
@@ -109,20 +110,21 @@ impl<T> List<T> {
 
     /// Takes all items out.
     pub(crate) fn drain(&mut self) -> Vec<Room<T>> {
-        let len = std::mem::take(self.len.get_mut());
+        // Relaxed, here and below: `&mut self`, so nobody else is there.
+        let len = self.len.swap(0, Relaxed);
         let Owned { arrays, regions } = self.owned.get_mut().unwrap_or_else(|poisoned| poisoned.into_inner());
         let regions = Regions::new(std::mem::take(regions));
         // SAFETY: `&mut self`: nobody else has a reference to an array.
-        let newest = arrays.last_mut().map(|array| unsafe { array.0.as_mut() });
-        let places = &mut newest.unwrap_or_default()[..len];
-        let room = |place: &mut AtomicPtr<T>| {
-            let item = NonNull::new(*place.get_mut()).expect("stored by a push");
+        let newest = arrays.last().map(|array| unsafe { array.0.as_ref() });
+        let places = &newest.unwrap_or_default()[..len];
+        let room = |place: &AtomicPtr<T>| {
+            let item = NonNull::new(place.load(Relaxed)).expect("stored by a push");
             // SAFETY: each of the first `len` places of the newest array holds the item of a room that nobody else puts together
             // again: the length is zero from here on. `&mut self`: no reference to an item is left. Its region, if it had one, is kept, and
             // what lies in a region that is alive was not a box.
             unsafe { Room::from_parts(item, regions.of(item.as_ptr())) }
         };
-        places.iter_mut().map(room).collect()
+        places.iter().map(room).collect()
     }
 }
 
@@ -134,81 +136,5 @@ impl<T> Drop for List<T> {
             // SAFETY: made by leaking a box, and taken out of the list of arrays: freed once, and nobody reads it any more.
             drop(unsafe { Box::from_raw(array.0.as_ptr()) });
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use std::sync::Arc;
-
-    #[test]
-    fn items_stay_where_they_are_and_are_dropped_once() {
-        let dropped = Arc::new(());
-        let mut list = List::new();
-        let mut bytes = 0;
-        for i in 0..100 {
-            let (index, grown) = list.push(Box::new((i, Arc::clone(&dropped))).into());
-            assert_eq!(index, i);
-            bytes += grown;
-        }
-        assert_eq!((list.len(), bytes), (100, (4 + 8 + 16 + 32 + 64 + 128) * 8));
-        let third: *const _ = list.get(3);
-        list.push(Box::new((100, Arc::clone(&dropped))).into());
-        assert!(ptr::eq(third, list.get(3)) && (0..=100).all(|i| list.get(i).0 == i));
-        assert_eq!(list.drain().len(), 101);
-        assert_eq!((list.len(), Arc::strong_count(&dropped)), (0, 1));
-        list.push(Box::new((7, Arc::clone(&dropped))).into());
-        assert_eq!(list.get(0).0, 7);
-        drop(list);
-        assert_eq!(Arc::strong_count(&dropped), 1);
-    }
-
-    #[test]
-    fn items_of_regions_and_boxes_come_out_as_they_went_in() {
-        let dropped = Arc::new(());
-        let make = || (Arc::clone(&dropped), [0_u8; 900_000]);
-        let mut list = List::new();
-        let (one, other) = (Room::many(make), Room::many(make));
-        for (a, b) in one.into_iter().zip(other) {
-            list.push(a);
-            list.push(Box::new(make()).into());
-            list.push(b);
-        }
-        let mut rooms = list.drain();
-        drop(list);
-        assert_eq!((rooms.len(), Arc::strong_count(&dropped)), (6, 7));
-        rooms.iter_mut().enumerate().for_each(|(i, room)| room.1[0] = i as u8);
-        assert!(rooms.iter().enumerate().all(|(i, room)| room.1[0] == i as u8));
-        drop(rooms);
-        assert_eq!(Arc::strong_count(&dropped), 1);
-    }
-
-    #[test]
-    #[should_panic = "item 1 of 1"]
-    fn what_is_not_there_is_not_given() {
-        let list = List::new();
-        list.push(Box::new(7).into());
-        list.get(1);
-    }
-
-    #[test]
-    fn readers_find_every_item_while_one_appends() {
-        let items = if cfg!(miri) { 50 } else { 20_000 };
-        let list = List::new();
-        std::thread::scope(|scope| {
-            for _ in 0..2 {
-                scope.spawn(|| {
-                    let mut seen = 0;
-                    while seen < items {
-                        let len = list.len();
-                        assert!((seen..len).all(|i| *list.get(i) == i) && (len == 0 || *list.get(len / 2) == len / 2));
-                        seen = len;
-                        std::thread::yield_now();
-                    }
-                });
-            }
-            (0..items).for_each(|i| assert_eq!(list.push(Box::new(i).into()).0, i));
-        });
     }
 }

@@ -18,10 +18,11 @@
 use crate::error::WalError;
 use crate::frame::Lsn;
 use esker_vfs::FileSync;
+// From beside this module, since its model puts others in their place.
+use super::sync::{AtomicU64, Mutex, MutexGuard, OnceLock, Thread, current, park, yield_now};
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::thread::{self, Thread};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 
 /// How often a leader lets others run, as long as that brings more of them into the group.
 const GATHER_YIELDS_MAX: usize = 4;
@@ -38,19 +39,19 @@ pub struct GroupSync {
 }
 
 #[derive(Debug)]
-struct State {
+pub(crate) struct State {
     /// Not yet synced to the end, oldest first.
-    logs: VecDeque<Arc<Log>>,
+    pub(crate) logs: VecDeque<Arc<Log>>,
     /// Whether the newest log is still being written.
     open: bool,
     /// Where the newest log was sealed, or where the line began.
     end: Lsn,
     leading: bool,
-    waiters: Vec<Waiter>,
+    pub(crate) waiters: Vec<Waiter>,
 }
 
 #[derive(Debug)]
-struct Waiter {
+pub(crate) struct Waiter {
     upto: Lsn,
     thread: Thread,
 }
@@ -129,9 +130,9 @@ impl GroupSync {
                 return Err(WalError::NotPushed { upto, pushed });
             }
             if state.leading {
-                state.waiters.push(Waiter { upto, thread: thread::current() });
+                state.waiters.push(Waiter { upto, thread: current() });
                 drop(state);
-                thread::park();
+                park();
                 continue;
             }
             state.leading = true;
@@ -211,7 +212,7 @@ impl GroupSync {
     /// Lets others join, as long as they do: on few processors they are about to write what this sync can carry.
     fn gather(&self, mut waiting: usize) {
         for _ in 0..GATHER_YIELDS_MAX {
-            thread::yield_now();
+            yield_now();
             let now = self.lock().waiters.len();
             if now == waiting {
                 break;
@@ -239,7 +240,7 @@ impl GroupSync {
         self.durable.fetch_max(durable.0, Ordering::AcqRel);
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
         // No invariant of the state is ever broken between two of its statements.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -296,6 +297,3 @@ fn wake(waiters: Vec<Waiter>) {
         waiter.thread.unpark();
     }
 }
-
-#[cfg(test)]
-mod tests;

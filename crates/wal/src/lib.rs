@@ -44,8 +44,15 @@ mod ahead;
 mod error;
 mod frame;
 mod group;
+#[cfg(test)]
+mod group_model;
+// Beside the module, which is compiled a second time by its model.
+#[cfg(test)]
+#[path = "group/tests.rs"]
+mod group_tests;
 mod reader;
 mod segment;
+mod sync;
 mod window;
 mod writer;
 

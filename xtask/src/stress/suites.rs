@@ -47,6 +47,15 @@ pub(super) const SUITES: &[Suite] = &[
         tries: "transactions",
         goal: 1_000_000_000,
     },
+    Suite {
+        name: "fuzz",
+        package: "esker-fuzz",
+        directory: "fuzz",
+        target: Some("targets"),
+        test: "changed_files_pass",
+        tries: "executions",
+        goal: 1_000_000_000,
+    },
 ];
 
 /// Those called so, in their own order; all if nothing is named.

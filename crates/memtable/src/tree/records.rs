@@ -52,7 +52,7 @@ impl RecordsWriter {
 }
 
 impl Records {
-    pub(super) const fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self { chunks: List::new() }
     }
 

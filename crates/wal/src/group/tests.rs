@@ -1,7 +1,14 @@
-use super::*;
+//! [`GroupSync`] by example, and under many threads.
+
+use crate::error::WalError;
+use crate::frame::Lsn;
+use crate::group::{GroupSync, Log};
+use esker_vfs::FileSync;
 use std::fmt;
 use std::io;
 use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex};
+use std::thread;
 use std::time::Duration;
 
 /// A file whose syncs do what a test says.

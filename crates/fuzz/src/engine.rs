@@ -1,0 +1,353 @@
+//! The whole engine: bytes drive operations, crashes, and then damage to its files.
+//!
+//! ```text
+//! settings | operation, operation, .. | 15 | damage, damage, ..         each a few bytes; what is missing counts as 0
+//! ```
+//! Afterwards every answer is an error or right: all that is read without an error is what one state of the history was, the last one if nothing was damaged. Where damage was *signed*
+//! (checksums made right again), answers may say anything, and it is enough that they end.
+
+use crate::sign;
+use esker::vfs::{CrashPolicy, MemVfs, Vfs, read_file};
+use esker::{Background, Codec, Engine, LogBackend, Options, ReadMode, Result, Verify, WriteBatch};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+const DIR: &str = "/data";
+const KEYS: u8 = 12;
+/// More of the data is not looked at: a case is to take milliseconds.
+const OPERATIONS_MAX: usize = 48;
+const DAMAGES_MAX: usize = 8;
+/// Begins the damage.
+const DAMAGE: u8 = 15;
+
+type State = BTreeMap<Vec<u8>, Vec<u8>>;
+
+/// Bytes one by one.
+struct Input<'a>(&'a [u8]);
+
+impl Input<'_> {
+    fn byte(&mut self) -> u8 {
+        match self.0.split_first() {
+            Some((first, rest)) => {
+                self.0 = rest;
+                *first
+            }
+            None => 0,
+        }
+    }
+
+    fn u16(&mut self) -> usize {
+        usize::from(self.byte()) << 8 | usize::from(self.byte())
+    }
+}
+
+fn options(settings: u8) -> Options {
+    let bit = |i: u8| settings >> i & 1 == 1;
+    let mut options = Options {
+        memory_budget_bytes: 1 << 20,
+        memtable_bytes: Some(64 << 10),
+        block_size_bytes: if bit(0) { 128 } else { 4096 },
+        blob_bytes_min: if bit(1) { 64 } else { 0 },
+        verify: if bit(2) { Verify::Always } else { Verify::FirstUse },
+        read_mode: if bit(3) { ReadMode::Pread } else { ReadMode::Map },
+        log_backend: if bit(4) { LogBackend::Write } else { LogBackend::Mapped },
+        filter_bits_per_key: if bit(5) { 0 } else { 12 },
+        flush_on_close: bit(6),
+        wal_retain_bytes: bit(7).then_some(1 << 20),
+        ..Options::default()
+    };
+    if bit(0) {
+        options.compression.fill(Codec::Lz4);
+    }
+    options
+}
+
+/// An engine, and every state that it was in.
+struct Case {
+    vfs: Arc<MemVfs>,
+    options: Options,
+    engine: Option<Engine>,
+    history: Vec<State>,
+}
+
+fn key(byte: u8) -> Vec<u8> {
+    format!("key{:02}", byte % KEYS).into_bytes()
+}
+
+impl Case {
+    fn new(settings: u8) -> Self {
+        let mut case =
+            Self { vfs: MemVfs::new(), options: options(settings), engine: None, history: vec![State::new()] };
+        case.engine = Some(case.open(false).expect("memory takes it"));
+        case
+    }
+
+    fn open(&self, read_only: bool) -> Result<Engine> {
+        let builder = Engine::builder(DIR).options(self.options.clone()).vfs(Arc::clone(&self.vfs) as Arc<dyn Vfs>);
+        builder.background(Background::Manual).read_only(read_only).open()
+    }
+
+    /// What the operation makes of the last state is the next.
+    fn next(&mut self, change: impl FnOnce(&mut State)) {
+        let mut state = self.history.last().expect("there is always one").clone();
+        change(&mut state);
+        self.history.push(state);
+    }
+
+    /// One operation; `false` if it ends them.
+    fn operation(&mut self, input: &mut Input<'_>) -> bool {
+        let engine = self.engine.clone().expect("open between operations");
+        let n = self.history.len();
+        let value = |len: u8| {
+            let mut value = format!("{n}:").into_bytes();
+            value.resize(value.len() + usize::from(len), n as u8);
+            value
+        };
+        let done = match input.byte() % 16 {
+            0..=4 => {
+                let (key, value) = (key(input.byte()), value(input.byte()));
+                self.next(|state| drop(state.insert(key.clone(), value.clone())));
+                engine.put(key, value)
+            }
+            5 => {
+                let key = key(input.byte());
+                self.next(|state| drop(state.remove(&key)));
+                engine.delete(key)
+            }
+            6 => {
+                let (a, b) = (key(input.byte()), key(input.byte()));
+                let (begin, end) = if a <= b { (a, b) } else { (b, a) };
+                self.next(|state| state.retain(|key, _| *key < begin || *key >= end));
+                if begin < end { engine.delete_range(begin, end) } else { Ok(()) }
+            }
+            7 => engine.flush(),
+            8 => engine.compact_range(..),
+            9 => engine.step().map(drop),
+            10 => engine.sync(),
+            11 => {
+                self.engine = None;
+                drop(engine);
+                return self.reopen(true);
+            }
+            12 => {
+                let (kind, seed) = (input.byte(), input.byte());
+                let policy = match kind % 4 {
+                    0 => CrashPolicy::SyncedOnly,
+                    1 => CrashPolicy::All,
+                    2 => CrashPolicy::TornLast,
+                    _ => CrashPolicy::Subset(seed.into()),
+                };
+                let image = Arc::new(self.vfs.crash_now(policy));
+                self.engine = None;
+                drop(engine);
+                self.vfs = image;
+                return self.reopen(false);
+            }
+            13 => {
+                let (first, second) = (key(input.byte()), key(input.byte()));
+                let (one, two) = (value(1), value(100));
+                let mut batch = WriteBatch::new();
+                batch.put(&first, &one).put(&second, &two);
+                self.next(|state| state.extend([(first, one), (second, two)]));
+                engine.write(&batch)
+            }
+            14 => {
+                let key = key(input.byte());
+                assert_eq!(
+                    engine.get(&key).expect("nothing is damaged").as_deref(),
+                    self.history[n - 1].get(&key).map(|value| &**value)
+                );
+                Ok(())
+            }
+            _ => return false,
+        };
+        done.expect("nothing is in its way");
+        true
+    }
+
+    /// Opens again. After a close in order the state is the last one; after a crash some state, which is the last from then on.
+    fn reopen(&mut self, in_order: bool) -> bool {
+        let engine = self.open(false).expect("a crash leaves what opens");
+        let state: State = engine
+            .iter()
+            .map(|item| item.map(|(key, value)| (key.to_vec(), value.to_vec())))
+            .collect::<Result<_>>()
+            .expect("nothing is damaged");
+        let at = self.history.iter().rposition(|then| *then == state);
+        let at = at.unwrap_or_else(|| panic!("no state was ever {state:?}"));
+        assert!(!in_order || at == self.history.len() - 1, "a close in order lost something");
+        self.history.truncate(at + 1);
+        self.engine = Some(engine);
+        true
+    }
+
+    fn files(&self) -> Vec<PathBuf> {
+        let mut names = self.vfs.list(Path::new(DIR)).expect("it is there");
+        names.retain(|name| name != "LOCK");
+        names.sort();
+        names.iter().map(|name| Path::new(DIR).join(name)).collect()
+    }
+
+    /// Damages a file; whether its checksums were made right again.
+    fn damage(&self, input: &mut Input<'_>) -> bool {
+        let (kind, files) = (input.byte() % 9, self.files());
+        if files.is_empty() {
+            return false;
+        }
+        let path = &files[usize::from(input.byte()) % files.len()];
+        let (at, byte) = (input.u16(), input.byte());
+        let bytes = read_file(&*self.vfs, path, 1 << 30).expect("it is there");
+        // What is behind the last byte that is not zero was only allocated.
+        let len = bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+        let at = if len == 0 { 0 } else { at % len };
+        let mut changed = bytes.clone();
+        match kind {
+            0 if len > 0 => changed[at] ^= 1 << (byte % 8),
+            1 if len > 0 => changed[at] = byte,
+            2 => changed.truncate(at),
+            3 => changed.extend(std::iter::repeat_n(byte, 1 + at % 200)),
+            4 => changed[at..len].iter_mut().take(512).for_each(|byte| *byte = 0),
+            5 => {
+                self.vfs.remove_file(path).expect("it is there");
+                return false;
+            }
+            6 => {
+                let other = &files[usize::from(byte) % files.len()];
+                let others = read_file(&*self.vfs, other, 1 << 30).expect("it is there");
+                self.write(other, bytes);
+                self.write(path, others);
+                return false;
+            }
+            7 if len > 0 => {
+                let to = usize::from(byte) % len;
+                changed.copy_within(at..len.min(at + 16).min(at + len - to), to);
+            }
+            _ => {
+                let name = path.to_string_lossy();
+                if len > 0 {
+                    changed[at] = byte;
+                }
+                changed = match () {
+                    () if name.ends_with(".sst") => sign::table(&changed),
+                    () if name.ends_with(".blob") => sign::blob(&changed),
+                    () => sign::log(&changed),
+                };
+                self.write(path, changed);
+                return true;
+            }
+        }
+        self.write(path, changed);
+        false
+    }
+
+    fn write(&self, path: &Path, bytes: Vec<u8>) {
+        self.vfs.edit(path, |file| *file = bytes).expect("it is there");
+    }
+
+    /// Opens what is left and reads all of it. Unless something was signed, what is read is a state of the history.
+    fn check(&self, read_only: bool, is_damaged: bool, is_signed: bool) -> Option<Engine> {
+        let opened = self.open(read_only);
+        let Ok(engine) = opened else {
+            assert!(is_damaged, "{}", opened.unwrap_err());
+            return None;
+        };
+        let mut failed = None;
+        let mut answers: Vec<(Vec<u8>, Option<Vec<u8>>)> = Vec::new();
+        for byte in 0..KEYS {
+            let key = key(byte);
+            match engine.get(&key) {
+                Ok(value) => answers.push((key, value.map(|value| value.to_vec()))),
+                Err(error) => failed = Some(error),
+            }
+        }
+        let walks = [false, true].map(|back| {
+            let (mut seen, mut whole, mut iter) = (Vec::new(), true, engine.iter());
+            loop {
+                match if back { iter.next_back() } else { iter.next() } {
+                    None => break,
+                    Some(Ok((key, value))) => seen.push((key.to_vec(), value.to_vec())),
+                    Some(Err(error)) => {
+                        failed = Some(error);
+                        whole = false;
+                        break;
+                    }
+                }
+            }
+            (back, whole, seen)
+        });
+        let fits = |state: &State| {
+            answers.iter().all(|(key, value)| state.get(key) == value.as_ref())
+                && walks.iter().all(|(back, whole, seen)| {
+                    let mut of_state: Vec<_> = state.iter().map(|(k, v)| (k.clone(), v.clone())).collect();
+                    if *back {
+                        of_state.reverse();
+                    }
+                    if *whole { of_state == *seen } else { of_state.starts_with(seen) }
+                })
+        };
+        let states = if is_damaged { &self.history[..] } else { &self.history[self.history.len() - 1..] };
+        assert!(is_signed || states.iter().any(fits), "a wrong answer: {answers:?}, {walks:?} of {:?}", self.history);
+        let verified = engine.verify();
+        match failed {
+            Some(error) => {
+                assert!(is_damaged, "{error}");
+                let is_fine = verified.is_ok_and(|report| report.is_ok());
+                assert!(is_signed || !is_fine, "reading failed, and verifying did not: {error}");
+            }
+            None => assert!(is_damaged || verified.is_ok_and(|report| report.is_ok())),
+        }
+        if let Ok(changes) = engine.changes_since(0) {
+            let _ = changes.take_while(|change| change.is_ok()).count();
+        }
+        let _ = (engine.metrics(), engine.multi_get([b"key00", b"key05", b"key11"]));
+        Some(engine)
+    }
+}
+
+/// Runs a case.
+pub(crate) fn attack(bytes: Vec<u8>) {
+    let input = &mut Input(&bytes);
+    let mut case = Case::new(input.byte());
+    for _ in 0..OPERATIONS_MAX {
+        if input.0.is_empty() || !case.operation(input) {
+            break;
+        }
+    }
+    // Half of the cases are damaged as a crash left them.
+    if input.byte() % 2 == 1 {
+        case.vfs = Arc::new(case.vfs.crash_now(CrashPolicy::All));
+    }
+    case.engine = None;
+    let (mut is_damaged, mut is_signed) = (false, false);
+    for _ in 0..DAMAGES_MAX {
+        if input.0.is_empty() {
+            break;
+        }
+        is_damaged = true;
+        is_signed |= case.damage(input);
+    }
+    drop(case.check(true, is_damaged, is_signed));
+    if let Some(engine) = case.check(false, is_damaged, is_signed) {
+        let _ = (engine.put("key00", "new"), engine.flush(), engine.compact_range(..));
+        let _ = (engine.get("key00"), engine.step(), engine.iter().count(), engine.close());
+        drop(engine);
+        if let Ok(engine) = case.open(false) {
+            let _ = (engine.get("key00"), engine.verify());
+        }
+    }
+}
+
+/// Cases of many operations: with each of the settings, and each kind of damage.
+pub(crate) fn real() -> Vec<Vec<u8>> {
+    (0..9)
+        .map(|kind| {
+            let mut case = vec![1u8 << (kind % 8) | kind];
+            (0..6).for_each(|i| case.extend([i % 5, i * 2 + kind, 30 * i]));
+            case.extend([6, 2, 5, 7, 0, 1, 80, 5, 3, 13, 4, 9, 7, 8, 10]);
+            case.extend([0, 3, 9, 14, 3, if kind % 2 == 0 { 11 } else { 12 }, kind, 7, 3, 8, 1, DAMAGE, kind % 2]);
+            case.extend([kind, kind * 3 + 1, 0, 40 + kind, 0x41]);
+            case
+        })
+        .collect()
+}
