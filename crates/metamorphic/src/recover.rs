@@ -37,16 +37,19 @@ fn wrong(what: &str) -> impl Fn(esker::Error) -> Wrong + '_ {
 impl Subject {
     /// Does an operation until it is done, whatever goes wrong on purpose.
     pub(crate) fn until_done(&mut self, op: &Op, oracle: &Oracle, outcome: &Outcome) -> Result<String, Wrong> {
-        for _ in 0..TRIES {
+        let mut tries = 0;
+        while tries < TRIES {
             let error = match self.does(op, oracle, outcome) {
                 Ok(line) => return line,
-                Err(error) if error.kind() == ErrorKind::Stalled => match self.make_room() {
-                    Ok(()) => continue,
-                    Err(None) => error,
-                    Err(Some(error)) => error,
+                // Where nobody else works in the background, it has to be done here for writers to be let through again.
+                Err(error) if error.kind() == ErrorKind::Stalled => match self.engine().step() {
+                    Ok(true) => continue,
+                    Ok(false) => error,
+                    Err(error) => error,
                 },
                 Err(error) => error,
             };
+            tries += 1;
             let may_be = self.world.is_struck() || self.is_wounded || std::mem::take(&mut self.may_tell);
             if !may_be {
                 return Err(format!("{error:?}"));
@@ -56,11 +59,6 @@ impl Subject {
             }
         }
         Err(format!("it still fails after {TRIES} tries, though all is mended"))
-    }
-
-    /// Works in the background where nobody else does, until writers are let through again. `Err(None)` if there is nothing to do.
-    fn make_room(&mut self) -> Result<(), Option<esker::Error>> {
-        if self.engine().step().map_err(Some)? { Ok(()) } else { Err(None) }
     }
 
     /// Mends what went wrong with an operation; whether it is done all the same.
@@ -187,8 +185,8 @@ impl Subject {
         }
     }
 
-    /// The power is cut. `last` is the operation before, which it may have come into.
-    pub(crate) fn power_cut(&mut self, crash: Crash, oracle: &Oracle, last: Option<&Op>) -> Result<String, Wrong> {
+    /// The power is cut. `doubt` is the operation that it came into.
+    pub(crate) fn power_cut(&mut self, crash: Crash, oracle: &Oracle, doubt: Option<&Op>) -> Result<String, Wrong> {
         let image = self.world.crashed(crash.leaves, crash.at_percent);
         let safe = if crash.at_percent.is_some() { self.safe_before } else { self.safe };
         // After a sync that failed the kernel has no more than what is durable.
@@ -198,7 +196,6 @@ impl Subject {
         self.world = image;
         (self.is_wounded, self.may_tell) = (false, false);
         let from = if is_all { safe.pushed.max(safe.durable) } else { safe.durable };
-        let doubt = last.filter(|_| crash.at_percent.is_some());
         self.after_death(oracle, from, doubt)
     }
 

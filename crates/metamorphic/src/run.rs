@@ -40,7 +40,9 @@ pub(crate) fn run(script: &Script, path: &Path, number: usize, history: &Path) -
         run.end()?;
         return fs::write(history, lines).map_err(|error| format!("{}: {error}", history.display()));
     }
-    let root = tempfile::tempdir().map_err(|error| format!("a directory: {error}"))?;
+    // `kill -9` takes nothing from memory, so files in it do, where a sync costs nothing.
+    let root = [Path::new("/dev/shm"), &std::env::temp_dir()].into_iter().find_map(|dir| tempfile::tempdir_in(dir).ok());
+    let root = root.ok_or("no directory for files can be made")?;
     let program = std::env::current_exe().map_err(|error| error.to_string())?;
     let crashes = script.0.iter().filter(|op| matches!(op, Op::Crash(_))).count();
     for _ in 0..=crashes {
@@ -201,8 +203,7 @@ impl<'a> Run<'a> {
         let line = match op {
             _ if outcome.is_skipped => Ok(outcome.line.clone()),
             Op::Crash(crash) => {
-                let last = at.checked_sub(1).map(|last| &self.script.0[last]);
-                self.subject.power_cut(*crash, &self.oracle, last)
+                self.subject.power_cut(*crash, &self.oracle, self.doubt(at))
             }
             Op::Reopen(further) => self.subject.reopen(*further, &self.oracle),
             Op::Fault(..) => {
@@ -215,6 +216,15 @@ impl<'a> Run<'a> {
         let line = line.map_err(|wrong| self.put(at, &wrong))?;
         self.compare(at, &outcome.line, &line)?;
         Ok(line)
+    }
+
+    /// The operation that a crash comes into: the one before; or, if it comes into the recovery from another crash, that one's.
+    fn doubt(&self, crash: usize) -> Option<&'a Op> {
+        let mut before = self.script.0[..=crash].iter().rev().skip_while(|op| match op {
+            Op::Crash(Crash { at_percent, .. }) => at_percent.is_some(),
+            _ => false,
+        });
+        before.next().filter(|op| !matches!(op, Op::Crash(_)))
     }
 
     /// All that is there at the end, before it is closed and behind.

@@ -186,12 +186,12 @@ impl Subject {
             }
             Op::Clear(name) => {
                 self.handle(*name).clear()?;
-                self.carried_by_default(commits);
+                self.carried_by_default(commits, outcome.commits);
                 done()
             }
             Op::Insert(name, key, value) => {
                 let inserted = self.handle(*name).insert_if_absent(key, value.bytes())?;
-                self.carried_by_default(commits);
+                self.carried_by_default(commits, outcome.commits);
                 Ok(Ok(if inserted { "inserted".into() } else { "there already".into() }))
             }
             Op::Swap(name, key, matches, value) => {
@@ -199,7 +199,7 @@ impl Subject {
                 let expected = if *matches { outcome.before.clone() } else { Some(other) };
                 let value = value.map(|value| value.bytes());
                 let swapped = self.handle(*name).compare_and_swap(key, expected.as_deref(), value.as_deref())?;
-                self.carried_by_default(commits);
+                self.carried_by_default(commits, outcome.commits);
                 Ok(Ok(if swapped { "swapped".into() } else { "not swapped".into() }))
             }
             Op::Begin(tx) => {
@@ -485,12 +485,12 @@ impl Subject {
         }
     }
 
-    /// By a call that names no level.
-    fn carried_by_default(&mut self, commits: usize) {
+    /// By a call that names no level. One that finds nothing to write owes the same at `Sync`, and nothing below.
+    fn carried_by_default(&mut self, commits: usize, has_written: bool) {
         match self.set.options.durability {
-            Durability::Memory => {}
             Durability::Sync => self.carried(commits, true, true),
-            Durability::Os | Durability::EngineDefault => self.carried(commits, true, false),
+            Durability::Os | Durability::EngineDefault if has_written => self.carried(commits, true, false),
+            _ => {}
         }
     }
 }
