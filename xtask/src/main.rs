@@ -1,9 +1,10 @@
-//! The project's own tasks: `cargo xtask ci`, `cargo xtask tidy`, `cargo xtask bench`.
+//! The project's own tasks: `cargo xtask ci`, `cargo xtask tidy`, `cargo xtask bench`, `cargo xtask stress`.
 //!
-//! Everything but `bench` runs in the development profile, and all in the one target directory, so that a task costs what has changed.
+//! Everything but `bench` and `stress` runs in the development profile, and all in the one target directory, so that a task costs what has changed.
 
 mod bench;
 mod ci;
+mod stress;
 mod tidy;
 
 use clap::{Parser, Subcommand};
@@ -37,6 +38,8 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
+    /// Runs the long forms of the suites that attack the promises, keeps what fails under `testdata/failures`, and prints what was tried.
+    Stress(stress::Args),
 }
 
 fn main() -> ExitCode {
@@ -45,6 +48,7 @@ fn main() -> ExitCode {
         Task::Ci { skip_tests, skip_gate } => ci::run(&root, skip_tests, skip_gate),
         Task::Tidy => tidy::run(&root),
         Task::Bench { args } => bench::run(&root, &args),
+        Task::Stress(args) => stress::run(&root, &args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -75,6 +79,17 @@ fn run(command: &mut Command) -> Result<(), String> {
         Ok(status) if status.success() => Ok(()),
         Ok(status) => Err(format!("`{line}` failed: {status}")),
         Err(error) => Err(format!("`{line}` did not start: {error}")),
+    }
+}
+
+/// What `program` prints in `root`, without the end of its last line.
+fn output(root: &Path, program: &str, args: &[&str]) -> Result<String, String> {
+    let mut command = Command::new(program);
+    command.current_dir(root).args(args);
+    match command.output() {
+        Ok(output) if output.status.success() => Ok(String::from_utf8_lossy(&output.stdout).trim_end().to_owned()),
+        Ok(output) => Err(format!("`{}` failed: {}", command_line(&command), output.status)),
+        Err(error) => Err(format!("`{}` did not start: {error}", command_line(&command))),
     }
 }
 

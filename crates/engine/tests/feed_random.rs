@@ -6,6 +6,7 @@ use esker::{
     Background, Change, ChangeOptions, Changes, ChangesHold, Durability, Engine, ErrorKind, KeyspaceOptions,
     LogBackend, Operation, Options, WriteBatch, WriteOptions,
 };
+use esker_testkit::stress;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
@@ -350,15 +351,8 @@ impl Run {
 
 #[test]
 fn whatever_is_asked_it_is_all_or_a_gap() {
-    let seeds: std::ops::Range<u64> = match std::env::var("ESKER_FEED_SEEDS") {
-        Ok(range) => {
-            let (a, b) = range.split_once("..").unwrap();
-            a.parse().unwrap()..b.parse().unwrap()
-        }
-        Err(_) => 0..3,
-    };
-    for seed in seeds {
-        println!("seed {seed}");
+    for round in stress::rounds("feed", 3) {
+        let seed = round.seed();
         let clock = Arc::new(ManualClock::new());
         let vfs = MemVfs::new().with_clock(Arc::clone(&clock) as Arc<dyn Clock>);
         let mut random = Random(seed);
@@ -387,6 +381,7 @@ fn whatever_is_asked_it_is_all_or_a_gap() {
             gaps: 0,
         };
         run.run(6);
+        round.tried(run.told as u64);
         println!("{} told, {} gaps, {} lost", run.told, run.gaps, run.lost.len());
     }
 }

@@ -1,9 +1,10 @@
-//! `kill -9` of a writing child, 200 times: what was acknowledged is there, batches are whole, and nothing was made up.
+//! `kill -9` of a writing child, again and again: what was acknowledged is there, batches are whole, and nothing was made up.
 //!
 //! The child is this binary again. It tells the parent of each write before and after it, one line each, so the parent knows two bounds:
 //! everything acknowledged must be there, and nothing that was not begun may be.
 
 use esker::{Durability, Engine, KeyspaceOptions, Options, WriteBatch, WriteOptions};
+use esker_testkit::stress;
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
@@ -47,7 +48,7 @@ fn child(dir: &Path, first: u64) {
 }
 
 #[test]
-fn nothing_acknowledged_is_lost_in_200_kills() {
+fn nothing_acknowledged_is_lost_in_kills() {
     if let Ok(spec) = std::env::var(CHILD) {
         let (first, dir) = spec.split_once(' ').unwrap();
         return child(Path::new(dir), first.parse().unwrap());
@@ -56,10 +57,11 @@ fn nothing_acknowledged_is_lost_in_200_kills() {
     drop(open(dir.path(), false));
     let mut acknowledged: HashMap<u64, u64> = HashMap::new();
     let (mut first, mut writes) = (0, 0);
-    let mut random = 1u64;
-    for cycle in 0..CYCLES {
+    let mut kills = 0;
+    for round in stress::rounds("kill", CYCLES) {
+        let cycle = round.seed();
         let mut process = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "nothing_acknowledged_is_lost_in_200_kills", "--nocapture", "--test-threads=1"])
+            .args(["--exact", "nothing_acknowledged_is_lost_in_kills", "--nocapture", "--test-threads=1"])
             .env(CHILD, format!("{first} {}", dir.path().display()))
             .stdout(Stdio::piped())
             .spawn()
@@ -83,7 +85,7 @@ fn nothing_acknowledged_is_lost_in_200_kills() {
             }
             (begun, ended)
         });
-        random = random.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        let random = cycle.wrapping_add(1).wrapping_mul(6364136223846793005);
         // One in four dies wherever it is, while it opens too; the others some time after their first write, however long a busy machine lets them wait for it.
         if cycle % 4 != 0 {
             began.recv_timeout(Duration::from_secs(30)).expect("the child writes");
@@ -116,7 +118,9 @@ fn nothing_acknowledged_is_lost_in_200_kills() {
             }
         }
         first = newest + 1;
+        kills += 1;
+        round.tried(1);
     }
-    println!("{CYCLES} kills, {writes} acknowledged writes");
-    assert!(writes as u64 > CYCLES, "the children hardly wrote");
+    println!("{kills} kills, {writes} acknowledged writes");
+    assert!(writes > kills, "the children hardly wrote");
 }

@@ -4,6 +4,7 @@
 //! `ESKER_BANK_KILLS` is how often to kill it.
 
 use esker::{Engine, Keyspace, KeyspaceOptions, Options, Result, Slice, Transaction, WriteOptions};
+use esker_testkit::stress;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -92,7 +93,6 @@ fn not_a_penny_is_lost_in_kills() {
         let (seed, dir) = spec.split_once(' ').unwrap();
         return child(Path::new(dir), seed.parse().unwrap());
     }
-    let kills = std::env::var("ESKER_BANK_KILLS").ok().and_then(|n| n.parse().ok()).unwrap_or(KILLS);
     let dir = tempfile::tempdir().unwrap();
     let (engine, _) = open(dir.path(), false);
     (0..ACCOUNTS).for_each(|account| engine.put(account.to_be_bytes(), EACH.to_be_bytes()).unwrap());
@@ -100,7 +100,9 @@ fn not_a_penny_is_lost_in_kills() {
     drop(engine);
 
     let mut transfers = [0; THREADS];
-    for cycle in 0..kills {
+    let mut kills = 0;
+    for round in stress::rounds("bank", KILLS) {
+        let cycle = round.seed();
         let mut process = Command::new(std::env::current_exe().unwrap())
             .args(["--exact", "not_a_penny_is_lost_in_kills", "--nocapture", "--test-threads=1"])
             .env(CHILD, format!("{cycle} {}", dir.path().display()))
@@ -151,6 +153,8 @@ fn not_a_penny_is_lost_in_kills() {
             );
             transfers[thread] = found;
         }
+        kills += 1;
+        round.tried(1);
     }
     let all: u64 = transfers.iter().sum();
     println!("{kills} kills, {all} transfers, 0 lost");

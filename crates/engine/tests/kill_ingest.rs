@@ -7,6 +7,7 @@ use esker::{
     Background, Builder, Engine, IngestOptions, Keyspace, KeyspaceOptions, LeveledOptions, Options, SstOptions,
     SstWriter,
 };
+use esker_testkit::stress;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -197,14 +198,15 @@ fn an_ingest_is_whole_or_not_there_after_a_kill() {
         let (first, dir) = spec.split_once(' ').unwrap();
         return child(Path::new(dir), first.parse().unwrap());
     }
-    let kills = std::env::var("ESKER_INGEST_KILLS").ok().and_then(|n| n.parse().ok()).unwrap_or(KILLS);
     let dir = tempfile::tempdir().unwrap();
     let outside = dir.path().join("outside");
     drop(loaded(&builder(dir.path()).open().unwrap()));
     let mut known = Known::default();
-    let (mut first, mut random) = (0, 1u64);
+    let mut first = 0;
     let (mut were_under_way, mut were_in) = (0, 0);
-    for cycle in 0..kills {
+    let mut kills = 0;
+    for round in stress::rounds("kill-ingest", KILLS) {
+        let cycle = round.seed();
         let _ = std::fs::remove_dir_all(&outside);
         std::fs::create_dir(&outside).unwrap();
         let mut process = Command::new(std::env::current_exe().unwrap())
@@ -233,7 +235,7 @@ fn an_ingest_is_whole_or_not_there_after_a_kill() {
             }
             (built, ended)
         });
-        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        let random = cycle.wrapping_add(1).wrapping_mul(6_364_136_223_846_793_005);
         // One in four dies wherever it is, while it opens too.
         if cycle % 4 != 0 {
             began.recv_timeout(Duration::from_secs(30)).expect("the child ingests");
@@ -263,6 +265,8 @@ fn an_ingest_is_whole_or_not_there_after_a_kill() {
             were_in += u64::from(known.parts[(i % PARTS) as usize] == Some(i));
         }
         first = built.map_or(first, |built| built + 1);
+        kills += 1;
+        round.tried(1);
     }
     println!(
         "{kills} kills, {} ingests acknowledged; {were_under_way} were under way, {were_in} of them were there",

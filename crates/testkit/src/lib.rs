@@ -5,4 +5,5 @@
 
 pub mod iterator_suite;
 pub mod model;
+pub mod stress;
 pub mod vfs_suite;

@@ -8,6 +8,7 @@ use crate::options;
 use esker::vfs::{CrashPolicy, MemVfs};
 use esker::{Engine, ErrorKind, Options, WriteOptions};
 use esker_testkit::model::{Contents, Mix, Model, seeded_ops};
+use esker_testkit::stress;
 use std::sync::Arc;
 
 /// What was so after so many operations of the file system, between two operations of the run.
@@ -199,25 +200,23 @@ fn read_without_change(image: &Arc<MemVfs>, options: &Options) -> Option<Vec<(us
     found
 }
 
-fn sweep(seeds: std::ops::Range<u64>, len: usize, options: &Options) {
-    let mut counts = Counts::default();
-    let mut operations = 0;
-    for seed in seeds.clone() {
-        let run = record(seed, len, options.clone());
-        operations += run.operations();
-        for k in 0..=run.operations() {
-            let policies = [
-                CrashPolicy::SyncedOnly,
-                CrashPolicy::All,
-                CrashPolicy::Subset(seed << 32 | k as u64),
-                CrashPolicy::TornLast,
-            ];
-            for (nth, policy) in policies.into_iter().enumerate() {
-                let _context = Context(format!("run {seed}, crashed after operation {k}, {policy:?}"));
-                run.check(k, policy, (k + nth) % 256 == 0, &mut counts);
-            }
+/// Crashes one run after each of its operations, and leaves so many subsets of what was not synced.
+fn sweep_one(seed: u64, len: usize, options: &Options, subsets: u64, counts: &mut Counts) -> usize {
+    let run = record(seed, len, options.clone());
+    for k in 0..=run.operations() {
+        let subset = |nth| CrashPolicy::Subset((seed << 32 | k as u64).wrapping_add(nth << 48));
+        let all = [CrashPolicy::SyncedOnly, CrashPolicy::All, CrashPolicy::TornLast];
+        for (nth, policy) in all.into_iter().chain((0..subsets).map(subset)).enumerate() {
+            let _context = Context(format!("run {seed}, crashed after operation {k}, {policy:?}"));
+            run.check(k, policy, (k + nth) % 256 == 0, counts);
         }
     }
+    run.operations()
+}
+
+fn sweep(seeds: std::ops::Range<u64>, len: usize, options: &Options) {
+    let mut counts = Counts::default();
+    let operations: usize = seeds.clone().map(|seed| sweep_one(seed, len, options, 1, &mut counts)).sum();
     eprintln!(
         "{} runs, {operations} operations: {} images, and {} of crashes in recovery",
         seeds.count(),
@@ -244,4 +243,15 @@ fn crashes_with_short_logs_and_much_compaction() {
 #[test]
 fn crashes_with_blob_files_that_are_collected() {
     sweep(300..303, 60, &options::sets()[5]);
+}
+
+/// The long form: all option sets in turn, and 16 subsets for each operation.
+#[test]
+fn crashes_anywhere() {
+    let sets = options::sets();
+    for round in stress::rounds("crash", 1) {
+        let mut counts = Counts::default();
+        sweep_one(round.seed(), 15, &sets[round.seed() as usize % sets.len()], 16, &mut counts);
+        round.tried((counts.images + counts.nested) as u64);
+    }
 }

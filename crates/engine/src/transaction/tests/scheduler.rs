@@ -1,6 +1,4 @@
 //! Threads that run transactions, and plain and conditional writes beside them, on lists; the history that they leave is checked. With a bug built in, anomalies must be found.
-//!
-//! `ESKER_HISTORY_TRANSACTIONS` is how many transactions to commit, in all rounds together.
 
 use super::clearing::{CLEARED, Look, marker, resolve};
 use super::history::{Committed, Id, Key, Read, anomaly};
@@ -8,6 +6,7 @@ use crate::{
     Engine, Error, ErrorKind, Keyspace, KeyspaceOptions, LeveledOptions, Options, Result, Slice, Snapshot, Transaction,
     WriteBatch,
 };
+use esker_testkit::stress;
 use esker_vfs::MemVfs;
 use std::ops::Range;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
@@ -21,7 +20,7 @@ const MERGED: Range<u32> = 800..804;
 const ONCE: Range<u32> = 1_000..100_000;
 const THREADS: u64 = 4;
 const ROUND: usize = 1_500;
-const IN_SUITE: usize = 120_000;
+const ROUNDS: u64 = 80;
 
 /// What is wrong with the engine, or nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -403,16 +402,15 @@ fn round(engine: &Engine, bug: Bug, seed: u64) -> (Option<String>, usize) {
 
 #[test]
 fn histories_are_serializable() {
-    let asked = std::env::var("ESKER_HISTORY_TRANSACTIONS").ok().and_then(|n| n.parse().ok());
-    let rounds = asked.unwrap_or(IN_SUITE).div_ceil(ROUND);
-    let mut conflicts = 0;
-    for tracking_bytes in [16 << 20, 2_000] {
-        let engine = engine(tracking_bytes);
-        for seed in 0..rounds.div_ceil(2) as u64 {
-            let (anomaly, met) = round(&engine, Bug::None, seed);
-            assert_eq!(anomaly, None, "seed {seed}, {tracking_bytes} bytes");
-            conflicts += met;
-        }
+    let engines = [16 << 20, 2_000].map(|tracking_bytes| (tracking_bytes, engine(tracking_bytes)));
+    let (mut rounds, mut conflicts) = (0, 0);
+    for of_suite in stress::rounds("history", ROUNDS) {
+        let seed = of_suite.seed();
+        let (tracking_bytes, engine) = &engines[seed as usize % 2];
+        let (anomaly, met) = round(engine, Bug::None, seed);
+        assert_eq!(anomaly, None, "seed {seed}, {tracking_bytes} bytes");
+        (rounds, conflicts) = (rounds + 1, conflicts + met);
+        of_suite.tried(ROUND as u64);
     }
     println!("{} committed in {rounds} rounds, {conflicts} conflicts, 0 anomalies", rounds * ROUND);
     assert!(conflicts > rounds, "they hardly met");

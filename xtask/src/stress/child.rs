@@ -1,0 +1,177 @@
+//! One run of one suite, in a process of its own: what it prints is read line by line, and kept if it fails.
+
+use super::suites::Suite;
+use std::collections::VecDeque;
+use std::io::{BufRead, BufReader, Read};
+use std::path::{Path, PathBuf};
+use std::process::{Child as Process, Command, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::time::{Duration, Instant};
+
+/// Lines of output that are kept of a run that failed: a script of the model takes some hundred.
+const LINES_KEPT: usize = 2000;
+
+/// A suite that runs.
+pub(super) struct Child {
+    suite: &'static Suite,
+    process: Process,
+    lines: Receiver<String>,
+}
+
+/// How a run ended.
+#[derive(Debug, Default)]
+pub(super) struct Ran {
+    pub(super) rounds: u64,
+    pub(super) tried: u64,
+    /// Why the suite said that it can't run here.
+    pub(super) skipped: Option<String>,
+    pub(super) failure: Option<Failure>,
+}
+
+/// What is known of a failure.
+#[derive(Debug)]
+pub(super) struct Failure {
+    /// Of the round that failed, if it said so before it died.
+    pub(super) seed: Option<u64>,
+    output: VecDeque<String>,
+}
+
+/// A line of the protocol of `esker_testkit::stress`.
+#[derive(Debug, PartialEq, Eq)]
+enum Line<'a> {
+    Progress { rounds: u64, tried: u64 },
+    Failed { seed: u64 },
+    Skipped { why: &'a str },
+    Other,
+}
+
+fn parse<'a>(line: &'a str, suite: &str) -> Line<'a> {
+    // The harness may have begun the line with the name of the test.
+    let of_suite = format!("stress suite={suite} ");
+    let Some(at) = line.find(&of_suite) else { return Line::Other };
+    let rest = &line[at + of_suite.len()..];
+    if let Some(why) = rest.strip_prefix("skipped=") {
+        return Line::Skipped { why };
+    }
+    let field = |name: &str| rest.split(' ').find_map(|word| word.strip_prefix(name)?.strip_prefix('=')?.parse().ok());
+    match (field("rounds"), field("tried"), field("failed")) {
+        (Some(rounds), Some(tried), _) => Line::Progress { rounds, tried },
+        (_, _, Some(seed)) => Line::Failed { seed },
+        _ => Line::Other,
+    }
+}
+
+impl Child {
+    /// Starts the test `program` of `suite` from `seed` on, for `time`.
+    pub(super) fn start(
+        root: &Path,
+        suite: &'static Suite,
+        program: &Path,
+        seed: u64,
+        time: Duration,
+    ) -> Result<Self, String> {
+        let mut command = Command::new(program);
+        command.current_dir(root.join("crates").join(suite.directory));
+        command.args([suite.test, "--exact", "--nocapture", "--test-threads=1"]);
+        command.env("ESKER_STRESS_SECONDS", format!("{:.1}", time.as_secs_f64()));
+        command.env("ESKER_STRESS_SEED", seed.to_string());
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut process = command.spawn().map_err(|error| format!("{}: {error}", program.display()))?;
+        let (sender, lines) = channel();
+        forward(process.stdout.take().expect("it is piped"), sender.clone());
+        forward(process.stderr.take().expect("it is piped"), sender);
+        Ok(Self { suite, process, lines })
+    }
+
+    /// Reads to the end, or kills it after `time_max`; `progress` is called with rounds and things tried.
+    pub(super) fn watch(mut self, time_max: Duration, mut progress: impl FnMut(u64, u64)) -> Result<Ran, String> {
+        let start = Instant::now();
+        let (mut ran, mut seed, mut output) = (Ran::default(), None, VecDeque::new());
+        loop {
+            let line = match self.lines.recv_timeout(Duration::from_millis(200)) {
+                Ok(line) => line,
+                Err(RecvTimeoutError::Disconnected) => break,
+                Err(RecvTimeoutError::Timeout) if start.elapsed() < time_max => {
+                    progress(ran.rounds, ran.tried);
+                    continue;
+                }
+                Err(RecvTimeoutError::Timeout) => {
+                    output.push_back(format!("killed: it did not end within {} s", time_max.as_secs()));
+                    // If it has just ended by itself, there is nothing to kill.
+                    let _ = self.process.kill();
+                    break;
+                }
+            };
+            match parse(&line, self.suite.name) {
+                Line::Progress { rounds, tried } => (ran.rounds, ran.tried) = (rounds, tried),
+                Line::Failed { seed: failed } => seed = Some(failed),
+                Line::Skipped { why } => ran.skipped = Some(why.to_owned()),
+                Line::Other => {
+                    output.push_back(line);
+                    if output.len() > LINES_KEPT {
+                        output.pop_front();
+                    }
+                }
+            }
+            progress(ran.rounds, ran.tried);
+        }
+        let status = self.process.wait().map_err(|error| format!("{}: {error}", self.suite.name))?;
+        if !status.success() {
+            ran.failure = Some(Failure { seed, output });
+        } else if ran.rounds == 0 && ran.skipped.is_none() {
+            return Err(format!(
+                "{}: no round was run; is its test, {}, still there?",
+                self.suite.name, self.suite.test
+            ));
+        }
+        Ok(ran)
+    }
+}
+
+/// Sends the lines of `from` to `to`, as they come.
+fn forward(from: impl Read + Send + 'static, to: Sender<String>) {
+    std::thread::spawn(move || {
+        for line in BufReader::new(from).split(b'\n').map_while(Result::ok) {
+            // Nobody listens any more once it was killed.
+            let _ = to.send(String::from_utf8_lossy(&line).into_owned());
+        }
+    });
+}
+
+impl Failure {
+    /// Writes the case to `testdata/failures`: how to run it again, and what it printed, its script included where the suite has scripts.
+    pub(super) fn keep(&self, root: &Path, suite: &Suite) -> Result<PathBuf, String> {
+        let directory = root.join("testdata/failures");
+        let (name, again) = match self.seed {
+            Some(seed) => (seed.to_string(), format!("ESKER_STRESS_SEED={seed} ESKER_STRESS_ROUNDS=1 ")),
+            None => ("unknown".to_owned(), String::new()),
+        };
+        let path = directory.join(format!("{}-{name}.txt", suite.name));
+        let command = format!("{again}cargo {} {} -- --exact --nocapture", suite.cargo_args().join(" "), suite.test);
+        let mut text = format!("# {command}\n");
+        for line in &self.output {
+            text.push_str(line);
+            text.push('\n');
+        }
+        std::fs::create_dir_all(&directory)
+            .and_then(|()| std::fs::write(&path, text))
+            .map_err(|error| format!("{}: {error}", path.display()))?;
+        Ok(path.strip_prefix(root).unwrap_or(&path).to_path_buf())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_of_the_protocol() {
+        assert_eq!(parse("stress suite=kill rounds=2 tried=31", "kill"), Line::Progress { rounds: 2, tried: 31 });
+        assert_eq!(parse("test a ... stress suite=kill failed=7", "kill"), Line::Failed { seed: 7 });
+        assert_eq!(parse("stress suite=power skipped=not root", "power"), Line::Skipped { why: "not root" });
+        for other in ["stress suite=killed failed=7", "stress suite=kill", "kill", "stress suite=kill rounds=x tried=1"]
+        {
+            assert_eq!(parse(other, "kill"), Line::Other);
+        }
+    }
+}

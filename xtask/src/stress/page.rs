@@ -1,0 +1,117 @@
+//! `docs/stress.md`: a row for each recorded run of each suite, and the totals beside the goals, made anew from the rows.
+//!
+//! The rows are the record; whatever stands between the two marks is rewritten.
+
+use super::Outcome;
+use super::suites::SUITES;
+use crate::output;
+use std::fmt::Write;
+use std::path::Path;
+
+const PAGE: &str = "docs/stress.md";
+const TOTALS: &str = "<!-- totals -->\n";
+const TOTALS_END: &str = "<!-- end of totals -->\n";
+
+/// What one suite did in one run, as it stands in the page.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Recorded {
+    suite: String,
+    tried: u64,
+    failures: u64,
+    seconds: u64,
+    seed: u64,
+}
+
+impl Recorded {
+    /// Nothing of a suite that was skipped.
+    pub(super) fn of(outcome: &Outcome) -> Option<Self> {
+        outcome.skipped.is_none().then(|| Self {
+            suite: outcome.suite.name.to_owned(),
+            tried: outcome.tried,
+            failures: outcome.failures.len() as u64,
+            seconds: outcome.seconds as u64,
+            seed: outcome.seed,
+        })
+    }
+
+    fn row(&self, date: &str, commit: &str) -> String {
+        let Self { suite, tried, failures, seconds, seed } = self;
+        format!("| {date} | {commit} | {suite} | {tried} | {failures} | {seconds} | {seed} |\n")
+    }
+
+    /// A row of the page; `None` for any other line.
+    fn parse(line: &str) -> Option<Self> {
+        let cells: Vec<&str> = line.strip_prefix("| ")?.strip_suffix(" |")?.split(" | ").collect();
+        let [_, _, suite, tried, failures, seconds, seed] = cells[..] else { return None };
+        let number = |text: &str| text.parse().ok();
+        Some(Self {
+            suite: suite.to_owned(),
+            tried: number(tried)?,
+            failures: number(failures)?,
+            seconds: number(seconds)?,
+            seed: number(seed)?,
+        })
+    }
+}
+
+/// Whether tracked files differ from the commit that a record would name.
+pub(super) fn is_dirty(root: &Path) -> Result<bool, String> {
+    Ok(!output(root, "git", &["status", "--porcelain", "--untracked-files=no"])?.is_empty())
+}
+
+/// Adds `runs` to the page, and its totals.
+pub(super) fn record(root: &Path, runs: &[Recorded]) -> Result<(), String> {
+    let path = root.join(PAGE);
+    let page = std::fs::read_to_string(&path).map_err(|error| format!("{PAGE}: {error}"))?;
+    let date = output(root, "date", &["-u", "+%F"])?;
+    let commit = output(root, "git", &["rev-parse", "--short", "HEAD"])?;
+    let rows: String = runs.iter().map(|run| run.row(&date, &commit)).collect();
+    let page = with_totals(&(page + &rows))?;
+    std::fs::write(&path, page).map_err(|error| format!("{PAGE}: {error}"))
+}
+
+/// The page, with its totals as its rows say.
+fn with_totals(page: &str) -> Result<String, String> {
+    let parts = page.split_once(TOTALS).and_then(|(head, rest)| Some((head, rest.split_once(TOTALS_END)?.1)));
+    let (head, tail) = parts.ok_or_else(|| format!("{PAGE}: the marks of the totals are not there"))?;
+    let runs: Vec<Recorded> = tail.lines().filter_map(Recorded::parse).collect();
+    let mut totals = String::from("| suite | tried | goal | of it | failures | minutes |\n|---|--:|--:|--:|--:|--:|\n");
+    for suite in SUITES {
+        let sum = |what: fn(&Recorded) -> u64| runs.iter().filter(|run| run.suite == suite.name).map(what).sum::<u64>();
+        let (tried, failures, seconds) = (sum(|run| run.tried), sum(|run| run.failures), sum(|run| run.seconds));
+        let share = 100.0 * tried as f64 / suite.goal as f64;
+        let (tried, goal) = (thousands(tried), thousands(suite.goal));
+        writeln!(
+            totals,
+            "| {} | {tried} {} | {goal} | {share:.1} % | {failures} | {:.0} |",
+            suite.name,
+            suite.tries,
+            seconds as f64 / 60.0
+        )
+        .expect("a string takes all");
+    }
+    Ok(format!("{head}{TOTALS}{totals}{TOTALS_END}{tail}"))
+}
+
+fn thousands(number: u64) -> String {
+    indicatif::HumanCount(number).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn totals_are_the_sum_of_the_rows() {
+        let run = |suite: &str, tried| Recorded { suite: suite.into(), tried, failures: 1, seconds: 600, seed: 9 };
+        let row = run("kill", 1500).row("2026-11-27", "abc1234");
+        assert_eq!(Recorded::parse(row.trim_end()), Some(run("kill", 1500)));
+        let page = format!("# Stress\n{TOTALS}old\n{TOTALS_END}\n| date | commit |\n|---|--:|\n{row}{row}");
+        let made = with_totals(&page).unwrap();
+        assert!(made.contains("| kill | 3,000 kills | 10,000 | 30.0 % | 2 | 20 |\n"), "{made}");
+        assert!(made.contains("| model | 0 operations | 1,000,000 | 0.0 % | 0 | 0 |\n"), "{made}");
+        assert!(made.starts_with("# Stress\n") && made.ends_with(&format!("{row}{row}")) && !made.contains("old"));
+        assert_eq!(with_totals(&made).unwrap(), made);
+        assert!(with_totals("# Stress").is_err());
+    }
+}

@@ -1,0 +1,104 @@
+//! The suites: which test each is, what it counts, and how many of these are the goal.
+
+use crate::cargo;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+/// A test that goes by `esker_testkit::stress`.
+#[derive(Debug)]
+pub(super) struct Suite {
+    pub(super) name: &'static str,
+    package: &'static str,
+    /// Of the package, in `crates`.
+    pub(super) directory: &'static str,
+    /// The integration test; unit tests of the library if `None`.
+    target: Option<&'static str>,
+    /// The full name of the test.
+    pub(super) test: &'static str,
+    /// What it counts.
+    pub(super) tries: &'static str,
+    /// How many of these, over all recorded runs, are the goal.
+    pub(super) goal: u64,
+}
+
+const fn engine(name: &'static str, target: &'static str, test: &'static str, tries: &'static str, goal: u64) -> Suite {
+    Suite { name, package: "esker", directory: "engine", target: Some(target), test, tries, goal }
+}
+
+/// All of them, in the order in which they run.
+pub(super) const SUITES: &[Suite] = &[
+    engine("model", "model", "the_engine_does_what_a_map_of_versions_does", "operations", 1_000_000),
+    engine("crash", "crash", "sweep::crashes_anywhere", "images", 100_000),
+    engine("kill", "kill", "nothing_acknowledged_is_lost_in_kills", "kills", 10_000),
+    engine("bank", "kill_bank", "not_a_penny_is_lost_in_kills", "kills", 10_000),
+    engine("kill-ingest", "kill_ingest", "an_ingest_is_whole_or_not_there_after_a_kill", "kills", 10_000),
+    engine("feed", "feed_random", "whatever_is_asked_it_is_all_or_a_gap", "operations", 1_000_000),
+    Suite {
+        name: "history",
+        package: "esker",
+        directory: "engine",
+        target: None,
+        test: "transaction::tests::scheduler::histories_are_serializable",
+        tries: "transactions",
+        goal: 1_000_000_000,
+    },
+];
+
+/// Those called so, in their own order; all if nothing is named.
+pub(super) fn choose(names: &[String]) -> Result<Vec<&'static Suite>, String> {
+    if let Some(unknown) = names.iter().find(|name| !SUITES.iter().any(|suite| suite.name == **name)) {
+        let all: Vec<&str> = SUITES.iter().map(|suite| suite.name).collect();
+        return Err(format!("stress: no suite is called `{unknown}`; there are: {}", all.join(", ")));
+    }
+    let named = |suite: &&Suite| names.is_empty() || names.iter().any(|name| name == suite.name);
+    Ok(SUITES.iter().filter(named).collect())
+}
+
+impl Suite {
+    /// Where it stands in the order.
+    pub(super) fn position(&self) -> usize {
+        SUITES.iter().position(|suite| suite.name == self.name).expect("it is one of them")
+    }
+
+    /// Of the cargo that builds or runs its test, optimised and with all checks.
+    pub(super) fn cargo_args(&self) -> Vec<&'static str> {
+        let mut args = vec!["test", "--profile", "stress", "-p", self.package];
+        match self.target {
+            Some(target) => args.extend(["--test", target]),
+            None => args.push("--lib"),
+        }
+        args
+    }
+
+    /// Builds its test; where the program lies.
+    pub(super) fn build(&self, root: &Path) -> Result<PathBuf, String> {
+        let mut command = cargo(root, &self.cargo_args());
+        command.args(["--no-run", "--message-format=json-render-diagnostics"]).stderr(Stdio::inherit());
+        let output = command.output().map_err(|error| format!("cargo did not start: {error}"))?;
+        let programs = String::from_utf8_lossy(&output.stdout);
+        let program = programs.lines().filter_map(|line| {
+            let message: serde_json::Value = serde_json::from_str(line).ok()?;
+            message.get("executable")?.as_str().map(PathBuf::from)
+        });
+        match program.last() {
+            Some(program) if output.status.success() => Ok(program),
+            _ => Err(format!("{}: its test was not built: {}", self.name, output.status)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn suites_are_chosen_by_name() {
+        let names = |names: &[&str]| {
+            let names: Vec<String> = names.iter().map(|name| name.to_string()).collect();
+            choose(&names).map(|suites| suites.iter().map(|suite| suite.name).collect::<Vec<_>>())
+        };
+        assert_eq!(names(&[]).unwrap().len(), SUITES.len());
+        assert_eq!(names(&["kill", "model"]), Ok(vec!["model", "kill"]));
+        assert!(names(&["kil"]).unwrap_err().contains("`kil`; there are: model,"));
+    }
+}
