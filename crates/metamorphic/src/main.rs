@@ -43,6 +43,8 @@ enum Command {
         #[arg(long, default_value_t = 200)]
         operations: usize,
     },
+    /// Reads a script and prints it, or says what is wrong with it.
+    Show { script: PathBuf },
     /// Lists the option sets.
     Options,
     /// Runs a script under one option set, beside the model.
@@ -110,6 +112,10 @@ fn command(command: Command) -> Result<(), String> {
     match command {
         Command::Generate { seed, operations } => {
             print!("# seed {seed}, {operations} operations\n{}", generate::generate(seed, operations));
+            Ok(())
+        }
+        Command::Show { script } => {
+            print!("{}", read(&script)?);
             Ok(())
         }
         Command::Options => {

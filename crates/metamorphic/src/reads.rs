@@ -113,7 +113,8 @@ impl Subject {
                 // Who keeps all logs has them all, since the engine was opened last.
                 Err(error) if error.kind() == ErrorKind::Gap => {
                     let keeps = self.set.options.wal_retain_bytes == Some(u64::MAX);
-                    if keeps && self.set.options.wal_retain_age.is_none() {
+                    let is_sound = !self.is_wounded && !self.world.is_struck();
+                    if keeps && is_sound && self.set.options.wal_retain_age.is_none() {
                         told = Err(format!("the feed has a gap where logs are kept: {error}"));
                     }
                 }

@@ -12,7 +12,7 @@
 use crate::op::{Crash, Leaves, NAMES, Op};
 use crate::oracle::{Oracle, Outcome};
 use crate::subject::{Safe, Subject, Wrong, contents, whole};
-use esker::ErrorKind;
+use esker::{Durability, ErrorKind, WriteBatch, WriteOptions};
 use esker_testkit::model::{At, Contents, Range};
 use std::collections::BTreeMap;
 
@@ -66,6 +66,8 @@ impl Subject {
         self.is_wounded = true;
         self.world.mend();
         self.engine().resume().map_err(wrong("resume, though all is mended"))?;
+        // The line of logs is cut there, and the feed with it.
+        self.told = None;
         let commits = oracle.model.commits();
         // The model is one commit ahead.
         let before = if outcome.commits { commits - 1 } else { commits };
@@ -134,6 +136,7 @@ impl Subject {
                 self.close_and_open(oracle.model.commits())?;
             }
             self.may_tell = true;
+            self.told = None;
         }
         self.is_wounded = false;
         let report = self.engine().verify().map_err(wrong("verify"))?;
@@ -255,22 +258,23 @@ impl Subject {
             let outcome = Outcome { line: "done".into(), is_skipped: false, commits: false, may_conflict: false, before: None };
             self.until_done(op, oracle, &outcome)?;
         }
+        let os = WriteOptions { durability: Durability::Os, ..WriteOptions::default() };
         for (commit, logged) in (at + 1..=commits).zip(&oracle.log[at..]) {
             let again = self.again(oracle, &logged.entries);
-            self.write_again(&again).map_err(|error| format!("write commit {commit} again: {error:?}"))?;
+            self.write_again(&again, &os).map_err(|error| format!("write commit {commit} again: {error:?}"))?;
         }
         if commits > at {
-            self.carried_again(commits);
+            self.carried(commits, true, false);
         }
         self.told = Some((self.engine().metrics().last_seq, commits));
         let all: BTreeMap<usize, Contents> = contents(self.engine()).map_err(wrong("read"))?;
         Ok(whole(&all))
     }
 
-    fn write_again(&mut self, batch: &esker::WriteBatch) -> esker::Result<()> {
-        let options = esker::WriteOptions { durability: esker::Durability::Os, ..Default::default() };
+    /// Writes as often as it takes.
+    pub(crate) fn write_again(&mut self, batch: &WriteBatch, options: &WriteOptions) -> esker::Result<()> {
         loop {
-            match self.engine().write_with(batch, &options) {
+            match self.engine().write_with(batch, options) {
                 Err(error) if error.kind() == ErrorKind::Stalled => {
                     if !self.engine().step()? {
                         return Err(error);
@@ -285,9 +289,5 @@ impl Subject {
                 written => return written,
             }
         }
-    }
-
-    fn carried_again(&mut self, commits: usize) {
-        self.carried(commits, true, false);
     }
 }

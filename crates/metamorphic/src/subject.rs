@@ -446,15 +446,25 @@ impl Subject {
                 // Where memory for reads is short there may be one for nothing.
                 let is_short = self.set.options.transaction_tracking_bytes < 4 << 10;
                 if outcome.commits && (outcome.may_conflict || is_short) {
-                    let logged = oracle.log.last().expect("it commits");
-                    self.engine().write_with(self.again(oracle, &logged.entries), &options)?;
-                    self.carried(oracle.model.commits(), pushes, syncs);
-                    return Ok(Ok("committed".into()));
+                    return self.commit_again(&options, level, oracle, outcome);
                 }
                 Ok(Ok("conflict".into()))
             }
+            // It is gone, and with it what it has read.
+            Err(error) if error.kind() == ErrorKind::Stalled => {
+                if outcome.commits { self.commit_again(&options, level, oracle, outcome) } else { Ok(Ok(outcome.line.clone())) }
+            }
             Err(error) => Err(error),
         }
+    }
+
+    /// Writes what a transaction has written, as a batch.
+    fn commit_again(&mut self, options: &WriteOptions, level: Level, oracle: &Oracle, outcome: &Outcome) -> Tried {
+        let logged = oracle.log.last().expect("it commits");
+        self.write_again(&self.again(oracle, &logged.entries), options)?;
+        let (pushes, syncs) = carries(level);
+        self.carried(oracle.model.commits(), pushes, syncs);
+        Ok(Ok(outcome.line.clone()))
     }
 
     /// Builds a table outside.

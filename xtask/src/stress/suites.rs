@@ -34,6 +34,15 @@ pub(super) const SUITES: &[Suite] = &[
     engine("kill-ingest", "kill_ingest", "an_ingest_is_whole_or_not_there_after_a_kill", "kills", 10_000),
     engine("feed", "feed_random", "whatever_is_asked_it_is_all_or_a_gap", "operations", 1_000_000),
     Suite {
+        name: "metamorphic",
+        package: "esker-metamorphic",
+        directory: "metamorphic",
+        target: Some("metamorphic"),
+        test: "histories_agree_whatever_the_options",
+        tries: "operations",
+        goal: 1_000_000,
+    },
+    Suite {
         name: "history",
         package: "esker",
         directory: "engine",
