@@ -106,6 +106,8 @@ impl Subject {
                         };
                         told = told.and(same(&change, logged.by, &logged.entries));
                     }
+                    // What it tells of is on stable storage.
+                    self.carried(commits, true, true);
                     if expected.next().is_some() {
                         told = told.and(Err("the feed leaves out what was committed last".into()));
                     }
