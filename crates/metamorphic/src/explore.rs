@@ -34,12 +34,15 @@ pub(crate) fn explore(seed: u64, scripts: u64, operations: usize, end: Instant, 
         tried += 1;
     }
     let ran = tried * operations as u64 * SETS as u64;
-    println!("{tried} scripts of {operations} operations from seed {seed} on, under {SETS} option sets: {ran} operations, {failures} failures");
+    println!(
+        "{tried} scripts of {operations} operations from seed {seed} on, under {SETS} option sets: {ran} operations, {failures} failures"
+    );
     if failures == 0 { Ok(()) } else { Err(format!("{failures} scripts fail")) }
 }
 
 /// A script with what is wrong as its head.
 pub(crate) fn noted(script: &Script, failure: &Failure) -> String {
-    let head: String = failure.what.lines().map(|line| format!("# {}\n", line.chars().take(300).collect::<String>())).collect();
+    let head: String =
+        failure.what.lines().map(|line| format!("# {}\n", line.chars().take(300).collect::<String>())).collect();
     format!("# Fails under option set {}:\n{head}{script}", failure.options)
 }

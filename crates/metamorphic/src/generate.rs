@@ -172,8 +172,11 @@ impl Maker {
     }
 
     fn read(&mut self) -> Op {
-        let view =
-            if self.random.one_in(2) { View::Now } else { View::Snapshot(self.random.below(SNAPSHOTS as u64) as usize) };
+        let view = if self.random.one_in(2) {
+            View::Now
+        } else {
+            View::Snapshot(self.random.below(SNAPSHOTS as u64) as usize)
+        };
         let name = self.space();
         match self.random.below(8) {
             0 | 1 => Op::Get(view, name, self.key()),

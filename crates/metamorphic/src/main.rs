@@ -26,7 +26,11 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 #[derive(Parser)]
-#[command(name = "esker-metamorphic", about = "Runs scripts of operations under many option sets and compares what comes of them", version)]
+#[command(
+    name = "esker-metamorphic",
+    about = "Runs scripts of operations under many option sets and compares what comes of them",
+    version
+)]
 struct Args {
     #[command(subcommand)]
     command: Command,

@@ -78,8 +78,7 @@ impl Subject {
                 Ok(line)
             }
             Op::Ends(view, name) => {
-                let (is_empty, first, last) =
-                    seen!(self, *view, *name, |of| (of.is_empty()?, of.first()?, of.last()?));
+                let (is_empty, first, last) = seen!(self, *view, *name, |of| (of.is_empty()?, of.first()?, of.last()?));
                 let first = first.as_ref().map(|(key, value)| (&key[..], &value[..]));
                 let last = last.as_ref().map(|(key, value)| (&key[..], &value[..]));
                 Ok(ends(is_empty, first, last))

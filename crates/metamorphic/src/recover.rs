@@ -84,7 +84,11 @@ impl Subject {
         let found = whole(&all);
         let (is_before, is_after) = (found == expected(oracle, before), found == expected(oracle, commits));
         if !is_before && !is_after {
-            return Err(format!("after {error:?}: holds {found}; before it was {}, and behind it would be {}", expected(oracle, before), expected(oracle, commits)));
+            return Err(format!(
+                "after {error:?}: holds {found}; before it was {}, and behind it would be {}",
+                expected(oracle, before),
+                expected(oracle, commits)
+            ));
         }
         let is_refused = !error.outcome_unknown() && !matches!(op, Op::Ingest(..));
         if is_refused && !is_before {
@@ -250,12 +254,14 @@ impl Subject {
             ));
         };
         // A second crash, while this one is being made good, must not undo it.
-        self.safe = Safe { durable: self.safe.durable.min(at).max(if self.world.is_in_memory() { at } else { 0 }), pushed: at };
+        self.safe =
+            Safe { durable: self.safe.durable.min(at).max(if self.world.is_in_memory() { at } else { 0 }), pushed: at };
         self.safe_before = self.safe;
         if let Some(op @ Op::Create(name)) = doubt
             && self.handles[*name].is_none()
         {
-            let outcome = Outcome { line: "done".into(), is_skipped: false, commits: false, may_conflict: false, before: None };
+            let outcome =
+                Outcome { line: "done".into(), is_skipped: false, commits: false, may_conflict: false, before: None };
             self.until_done(op, oracle, &outcome)?;
         }
         let os = WriteOptions { durability: Durability::Os, ..WriteOptions::default() };

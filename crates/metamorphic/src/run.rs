@@ -41,7 +41,8 @@ pub(crate) fn run(script: &Script, path: &Path, number: usize, history: &Path) -
         return fs::write(history, lines).map_err(|error| format!("{}: {error}", history.display()));
     }
     // `kill -9` takes nothing from memory, so files in it do, where a sync costs nothing.
-    let root = [Path::new("/dev/shm"), &std::env::temp_dir()].into_iter().find_map(|dir| tempfile::tempdir_in(dir).ok());
+    let root =
+        [Path::new("/dev/shm"), &std::env::temp_dir()].into_iter().find_map(|dir| tempfile::tempdir_in(dir).ok());
     let root = root.ok_or("no directory for files can be made")?;
     let program = std::env::current_exe().map_err(|error| error.to_string())?;
     let crashes = script.0.iter().filter(|op| matches!(op, Op::Crash(_))).count();
@@ -55,7 +56,8 @@ pub(crate) fn run(script: &Script, path: &Path, number: usize, history: &Path) -
             .map_err(|error| format!("start a worker: {error}"))?;
         match (status.code(), status.signal()) {
             (Some(0), _) => {
-                let journal = fs::read_to_string(root.path().join("journal")).map_err(|error| format!("journal: {error}"))?;
+                let journal =
+                    fs::read_to_string(root.path().join("journal")).map_err(|error| format!("journal: {error}"))?;
                 let ends = journal.lines().filter_map(|line| line.strip_prefix("end ")?.splitn(4, ' ').nth(3));
                 let lines: String = ends.map(|line| format!("{line}\n")).collect();
                 return fs::write(history, lines).map_err(|error| format!("{}: {error}", history.display()));
@@ -152,11 +154,7 @@ impl<'a> Run<'a> {
     }
 
     /// Takes up what a worker has left that was killed; the number of the next operation.
-    fn rise(
-        &mut self,
-        journal: &str,
-        note: &mut dyn FnMut(String) -> Result<(), Wrong>,
-    ) -> Result<usize, Wrong> {
+    fn rise(&mut self, journal: &str, note: &mut dyn FnMut(String) -> Result<(), Wrong>) -> Result<usize, Wrong> {
         let (done, safe, has_begun) = read_journal(journal).ok_or("the journal can't be read")?;
         for op in &self.script.0[..done] {
             self.oracle.apply(op);
@@ -202,9 +200,7 @@ impl<'a> Run<'a> {
         }
         let line = match op {
             _ if outcome.is_skipped => Ok(outcome.line.clone()),
-            Op::Crash(crash) => {
-                self.subject.power_cut(*crash, &self.oracle, self.doubt(at))
-            }
+            Op::Crash(crash) => self.subject.power_cut(*crash, &self.oracle, self.doubt(at)),
             Op::Reopen(further) => self.subject.reopen(*further, &self.oracle),
             Op::Fault(..) => {
                 self.subject.fault(op);

@@ -221,9 +221,9 @@ impl FromStr for Script {
 
     fn from_str(text: &str) -> Result<Self, ScriptError> {
         let lines = text.lines().enumerate().map(|(i, line)| (i + 1, line.split('#').next().unwrap_or("").trim()));
-        let ops = lines.filter(|(_, line)| !line.is_empty()).map(|(number, line)| {
-            line.parse().map_err(|what| ScriptError { line: number, text: line.into(), what })
-        });
+        let ops = lines
+            .filter(|(_, line)| !line.is_empty())
+            .map(|(number, line)| line.parse().map_err(|what| ScriptError { line: number, text: line.into(), what }));
         ops.collect::<Result<_, _>>().map(Self)
     }
 }
@@ -370,9 +370,9 @@ impl FromStr for Op {
             "checkpoint" => Self::Checkpoint,
             "changes" => Self::Changes,
             "verify" => Self::Verify,
-            "reopen" => {
-                Self::Reopen(words.0.next().map(|word| number(word, "a number of option sets")).transpose()?.unwrap_or(0))
-            }
+            "reopen" => Self::Reopen(
+                words.0.next().map(|word| number(word, "a number of option sets")).transpose()?.unwrap_or(0),
+            ),
             "fault" => {
                 let trouble = named(&TROUBLES, words.next("a trouble")?)?;
                 let call = named(&CALLS, words.next("a call")?)?;
@@ -417,10 +417,13 @@ fn value(text: &str) -> Result<Value, String> {
 }
 
 fn write(text: &str) -> Result<Write, String> {
-    let (space, rest) = text.split_once(':').ok_or_else(|| format!("expected KEYSPACE:KEY and a change, found `{text}`"))?;
+    let (space, rest) =
+        text.split_once(':').ok_or_else(|| format!("expected KEYSPACE:KEY and a change, found `{text}`"))?;
     let name = name(space)?;
     let at = rest.find(['=', '+', '-', '.']).ok_or_else(|| {
-        format!("expected behind the key `=VALUE`, `=VALUE@SECONDS`, `=VALUE@-`, `+VALUE`, `-` or `..KEY`, found `{rest}`")
+        format!(
+            "expected behind the key `=VALUE`, `=VALUE@SECONDS`, `=VALUE@-`, `+VALUE`, `-` or `..KEY`, found `{rest}`"
+        )
     })?;
     let key_part = key(&rest[..at])?;
     let change = match rest[at..].split_at(1) {
@@ -447,7 +450,8 @@ fn entry(text: &str) -> Result<(Key, Option<Value>), String> {
     match text.split_once('=') {
         Some((text, put)) => Ok((key(text)?, Some(value(put)?))),
         None => {
-            let text = text.strip_suffix('-').ok_or_else(|| format!("expected `KEY=VALUE` or `KEY-`, found `{text}`"))?;
+            let text =
+                text.strip_suffix('-').ok_or_else(|| format!("expected `KEY=VALUE` or `KEY-`, found `{text}`"))?;
             Ok((key(text)?, None))
         }
     }
@@ -468,7 +472,8 @@ fn step(text: &str) -> Result<Step, String> {
 }
 
 fn key(text: &str) -> Result<Key, String> {
-    let expected = || format!("expected a key of letters, digits, `/`, `%xx`, or `_` for the empty one, found `{text}`");
+    let expected =
+        || format!("expected a key of letters, digits, `/`, `%xx`, or `_` for the empty one, found `{text}`");
     if text == "_" {
         return Ok(Key::new());
     }

@@ -97,7 +97,7 @@ impl Shadow {
                 own.contains(key) || own_ranges.iter().any(|(begin, end)| is_within(key, begin, end.as_ref()))
             };
             let mut seen = seen.into_iter().map(|(key, _)| key.to_vec()).filter(|key| !is_own(key));
-            let there = seen.next().map(|first| (first.clone(), seen.last().unwrap_or(first)));
+            let there = seen.next().map(|first| (first.clone(), seen.next_back().unwrap_or(first)));
             self.reads.push(Read::Range { space, range: range.clone(), there, own, own_ranges });
         }
         self.view(model, space, range)

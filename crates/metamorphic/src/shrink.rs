@@ -127,7 +127,8 @@ fn simpler(op: &Op) -> Vec<Op> {
 
 fn without_one<T: Clone>(of: &[T]) -> Vec<Vec<T>> {
     let halves = [of[of.len() / 2..].to_vec(), of[..of.len() / 2].to_vec()];
-    let singly = (0..of.len()).map(|i| of.iter().enumerate().filter(|(j, _)| *j != i).map(|(_, t)| t.clone()).collect());
+    let singly =
+        (0..of.len()).map(|i| of.iter().enumerate().filter(|(j, _)| *j != i).map(|(_, t)| t.clone()).collect());
     halves.into_iter().chain(singly).filter(|fewer: &Vec<T>| fewer.len() < of.len()).collect()
 }
 

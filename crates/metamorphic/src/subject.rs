@@ -451,7 +451,11 @@ impl Subject {
             }
             // It is gone, and with it what it has read.
             Err(error) if error.kind() == ErrorKind::Stalled => {
-                if outcome.commits { self.commit_again(&options, level, oracle, outcome) } else { Ok(Ok(outcome.line.clone())) }
+                if outcome.commits {
+                    self.commit_again(&options, level, oracle, outcome)
+                } else {
+                    Ok(Ok(outcome.line.clone()))
+                }
             }
             Err(error) => Err(error),
         }

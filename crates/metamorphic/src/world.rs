@@ -4,8 +4,8 @@ use crate::op::{Call, Leaves, Trouble};
 use crate::sets::{Medium, Set};
 use esker::Verify;
 use esker::vfs::{
-    Clock, Fault, FaultVfs, FileLock, FileSync, LockMode, LogMap, MemVfs, Metadata, Operation, OsVfs, ReadableFile, Rule,
-    Vfs, WritableFile,
+    Clock, Fault, FaultVfs, FileLock, FileSync, LockMode, LogMap, MemVfs, Metadata, Operation, OsVfs, ReadableFile,
+    Rule, Vfs, WritableFile,
 };
 use std::io;
 use std::path::{Path, PathBuf};
@@ -211,7 +211,8 @@ impl World {
     pub(crate) fn trouble(&self, trouble: Trouble, call: Call, path: &str, nth: u64, set: &Set) {
         let is_read = matches!(call, Call::Read | Call::Map);
         // A flipped bit is found where all that is read is checked, and where it can be: the end of a log that nothing vouches for yet may be torn.
-        let flips = is_read && set.options.verify == Verify::Always && (path.ends_with(".sst") || path.ends_with(".blob"));
+        let flips =
+            is_read && set.options.verify == Verify::Always && (path.ends_with(".sst") || path.ends_with(".blob"));
         let fault = match trouble {
             Trouble::Flip if flips => Fault::FlipBit,
             Trouble::Io | Trouble::Flip => Fault::EIO,

@@ -52,7 +52,8 @@ fn a_script_reads_back_as_it_was() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("script");
     for seed in 0..20 {
-        let generated = program().args(["generate", "--seed", &seed.to_string(), "--operations", "300"]).output().unwrap();
+        let generated =
+            program().args(["generate", "--seed", &seed.to_string(), "--operations", "300"]).output().unwrap();
         fs::write(&path, &generated.stdout).unwrap();
         let shown = program().arg("show").arg(&path).output().unwrap();
         assert!(shown.status.success(), "{}", said(&shown));

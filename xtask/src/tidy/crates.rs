@@ -7,8 +7,7 @@ use std::collections::BTreeMap;
 use toml::Value;
 
 /// Packages that nobody depends on, or only tests do: they need no example of use on their own.
-const NO_EXAMPLE: [&str; 6] =
-    ["esker-cli", "esker-bench", "esker-gate", "esker-metamorphic", "esker-testkit", "xtask"];
+const NO_EXAMPLE: [&str; 6] = ["esker-cli", "esker-bench", "esker-gate", "esker-metamorphic", "esker-testkit", "xtask"];
 /// Programs; everything else in `crates/` is a library, with a README.
 const PROGRAMS: [&str; 5] = ["esker-cli", "esker-bench", "esker-gate", "esker-metamorphic", "xtask"];
 
