@@ -109,6 +109,52 @@ impl BlobFile {
         Ok(Arc::new(Self { name, header, footer, bytes, checked }))
     }
 
+    /// Opens what is left of a file, number `number`, for [`BlobFile::get_checked`]: each record is still checked. Of the ends that are damaged or missing nothing is taken; `file_id`, if
+    /// known from elsewhere, stands in for theirs.
+    ///
+    /// # Errors
+    /// The file can't be read, is another one as far as it says so itself, or nothing says which id its checksums cover.
+    pub fn open_damaged(
+        file: Arc<dyn ReadableFile>,
+        name: &str,
+        number: FileNo,
+        file_id: Option<FileId>,
+    ) -> Result<Arc<Self>, BlobError> {
+        let name: Arc<str> = name.into();
+        let file_bytes = file.len_bytes().map_err(|error| BlobError::from_io(&name, "length", error))?;
+        let read = |offset: u64| {
+            let mut bytes = [0; HEADER_BYTES];
+            file.read_exact_at(&mut bytes, offset).ok()?;
+            Some(bytes)
+        };
+        let header = read(0).and_then(|bytes| Header::decode(&bytes, &name).ok());
+        let footer_at = file_bytes.checked_sub(FOOTER_BYTES as u64);
+        let footer = footer_at.and_then(|at| Footer::decode(&read(at)?, &name, at).ok());
+        let place = Place { file: &name, part: Part::Header, offset: 0 };
+        // The header alone says the number. A file under another's name would give other values for the same references.
+        if let Some(header) = header {
+            place.expect("file number", number.0, header.number.0)?;
+        }
+        let found = header.map(|header| header.file_id).or(footer.map(|footer| footer.file_id));
+        if let (Some(found), Some(file_id)) = (found, file_id) {
+            place.expect("file id", file_id.0, found.0)?;
+        }
+        let Some(file_id) = file_id.or(found) else {
+            return Err(place.damaged("nothing says which id its checksums cover"));
+        };
+        // Up to the end of the file, whatever it once said: a record that is not there fails by its checksum. The zeros behind the last one may be cut off.
+        let record_bytes = file_bytes.saturating_sub(HEADER_BYTES as u64).next_multiple_of(8);
+        let records = footer.map_or(0, |footer| footer.records);
+        let footer = Footer { records, record_bytes, file_id };
+        Ok(Arc::new(Self {
+            name,
+            header: Header { file_id, number },
+            footer,
+            bytes: Bytes::File(file),
+            checked: Box::new([]),
+        }))
+    }
+
     /// The value that `reference` names: copied if short, else pinning the map, or what it was read into.
     ///
     /// # Errors
@@ -320,6 +366,13 @@ impl BlobFile {
             Bytes::File(_) => 0,
         }
     }
+}
+
+/// The number that a blob file's header says, if the header passes.
+pub fn number_of(file: &dyn ReadableFile) -> Option<FileNo> {
+    let mut bytes = [0; HEADER_BYTES];
+    file.read_exact_at(&mut bytes, 0).ok()?;
+    Header::decode(&bytes, &"".into()).ok().map(|header| header.number)
 }
 
 fn read_ends(file: &dyn ReadableFile, name: &Arc<str>, file_bytes: u64) -> Result<(Header, Footer), BlobError> {

@@ -37,7 +37,7 @@ mod reference;
 mod writer;
 
 pub use error::{BlobError, Part};
-pub use file::{Access, BlobFile, Expect};
+pub use file::{Access, BlobFile, Expect, number_of};
 pub use frame::{FOOTER_BYTES, HEADER_BYTES};
 pub use records::Records;
 pub use reference::BlobRef;

@@ -93,6 +93,40 @@ fn every_bit_flipped_is_an_error_or_does_no_harm() {
     }
 }
 
+/// For whoever makes do with what is left: each value whose own record is whole, also where the file's ends are not.
+#[test]
+fn values_of_a_damaged_file_are_right_or_refused() {
+    let values: [&[u8]; 3] = [b"first", &[7; 100], b"last one"];
+    let (bytes, references) = build(&values);
+    let left = |bytes: &[u8], id, number| {
+        let vfs = MemVfs::new();
+        vfs.create_new(path()).unwrap().append(bytes).unwrap();
+        BlobFile::open_damaged(vfs.open_read(path()).unwrap(), "000009.blob", number, id)
+    };
+    let record =
+        |i: usize| references[i].offset as usize..references[i].offset as usize + references[i].record_bytes() as usize;
+    for at in 0..bytes.len() {
+        let mut bad = bytes.clone();
+        bad[at] ^= 0x10;
+        for told in [None, Some(ID)] {
+            let file = left(&bad, told, FileNo(9)).unwrap();
+            for (i, value) in values.iter().enumerate() {
+                match file.get_checked(references[i]) {
+                    Ok(found) => assert_eq!(found, **value, "byte {at}"),
+                    Err(_) => assert!(record(i).contains(&at), "byte {at} cost value {i}"),
+                }
+            }
+        }
+        let Ok(file) = left(&bytes[..at], Some(ID), FileNo(9)) else { continue };
+        for (i, value) in values.iter().enumerate() {
+            let whole = record(i).start + 8 + value.len() <= at;
+            assert_eq!(file.get_checked(references[i]).is_ok(), whole, "cut to {at}, value {i}");
+        }
+    }
+    assert!(left(&bytes, Some(FileId(1)), FileNo(9)).is_err(), "another id");
+    assert!(left(&bytes, None, FileNo(1)).is_err(), "another number");
+}
+
 #[test]
 fn every_cut_and_every_addition_is_refused() {
     let (bytes, _) = build(&[b"first", &[7; 100]]);

@@ -123,6 +123,9 @@ pub(crate) enum Command {
     Verify {
         /// The store's folder
         db: PathBuf,
+        /// Check every file, logs and manifest too, also of a store that does not open, and say all that is wrong
+        #[arg(long)]
+        deep: bool,
     },
     /// Merge all tables, dropping what was replaced or deleted
     Compact {
@@ -134,6 +137,18 @@ pub(crate) enum Command {
         /// The store's folder
         db: PathBuf,
         /// The copy's folder, which must be new or empty
+        to: PathBuf,
+    },
+    /// Say in plain words what is wrong with a store and what to do; changes nothing
+    Doctor {
+        /// The store's folder
+        db: PathBuf,
+    },
+    /// Make a new store of what can be read of a damaged one, which is not touched, and say what is lost
+    Repair {
+        /// The damaged store's folder
+        from: PathBuf,
+        /// The new store's folder, which must be new or empty
         to: PathBuf,
     },
     /// Print what a single file holds, as far as it can be read, and then what is wrong with it

@@ -2,11 +2,15 @@
 
 mod basic;
 mod changes;
+mod deep;
 mod demo;
+mod doctor;
 mod dump;
 mod export;
+mod findings;
 mod import;
 mod ingest;
+mod repair;
 mod scan;
 mod stats;
 mod upkeep;
@@ -30,9 +34,12 @@ pub(crate) fn run(cli: Cli) -> Result {
         Command::Export(export) => export::run(&common, &export),
         Command::Changes { db, since } => changes::run(&common, &db, since),
         Command::Stats { db } => stats::run(&common, &db),
-        Command::Verify { db } => upkeep::verify(&common, &db),
+        Command::Verify { db, deep: false } => upkeep::verify(&common, &db),
+        Command::Verify { db, deep: true } => deep::verify(&common, &db),
         Command::Compact { db } => upkeep::compact(&common, &db),
         Command::Checkpoint { db, to } => upkeep::checkpoint(&common, &db, &to),
+        Command::Repair { from, to } => repair::run(&common, &from, &to),
+        Command::Doctor { db } => doctor::run(&common, &db),
         Command::Dump { kind, file } => dump::run(&common, kind, &file),
         Command::Demo(demo) => demo::run(&common, &demo),
         Command::DemoLoad { db, records } => demo::load(&common, &db, records),

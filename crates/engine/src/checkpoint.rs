@@ -86,7 +86,7 @@ impl Core {
 }
 
 /// Whether it was not there before.
-fn make_empty_dir(vfs: &dyn Vfs, to: &Path) -> Result<bool> {
+pub(crate) fn make_empty_dir(vfs: &dyn Vfs, to: &Path) -> Result<bool> {
     match vfs.metadata(to) {
         Ok(found) if !found.is_dir => return Err(Error::invalid(format!("{} is a file", to.display()))),
         Ok(_) if !vfs.list(to).map_err(|error| Error::io("list", to, error))?.is_empty() => {
@@ -137,7 +137,7 @@ pub(crate) fn copy(vfs: &dyn Vfs, from: &Path, to: &Path, bytes: Option<u64>) ->
 }
 
 /// Removes what an unfinished checkpoint made; a directory that was there before stays.
-fn remove_all(vfs: &dyn Vfs, dir: &Path, is_new: bool) {
+pub(crate) fn remove_all(vfs: &dyn Vfs, dir: &Path, is_new: bool) {
     for name in vfs.list(dir).unwrap_or_default() {
         let _ = vfs.remove_file(&dir.join(name));
     }

@@ -35,7 +35,8 @@
 //! | [`Engine::changes_since`] | what was committed, in order |
 //! | [`Keyspace`] | several maps in one engine |
 //! | [`Error`], [`ErrorKind`] | what can go wrong, and what to do |
-//! | [`Metrics`], [`Listener`], [`VerifyReport`] | looking into it |
+//! | [`Metrics`], [`Listener`], [`VerifyReport`], [`verify_deep`] | looking into it |
+//! | [`repair`] | what to do when all else fails |
 #![forbid(unsafe_code)]
 
 #[cfg(doctest)]
@@ -72,6 +73,7 @@ mod conditional;
 mod core;
 mod cursor;
 mod ddl;
+mod deep;
 mod edges;
 mod ends;
 mod engine;
@@ -81,6 +83,7 @@ mod expiry;
 mod extent;
 mod feed;
 mod filter;
+mod finding;
 mod flush;
 mod ingest;
 mod install;
@@ -102,6 +105,7 @@ mod read_set;
 mod reads;
 mod recovery;
 mod refill;
+mod repair;
 mod snapshot;
 mod source;
 mod sst_writer;
@@ -119,6 +123,7 @@ pub use bulk::BulkWriter;
 pub use change::{Change, ChangedBatch, ChangedKeyspace, IngestedChange, Operation};
 pub use changes::{ChangeOptions, Changes, ChangesHold};
 pub use cursor::Cursor;
+pub use deep::{DeepReport, verify_deep};
 pub use engine::{Builder, Engine};
 pub use error::{Error, ErrorKind, Result};
 pub use esker_compaction::{CompactionFilter, FilterDecision, LeveledOptions};
@@ -128,6 +133,7 @@ pub use esker_manifest::LEVELS;
 pub use esker_sstable::{Codec, ReadMode, Verify};
 pub use esker_vfs as vfs;
 pub use exclusive::Exclusive;
+pub use finding::{Finding, Gravity, Progress};
 pub use ingest::{IngestOptions, Ingested, IngestedTable};
 pub use iter::{Iter, Keys};
 pub use keyspace::Keyspace;
@@ -135,6 +141,7 @@ pub use listener::{Event, Listener};
 pub use metrics::{KeyspaceMetrics, LevelMetrics, Metrics};
 pub use options::{Durability, KeyspaceOptions, LogBackend, Options, ReadOptions, RecoveryMode, WriteOptions};
 pub use range::KeyRange;
+pub use repair::{Loss, RepairReport, RepairedKeyspace, repair};
 pub use snapshot::{Snapshot, SnapshotOf};
 pub use sst_writer::{SstFacts, SstOptions, SstWriter};
 pub use transaction::{Savepoint, Transaction, TransactionCursor, TransactionIter, TransactionKeys, TransactionOf};

@@ -228,7 +228,7 @@ pub(crate) fn holds_writes(vfs: &dyn Vfs, dir: &Path, number: FileNo) -> Result<
 }
 
 /// Whether anything was written behind the place of the header.
-fn holds_more_than_a_header(file: &dyn ReadableFile, path: &Path) -> Result<bool> {
+pub(crate) fn holds_more_than_a_header(file: &dyn ReadableFile, path: &Path) -> Result<bool> {
     let read = || -> std::io::Result<bool> {
         let len = file.len_bytes()?;
         let mut buffer = vec![0; 64 << 10];

@@ -9,6 +9,7 @@ use esker_iterator::InternalIterator;
 use esker_manifest::{BlobUse, TableMeta};
 use esker_sstable::Table;
 use std::collections::BTreeMap;
+use std::fmt::Debug;
 use std::sync::Arc;
 
 /// What [`crate::Engine::verify`] found.
@@ -126,29 +127,37 @@ fn refers_rightly(meta: &TableMeta, table: &Arc<Table>, view: &LevelView, report
 
 /// Whether the manifest says of a table what the table says of itself.
 fn agrees(meta: &TableMeta, table: &Table) -> Result<()> {
+    match differences(meta, table).first() {
+        None => Ok(()),
+        Some(difference) => Err(Error::corruption(format!("table {}: {difference}", table.name()))),
+    }
+}
+
+/// What the manifest says of a table otherwise than the table itself.
+pub(crate) fn differences(meta: &TableMeta, table: &Table) -> Vec<String> {
     let properties = table.properties();
     // What was built outside says 0, all of it.
     let told = |seq: SeqNo| if meta.table_seq.is_some() { SeqNo::ZERO } else { seq };
-    let is = |found: &InternalKeyBuf, bound: &InternalKeyBuf| {
-        found.user_key == bound.user_key
-            && found.trailer == Trailer::new(told(bound.trailer.seq()), bound.trailer.kind())
+    let key = |bound: &InternalKeyBuf| {
+        let trailer = Trailer::new(told(bound.trailer.seq()), bound.trailer.kind());
+        InternalKeyBuf { user_key: bound.user_key.clone(), trailer }
     };
-    let same = is(&properties.smallest, &meta.smallest)
-        && is(&properties.largest, &meta.largest)
-        && properties.smallest_seq == told(meta.smallest_seq)
-        && properties.largest_seq == told(meta.largest_seq)
-        && properties.entries == meta.entries
-        && properties.deletions == meta.deletions
-        && properties.expiries == meta.expiries
-        && table.range_tombstones().is_some() == meta.ranges.is_some()
-        && table.range_tombstones().zip(meta.ranges.as_ref()).is_none_or(|(found, told)| {
-            found.len() as u64 == told.count && found.hull() == Some((&*told.begin, &*told.end))
-        });
-    if same {
-        return Ok(());
-    }
-    Err(Error::corruption(format!(
-        "table {}: the manifest tells its contents otherwise than the table itself",
-        table.name()
-    )))
+    let mut differences = Vec::new();
+    let mut compare = |what: &str, found: &dyn Debug, expected: &dyn Debug| {
+        let (found, expected) = (format!("{found:?}"), format!("{expected:?}"));
+        if found != expected {
+            differences.push(format!("{what} {found}, the manifest says {expected}"));
+        }
+    };
+    compare("smallest key", &properties.smallest, &key(&meta.smallest));
+    compare("largest key", &properties.largest, &key(&meta.largest));
+    compare("smallest sequence number", &properties.smallest_seq.0, &told(meta.smallest_seq).0);
+    compare("largest sequence number", &properties.largest_seq.0, &told(meta.largest_seq).0);
+    compare("number of entries", &properties.entries, &meta.entries);
+    compare("number of tombstones", &properties.deletions, &meta.deletions);
+    compare("expiry times", &properties.expiries, &meta.expiries);
+    let found = table.range_tombstones().map(|ranges| (ranges.len() as u64, ranges.hull()));
+    let expected = meta.ranges.as_ref().map(|told| (told.count, Some((&*told.begin, &*told.end))));
+    compare("range tombstones", &found, &expected);
+    differences
 }

@@ -11,6 +11,7 @@
 //! | `apply` | what an edit makes of a version, and every invariant of versions |
 //! | `current` | CURRENT, and what its absence means |
 //! | `replay` | reading a manifest |
+//! | `salvage` | what can be learned from manifests that are damaged |
 //! | `set` | [`VersionSet`]: create, recover, commit, rewrite, restart |
 //!
 //! Deliberately absent: this crate opens no table, removes no table or log, and takes no lock. Who uses it holds the directory's lock, and
@@ -51,6 +52,7 @@ mod current;
 mod edit;
 mod error;
 mod replay;
+mod salvage;
 mod set;
 mod table;
 mod text;
@@ -61,6 +63,7 @@ pub use edit::{COMPARATOR, CleanClose, FORMAT_VERSION, VersionEdit};
 pub use error::{EditError, ManifestError, RecordError};
 pub use esker_wal::Lsn;
 pub use replay::{EditReader, Recovered};
+pub use salvage::{Salvaged, salvage};
 pub use set::{REWRITE_BYTES, VersionSet};
 pub use table::{BlobMeta, BlobState, BlobUse, IngestMeta, LEVELS, Level, RangeUse, TableMeta};
 pub use text::ParseEditError;

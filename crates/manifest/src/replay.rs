@@ -50,6 +50,14 @@ impl EditReader {
         Ok(None)
     }
 
+    /// Goes on behind a break, for whoever makes do with what is left: see [`Reader::skip_break`].
+    ///
+    /// # Errors
+    /// The file can't be read.
+    pub fn skip_break(&mut self) -> Result<Option<Lsn>, ManifestError> {
+        Ok(self.reader.skip_break()?)
+    }
+
     /// Where and why reading ended; `None` before that.
     pub fn end(&self) -> Option<&LogEnd> {
         self.reader.end()

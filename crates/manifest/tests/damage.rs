@@ -225,6 +225,38 @@ fn what_only_a_newer_version_understands_is_unsupported_and_not_corruption() {
     assert_eq!(*forged(&[&snapshot, b"\x7f\x01x"]).unwrap(), Version::new(), "what may be skipped is skipped");
 }
 
+/// For whoever makes do with what is left: what the other edits say, also behind the one that was hit.
+#[test]
+fn a_damaged_edit_costs_what_it_said_and_no_more() {
+    let vfs = fresh();
+    let (set, versions, ends) = small(&vfs);
+    drop(set);
+    let whole = esker_manifest::salvage(&*vfs, directory()).unwrap();
+    assert_eq!(whole.version.as_ref(), versions.last());
+    for at in 0..ends[ends.len() - 1] as usize {
+        let bad = changed(&vfs, MANIFEST, |bytes| bytes[at] ^= 0x20);
+        let left = esker_manifest::salvage(&*bad, directory()).unwrap();
+        if let Some(version) = &left.version {
+            // The last edit may pass for torn.
+            assert!(versions.contains(version), "byte {at}");
+            continue;
+        }
+        assert!(left.error.is_some());
+        if at >= 64 {
+            // What was known at the end, but for what one edit said.
+            assert!(left.edits + 1 >= ends.len() as u64, "byte {at}: {} edits of {}", left.edits, ends.len());
+        }
+        for (number, told) in &left.tables {
+            assert!(
+                versions
+                    .iter()
+                    .flat_map(|v| v.tables())
+                    .any(|(id, _, t)| t.number == *number && (id, &**t) == (told.0, &told.1))
+            );
+        }
+    }
+}
+
 /// Decoding must not be slow or greedy on a manifest that was made to be.
 #[test]
 fn a_hostile_manifest_ends_in_an_error_soon() {

@@ -51,6 +51,7 @@ mod iter;
 mod properties;
 mod ranges;
 mod read_ahead;
+mod salvage;
 mod share;
 mod source;
 mod table;
@@ -66,6 +67,7 @@ pub use frame::{BlockKind, Codec};
 pub use hash::KeyHash;
 pub use iter::TableIter;
 pub use properties::{COMPARATOR, Properties};
+pub use salvage::{Salvage, Skipped, salvage};
 pub use table::{Expect, ReadMode, Spot, Table, TableOptions, Verify};
 pub use verify::VerifyReport;
 

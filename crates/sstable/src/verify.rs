@@ -5,7 +5,7 @@ use crate::error::{Fault, TableError};
 use crate::filter;
 use crate::frame::BlockKind;
 use crate::hash::KeyHash;
-use crate::index::ASTRAY;
+use crate::index::{ASTRAY, Index};
 use crate::properties::Properties;
 use crate::read_ahead::{ReadAhead, Way};
 use crate::table::Table;
@@ -43,11 +43,31 @@ impl Table {
     /// # Errors
     /// The first thing found wrong.
     pub fn verify(&self) -> Result<VerifyReport, TableError> {
-        self.verify_outside_blocks()?;
-        let (index, region) = self.read_index()?;
-        let filter = self.read_filter()?;
-        let at_index = self.place(BlockKind::Index, self.footer().index.offset);
-        let prefix = index.prefix(&region).ok_or_else(|| at_index.fault(ASTRAY))?;
+        let mut first = None;
+        let report = self.verify_all(&mut |error| first = first.take().or(Some(error)), &mut |_| {});
+        first.map_or(Ok(report), Err)
+    }
+
+    /// As [`Table::verify`], but goes on behind what is wrong, and hands each finding to `found`. Where the index is damaged no block can be found. Properties are held against the
+    /// contents only if all of these could be read. `read` is told how many bytes of the file were read since it was told last.
+    ///
+    /// Returns what could be looked at.
+    pub fn verify_all(&self, found: &mut dyn FnMut(TableError), read: &mut dyn FnMut(u64)) -> VerifyReport {
+        let mut report = VerifyReport { blocks: 0, entries: 0, file_bytes: self.file_bytes() };
+        if let Err(error) = self.verify_outside_blocks() {
+            found(error);
+        }
+        let filter = self.read_filter().unwrap_or_else(|error| {
+            found(error);
+            None
+        });
+        let (index, region) = match self.read_index() {
+            Ok(loaded) => loaded,
+            Err(error) => {
+                found(error);
+                return report;
+            }
+        };
         let mut walk = Walk {
             properties: Properties { smallest_seq: SeqNo::MAX, ..Properties::unset() },
             expiries: ExpiryCount::default(),
@@ -58,44 +78,48 @@ impl Table {
         let mut ahead = ReadAhead::at_once();
         for number in 0..index.count() {
             ahead.enter(self, number, Way::Forward);
-            let at = index.block(&region, number).ok_or_else(|| at_index.fault(ASTRAY))?;
-            let here = self.place(BlockKind::Data, at.range.start as u64);
-            let block = self.load_block(&at)?;
-            let filter = filter.as_deref();
-            walk.block((*block).as_ref(), filter).map_err(|fault| here.fault(fault))?;
-            let (rest, trailer) = index.fence(&region, number).ok_or_else(|| at_index.fault(ASTRAY))?;
-            let fence = InternalKey { user_key: &[prefix, rest].concat(), trailer }.to_buf();
-            if fence.as_ref() < walk.last() || index.head(&region, number) != Some(head_of(rest)) {
-                return Err(at_index.damaged("a fence before its block's last key, or with another head"));
+            match self.verify_block(&mut walk, &index, &region, number, filter.as_deref()) {
+                Ok(bytes) => {
+                    report.blocks += 1;
+                    read(bytes);
+                }
+                Err(error) => {
+                    // What is behind it is held against the last key that was read, not against a fence that may be wrong.
+                    walk.fence = None;
+                    found(error);
+                }
             }
-            walk.fence = Some(fence);
         }
-        let stored = self.properties();
-        if walk.properties.entries > 0 {
-            walk.properties.largest = walk.last().to_buf();
-        }
-        walk.properties.expiries = walk.expiries.finish(walk.properties.entries, walk.properties.deletions);
-        if let Some(ranges) = self.range_tombstones() {
-            walk.properties.count_ranges(ranges);
-        }
-        let found = Properties {
-            comparator: stored.comparator,
-            file_id: stored.file_id,
-            codec: stored.codec,
-            blocks: stored.blocks,
-            data_bytes: stored.data_bytes,
-            index_bytes: self.footer().index.range().len() as u64,
-            filter_bytes: self.footer().filter.map_or(0, |handle| handle.range().len() as u64),
-            block_size_bytes: stored.block_size_bytes,
-            filter_bits_per_key: stored.filter_bits_per_key,
-            created_unix_ms: stored.created_unix_ms,
-            ..walk.properties
-        };
-        if found != *stored {
+        report.entries = walk.properties.entries;
+        if report.blocks == index.count() as u64 && !walk.agrees(self) {
             let at_properties = self.place(BlockKind::Properties, self.footer().properties.offset);
-            return Err(at_properties.damaged("properties that are not those of the entries"));
+            found(at_properties.damaged("properties that are not those of the entries"));
         }
-        Ok(VerifyReport { blocks: stored.blocks, entries: stored.entries, file_bytes: self.file_bytes() })
+        report
+    }
+
+    /// Goes over one block and the fence behind it; how long it is, in bytes.
+    fn verify_block(
+        &self,
+        walk: &mut Walk,
+        index: &Index,
+        region: &[u8],
+        number: usize,
+        filter: Option<&[u8]>,
+    ) -> Result<u64, TableError> {
+        let at_index = self.place(BlockKind::Index, self.footer().index.offset);
+        let at = index.block(region, number).ok_or_else(|| at_index.fault(ASTRAY))?;
+        let here = self.place(BlockKind::Data, at.range.start as u64);
+        let block = self.load_block(&at)?;
+        walk.block((*block).as_ref(), filter).map_err(|fault| here.fault(fault))?;
+        let prefix = index.prefix(region).ok_or_else(|| at_index.fault(ASTRAY))?;
+        let (rest, trailer) = index.fence(region, number).ok_or_else(|| at_index.fault(ASTRAY))?;
+        let fence = InternalKey { user_key: &[prefix, rest].concat(), trailer }.to_buf();
+        if fence.as_ref() < walk.last() || index.head(region, number) != Some(head_of(rest)) {
+            return Err(at_index.damaged("a fence before its block's last key, or with another head"));
+        }
+        walk.fence = Some(fence);
+        Ok(at.range.len() as u64)
     }
 }
 
@@ -124,6 +148,32 @@ impl Table {
 impl Walk {
     fn last(&self) -> InternalKey<'_> {
         InternalKey { user_key: &self.user_key, trailer: self.trailer }
+    }
+
+    /// Whether the properties of `table`, all of which was gone over, are those of its contents.
+    fn agrees(mut self, table: &Table) -> bool {
+        let stored = table.properties();
+        if self.properties.entries > 0 {
+            self.properties.largest = self.last().to_buf();
+        }
+        self.properties.expiries = self.expiries.finish(self.properties.entries, self.properties.deletions);
+        if let Some(ranges) = table.range_tombstones() {
+            self.properties.count_ranges(ranges);
+        }
+        let found = Properties {
+            comparator: stored.comparator,
+            file_id: stored.file_id,
+            codec: stored.codec,
+            blocks: stored.blocks,
+            data_bytes: stored.data_bytes,
+            index_bytes: table.footer().index.range().len() as u64,
+            filter_bytes: table.footer().filter.map_or(0, |handle| handle.range().len() as u64),
+            block_size_bytes: stored.block_size_bytes,
+            filter_bits_per_key: stored.filter_bits_per_key,
+            created_unix_ms: stored.created_unix_ms,
+            ..self.properties
+        };
+        found == *stored
     }
 
     /// Goes over the entries of the next block.

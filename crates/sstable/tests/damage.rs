@@ -5,7 +5,7 @@ mod support;
 use esker_format::checksum::{Crc, crc32c};
 use esker_format::{FileId, InternalKey, SeqNo};
 use esker_iterator::InternalIterator;
-use esker_sstable::{Codec, Expect, KeyHash, ReadMode, Table, TableError, TableOptions, Verify};
+use esker_sstable::{Codec, Expect, KeyHash, ReadMode, Salvage, Table, TableError, TableOptions, Verify, salvage};
 use esker_vfs::{Fault, FaultVfs, MemVfs, Operation, OsVfs, Rule, Vfs};
 use proptest::prelude::*;
 use std::fs::File;
@@ -134,8 +134,49 @@ fn sign(bytes: &mut [u8], blocks: &[std::ops::Range<usize>]) {
     }
 }
 
+/// What is left of a table: in order, whatever the bytes say.
+fn left_of(bytes: &[u8], file_id: Option<FileId>) -> Result<(Vec<Entry>, Salvage), TableError> {
+    let mut left: Vec<Entry> = Vec::new();
+    let mut each = |key: InternalKey<'_>, value: &[u8]| left.push((key.to_buf(), value.to_vec()));
+    let salvaged = salvage(Arc::new(Bytes(bytes.to_vec())), "t.sst", file_id, None, &mut each)?;
+    assert!(left.is_sorted_by(|a, b| a.0 < b.0));
+    assert_eq!(left.len() as u64, salvaged.entries);
+    Ok((left, salvaged))
+}
+
+/// A flipped byte costs one block at most, wherever it lies: the index that says where the blocks are is needed only where one is damaged too.
+#[test]
+fn what_is_left_of_a_table_is_all_but_the_block_that_was_hit() {
+    for codec in codecs() {
+        for (entries, bytes) in tables(codec) {
+            let ranges = left_of(&bytes, None).unwrap().1.ranges;
+            for at in 0..bytes.len() {
+                let mut bad = bytes.clone();
+                bad[at] ^= 0x40;
+                let (left, salvaged) = left_of(&bad, None).unwrap();
+                assert!(left.iter().all(|entry| entries.contains(entry)), "byte {at}");
+                let hit = salvaged
+                    .skipped
+                    .iter()
+                    .any(|skipped| (skipped.offset..skipped.offset + skipped.bytes).contains(&(at as u64)));
+                assert!(hit || left == entries, "byte {at}: {} of {} left", left.len(), entries.len());
+                assert!(
+                    salvaged.ranges == ranges || salvaged.ranges_lost,
+                    "byte {at}: range tombstones are gone without a word"
+                );
+            }
+            for len in 0..bytes.len() {
+                // Cut off, it has lost what says the id; the manifest has it.
+                let (left, _) = left_of(&bytes[..len], Some(FILE_ID)).unwrap();
+                assert!(entries.starts_with(&left), "cut to {len}");
+            }
+        }
+    }
+}
+
 /// Asks all that can be asked of bytes that may say anything: it must end, and not panic.
 fn poke(bytes: &[u8], entries: &[Entry], mode: (ReadMode, Verify)) {
+    let _ = left_of(bytes, None);
     if let Ok(table) = try_open(bytes, mode) {
         poke_table(&table, entries);
     }

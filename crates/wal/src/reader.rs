@@ -199,6 +199,38 @@ impl Reader {
         }
     }
 
+    /// Goes on behind a break, at the first whole record there, and says where that is; `None` if there is none. For whoever makes do with what is left of a damaged log: what lies
+    /// between is lost. Called when [`Reader::next`] has returned `None`.
+    ///
+    /// # Errors
+    /// [`WalError::Io`].
+    pub fn skip_break(&mut self) -> Result<Option<Lsn>, WalError> {
+        let Some(end) = self.end else { return Ok(None) };
+        let file_len = self.window.file_len();
+        let mut offset = end.position.0 - self.header.start.0 + 8;
+        while file_len.saturating_sub(offset) >= RECORD_HEADER_BYTES as u64 {
+            let bytes = self.window.at(offset, RECORD_HEADER_BYTES)?;
+            let at = match plausible_head(bytes, &self.header, offset) {
+                Ok(at) => at,
+                Err(searched) => {
+                    offset += searched as u64;
+                    continue;
+                }
+            };
+            let passes = vouching_head(first_chunk(&bytes[at..]), &self.header, offset + at as u64).is_some();
+            offset += at as u64;
+            self.offset = offset;
+            if passes && matches!(self.whole_record(), Ok(Ok(_)) | Err(WalError::Io { .. })) {
+                // An error of the file is told by the next call of `next`.
+                self.end = None;
+                return Ok(Some(self.header.start + offset));
+            }
+            offset += 8;
+        }
+        self.offset = file_len;
+        Ok(None)
+    }
+
     /// Where and why reading ended, once [`Reader::next`] has returned `None`.
     pub fn end(&self) -> Option<&LogEnd> {
         self.end.as_ref()

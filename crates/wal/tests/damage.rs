@@ -4,7 +4,8 @@ mod support;
 
 use esker_vfs::{MemVfs, Vfs};
 use esker_wal::{
-    EndCause, FILE_HEADER_BYTES, GroupSync, LogEnd, Lsn, RECORD_HEADER_BYTES, RecordKind, Reserve, WalError, vouched,
+    EndCause, FILE_HEADER_BYTES, GroupSync, LogEnd, Lsn, RECORD_HEADER_BYTES, Reader, RecordKind, Reserve, WalError,
+    vouched,
 };
 use std::sync::Arc;
 use support::{Bytes, Owned, append, bytes_of, create, path, read_bytes};
@@ -135,6 +136,34 @@ fn any_flipped_byte_gives_an_error_or_a_prefix_and_is_vouched_against() {
             // `a` and `b` were synced before the marker was written: without them the log is damaged, not torn.
             assert_eq!(end.vouched > end.position, hit < 2, "byte {at}");
         }
+    }
+}
+
+/// For whoever makes do with what is left: all records but the one that was hit.
+#[test]
+fn behind_a_break_all_other_records_are_found() {
+    let log = small_log();
+    for at in FILE_HEADER_BYTES..log.bytes.len() {
+        let mut bytes = log.bytes.clone();
+        bytes[at] ^= 0x80;
+        let mut reader = Reader::open(Arc::new(Bytes(bytes)), "the log").unwrap();
+        let (mut found, mut breaks) = (Vec::new(), 0);
+        loop {
+            if let Some(record) = reader.next().unwrap() {
+                let (kind, position, end, durable) = (record.kind, record.position, record.end, record.durable);
+                found.push(Owned { kind, position, end, durable, payload: record.payload.to_vec() });
+            } else if reader.skip_break().unwrap().is_some() {
+                breaks += 1;
+            } else {
+                break;
+            }
+        }
+        assert!(reader.next().unwrap().is_none() && reader.skip_break().unwrap().is_none());
+        let hit = log.records.iter().position(|record| at >= log.offset(record) && at < log.payload_end(record));
+        let left: Vec<_> =
+            log.records.iter().enumerate().filter(|(n, _)| Some(*n) != hit).map(|(_, r)| r.clone()).collect();
+        assert_eq!(found, left, "byte {at}");
+        assert_eq!(breaks, u32::from(hit.is_some_and(|hit| hit < 5)), "byte {at}");
     }
 }
 

@@ -15,7 +15,7 @@ struct Allowed {
 }
 
 #[rustfmt::skip]
-const ALLOWED: [Allowed; 16] = [
+const ALLOWED: [Allowed; 17] = [
     Allowed { name: "esker-format", layer: 0, ours: &[],
         third_party: &["byteorder", "crc32c", "thiserror"], optional: &[] },
     Allowed { name: "esker-vfs", layer: 0, ours: &[],
@@ -57,6 +57,9 @@ const ALLOWED: [Allowed; 16] = [
         ours: &["esker", "esker-format", "esker-vfs", "esker-iterator", "esker-wal", "esker-sstable", "esker-blob",
             "esker-manifest"],
         third_party: &["tempfile"], optional: &[] },
+    // A program that only attacks the engine: the one to which the testkit is an ordinary dependency.
+    Allowed { name: "esker-metamorphic", layer: 5, ours: &["esker", "esker-testkit"],
+        third_party: &["clap", "rustix", "tempfile"], optional: &[] },
     // Only ever a dev-dependency, so it may sit beside the layers it tests.
     Allowed { name: "esker-testkit", layer: 2, ours: &["esker-format", "esker-vfs", "esker-iterator"],
         third_party: &["proptest"], optional: &[] },

@@ -22,6 +22,7 @@ const EXEMPT: [&str; 8] = [
     "crates/bench/",
     "crates/fuzz/",
     "crates/gate/",
+    "crates/metamorphic/",
     "crates/testkit/",
     "xtask/",
 ];

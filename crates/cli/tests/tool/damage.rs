@@ -68,6 +68,30 @@ fn a_store_whose_manifest_is_damaged_is_not_opened_and_not_changed() {
     }
 }
 
+/// `verify` stops at the first damage of a table, and is of no use where the store does not open.
+#[test]
+fn verify_deep_says_all_that_is_wrong_also_of_a_store_that_does_not_open() {
+    let place = store();
+    let words = place.esker(["verify", "DB", "--deep"]).text();
+    assert!(words.starts_with("sound: ") && words.contains("3,000 entries"), "{words}");
+    let table = place.newest(".sst");
+    flip(&table, 5000);
+    flip(&table, 15000);
+    flip(&place.newest_manifest(), 64 + 30);
+    let before = place.files();
+    let found = place.esker(["verify", "DB", "--deep", "--json"]);
+    let report: serde_json::Value = serde_json::from_slice(&found.out).unwrap();
+    let findings = report["findings"].as_array().unwrap();
+    assert_eq!((found.code, &report["ok"], findings.len()), (1, &false.into(), 3), "{report}");
+    assert_eq!(findings.iter().filter(|finding| finding["offset"].is_number()).count(), 3, "{report}");
+    let ran = place.esker(["verify", "DB", "--deep"]);
+    let words = String::from_utf8(ran.out.clone()).unwrap();
+    assert_eq!(words.matches("means: ").count(), 3, "{words}");
+    assert!(ran.fails(1).contains("'esker repair "));
+    assert_eq!(place.files(), before);
+    assert!(place.esker(["verify", "DIR/none", "--deep"]).fails(2).contains("no folder"));
+}
+
 #[test]
 fn dump_prints_a_table_around_its_damage() {
     let place = store();
@@ -247,4 +271,70 @@ fn dump_prints_a_blob_file_up_to_its_damage_and_what_refers_to_it() {
     assert!(place.esker(["verify", "DB"]).fails(1).contains("record at 5048: checksum"));
     assert_eq!(place.esker(["get", "DB", "4"]).text(), "4".repeat(5000));
     assert!(place.esker(["get", "DB", "1"]).fails(1).contains(".blob"));
+}
+
+#[test]
+fn repair_makes_a_store_of_what_is_left_and_says_what_is_lost() {
+    let place = store();
+    place.esker(["put", "DB", "id", "ada", "--keyspace", "users"]).text();
+    let sound = place.esker(["repair", "DB", "DIR/sound", "--json"]).json();
+    assert_eq!((&sound["whole"], &sound["exact"]), (&true.into(), &true.into()), "{sound}");
+    assert!(place.esker(["export", "DIR/sound"]).text() == place.esker(["export", "DB"]).text());
+    assert_eq!(place.esker(["get", "DIR/sound", "id", "--keyspace=users"]).text(), "ada");
+
+    let table = place.newest(".sst");
+    let largest = place.files().into_iter().filter(|(name, ..)| name.ends_with(".sst")).max_by_key(|(_, len, _)| *len);
+    let table = largest.map_or(table, |(name, ..)| place.db.join(name));
+    flip(&table, 5000);
+    let before = place.files();
+    let ran = place.esker(["repair", "DB", "DIR/new"]);
+    let words = String::from_utf8(ran.out.clone()).unwrap();
+    assert!(
+        words.contains("lost: ")
+            && words.contains("of keyspace 'default', keys '")
+            && words.contains("keyspace users: 1 key"),
+        "{words}"
+    );
+    assert!(ran.fails(1).contains("1 loss, 1 remark"));
+    assert_eq!(place.files(), before);
+    place.esker(["verify", "DIR/new", "--deep"]).text();
+    let left = place.esker(["scan", "DIR/new", "--keys-only"]).text().lines().count();
+    assert!((2700..3000).contains(&left), "{left} of 3000");
+
+    for to in ["DB", "DIR/db/new", "DIR/sound"] {
+        let message = place.esker(["repair", "DB", to]).fails(2);
+        assert!(message.contains("not to be touched") || message.contains("not empty"), "{to}: {message}");
+    }
+    std::os::unix::fs::symlink(&place.db, place.path("link")).unwrap();
+    assert!(place.esker(["repair", "DB", "DIR/link/new"]).fails(2).contains("not to be touched"));
+    assert!(place.esker(["repair", "DIR/none", "DIR/new2"]).fails(2).contains("no directory"));
+    assert!(!place.path("new2").exists());
+}
+
+/// A link in the place of a table is followed to be read; what goes is the link. Files of other names are left alone.
+#[test]
+fn links_lead_to_no_file_being_changed() {
+    let place = store();
+    let table = place.newest(".sst");
+    let outside = place.path("outside");
+    std::fs::rename(&table, &outside).unwrap();
+    std::os::unix::fs::symlink(&outside, &table).unwrap();
+    std::os::unix::fs::symlink(&outside, place.db.join("999999.sst")).unwrap();
+    let others = ["notes.txt", "1.sst", "0000001.sst", "CURRENT.bak", "..sst"];
+    for other in others {
+        std::fs::write(place.db.join(other), "mine").unwrap();
+    }
+    let bytes = std::fs::read(&outside).unwrap();
+    let before = place.esker(["export", "DB"]).text();
+    place.esker(["verify", "DB", "--deep"]).text();
+    place.esker(["put", "DB", "x", "y"]).text();
+    place.esker(["compact", "DB"]).text();
+    assert_eq!(place.esker(["export", "DB"]).text().lines().count(), before.lines().count() + 1);
+    assert!(
+        std::fs::symlink_metadata(&table).is_err() && std::fs::symlink_metadata(place.db.join("999999.sst")).is_err()
+    );
+    assert!(std::fs::read(&outside).unwrap() == bytes, "what the link led to");
+    for other in others {
+        assert_eq!(std::fs::read(place.db.join(other)).unwrap(), b"mine", "{other}");
+    }
 }

@@ -2,6 +2,7 @@
 
 mod damage;
 mod demo;
+mod doctor;
 mod keys;
 mod misuse;
 mod packages;

@@ -98,13 +98,13 @@ pub struct Model {
     commits: usize,
     time: u64,
     looks: usize,
+    /// The name of the keyspace that has the filter.
+    filtered: Option<usize>,
 }
 
 impl Default for Model {
     fn default() -> Self {
-        let mut model = Self { spaces: Vec::new(), living: [None; SPACES], commits: 0, time: 0, looks: 0 };
-        model.create(0);
-        model
+        Self::with_filter(Some(FILTERED))
     }
 }
 
@@ -127,6 +127,17 @@ impl Model {
     /// Name 0 lives, as `default` does.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// The same, where no keyspace has a filter: all that it says follows from the operations.
+    pub fn without_filter() -> Self {
+        Self::with_filter(None)
+    }
+
+    fn with_filter(filtered: Option<usize>) -> Self {
+        let mut model = Self { spaces: Vec::new(), living: [None; SPACES], commits: 0, time: 0, looks: 0, filtered };
+        model.create(0);
+        model
     }
 
     /// The number of the last commit; 0 before the first.
@@ -158,7 +169,7 @@ impl Model {
     pub fn create(&mut self, name: usize) -> Space {
         assert!(self.living[name].is_none());
         let space = Space(self.spaces.len());
-        self.spaces.push(Keys { has_filter: name == FILTERED, ..Keys::default() });
+        self.spaces.push(Keys { has_filter: self.filtered == Some(name), ..Keys::default() });
         self.living[name] = Some(space);
         space
     }

@@ -1,0 +1,72 @@
+//! `verify --deep`: every file of a store, also of one that does not open.
+
+use super::findings;
+use crate::args::Common;
+use crate::failure::{Failure, Result};
+use crate::output::Output;
+use crate::progress;
+use crate::text::{counted, counted_in};
+use esker::vfs::{OsVfs, Vfs};
+use esker::{DeepReport, ErrorKind, Gravity, Progress, verify_deep};
+use indicatif::HumanBytes;
+use serde_json::json;
+use std::path::Path;
+use std::sync::Arc;
+
+/// Reads everything and says all that is wrong.
+pub(crate) fn verify(common: &Common, db: &Path) -> Result {
+    let vfs: Arc<dyn Vfs> = Arc::new(OsVfs);
+    let bar = progress::bytes("checked", Some(0));
+    let report = verify_deep(&vfs, db, &mut |Progress { done_bytes, total_bytes, .. }| {
+        bar.set_length(total_bytes);
+        bar.set_position(done_bytes);
+    });
+    bar.finish_and_clear();
+    let report = report.map_err(|error| match error.kind() {
+        ErrorKind::NotFound => Failure::error(format!("there is no folder '{}'; check the path", db.display())),
+        _ => Failure::from(error),
+    })?;
+    let mut out = Output::new();
+    if common.json {
+        out.json(&json!({
+            "ok": report.is_ok(),
+            "tables": report.tables,
+            "blocks": report.blocks,
+            "entries": report.entries,
+            "blob_files": report.blob_files,
+            "blob_records": report.blob_records,
+            "logs": report.logs,
+            "log_records": report.log_records,
+            "bytes": report.bytes,
+            "findings": findings::to_json(&report.findings),
+        }))?;
+    } else {
+        out.line(format!("{}: {}", if report.is_ok() { "sound" } else { "read" }, looked_at(&report)))?;
+        findings::show(&mut out, &report.findings)?;
+    }
+    out.finish()?;
+    let damage: Vec<_> = report.findings.iter().filter(|finding| finding.gravity != Gravity::Note).collect();
+    match damage.first() {
+        None => Ok(()),
+        Some(first) => Err(Failure::damage(format!(
+            "{} found, the first: {first}; to do: {} ('esker repair {} NEW')",
+            counted_in(damage.len() as u64, "damage", "damages"),
+            first.advice,
+            db.display()
+        ))),
+    }
+}
+
+fn looked_at(report: &DeepReport) -> String {
+    format!(
+        "{} of {} and {}, {} of {}, {} of {}, {}",
+        counted(report.tables, "table"),
+        counted(report.blocks, "block"),
+        counted_in(report.entries, "entry", "entries"),
+        counted(report.blob_files, "blob file"),
+        counted(report.blob_records, "value"),
+        counted(report.logs, "log"),
+        counted(report.log_records, "record"),
+        HumanBytes(report.bytes)
+    )
+}

@@ -1,0 +1,250 @@
+//! The folder: is it a store, who has it open, can its manifest be read, is what that names there?
+
+use super::{Doctor, Rank};
+use crate::failure::{Failure, Result, describe};
+use crate::text::counted;
+use esker::vfs::{LockMode, OsVfs, Vfs};
+use esker_format::FileKind;
+use esker_manifest::{ManifestError, Version, VersionSet};
+use indicatif::HumanBytes;
+use std::collections::BTreeSet;
+use std::fs;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::sync::Arc;
+
+/// Less than this is not enough to go on with: a log, and a table or two.
+const SPACE_BYTES_MIN: u64 = 256 << 20;
+
+/// What was found, if the folder is a store.
+pub(super) struct Found {
+    /// What the manifest ends with, if it can be read.
+    pub(super) version: Option<Arc<Version>>,
+    /// Whether some process has it open for writing.
+    pub(super) is_locked: bool,
+}
+
+/// Looks at the folder. `None`: it is no store, or can't be looked into.
+pub(super) fn look(doctor: &mut Doctor<'_>) -> Result<Option<Found>> {
+    let db = doctor.db;
+    match fs::metadata(db) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return Err(Failure::error(format!("there is no folder '{}'; check the path", db.display())));
+        }
+        Err(error) => return Err(Failure::io("looking at", db, &error)),
+        Ok(found) if !found.is_dir() => {
+            let parent = db.parent().filter(|parent| !parent.as_os_str().is_empty());
+            let parent = parent.map_or(".".to_owned(), super::quoted);
+            doctor.sees(
+                Rank::Closed,
+                "this is a file, and a store is a folder",
+                "a store's files are of no use one by one",
+                format!("give the folder that it lies in: esker doctor {parent}"),
+            );
+            return Ok(None);
+        }
+        Ok(_) => {}
+    }
+    let names = match OsVfs.list(db) {
+        Ok(names) => names,
+        Err(error) => {
+            let user = "run it as the user whom the store belongs to, or change the permissions";
+            let what = format!("the folder can't be listed: {}", describe(&error));
+            doctor.sees(Rank::Closed, what, "no store can be opened in it", user);
+            return Ok(None);
+        }
+    };
+    let kinds: BTreeSet<FileKind> = names.iter().filter_map(|name| FileKind::parse(name)).collect();
+    if kinds.iter().all(|kind| matches!(kind, FileKind::Lock | FileKind::Temp | FileKind::Options(_))) {
+        not_a_store(doctor, &names);
+        return Ok(None);
+    }
+    let is_locked = lock(doctor);
+    let version = manifest(doctor);
+    if let Some(version) = &version {
+        files(doctor, &kinds, version, is_locked);
+    }
+    if names.iter().any(|name| name == "000000.wal.tmp") {
+        doctor.sees(
+            Rank::Broken,
+            "a sync of a log failed when the store was last open",
+            "the device may have lost what the system still shows; the next open for writing writes all of it anew before anything else",
+            "look into the system's messages (dmesg) for errors of the disk before you go on with it",
+        );
+    }
+    space(doctor);
+    Ok(Some(Found { version, is_locked }))
+}
+
+fn not_a_store(doctor: &mut Doctor<'_>, names: &[String]) {
+    let below = names.iter().find(|name| doctor.db.join(name).join("CURRENT").exists());
+    let what = match names.len() {
+        0 => "the folder is empty: no store was ever made in it".to_owned(),
+        count => format!("the folder holds {}, and none of a store", counted(count as u64, "file")),
+    };
+    let next = match below {
+        Some(name) => {
+            format!("there is a store in the folder below: esker doctor {}", super::quoted(&doctor.db.join(name)))
+        }
+        None => "check the path; 'esker put' and 'esker import' make a store".to_owned(),
+    };
+    doctor.sees(Rank::Closed, what, "there is nothing to be opened", next);
+}
+
+/// Whether somebody has the store open for writing.
+fn lock(doctor: &mut Doctor<'_>) -> bool {
+    let path = FileKind::Lock.path(doctor.db);
+    match OsVfs.lock(&path, LockMode::Shared) {
+        Ok(_) => false,
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+            let holder = fs::metadata(&path).ok().and_then(|found| holder_of(found.ino()));
+            let what = match &holder {
+                Some((pid, name)) => format!("process {pid} ({name}) has the store open for writing"),
+                None => "some process has the store open for writing".to_owned(),
+            };
+            let next = match holder {
+                Some((pid, _)) => format!(
+                    "ask or end that process ('ps -fp {pid}'), or have it make a checkpoint and look at that. Never remove LOCK"
+                ),
+                None => {
+                    "find who has it open ('fuser -v LOCK' in the folder), or look at a checkpoint. Never remove LOCK"
+                        .to_owned()
+                }
+            };
+            let meaning = "nobody else can open it; only what the files say can be told here, and that may be changing. Its metrics tell errors in the background, old snapshots and stopped writes";
+            doctor.sees(Rank::Closed, what, meaning, next);
+            true
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let next = format!("make an empty one: touch {}/LOCK", doctor.quoted);
+            let meaning =
+                "it can't be opened for reading only; the file holds nothing, and an open for writing makes it anew";
+            doctor.sees(Rank::Closed, "the file LOCK is missing", meaning, next);
+            false
+        }
+        Err(error) => {
+            let what = format!("the file LOCK can't be opened: {}", describe(&error));
+            let next = "run it as the user whom the store belongs to, or change the permissions";
+            doctor.sees(Rank::Closed, what, "the store can't be opened", next);
+            false
+        }
+    }
+}
+
+/// Number and name of the process that holds a lock on the file of this inode, where the system tells.
+fn holder_of(inode: u64) -> Option<(u32, String)> {
+    let locks = fs::read_to_string("/proc/locks").ok()?;
+    let ending = format!(":{inode}");
+    let pid = locks.lines().find_map(|line| {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let file = words.iter().position(|word| word.ends_with(&ending))?;
+        words.get(file.checked_sub(1)?)?.parse::<u32>().ok()
+    })?;
+    let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+    Some((pid, name.trim().to_owned()))
+}
+
+/// The version that the manifest ends with, or what is wrong with it.
+fn manifest(doctor: &mut Doctor<'_>) -> Option<Arc<Version>> {
+    let error = match VersionSet::read(&OsVfs, doctor.db) {
+        Ok(recovered) => return Some(recovered.version),
+        Err(error) => error,
+    };
+    let what = match &error {
+        ManifestError::NoEngine(_) => "the making of this store was interrupted before it held anything".to_owned(),
+        ManifestError::CurrentMissing { found, .. } => format!("the file CURRENT is missing, though {found} is there"),
+        ManifestError::Current { .. } => format!("the file CURRENT is damaged: {error}"),
+        ManifestError::ManifestMissing { name, .. } => format!("the manifest {name} is missing, which CURRENT names"),
+        error if error.is_unsupported() => format!("a newer version of esker has written this store: {error}"),
+        error => format!("the manifest is damaged: {error}"),
+    };
+    let (meaning, next) = match &error {
+        ManifestError::NoEngine(_) => {
+            ("there is nothing in it", "make it anew: 'esker put' or 'esker import'".to_owned())
+        }
+        error if error.is_unsupported() => (
+            "this version can't read it, and leaves it alone",
+            "use that version, or a newer one; 'esker --version' tells this one's".to_owned(),
+        ),
+        error if error.io().is_some() => (
+            "the system does not let it be read",
+            "mend what the message names: permissions, or the disk (see dmesg)".to_owned(),
+        ),
+        _ => ("it says which files belong together, so without it the store does not open", doctor.restore()),
+    };
+    doctor.sees(Rank::Closed, what, meaning, next);
+    None
+}
+
+/// Are the files there that the manifest names, and as long? And which others are?
+fn files(doctor: &mut Doctor<'_>, kinds: &BTreeSet<FileKind>, version: &Version, is_locked: bool) {
+    let named: Vec<(FileKind, u64)> = version
+        .tables()
+        .map(|(_, _, table)| (FileKind::Table(table.number), table.file_bytes))
+        .chain(version.blobs().map(|(_, blob)| (FileKind::Blob(blob.meta.number), blob.meta.file_bytes)))
+        .collect();
+    for (kind, expected) in &named {
+        let name = kind.name();
+        let lost = match kind {
+            FileKind::Table(_) => "reads in its key range answer with an error; all other keys can be read",
+            _ => "the large values in it can't be read; all else can",
+        };
+        let next = doctor.restore();
+        match fs::metadata(kind.path(doctor.db)) {
+            // What is being compacted may go between two looks.
+            Err(error) if error.kind() == io::ErrorKind::NotFound && is_locked => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                doctor.sees(Rank::Broken, format!("{name} is missing"), lost, next);
+            }
+            Err(error) => doctor.sees(Rank::Broken, format!("{name}: {}", describe(&error)), lost, next),
+            Ok(found) if found.len() != *expected => {
+                let what = format!(
+                    "{name} has {} bytes, and the manifest says {expected}: cut short, or another file",
+                    found.len()
+                );
+                doctor.sees(Rank::Broken, what, lost, next);
+            }
+            Ok(_) => {}
+        }
+    }
+    let named: BTreeSet<FileKind> = named.into_iter().map(|(kind, _)| kind).collect();
+    let extra = kinds.iter().filter(|kind| match kind {
+        FileKind::Table(_) | FileKind::Blob(_) => !named.contains(kind),
+        FileKind::WalAside(_) => true,
+        _ => false,
+    });
+    let (mut count, mut bytes) = (0, 0);
+    for kind in extra {
+        count += 1;
+        bytes += fs::metadata(kind.path(doctor.db)).map_or(0, |found| found.len());
+    }
+    if count == 0 {
+        return;
+    }
+    let what = format!("{} of {} that the manifest does not name", counted(count, "file"), HumanBytes(bytes));
+    if is_locked {
+        doctor.sees(
+            Rank::Strained,
+            what,
+            "snapshots and iterators of the process that has the store open keep them, or it is just writing or removing them",
+            "let go of old snapshots there (its metrics tell the oldest one's age)",
+        );
+    } else {
+        let meaning = "a crash left them, or recovery set them aside; they mean nothing, and take space";
+        doctor.sees(Rank::Fine, what, meaning, "nothing: the next open for writing removes them");
+    }
+}
+
+fn space(doctor: &mut Doctor<'_>) {
+    let Ok(free) = OsVfs.free_space(doctor.db) else { return };
+    if free >= SPACE_BYTES_MIN {
+        return;
+    }
+    let rank = if free < SPACE_BYTES_MIN / 8 { Rank::Broken } else { Rank::Strained };
+    doctor.sees(
+        rank,
+        format!("the disk has {} left", HumanBytes(free)),
+        "on a full disk writes are refused, opening for writing after a crash too; reads go on, and nothing is lost",
+        "make room; deleting keys works as long as the store is open, and compacting gives the space back",
+    );
+}

@@ -1,0 +1,39 @@
+//! How what was found in a folder is shown: for people, one paragraph a finding; with `--json`, objects.
+
+use crate::failure::Result;
+use crate::output::Output;
+use esker::{Finding, Gravity};
+use serde_json::{Value, json};
+
+/// What is wrong first, then what is only to be known; within each file by file.
+pub(super) fn show(out: &mut Output, findings: &[Finding]) -> Result {
+    for finding in sorted(findings) {
+        let mark = if finding.gravity == Gravity::Note { "note" } else { "damaged" };
+        let place = finding.offset.map_or(String::new(), |offset| format!(" at {offset}"));
+        out.line(format!("{mark}: {}{place}: {}", finding.file, finding.what))?;
+        out.line(format!("    means: {}", finding.meaning))?;
+        out.line(format!("    to do: {}", finding.advice))?;
+    }
+    Ok(())
+}
+
+/// The same for programs.
+pub(super) fn to_json(findings: &[Finding]) -> Vec<Value> {
+    let one = |finding: &Finding| {
+        json!({
+            "gravity": if finding.gravity == Gravity::Note { "note" } else { "damage" },
+            "file": finding.file,
+            "offset": finding.offset,
+            "what": finding.what,
+            "meaning": finding.meaning,
+            "advice": finding.advice,
+        })
+    };
+    sorted(findings).into_iter().map(one).collect()
+}
+
+fn sorted(findings: &[Finding]) -> Vec<&Finding> {
+    let mut sorted: Vec<&Finding> = findings.iter().collect();
+    sorted.sort_by_key(|finding| std::cmp::Reverse(finding.gravity));
+    sorted
+}

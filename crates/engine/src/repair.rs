@@ -1,0 +1,411 @@
+//! [`repair`]: a new directory out of what is left of a damaged one.
+//!
+//! ```text
+//! manifest, as far as it can be read ─> tables, whole or block by block ─> logs ─> one merge a keyspace ─> new tables, blob files ─> new manifest ─> verify_deep
+//! ```
+//! | module | does |
+//! |---|---|
+//! | `tables` | finds tables, reads what can be read of them, and says whose they are |
+//! | `logs` | reads logs, behind breaks too |
+//! | `merge` | writes what each key has in the end |
+//! | `report` | says what is lost |
+//!
+//! Invariants
+//! - The damaged directory is only read, under a shared lock; nothing is linked from it.
+//! - The new one becomes an engine by its last step, or is left as it was found.
+//! - What the new one holds was in a file whose checksum passed.
+//!
+//! # What may come back
+//! A newer version hides older ones. Where it is lost they are not, if they still lie in another file. And what compaction has dropped for good may still lie in a table that it had read: the
+//! manifest says that such a table counts for nothing, so without the manifest deleted keys, filtered ones and replaced values may be there again, and operands count twice. The report says where.
+
+mod logs;
+mod merge;
+mod report;
+mod tables;
+
+pub use report::{Loss, RepairReport, RepairedKeyspace};
+
+use crate::checkpoint::{make_empty_dir, remove_all};
+use crate::deep::verify_deep;
+use crate::error::{Error, ErrorKind, Result};
+use crate::finding::Progress;
+use crate::open::holds_everything;
+use crate::options_text;
+use esker_blob::BlobFile;
+use esker_format::{FileKind, FileNo, KeyspaceId, SeqNo};
+use esker_manifest::{
+    DEFAULT_KEYSPACE, KeyspaceVersion, Level, ManifestError, Salvaged, Version, VersionEdit, VersionSet, salvage,
+};
+use esker_sstable::Table;
+use esker_vfs::{FileLock, LockMode, Vfs, read_file};
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
+
+/// Numbers of files, keyspaces and positions from here on are none that an engine has come to.
+const NUMBER_MAX: u64 = 1 << 62;
+const OPTIONS_BYTES_MAX: u64 = 64 << 10;
+
+/// Makes in `to` an engine of what can be read in `from`, whose manifest, tables, blob files or logs are damaged or missing. `from` is only read.
+///
+/// Tables that are damaged give the blocks that pass, logs the records that do. Keyspaces keep names, numbers and options as far as the manifest can be read; one that it says nothing of is called
+/// `keyspace-N` by its number, which the logs tell. A table of which nothing tells the keyspace goes to `default`, if there is no sign of any other keyspace, or else to one of its own, `table-N`.
+///
+/// In `to` each key has what a reader of now would see, in new tables; large values are copied. What is lost, and what may be there again that had been deleted, stands in the report:
+/// see `docs/guarantees.md`. `progress` is told now and then.
+///
+/// # Errors
+/// `InvalidArgument` if `to` exists and is not an empty directory, or lies in `from`; `NotFound` if there is nothing in `from` to make an engine of; `Locked` if an engine has `from` open for writing; those
+/// of reading and writing files. Then what was made in `to` is removed again.
+///
+/// # Durability
+/// The new engine is on stable storage, and was read back whole by [`verify_deep`], when this returns.
+pub fn repair(
+    vfs: &Arc<dyn Vfs>,
+    from: impl AsRef<Path>,
+    to: impl AsRef<Path>,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<RepairReport> {
+    let (from, to) = (from.as_ref(), to.as_ref());
+    let is_dir = vfs.metadata(from).map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => Error::new(ErrorKind::NotFound, format!("there is no directory {}", from.display())),
+        _ => Error::io("open", from, error),
+    })?;
+    if !is_dir.is_dir {
+        return Err(Error::invalid(format!("{} is a file; an engine is a directory", from.display())));
+    }
+    if plain(to).starts_with(plain(from)) {
+        let (to, from) = (to.display(), from.display());
+        return Err(Error::invalid(format!("{to} lies in {from}, which is not to be touched: name another place")));
+    }
+    let _lock = lock(&**vfs, from)?;
+    let names = vfs.list(from).map_err(|error| Error::io("list", from, error))?;
+    let kinds: BTreeSet<FileKind> = names.iter().filter_map(|name| FileKind::parse(name)).collect();
+    let holds = |kind: &FileKind| {
+        matches!(kind, FileKind::Table(_) | FileKind::Wal(_) | FileKind::Manifest(_) | FileKind::Current)
+    };
+    if !kinds.iter().any(holds) {
+        return Err(Error::new(ErrorKind::NotFound, format!("there is nothing of an engine in {}", from.display())));
+    }
+    let is_new = make_empty_dir(&**vfs, to)?;
+    let result = build(vfs, from, to, kinds, progress);
+    if result.is_err() {
+        remove_all(&**vfs, to, is_new);
+    }
+    result
+}
+
+/// The path without `.` and `..`, as far as that can be told from it alone.
+fn plain(path: &Path) -> PathBuf {
+    let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    let mut plain = PathBuf::new();
+    for component in path.components() {
+        match component {
+            Component::ParentDir => drop(plain.pop()),
+            Component::CurDir => {}
+            component => plain.push(component),
+        }
+    }
+    plain
+}
+
+/// The lock of `from`, shared; none where the file is missing, since making it would be to touch the directory.
+fn lock(vfs: &dyn Vfs, from: &Path) -> Result<Option<Box<dyn FileLock>>> {
+    let path = FileKind::Lock.path(from);
+    match vfs.lock(&path, LockMode::Shared) {
+        Ok(lock) => Ok(Some(lock)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+            Err(Error::new(ErrorKind::Locked, format!("{} is open for writing; close it there first", from.display())))
+        }
+        Err(error) => Err(Error::io("lock", &path, error)),
+    }
+}
+
+fn build(
+    vfs: &Arc<dyn Vfs>,
+    from: &Path,
+    to: &Path,
+    kinds: BTreeSet<FileKind>,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<RepairReport> {
+    let facts = salvage(&**vfs, from)?;
+    let total_bytes = kinds
+        .iter()
+        .filter(|kind| matches!(kind, FileKind::Table(_) | FileKind::Wal(_)))
+        .map(|kind| vfs.metadata(&kind.path(from)).map_or(0, |found| found.len_bytes))
+        .sum();
+    let numbers = kinds.iter().filter_map(|kind| kind.number()).map(|number| number.0.saturating_add(1));
+    let next_file = numbers.chain([facts.next_file.0, 2]).filter(|number| *number < NUMBER_MAX).max().unwrap_or(2);
+    let mut repair = Repair {
+        vfs,
+        from,
+        to,
+        kinds,
+        next_file,
+        facts,
+        blobs: BTreeMap::new(),
+        scratch: Vec::new(),
+        now_ms: vfs.clock().unix_ms(),
+        report: RepairReport::default(),
+        progress,
+        state: Progress { done_bytes: 0, total_bytes },
+    };
+    // Whoever opens the new directory meanwhile is told to wait.
+    let path = FileKind::Lock.path(to);
+    let lock = vfs.lock(&path, LockMode::Exclusive).map_err(|error| Error::io("lock", &path, error))?;
+    repair.run()?;
+    drop(lock);
+    let report = repair.report;
+    let checked = verify_deep(vfs, to, &mut |_| {})?;
+    match checked.findings.into_iter().find(|finding| finding.gravity != crate::Gravity::Note) {
+        None => Ok(report),
+        Some(finding) => Err(Error::corruption(format!("what was written did not come out as it should: {finding}"))),
+    }
+}
+
+/// A repair under way.
+struct Repair<'a> {
+    vfs: &'a Arc<dyn Vfs>,
+    from: &'a Path,
+    to: &'a Path,
+    /// The files of the damaged directory.
+    kinds: BTreeSet<FileKind>,
+    /// What its manifests say.
+    facts: Salvaged,
+    /// Its blob files that were asked for.
+    blobs: BTreeMap<FileNo, Result<Arc<BlobFile>, String>>,
+    next_file: u64,
+    /// Tables of the new directory that are only read from.
+    scratch: Vec<FileNo>,
+    now_ms: u64,
+    report: RepairReport,
+    progress: &'a mut dyn FnMut(Progress),
+    state: Progress,
+}
+
+impl Repair<'_> {
+    fn new_number(&mut self) -> FileNo {
+        self.next_file += 1;
+        FileNo(self.next_file - 1)
+    }
+
+    fn read(&mut self, bytes: u64) {
+        self.state.done_bytes += bytes;
+        (self.progress)(self.state);
+    }
+
+    fn remark(&mut self, remark: String) {
+        if !self.report.remarks.contains(&remark) {
+            self.report.remarks.push(remark);
+        }
+    }
+
+    fn run(&mut self) -> Result<()> {
+        self.judge_manifest();
+        let mut sources = self.tables()?;
+        let gathered = self.logs(&mut sources)?;
+        self.assign(&mut sources)?;
+        let names = self.name_keyspaces(&gathered.keyspaces, &mut sources);
+        let doubtful: Vec<String> = sources
+            .iter()
+            .filter(|source| !source.is_named && source.table.is_some())
+            .map(|source| FileKind::Table(source.number).name())
+            .collect();
+        let mut last_seq = gathered.last_seq.max(self.facts.last_seq);
+        for source in &mut sources {
+            let name = source.keyspace.and_then(|id| names.get(&id));
+            source.losses.iter_mut().for_each(|loss| loss.keyspace = name.map(|(name, _)| name.clone()));
+            self.report.losses.append(&mut source.losses);
+        }
+        let mut version = Version::new();
+        let mut edit = VersionEdit::default();
+        for (&id, (name, options)) in &names {
+            let of_it = |source: &&tables::Source| source.keyspace == Some(id);
+            let tables: Vec<Arc<Table>> =
+                sources.iter().filter(of_it).filter_map(|source| source.table.clone()).collect();
+            let greatest = tables.iter().map(|table| table.properties().largest_seq).max();
+            last_seq = last_seq.max(greatest.unwrap_or_default());
+            let ranges = gathered.ranges.get(&id).map_or(&[][..], |ranges| ranges);
+            let merged = self.merge(id, name, &tables, ranges)?;
+            let is_known = self.facts.keyspaces.contains_key(&id);
+            if merged.operands > 0 && !is_known {
+                self.remark(format!(
+                    "keyspace '{name}' holds merge operands, and which operator they are for stood in the manifest: its merged values can't be read until that is known"
+                ));
+            }
+            let bytes = merged.tables.iter().map(|table| table.file_bytes).sum::<u64>()
+                + merged.blobs.iter().map(|blob| blob.file_bytes).sum::<u64>();
+            self.report.keyspaces.push(RepairedKeyspace {
+                name: name.clone(),
+                id: id.0,
+                is_known,
+                keys: merged.keys,
+                tables: merged.tables.len() as u64,
+                bytes,
+            });
+            version.keyspaces.insert(id, Arc::new(KeyspaceVersion::new(id, name, options)));
+            edit.add.extend(merged.tables.into_iter().map(|table| (id, Level::BOTTOM, table)));
+            edit.add_blobs.extend(merged.blobs.into_iter().map(|blob| (id, blob)));
+        }
+        self.say_what_may_come_back(&doubtful);
+        drop(sources);
+        for number in std::mem::take(&mut self.scratch) {
+            let path = FileKind::Table(number).path(self.to);
+            self.vfs.remove_file(&path).map_err(|error| Error::io("remove", &path, error))?;
+        }
+        self.copy_options()?;
+        self.install(version, edit, last_seq)
+    }
+
+    /// Whether the manifest can be taken at its word: it is whole, and nothing says that its end was cut off.
+    fn judge_manifest(&mut self) {
+        let Some(version) = self.facts.version.clone() else {
+            self.report.manifest_error = self.facts.error.as_ref().map(ManifestError::to_string);
+            return;
+        };
+        let named: BTreeSet<FileNo> = version.tables().map(|(_, _, table)| table.number).collect();
+        let there: BTreeSet<FileNo> = self
+            .kinds
+            .iter()
+            .filter_map(|kind| if let FileKind::Table(number) = kind { Some(*number) } else { None })
+            .collect();
+        let is_missing = named.iter().any(|number| !there.contains(number));
+        let oldest = version.oldest_log;
+        let lacks_log =
+            !holds_everything(&version) && oldest > FileNo(0) && !self.kinds.contains(&FileKind::Wal(oldest));
+        let mut others = there.iter().filter(|number| !named.contains(number));
+        let is_newer = |number: &FileNo| holds_everything(&version) && *number >= version.oldest_log;
+        let writes = |kind: &FileKind| match kind {
+            FileKind::Wal(number) if *number >= version.oldest_log && holds_everything(&version) => {
+                crate::recovery::holds_writes(&**self.vfs, self.from, *number).unwrap_or(true)
+            }
+            _ => false,
+        };
+        let is_cut = (is_missing || lacks_log) && others.clone().next().is_some()
+            || others.any(is_newer)
+            || self.kinds.iter().any(writes);
+        if is_cut {
+            self.report.manifest_error =
+                Some("its end is missing: there are tables or logs of which it knows nothing".into());
+        }
+        self.report.exact = !is_cut;
+    }
+
+    /// Names and options of all keyspaces, those of sources without one included.
+    fn name_keyspaces(
+        &mut self,
+        met: &BTreeSet<KeyspaceId>,
+        sources: &mut [tables::Source],
+    ) -> BTreeMap<KeyspaceId, (String, String)> {
+        let ids = |sources: &[tables::Source]| -> BTreeSet<KeyspaceId> {
+            sources.iter().filter_map(|source| source.keyspace).collect()
+        };
+        let mut all: BTreeSet<KeyspaceId> = met | &ids(sources);
+        all.extend(self.facts.keyspaces.keys());
+        all.insert(KeyspaceId::DEFAULT);
+        let only_default = all.len() == 1 && self.facts.dropped.is_empty() && self.facts.next_keyspace.0 <= 1;
+        let mut own = BTreeMap::new();
+        let above = all.iter().next_back().map_or(0, |id| id.0).max(self.facts.next_keyspace.0);
+        let mut next = above.saturating_add(1);
+        for source in sources.iter_mut().filter(|source| source.keyspace.is_none()) {
+            let file = FileKind::Table(source.number).name();
+            if source.table.is_none() {
+                continue;
+            }
+            let id = if only_default { KeyspaceId::DEFAULT } else { KeyspaceId(next) };
+            source.keyspace = Some(id);
+            if only_default {
+                self.remark(format!("nothing says to which keyspace {file} belongs; it was taken for 'default', of which alone there is a sign"));
+            } else {
+                next = next.saturating_add(1);
+                let name = format!("table-{}", source.number.0);
+                self.remark(format!(
+                    "nothing says to which keyspace {file} belongs; what it holds is in keyspace '{name}'"
+                ));
+                own.insert(id, name);
+            }
+        }
+        all.extend(own.keys());
+        let mut taken: BTreeSet<String> = BTreeSet::from([DEFAULT_KEYSPACE.to_owned()]);
+        let mut names = BTreeMap::new();
+        for id in all {
+            let (told, options) = self.facts.keyspaces.get(&id).cloned().unzip();
+            let mut name = match (id, told) {
+                (KeyspaceId::DEFAULT, _) => DEFAULT_KEYSPACE.to_owned(),
+                (_, Some(told)) => told,
+                (id, None) => {
+                    let name = own.get(&id).cloned().unwrap_or_else(|| format!("keyspace-{}", id.0));
+                    self.remark(format!(
+                        "the manifest does not tell the name of keyspace {}: it is called '{name}'",
+                        id.0
+                    ));
+                    name
+                }
+            };
+            while id != KeyspaceId::DEFAULT && !taken.insert(name.clone()) {
+                let other = format!("{name}-{}", id.0);
+                self.remark(format!(
+                    "two keyspaces are called '{name}', one of which was dropped; keyspace {} is called '{other}'",
+                    id.0
+                ));
+                name = other;
+            }
+            let options = options.unwrap_or_default();
+            let options = match options_text::parse_keyspace(&options) {
+                Ok(_) => options,
+                Err(error) => {
+                    self.remark(format!("keyspace '{name}' has the options of a new one: {error}"));
+                    String::new()
+                }
+            };
+            names.insert(id, (name, options));
+        }
+        names
+    }
+
+    fn say_what_may_come_back(&mut self, doubtful: &[String]) {
+        if !doubtful.is_empty() {
+            let files = doubtful.join(", ");
+            self.remark(format!(
+                "no manifest says whether {files} still counted: keys that were deleted, filtered or had expired, and values that were replaced, may be there again, and operands that were merged into others may count twice"
+            ));
+        }
+        if !self.report.losses.is_empty() {
+            let remark = "where newer versions of a key are lost, older ones that lay in other files are there again, deleted ones too";
+            self.remark(remark.to_owned());
+        }
+    }
+
+    /// The options of the damaged directory, if they can be read.
+    fn copy_options(&mut self) -> Result<()> {
+        let Ok(Some(kind)) = options_text::newest_file(&**self.vfs, self.from) else { return Ok(()) };
+        let is_sound = options_text::read_newest(&**self.vfs, self.from).is_ok();
+        let Some(bytes) = read_file(&**self.vfs, &kind.path(self.from), OPTIONS_BYTES_MAX).ok().filter(|_| is_sound)
+        else {
+            return Ok(());
+        };
+        let path = FileKind::Options(self.new_number()).path(self.to);
+        esker_vfs::replace_file(&**self.vfs, &path, &bytes).map_err(|error| Error::io("write", &path, error))
+    }
+
+    /// Writes manifest and CURRENT.
+    fn install(&mut self, mut version: Version, mut edit: VersionEdit, last_seq: SeqNo) -> Result<()> {
+        let last_id = version.keyspaces.keys().next_back().map_or(0, |id| id.0);
+        version.next_keyspace = KeyspaceId(last_id.saturating_add(1)).max(self.facts.next_keyspace);
+        version.last_seq = last_seq.min(SeqNo::MAX);
+        version.next_file = FileNo(self.next_file);
+        version.clock_ms = self.facts.clock_ms;
+        version.written_bytes = self.facts.written_bytes;
+        // What was committed before is told by no feed.
+        version.changes_from = version.last_seq;
+        version.changes_log = FileNo(self.next_file - 1);
+        // All that there is is in tables.
+        edit.flushed = version.keyspaces.keys().map(|id| (*id, version.last_seq)).collect();
+        let version = Arc::new(version.apply(&edit)?);
+        VersionSet::create_from(Arc::clone(self.vfs), self.to, &version)?;
+        Ok(())
+    }
+}

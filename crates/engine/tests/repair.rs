@@ -1,0 +1,13 @@
+//! Directories damaged in every way: `verify_deep` says so, `repair` makes of what is left one that opens, and neither touches what was there.
+
+#[path = "repair/deep.rs"]
+mod deep;
+#[path = "model/options.rs"]
+#[expect(dead_code, reason = "the other sets of options are for other suites")]
+mod options;
+#[path = "repair/random.rs"]
+mod random;
+#[path = "repair/rebuild.rs"]
+mod rebuild;
+#[path = "repair/small.rs"]
+mod small;

@@ -1,0 +1,132 @@
+//! `verify_deep`: what is damaged is told, all of it, and what is sound is not.
+
+use crate::small::{
+    Contents, DIR, Small, all, builder, calm, checked, contents, files, small, used_bytes, vouched_bytes,
+};
+use esker::vfs::{MemVfs, Vfs};
+use esker::{DeepReport, Gravity};
+use std::path::Path;
+use std::sync::Arc;
+
+/// The files in which damage was found.
+fn damaged(report: &DeepReport) -> Vec<String> {
+    let mut files: Vec<String> = report
+        .findings
+        .iter()
+        .filter(|finding| finding.gravity == Gravity::Damage)
+        .map(|finding| finding.file.clone())
+        .collect();
+    files.dedup();
+    files
+}
+
+/// Whether everything can be read as it was, without a check.
+fn reads_whole(small: &Small, vfs: &Arc<MemVfs>) -> bool {
+    let Ok(engine) = builder(vfs, DIR, calm()).read_only(true).open() else { return false };
+    let whole = |name: &str, expected: &Contents| {
+        let keyspace = engine.keyspace(name, esker::KeyspaceOptions::default());
+        keyspace.and_then(|keyspace| contents(&keyspace)).is_ok_and(|found| found == *expected)
+    };
+    whole("default", &small.default) && whole("other", &small.other)
+}
+
+#[test]
+fn what_is_sound_is_called_so() {
+    let small = small();
+    let report = checked(&small.copy(), DIR);
+    assert!(report.is_ok(), "{:#?}", report.findings);
+    assert_eq!((report.tables, report.blob_files, report.logs), (4, 4, 1), "{report:#?}");
+    assert!(report.blocks >= 4 && report.entries >= 20 && report.log_records >= 6, "{report:#?}");
+    let closed = small.copy();
+    builder(&closed, DIR, calm()).open().unwrap().close().unwrap();
+    let report = checked(&closed, DIR);
+    assert!(report.is_ok(), "{:#?}", report.findings);
+}
+
+/// Bytes of every file: what can't be read is told, and what is told is in that file.
+#[test]
+fn bytes_of_every_file_flipped() {
+    let small = small();
+    for path in files(&small.vfs, DIR) {
+        let name = path.file_name().unwrap().to_str().unwrap().to_owned();
+        let vouched = if name.ends_with(".wal") { vouched_bytes(&small.vfs, &path) } else { usize::MAX };
+        for at in (0..used_bytes(&small.vfs, &path)).step_by(97) {
+            let vfs = small.copy();
+            vfs.edit(&path, |bytes| bytes[at] ^= 1 << (at % 8)).unwrap();
+            let report = checked(&vfs, DIR);
+            // What nothing vouches for may be a torn end.
+            assert!(!report.is_ok() || at >= vouched || reads_whole(&small, &vfs), "{name}, byte {at}: not found");
+            if report.is_ok() {
+                let harmless = name.starts_with("OPTIONS") || name.ends_with(".wal") || name.starts_with("MANIFEST");
+                assert!(harmless, "{name}, byte {at}: called sound");
+            } else if name.ends_with(".sst") || name.ends_with(".blob") {
+                assert!(damaged(&report).contains(&name), "{name}, byte {at}: {:#?}", report.findings);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_file_that_is_missing_cut_or_another_is_told_by_name() {
+    let small = small();
+    for part in [".sst", ".blob", ".wal", "MANIFEST", "CURRENT"] {
+        let path = all(&small.vfs, part).remove(0);
+        let name = path.file_name().unwrap().to_str().unwrap();
+        let vfs = small.copy();
+        vfs.remove_file(&path).unwrap();
+        let report = checked(&vfs, DIR);
+        let told = format!("{:?}", report.findings);
+        assert!(!report.is_ok() && (told.contains(name) || part == "MANIFEST"), "{name} missing: {told}");
+
+        let vfs = small.copy();
+        let half = used_bytes(&vfs, &path) / 2;
+        vfs.edit(&path, |bytes| bytes.truncate(half)).unwrap();
+        let report = checked(&vfs, DIR);
+        // Who cuts off a log cuts off what vouches for it; and the log has all that an earlier version lacks.
+        assert!(
+            !report.is_ok() || part == ".wal" || reads_whole(&small, &vfs),
+            "{name} cut in half: {:#?}",
+            report.findings
+        );
+    }
+    for part in [".sst", ".blob"] {
+        let paths = all(&small.vfs, part);
+        let vfs = small.copy();
+        let between = Path::new(DIR).join("between");
+        vfs.rename(&paths[0], &between).unwrap();
+        vfs.rename(&paths[1], &paths[0]).unwrap();
+        vfs.rename(&between, &paths[1]).unwrap();
+        let report = checked(&vfs, DIR);
+        let names = [&paths[0], &paths[1]].map(|path| path.file_name().unwrap().to_str().unwrap().to_owned());
+        assert_eq!(damaged(&report).into_iter().filter(|file| names.contains(file)).count(), 2, "{part}: {report:#?}");
+    }
+}
+
+/// `Engine::verify` stops at the first block of a table that is damaged; this goes on.
+#[test]
+fn all_damages_are_told_with_their_places() {
+    let small = small();
+    let vfs = small.copy();
+    let tables = all(&vfs, ".sst");
+    for (table, at) in [(&tables[0], 40), (&tables[0], 300), (&tables[2], 40)] {
+        vfs.edit(table, |bytes| bytes[at] ^= 1).unwrap();
+    }
+    let report = checked(&vfs, DIR);
+    let found: Vec<_> = report
+        .findings
+        .iter()
+        .filter(|finding| finding.what.contains("checksum") && finding.offset.is_some())
+        .collect();
+    assert_eq!(found.len(), 3, "{:#?}", report.findings);
+    assert!(found.iter().all(|finding| !finding.meaning.is_empty() && !finding.advice.is_empty()));
+}
+
+#[test]
+fn what_nobody_needs_is_a_note() {
+    let small = small();
+    let vfs = small.copy();
+    let table = all(&vfs, ".sst").remove(0);
+    vfs.hard_link(&table, &Path::new(DIR).join("000900.blob")).unwrap();
+    let report = checked(&vfs, DIR);
+    assert!(report.is_ok() && report.findings.iter().any(|finding| finding.file == "000900.blob"), "{report:#?}");
+}

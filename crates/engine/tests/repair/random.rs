@@ -1,0 +1,196 @@
+//! Random directories, damaged at random: whatever is left, what is repaired holds nothing that was not written, and all of it where nothing is reported as lost.
+
+use crate::rebuild::{NEW, repaired_in};
+use crate::small::{Contents, DIR, all, builder, bytes, calm, checked, contents, files, used_bytes};
+use esker::vfs::{CrashPolicy, MemVfs, Vfs};
+use esker::{KeyspaceOptions, Options, WriteOptions};
+use esker_testkit::stress;
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, n: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 >> 11) as usize % n.max(1)
+    }
+}
+
+/// What an engine held at its end, and all that it ever did.
+#[derive(Default)]
+struct History {
+    now: [Contents; 2],
+    ever: [BTreeMap<Vec<u8>, Vec<Vec<u8>>>; 2],
+}
+
+const NAMES: [&str; 2] = ["default", "other"];
+
+/// An engine after some hundred operations, switched off or closed.
+fn written(random: &mut Random) -> (Arc<MemVfs>, History) {
+    let vfs = MemVfs::new();
+    let options = Options { wal_retain_bytes: (random.below(3) == 0).then_some(1 << 20), ..calm() };
+    let mut engine = builder(&vfs, DIR, options.clone()).open().unwrap();
+    let mut history = History::default();
+    let operations = 40 + random.below(200);
+    for n in 0..operations {
+        let which = random.below(3) / 2;
+        let keyspace = engine.keyspace(NAMES[which], KeyspaceOptions::default()).unwrap();
+        let now = &mut history.now[which];
+        let key = format!("{:03}", random.below(60)).into_bytes();
+        let how = if random.below(4) == 0 { WriteOptions::sync() } else { WriteOptions::default() };
+        match random.below(40) {
+            0 | 1 => engine.flush().unwrap(),
+            2 => keyspace.compact_range(..).unwrap(),
+            3 => {
+                let end = format!("{:03}", random.below(61)).into_bytes();
+                if key < end {
+                    keyspace.delete_range_with(&key, &end, &how).unwrap();
+                    now.retain(|found, _| *found < key || *found >= end);
+                }
+            }
+            4 => {
+                engine.close().unwrap();
+                engine = builder(&vfs, DIR, options.clone()).open().unwrap();
+            }
+            5 => while engine.step().unwrap() {},
+            6..=11 => {
+                keyspace.delete_with(&key, &how).unwrap();
+                now.remove(&key);
+            }
+            _ => {
+                let len = if random.below(5) == 0 { 150 } else { 10 };
+                let value = [format!("{n}:").into_bytes(), vec![b'.'; len]].concat();
+                keyspace.put_with(&key, &value, &how).unwrap();
+                history.ever[which].entry(key.clone()).or_default().push(value.clone());
+                now.insert(key, value);
+            }
+        }
+    }
+    if random.below(3) == 0 {
+        engine.close().unwrap();
+    }
+    (Arc::new(vfs.crash_now(CrashPolicy::All)), history)
+}
+
+/// Does one kind of damage; what it did.
+fn damage(vfs: &MemVfs, random: &mut Random) -> String {
+    let paths: Vec<_> = files(vfs, DIR).into_iter().filter(|path| !path.ends_with("LOCK")).collect();
+    if paths.is_empty() {
+        return "nothing is left".into();
+    }
+    let path = &paths[random.below(paths.len())];
+    let len = used_bytes(vfs, path).max(1);
+    let at = random.below(len);
+    let said = match random.below(8) {
+        0..=2 => {
+            let bit = random.below(8);
+            vfs.edit(path, |bytes| {
+                if at < bytes.len() {
+                    bytes[at] ^= 1 << bit
+                }
+            })
+            .unwrap();
+            format!("bit {bit} of byte {at} flipped")
+        }
+        3 => {
+            vfs.edit(path, |bytes| bytes.truncate(at)).unwrap();
+            format!("cut to {at}")
+        }
+        4 => {
+            let from = at / 512 * 512;
+            vfs.edit(path, |bytes| bytes.iter_mut().skip(from).take(512).for_each(|byte| *byte = 0)).unwrap();
+            format!("zeros from {from} on")
+        }
+        5 => {
+            vfs.remove_file(path).unwrap();
+            "removed".into()
+        }
+        6 => {
+            let other = &paths[random.below(paths.len())];
+            if other != path {
+                let between = Path::new(DIR).join("between");
+                vfs.rename(path, &between).unwrap();
+                vfs.rename(other, path).unwrap();
+                vfs.rename(&between, other).unwrap();
+            }
+            format!("swapped with {}", other.display())
+        }
+        _ => {
+            let noise: Vec<u8> = (0..64).map(|_| random.below(256) as u8).collect();
+            vfs.edit(path, |bytes| bytes.iter_mut().skip(at).zip(&noise).for_each(|(byte, noise)| *byte = *noise))
+                .unwrap();
+            format!("noise from {at} on")
+        }
+    };
+    format!("{}: {said}", path.display())
+}
+
+/// How many damages were tried.
+fn one_case(seed: u64) -> u64 {
+    let mut random = Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
+    let (sound, history) = written(&mut random);
+    for tried in 0..6 {
+        let vfs = Arc::new(sound.crash_now(CrashPolicy::All));
+        let mut what = format!("seed {seed}, {tried}");
+        for _ in 0..if tried == 0 { 0 } else { 1 + random.below(3) } {
+            what = format!("{what}; {}", damage(&vfs, &mut random));
+        }
+        let before = bytes(&vfs, DIR);
+        let found_wrong = !checked(&vfs, DIR).is_ok();
+        assert!(bytes(&vfs, DIR) == before, "{what}");
+        let report = match repaired_in(&vfs, NEW) {
+            Ok(report) => report,
+            // Nothing that would make it an engine.
+            Err(error) => {
+                assert!(all(&vfs, ".sst").is_empty() && error.kind() == esker::ErrorKind::NotFound, "{what}: {error}");
+                continue;
+            }
+        };
+        let engine = builder(&vfs, NEW, calm()).open().unwrap();
+        let mut found: BTreeMap<String, Contents> = BTreeMap::new();
+        for name in engine.keyspaces() {
+            let keyspace = engine.keyspace(&name, KeyspaceOptions::default()).unwrap();
+            found.insert(name, contents(&keyspace).unwrap_or_else(|error| panic!("{what}: {error}")));
+        }
+        for (name, found) in &found {
+            // Whose keyspace is not known may be either's.
+            let may_be = |which: usize| match name.as_str() {
+                "default" => which == 0 || !report.exact,
+                "other" => which == 1,
+                _ => true,
+            };
+            for (key, value) in found {
+                let is_ever = (0..2).any(|which| {
+                    may_be(which) && history.ever[which].get(key).is_some_and(|ever| ever.contains(value))
+                });
+                assert!(is_ever, "{what}: {} in {name} was never so. {report:#?}", key.escape_ascii());
+            }
+        }
+        // The end of a log that was never promised to last is no loss.
+        let is_cut = report.unused.iter().any(|(file, _)| file.contains(".wal"));
+        if report.is_whole() && report.exact && !is_cut {
+            for (which, name) in NAMES.iter().enumerate() {
+                let found = found.get(*name).cloned().unwrap_or_default();
+                assert!(
+                    found == history.now[which],
+                    "{what}: {name}. {report:#?}\n{found:?}\n{:?}",
+                    history.now[which]
+                );
+            }
+        }
+        assert!(tried > 0 || (report.is_whole() && !found_wrong), "{what}: {report:#?}");
+    }
+    6
+}
+
+#[test]
+fn random_directories_damaged_at_random() {
+    for round in stress::rounds("repair", 5) {
+        let tried = one_case(round.seed());
+        round.tried(tried);
+    }
+}

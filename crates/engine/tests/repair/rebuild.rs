@@ -1,0 +1,360 @@
+//! `repair`: the original stays as it was, the result opens and passes, and holds what the files that can be read hold.
+
+use crate::small::{
+    Contents, DIR, Small, all, builder, bytes, calm, checked, contents, files, small, used_bytes, vouched_bytes,
+};
+use esker::vfs::{Fault, FaultVfs, MemVfs, Operation, Rule, Vfs};
+use esker::{Engine, ErrorKind, KeyspaceOptions, RepairReport, WriteOptions, repair};
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+pub(crate) const NEW: &str = "/new";
+
+pub(crate) fn repaired_in(vfs: &Arc<MemVfs>, to: &str) -> esker::Result<RepairReport> {
+    let before = bytes(vfs, DIR);
+    let as_vfs = Arc::clone(vfs) as Arc<dyn Vfs>;
+    let report = repair(&as_vfs, DIR, to, &mut |_| {});
+    assert!(bytes(vfs, DIR) == before, "the original was touched");
+    report
+}
+
+/// Repairs, and reads all keyspaces of the result through an engine that writes to it.
+#[track_caller]
+fn repaired(vfs: &Arc<MemVfs>) -> (RepairReport, BTreeMap<String, Contents>) {
+    let report = repaired_in(vfs, NEW).unwrap();
+    assert!(checked(vfs, NEW).is_ok());
+    let engine = builder(vfs, NEW, calm()).open().unwrap();
+    let read = |name: String| {
+        let keyspace = engine.keyspace(&name, KeyspaceOptions::default()).unwrap();
+        let found = contents(&keyspace).unwrap();
+        keyspace.put("written behind", "it").unwrap();
+        (name, found)
+    };
+    let found = engine.keyspaces().into_iter().map(read).collect();
+    engine.compact_range(..).unwrap();
+    engine.close().unwrap();
+    assert!(checked(vfs, NEW).is_ok());
+    (report, found)
+}
+
+fn whole(small: &Small) -> BTreeMap<String, Contents> {
+    BTreeMap::from([("default".to_owned(), small.default.clone()), ("other".to_owned(), small.other.clone())])
+}
+
+/// What is there was written once; and nothing is missing if the report says so.
+#[track_caller]
+fn judge(small: &Small, report: &RepairReport, found: &BTreeMap<String, Contents>, what: &str) {
+    for (name, found) in found {
+        for (key, value) in found {
+            let ever = small.ever.get(key).is_some_and(|ever| ever.contains(value));
+            assert!(ever, "{what}: {} in {name} was never written so", key.escape_ascii());
+        }
+    }
+    if report.losses.is_empty() && report.exact {
+        assert_eq!(*found, whole(small), "{what}: {report:#?}");
+    }
+    if report.losses.is_empty() {
+        let count: usize = found.values().map(BTreeMap::len).sum();
+        assert!(count >= small.default.len() + small.other.len(), "{what}: {count} keys. {report:#?}");
+    }
+}
+
+#[test]
+fn a_sound_directory_comes_out_as_it_was() {
+    let small = small();
+    let (report, found) = repaired(&small.copy());
+    assert!(report.is_whole() && report.exact, "{report:#?}");
+    assert_eq!(found, whole(&small));
+    assert!(report.log_operations >= 6 && report.tables_whole == 4 && report.blob_records >= 3, "{report:#?}");
+}
+
+/// Bytes of every file; `random.rs` is for all others.
+#[test]
+fn whatever_byte_is_flipped() {
+    let small = small();
+    for path in files(&small.vfs, DIR) {
+        let name = path.file_name().unwrap().to_str().unwrap().to_owned();
+        let vouched = if name.ends_with(".wal") { vouched_bytes(&small.vfs, &path) } else { usize::MAX };
+        for at in (0..used_bytes(&small.vfs, &path)).step_by(157) {
+            let vfs = small.copy();
+            vfs.edit(&path, |bytes| bytes[at] ^= 1 << (at % 8)).unwrap();
+            let (report, found) = repaired(&vfs);
+            let what = format!("{name}, byte {at}");
+            if at < vouched {
+                judge(&small, &report, &found, &what);
+            }
+            let lost: usize = whole(&small)
+                .iter()
+                .map(|(name, whole)| {
+                    whole.len()
+                        - found.get(name).map_or(0, |found| whole.keys().filter(|key| found.contains_key(*key)).count())
+                })
+                .sum();
+            let most = match &name {
+                // A block, or a value, or a record.
+                name if name.ends_with(".sst") || name.ends_with(".blob") => 7,
+                name if name.ends_with(".wal") && at < 64 => usize::MAX,
+                // One write; the others are there, behind it too. What nothing vouches for ends at the break.
+                name if name.ends_with(".wal") && at < vouched => 1,
+                name if name.ends_with(".wal") => 2,
+                // Tables and logs tell what a keyspace's number is, nothing else its name.
+                name if name.starts_with("MANIFEST") => small.other.len(),
+                _ => 0,
+            };
+            assert!(lost <= most, "{what}: {lost} lost. {report:#?}");
+        }
+    }
+}
+
+#[test]
+fn each_file_missing_cut_or_emptied() {
+    let small = small();
+    for path in files(&small.vfs, DIR) {
+        for keep in [None, Some(100), Some(usize::MAX)] {
+            let vfs = small.copy();
+            let len = used_bytes(&vfs, &path);
+            match keep {
+                None => vfs.remove_file(&path).unwrap(),
+                Some(keep) => vfs.edit(&path, |bytes| bytes.truncate(keep.min(len / 2))).unwrap(),
+            }
+            let (report, found) = repaired(&vfs);
+            let name = path.display();
+            if !name.to_string().ends_with(".wal") || keep.is_none() {
+                judge(&small, &report, &found, &format!("{name}, {keep:?} bytes kept"));
+            }
+            if name.to_string().ends_with(".sst") || name.to_string().ends_with(".blob") {
+                assert!(!report.losses.is_empty() || found == whole(&small), "{name}, {keep:?}: {report:#?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn tables_under_each_others_names_are_told_apart() {
+    let small = small();
+    for part in [".sst", ".blob"] {
+        let paths = all(&small.vfs, part);
+        for i in 1..paths.len() {
+            let vfs = small.copy();
+            let between = Path::new(DIR).join("between");
+            vfs.rename(&paths[0], &between).unwrap();
+            vfs.rename(&paths[i], &paths[0]).unwrap();
+            vfs.rename(&between, &paths[i]).unwrap();
+            let (report, found) = repaired(&vfs);
+            judge(&small, &report, &found, part);
+            assert!(report.losses.is_empty() && found == whole(&small), "{report:#?}");
+        }
+    }
+}
+
+/// An old copy under the name of another table is known by its id, and counts for nothing.
+#[test]
+fn a_stale_table_counts_for_nothing() {
+    let small = small();
+    let vfs = small.copy();
+    let stale = esker::vfs::read_file(&*vfs, &all(&vfs, ".sst")[0], 1 << 30).unwrap();
+    let engine = builder(&vfs, DIR, calm()).open().unwrap();
+    for i in 0..12 {
+        engine.delete(format!("a{i:02}")).unwrap();
+    }
+    engine.compact_range(..).unwrap();
+    engine.close().unwrap();
+    assert!(all(&vfs, "000900.sst").is_empty());
+    let mut file = vfs.create_new(&Path::new(DIR).join("000900.sst")).unwrap();
+    file.append(&stale).unwrap();
+    file.sync().unwrap();
+    drop(file);
+    let (report, found) = repaired(&vfs);
+    assert!(!found["default"].keys().any(|key| key.starts_with(b"a0") || key.starts_with(b"a1")), "{found:#?}");
+    // Of so high a number it might be one that a lost edit has added; then the report says what may have come back.
+    assert!(report.exact && report.unused.iter().any(|(file, _)| file == "000900.sst") || !report.remarks.is_empty());
+}
+
+/// Without a manifest, what a keyspace is called is lost, and all that the tables hold is there.
+#[test]
+fn without_any_manifest() {
+    let small = small();
+    let vfs = small.copy();
+    for part in ["MANIFEST", "CURRENT"] {
+        all(&vfs, part).iter().for_each(|path| vfs.remove_file(path).unwrap());
+    }
+    let (report, found) = repaired(&vfs);
+    assert!(!report.exact && report.losses.is_empty(), "{report:#?}");
+    assert_eq!(found["default"], small.default);
+    assert_eq!(found["keyspace-1"], small.other, "the log tells which tables are its own");
+
+    // Closed, there is no log any more that would.
+    let vfs = small.copy();
+    builder(&vfs, DIR, calm()).open().unwrap().close().unwrap();
+    for part in ["MANIFEST", "CURRENT", ".wal"] {
+        all(&vfs, part).iter().for_each(|path| vfs.remove_file(path).unwrap());
+    }
+    let (report, found) = repaired(&vfs);
+    assert!(report.remarks.iter().any(|remark| remark.contains("nothing says to which keyspace")), "{report:#?}");
+    let all: Contents = found.into_values().flatten().collect();
+    assert!(small.default.iter().chain(&small.other).all(|(key, value)| all.get(key) == Some(value)));
+}
+
+/// One damaged block of many: all others are there.
+#[test]
+fn other_blocks_of_a_damaged_table_are_kept() {
+    for (damaged, most) in [("block", 30), ("footer", 0), ("index", 0), ("properties", 0), ("filter", 0)] {
+        let vfs = MemVfs::new();
+        let engine = builder(&vfs, DIR, calm()).open().unwrap();
+        let key = |i: u32| format!("{i:05}").into_bytes();
+        let mut expected = Contents::new();
+        for i in 0..2000 {
+            engine.put(key(i), [7; 40]).unwrap();
+            expected.insert(key(i), vec![7; 40]);
+        }
+        engine.flush().unwrap();
+        engine.close().unwrap();
+        let table = all(&vfs, ".sst").remove(0);
+        let len = used_bytes(&vfs, &table);
+        let at = match damaged {
+            "block" => len / 2,
+            "footer" => len - 30,
+            "properties" => len - 150,
+            "index" => len - 1500,
+            _ => len / 2,
+        };
+        if damaged == "filter" {
+            // The first copy of it is found by what lies between the last block and the index: all of that.
+            vfs.edit(&table, |bytes| {
+                let padding = bytes.len() - 128;
+                bytes[padding - 6000..padding - 5990].iter_mut().for_each(|byte| *byte ^= 1);
+            })
+            .unwrap();
+        } else {
+            vfs.edit(&table, |bytes| bytes[at] ^= 4).unwrap();
+        }
+        let report = repaired_in(&vfs, NEW).unwrap();
+        let engine = builder(&vfs, NEW, calm()).open().unwrap();
+        let found: Contents = engine
+            .iter()
+            .map(|item| item.map(|(key, value)| (key.to_vec(), value.to_vec())))
+            .collect::<Result<_, _>>()
+            .unwrap();
+        assert!(found.iter().all(|(key, value)| expected.get(key) == Some(value)));
+        assert!(expected.len() - found.len() <= most.max(30), "{damaged}: {} of 2000. {report:#?}", found.len());
+        if most == 0 && damaged != "filter" {
+            assert_eq!(found.len(), expected.len(), "{damaged}: {report:#?}");
+        }
+        if found.len() < expected.len() {
+            let loss = &report.losses[0];
+            let (first, last) = (loss.first.clone().unwrap(), loss.last.clone().unwrap());
+            let missing = expected.keys().filter(|key| !found.contains_key(*key));
+            assert!(missing.clone().all(|key| first <= *key && *key <= last), "{damaged}: {loss}");
+            assert_eq!(loss.records, Some(missing.count() as u64), "{damaged}: {loss}");
+        }
+    }
+}
+
+/// Operands, times to live, tables built outside, range deletes without an end, keys of no bytes: all kinds of entries.
+#[test]
+fn all_kinds_of_entries_are_carried_over() {
+    let vfs = MemVfs::new();
+    let counter = KeyspaceOptions { merge_operator: Some("esker.counter".into()), ..KeyspaceOptions::default() };
+    let expected = {
+        let engine = builder(&vfs, DIR, calm()).open().unwrap();
+        let counts = engine.keyspace("counts", counter.clone()).unwrap();
+        let hour = WriteOptions { ttl: Some(Duration::from_secs(3600)), ..WriteOptions::default() };
+        for round in 0..3i64 {
+            counts.merge("hits", (round + 1).to_le_bytes()).unwrap();
+            counts.merge("miss", 1i64.to_le_bytes()).unwrap();
+            engine.put_with(format!("late{round}"), "x", &hour).unwrap();
+            engine.put_with(format!("late-large{round}"), [1; 300], &hour).unwrap();
+            engine.put("", "no bytes").unwrap();
+            engine.put(format!("z{round}"), "gone").unwrap();
+            if round < 2 {
+                engine.flush().unwrap();
+            }
+        }
+        counts.delete("miss").unwrap();
+        counts.merge("miss", 5i64.to_le_bytes()).unwrap();
+        engine.delete_range("z", "zz").unwrap();
+        let mut bulk = engine.bulk_writer().unwrap();
+        for i in 0..50 {
+            bulk.put(format!("m{i:02}"), "bulk").unwrap();
+        }
+        bulk.finish().unwrap();
+        engine.put("m07", "newer").unwrap();
+        engine.sync().unwrap();
+        [
+            contents(&engine.keyspace("default", KeyspaceOptions::default()).unwrap()).unwrap(),
+            contents(&counts).unwrap(),
+        ]
+    };
+    assert_eq!(expected[1][&b"hits"[..]], 6i64.to_le_bytes());
+    let report = repaired_in(&vfs, NEW).unwrap();
+    assert!(report.is_whole(), "{report:#?}");
+    let engine = builder(&vfs, NEW, calm()).open().unwrap();
+    let counts = engine.keyspace("counts", counter).unwrap();
+    let found = [
+        contents(&engine.keyspace("default", KeyspaceOptions::default()).unwrap()).unwrap(),
+        contents(&counts).unwrap(),
+    ];
+    assert_eq!(found, expected);
+    assert!(engine.get_with_expiry("late1").unwrap().unwrap().1.is_some());
+    assert!(!found[0].contains_key(&b"z1"[..]));
+}
+
+/// Whichever operation in the new directory fails: an error, and nothing is left there.
+#[test]
+fn what_fails_is_taken_back() {
+    let small = small();
+    for n in (1..60).step_by(3) {
+        let vfs = small.copy();
+        let before = bytes(&vfs, DIR);
+        let faults = FaultVfs::new(Arc::clone(&vfs) as Arc<dyn Vfs>);
+        faults.add(Rule::any(Fault::ENOSPC).path("/new/*").nth(n));
+        match repair(&(Arc::clone(&faults) as Arc<dyn Vfs>), DIR, NEW, &mut |_| {}) {
+            Ok(_) => assert!(checked(&vfs, NEW).is_ok(), "{n}"),
+            Err(_) => assert!(vfs.metadata(Path::new(NEW)).is_err(), "{n}: {:?}", files(&vfs, NEW)),
+        }
+        assert!(bytes(&vfs, DIR) == before, "{n}");
+    }
+}
+
+/// A medium that fails to be read at some place: what is read is right, and what is not is told, or the call fails.
+#[test]
+fn places_that_cant_be_read_are_losses() {
+    let small = small();
+    for n in (1..80).step_by(3) {
+        let vfs = small.copy();
+        let faults = FaultVfs::new(Arc::clone(&vfs) as Arc<dyn Vfs>);
+        faults.add(Rule::new(Operation::Read, Fault::EIO).path("/data/*").nth(n));
+        let Ok(report) = repair(&(Arc::clone(&faults) as Arc<dyn Vfs>), DIR, NEW, &mut |_| {}) else { continue };
+        let engine = builder(&vfs, NEW, calm()).open().unwrap();
+        let read = |name: String| {
+            let found = contents(&engine.keyspace(&name, KeyspaceOptions::default()).unwrap()).unwrap();
+            (name, found)
+        };
+        judge(&small, &report, &engine.keyspaces().into_iter().map(read).collect(), &format!("read {n}"));
+    }
+}
+
+#[test]
+fn where_it_may_not_write_it_does_not() {
+    let small = small();
+    let vfs = small.copy();
+    for inside in ["/data", "/data/new", "/data/./a/../new", "/other/../data/x"] {
+        assert_eq!(repaired_in(&vfs, inside).unwrap_err().kind(), ErrorKind::InvalidArgument, "{inside}");
+    }
+    vfs.create_dir_all(Path::new("/full")).unwrap();
+    vfs.create_new(Path::new("/full/something")).unwrap();
+    assert_eq!(repaired_in(&vfs, "/full").unwrap_err().kind(), ErrorKind::InvalidArgument);
+    assert_eq!(files(&vfs, "/full").len(), 1);
+    let as_vfs = Arc::clone(&vfs) as Arc<dyn Vfs>;
+    assert_eq!(repair(&as_vfs, "/none", NEW, &mut |_| {}).unwrap_err().kind(), ErrorKind::NotFound);
+    assert_eq!(repair(&as_vfs, "/full", NEW, &mut |_| {}).unwrap_err().kind(), ErrorKind::NotFound);
+    let engine = builder(&vfs, DIR, calm()).open().unwrap();
+    assert_eq!(repair(&as_vfs, DIR, NEW, &mut |_| {}).unwrap_err().kind(), ErrorKind::Locked);
+    engine.close().unwrap();
+    assert!(vfs.metadata(Path::new(NEW)).is_err(), "nothing is left of what failed");
+    let reader: Engine = builder(&vfs, DIR, calm()).read_only(true).open().unwrap();
+    repaired_in(&vfs, NEW).unwrap();
+    drop(reader);
+}
