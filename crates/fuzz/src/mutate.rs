@@ -11,7 +11,7 @@ impl Random {
     }
 
     /// The next number.
-    pub fn next(&mut self) -> u64 {
+    pub fn number(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let x = (self.0 ^ self.0 >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         let x = (x ^ x >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
@@ -20,7 +20,7 @@ impl Random {
 
     /// A number below `limit`, which is at least 1.
     pub fn below(&mut self, limit: usize) -> usize {
-        (self.next() % limit as u64) as usize
+        (self.number() % limit as u64) as usize
     }
 }
 
@@ -48,7 +48,7 @@ fn change(bytes: &mut Vec<u8>, other: &[u8], random: &mut Random) {
     let end = (at + count).min(len);
     match random.below(10) {
         0 | 1 if at < len => bytes[at] ^= 1 << random.below(8),
-        2 if at < len => bytes[at] = random.next() as u8,
+        2 if at < len => bytes[at] = random.number() as u8,
         3 | 4 => {
             let value = AWKWARD[random.below(AWKWARD.len())].wrapping_add(random.below(3) as u64).to_le_bytes();
             let width = [1, 2, 4, 8][random.below(4)].min(len - at);
@@ -57,7 +57,7 @@ fn change(bytes: &mut Vec<u8>, other: &[u8], random: &mut Random) {
         5 => bytes.truncate(at),
         6 => drop(bytes.drain(at..end)),
         7 => {
-            let bit = random.next() as u8;
+            let bit = random.number() as u8;
             drop(bytes.splice(at..at, std::iter::repeat_n(bit, count)));
         }
         8 if len > 0 => {
@@ -70,6 +70,6 @@ fn change(bytes: &mut Vec<u8>, other: &[u8], random: &mut Random) {
             let to = (from + count * 4).min(other.len());
             drop(bytes.splice(at..end, other[from..to].iter().copied()));
         }
-        _ => bytes.push(random.next() as u8),
+        _ => bytes.push(random.number() as u8),
     }
 }

@@ -116,7 +116,7 @@ fn changed_files_pass() {
     for target in TARGETS {
         target.run(&[]);
     }
-    for round in stress::rounds("fuzz", 30) {
+    for round in stress::rounds("fuzz", 12) {
         round.tried(one_case(round.seed()));
     }
 }

@@ -30,7 +30,6 @@ struct Readme;
 mod arena;
 mod iter;
 mod list;
-#[cfg(test)]
 mod list_model;
 // Beside the module, which is compiled a second time by its model.
 #[cfg(test)]

@@ -5,6 +5,7 @@
 //! appender    push 3, push 4: the second finds the array full and puts one twice as long in its place
 //! readers     take the length; every item below it is there, and is the one that was pushed
 //! ```
+#![cfg(test)]
 
 mod sync {
     pub(super) use loom::sync::Mutex;
@@ -18,6 +19,15 @@ mod list;
 use list::List;
 use std::sync::Arc;
 
+/// More switches of threads than this at places where none was due are not tried.
+const PREEMPTIONS_MAX: usize = 3;
+
+fn model(run: impl Fn() + Send + Sync + 'static) {
+    let mut builder = loom::model::Builder::new();
+    builder.preemption_bound = Some(PREEMPTIONS_MAX);
+    builder.check(run);
+}
+
 /// Looks at all there is.
 fn read(list: &List<usize>) -> usize {
     let len = list.len();
@@ -27,7 +37,7 @@ fn read(list: &List<usize>) -> usize {
 
 #[test]
 fn a_length_covers_only_what_is_there() {
-    loom::model(|| {
+    model(|| {
         let list = Arc::new(List::new());
         (0..3).for_each(|i| assert_eq!(list.push(Box::new(i).into()).0, i));
         let reader = Arc::clone(&list);
@@ -44,7 +54,7 @@ fn a_length_covers_only_what_is_there() {
 
 #[test]
 fn two_who_append_get_places_of_their_own() {
-    loom::model(|| {
+    model(|| {
         let list = Arc::new(List::new());
         let other = Arc::clone(&list);
         let other = loom::thread::spawn(move || other.push(Box::new(7).into()).0);

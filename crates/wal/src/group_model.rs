@@ -5,6 +5,7 @@
 //! disk        a sync makes durable what was written when it began, or fails
 //! ```
 //! Held in every order: what `sync_to` acknowledged is on the disk; after a failure nothing is acknowledged that was not; and everyone comes back, which loom tells by the threads that wait for ever.
+#![cfg(test)]
 
 mod sync {
     pub(super) use loom::sync::atomic::AtomicU64;
@@ -47,8 +48,8 @@ use loom::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::io;
 use std::sync::Arc;
 
-/// More switches of threads than this at places where none was due are not tried: two find what is known, and take a second.
-const PREEMPTIONS_MAX: usize = 2;
+/// More switches of threads than this at places where none was due are not tried.
+const PREEMPTIONS_MAX: usize = 3;
 
 /// A file: how far it is written, how far that is durable, and whether the next sync fails, as all do from then on.
 #[derive(Debug)]

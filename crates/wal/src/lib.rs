@@ -44,7 +44,6 @@ mod ahead;
 mod error;
 mod frame;
 mod group;
-#[cfg(test)]
 mod group_model;
 // Beside the module, which is compiled a second time by its model.
 #[cfg(test)]

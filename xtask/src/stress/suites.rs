@@ -99,11 +99,11 @@ impl Suite {
         command.args(["--no-run", "--message-format=json-render-diagnostics"]).stderr(Stdio::inherit());
         let output = command.output().map_err(|error| format!("cargo did not start: {error}"))?;
         let programs = String::from_utf8_lossy(&output.stdout);
-        let program = programs.lines().filter_map(|line| {
+        let mut program = programs.lines().filter_map(|line| {
             let message: serde_json::Value = serde_json::from_str(line).ok()?;
             message.get("executable")?.as_str().map(PathBuf::from)
         });
-        match program.last() {
+        match program.next_back() {
             Some(program) if output.status.success() => Ok(program),
             _ => Err(format!("{}: its test was not built: {}", self.name, output.status)),
         }
