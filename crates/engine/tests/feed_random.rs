@@ -381,7 +381,7 @@ fn whatever_is_asked_it_is_all_or_a_gap() {
             gaps: 0,
         };
         run.run(6);
-        round.tried(run.told as u64);
+        round.tried(run.told);
         println!("{} told, {} gaps, {} lost", run.told, run.gaps, run.lost.len());
     }
 }

@@ -36,7 +36,7 @@ pub(super) const SUITES: &[Suite] = &[
     engine("kill", "kill", "nothing_acknowledged_is_lost_in_kills", "kills", 10_000),
     engine("bank", "kill_bank", "not_a_penny_is_lost_in_kills", "kills", 10_000),
     engine("kill-ingest", "kill_ingest", "an_ingest_is_whole_or_not_there_after_a_kill", "kills", 10_000),
-    engine("feed", "feed_random", "whatever_is_asked_it_is_all_or_a_gap", "operations", 1_000_000),
+    engine("feed", "feed_random", "whatever_is_asked_it_is_all_or_a_gap", "changes", 1_000_000),
     engine("repair", "repair", "random::random_directories_damaged_at_random", "damaged directories", 1_000_000),
     Suite {
         name: "metamorphic",
