@@ -109,7 +109,7 @@ fn open(dir: &Path, read_only: bool) -> (Engine, esker::Keyspace) {
 }
 
 fn is_synced(i: u64) -> bool {
-    i % 8 == 0
+    i.is_multiple_of(8)
 }
 
 /// Writes from `first` on until the power fails, every eighth with a sync, and tells of each before and after.
@@ -178,11 +178,11 @@ impl Known {
         });
         let random = seed.wrapping_add(1).wrapping_mul(6_364_136_223_846_793_005);
         // One in four fails while it opens.
-        if seed % 4 != 0 {
+        if !seed.is_multiple_of(4) {
             began.recv_timeout(Duration::from_secs(30)).expect("the child writes");
         }
         std::thread::sleep(Duration::from_micros((random >> 33) % 40_000));
-        disk.cut_power(seed % 3 == 0);
+        disk.cut_power(seed.is_multiple_of(3));
         process.kill().unwrap();
         process.wait().unwrap();
         let (begun, synced) = reader.join().unwrap();
@@ -190,7 +190,7 @@ impl Known {
         disk.mount().unwrap();
 
         // Every other time only looked at, so that the next child finds the files as the cut left them.
-        let (engine, other) = open(&dir, seed % 2 == 0);
+        let (engine, other) = open(&dir, seed.is_multiple_of(2));
         let mut found = BTreeMap::new();
         for key in 0..KEYS {
             let bytes = engine.get(key.to_be_bytes()).unwrap();

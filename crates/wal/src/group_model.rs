@@ -37,7 +37,12 @@ mod sync {
 }
 
 #[path = "group.rs"]
-#[allow(dead_code, unreachable_pub, reason = "the model calls a part of it")]
+#[allow(
+    dead_code,
+    unreachable_pub,
+    clippy::duplicate_mod,
+    reason = "compiled again with other locks, and called in part"
+)]
 mod group;
 
 use crate::frame::Lsn;
