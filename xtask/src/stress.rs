@@ -62,6 +62,14 @@ struct Outcome {
     skipped: Option<String>,
     /// Where each failing case is kept.
     failures: Vec<PathBuf>,
+    /// Why it could not be run to its end.
+    broken: Option<String>,
+}
+
+impl Outcome {
+    fn new(suite: &'static Suite, seed: u64) -> Self {
+        Self { suite, seed, rounds: 0, tried: 0, seconds: 0.0, skipped: None, failures: Vec::new(), broken: None }
+    }
 }
 
 /// Runs the suites that `args` name, prints what they did, and fails if one of them did.
@@ -70,6 +78,7 @@ pub(crate) fn run(root: &Path, args: &Args) -> Result<(), String> {
     if args.record && page::is_dirty(root)? {
         return Err("stress: --record names the commit, but there are changes that are not committed".into());
     }
+    let commit = page::commit(root)?;
     let programs =
         chosen.iter().map(|suite| Ok((*suite, suite.build(root)?))).collect::<Result<VecDeque<_>, String>>()?;
     let lanes = (args.jobs as usize).min(chosen.len());
@@ -85,18 +94,22 @@ pub(crate) fn run(root: &Path, args: &Args) -> Result<(), String> {
             scope.spawn(|| {
                 loop {
                     let Some((suite, program)) = left.lock().expect("no lane panics").pop_front() else { return };
-                    let outcome = attack(root, suite, &program, seed, share, &bars);
+                    let mut outcome = Outcome::new(suite, seed);
+                    outcome.broken = attack(root, &program, share, &bars, &mut outcome).err();
                     outcomes.lock().expect("no lane panics").push(outcome);
                 }
             });
         }
     });
-    let mut outcomes: Vec<Outcome> =
-        outcomes.into_inner().expect("no lane panics").into_iter().collect::<Result<_, _>>()?;
+    let mut outcomes: Vec<Outcome> = outcomes.into_inner().expect("no lane panics");
     outcomes.sort_by_key(|outcome| outcome.suite.position());
     print(&outcomes, args.json);
     if args.record {
-        page::record(root, &outcomes.iter().filter_map(Recorded::of).collect::<Vec<_>>())?;
+        page::record(root, &commit, &outcomes.iter().filter_map(Recorded::of).collect::<Vec<_>>())?;
+    }
+    let broken: Vec<&str> = outcomes.iter().filter_map(|o| o.broken.as_deref()).collect();
+    if !broken.is_empty() {
+        return Err(format!("stress: {}", broken.join("\nxtask: ")));
     }
     let failed: Vec<&str> = outcomes.iter().filter(|o| !o.failures.is_empty()).map(|o| o.suite.name).collect();
     if failed.is_empty() { Ok(()) } else { Err(format!("stress: {} failed", failed.join(", "))) }
@@ -105,19 +118,18 @@ pub(crate) fn run(root: &Path, args: &Args) -> Result<(), String> {
 /// Runs one suite until its time is over, again from behind each seed that fails.
 fn attack(
     root: &Path,
-    suite: &'static Suite,
     program: &Path,
-    seed: u64,
     share: Duration,
     bars: &MultiProgress,
-) -> Result<Outcome, String> {
+    outcome: &mut Outcome,
+) -> Result<(), String> {
+    let suite = outcome.suite;
     let style = "{prefix:>14} {wide_bar} {elapsed_precise}  {msg}";
     let style = ProgressStyle::with_template(style).expect("a template that is well formed");
     let bar = bars.add(ProgressBar::new(share.as_secs()).with_style(style).with_prefix(suite.name));
     let start = Instant::now();
-    let mut outcome = Outcome { suite, seed, rounds: 0, tried: 0, seconds: 0.0, skipped: None, failures: Vec::new() };
-    let mut from = seed;
-    while let Some(left) = share.checked_sub(start.elapsed()).filter(|left| !left.is_zero()) {
+    let mut from = outcome.seed;
+    while let Some(left) = share.checked_sub(start.elapsed()).filter(|left| left.as_millis() > 0) {
         let ran = Child::start(root, suite, program, from, left)?.watch(left + GRACE, |rounds, tried| {
             bar.set_position(start.elapsed().as_secs());
             bar.set_message(format!(
@@ -131,6 +143,7 @@ fn attack(
         outcome.rounds += ran.rounds;
         outcome.tried += ran.tried;
         outcome.skipped = ran.skipped;
+        outcome.seconds = start.elapsed().as_secs_f64();
         let Some(failure) = ran.failure else { break };
         from = failure.seed.unwrap_or(from).wrapping_add(1);
         outcome.failures.push(failure.keep(root, suite)?);
@@ -138,9 +151,8 @@ fn attack(
             break;
         }
     }
-    outcome.seconds = start.elapsed().as_secs_f64();
     bar.finish();
-    Ok(outcome)
+    Ok(())
 }
 
 fn seed_of_now() -> u64 {

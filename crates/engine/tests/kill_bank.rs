@@ -1,7 +1,6 @@
 //! `kill -9` of a child whose threads move money between accounts: not a penny appears or goes, and each transfer is there whole, with its entry in the book of who made it, in another keyspace.
 //!
 //! The child is this binary again. Each thread tells the parent the number of a transfer before and after it, so two bounds are known: what was acknowledged is there, and what was not begun is not.
-//! `ESKER_BANK_KILLS` is how often to kill it.
 
 use esker::{Engine, Keyspace, KeyspaceOptions, Options, Result, Slice, Transaction, WriteOptions};
 use esker_testkit::stress;
@@ -158,5 +157,6 @@ fn not_a_penny_is_lost_in_kills() {
     }
     let all: u64 = transfers.iter().sum();
     println!("{kills} kills, {all} transfers, 0 lost");
-    assert!(all > kills, "the children hardly moved any");
+    // Of a few, all may come too early.
+    assert!(kills < 8 || all > kills, "the children hardly moved any");
 }

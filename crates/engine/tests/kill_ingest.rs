@@ -1,7 +1,7 @@
 //! `kill -9` of a child that ingests tables, copied and moved, and bulk-loads, over and over: each is there whole or not at all, what was acknowledged is there, and no file of a move is lost that is not in the engine.
 //!
 //! The child is this binary again. Each ingest takes the place of all that is in its part of the keys, so what is there says which one it was. The child tells the parent when the tables of one are built, and when the call has
-//! returned: two bounds. `ESKER_INGEST_KILLS` is how often to kill it.
+//! returned: two bounds.
 
 use esker::{
     Background, Builder, Engine, IngestOptions, Keyspace, KeyspaceOptions, LeveledOptions, Options, SstOptions,
@@ -272,5 +272,6 @@ fn an_ingest_is_whole_or_not_there_after_a_kill() {
         "{kills} kills, {} ingests acknowledged; {were_under_way} were under way, {were_in} of them were there",
         known.ingested
     );
-    assert!(known.ingested > kills / 2, "the children hardly ingested");
+    // Of a few, all may come too early.
+    assert!(kills < 8 || known.ingested > kills / 2, "the children hardly ingested");
 }

@@ -8,9 +8,12 @@
 //! }                                              ESKER_STRESS_SEED=17 ESKER_STRESS_ROUNDS=1     seed 17 alone
 //! ```
 //!
+//! Where processes are killed or threads race, the moment is not the seed's: such a round may pass when it runs again.
+//!
 //! What it prints is read by `xtask/src/stress/child.rs`, a line each second, one at the end, and one for a round that panics:
 //!
 //! ```text
+//! stress suite=kill begin=12                  each round of a long run, so that a round is known that dies without a word
 //! stress suite=kill rounds=12 tried=3456
 //! stress suite=kill failed=12
 //! stress suite=power skipped=needs root
@@ -22,6 +25,7 @@ use std::any::Any;
 use std::cell::Cell;
 use std::fmt::Debug;
 use std::hash::{BuildHasher, RandomState};
+use std::io::Write;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::str::FromStr;
@@ -43,7 +47,9 @@ pub fn rounds(suite: &'static str, short: u64) -> Rounds {
 
 /// Says that `suite` can't run here, and why, in a few words: it is skipped, and not in silence.
 pub fn skip(suite: &'static str, why: &str) {
-    println!("stress suite={suite} skipped={}", why.replace('\n', " "));
+    // Past the harness, which keeps to itself what a test that passes prints.
+    let line = format!("stress suite={suite} skipped={}\n", why.replace('\n', " "));
+    let _ = std::io::stderr().write_all(line.as_bytes()); // where nobody can be told, nobody listens
 }
 
 fn rounds_from(suite: &'static str, short: u64, seed: u64) -> Rounds {
@@ -96,6 +102,9 @@ impl Iterator for Rounds {
         }
         let seed = self.seed;
         (self.seed, self.left, self.begun) = (seed.wrapping_add(1), self.left - 1, self.begun + 1);
+        if self.end.is_some() {
+            println!("stress suite={} begin={seed}", self.suite);
+        }
         Some(Round { seed, tried: Rc::clone(&self.tried) })
     }
 }
@@ -147,12 +156,17 @@ where
         let mut seed = [0; 32];
         seed[..8].copy_from_slice(&round.seed().to_le_bytes());
         let mut runner = TestRunner::new_with_rng(config, TestRng::from_seed(RngAlgorithm::ChaCha, &seed));
+        // What is run again to make a failure smaller is nothing more that was tried.
+        let shrinks = Cell::new(false);
         let result = runner.run(strategy, |value| match catch_unwind(AssertUnwindSafe(|| test(value))) {
             Ok(count) => {
-                round.tried(count);
+                round.tried(if shrinks.get() { 0 } else { count });
                 Ok(())
             }
-            Err(panic) => Err(TestCaseError::fail(message(&*panic))),
+            Err(panic) => {
+                shrinks.set(true);
+                Err(TestCaseError::fail(message(&*panic)))
+            }
         });
         match result {
             Ok(()) => {}

@@ -3,6 +3,7 @@
 use super::suites::Suite;
 use std::collections::VecDeque;
 use std::io::{BufRead, BufReader, Read};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child as Process, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
@@ -31,7 +32,7 @@ pub(super) struct Ran {
 /// What is known of a failure.
 #[derive(Debug)]
 pub(super) struct Failure {
-    /// Of the round that failed, if it said so before it died.
+    /// Of the round that failed, or in which it died.
     pub(super) seed: Option<u64>,
     output: VecDeque<String>,
 }
@@ -40,6 +41,7 @@ pub(super) struct Failure {
 #[derive(Debug, PartialEq, Eq)]
 enum Line<'a> {
     Progress { rounds: u64, tried: u64 },
+    Begin { seed: u64 },
     Failed { seed: u64 },
     Skipped { why: &'a str },
     Other,
@@ -54,10 +56,13 @@ fn parse<'a>(line: &'a str, suite: &str) -> Line<'a> {
         return Line::Skipped { why };
     }
     let field = |name: &str| rest.split(' ').find_map(|word| word.strip_prefix(name)?.strip_prefix('=')?.parse().ok());
-    match (field("rounds"), field("tried"), field("failed")) {
-        (Some(rounds), Some(tried), _) => Line::Progress { rounds, tried },
-        (_, _, Some(seed)) => Line::Failed { seed },
-        _ => Line::Other,
+    match (field("rounds"), field("tried")) {
+        (Some(rounds), Some(tried)) => Line::Progress { rounds, tried },
+        _ => match (field("begin"), field("failed")) {
+            (Some(seed), _) => Line::Begin { seed },
+            (_, Some(seed)) => Line::Failed { seed },
+            _ => Line::Other,
+        },
     }
 }
 
@@ -73,8 +78,10 @@ impl Child {
         let mut command = Command::new(program);
         command.current_dir(root.join("crates").join(suite.directory));
         command.args([suite.test, "--exact", "--nocapture", "--test-threads=1"]);
-        command.env("ESKER_STRESS_SECONDS", format!("{:.1}", time.as_secs_f64()));
+        command.env("ESKER_STRESS_SECONDS", format!("{:.3}", time.as_secs_f64()));
         command.env("ESKER_STRESS_SEED", seed.to_string());
+        // A group of its own, so that a suite that hangs is killed with the children it has.
+        command.process_group(0);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut process = command.spawn().map_err(|error| format!("{}: {error}", program.display()))?;
         let (sender, lines) = channel();
@@ -97,13 +104,14 @@ impl Child {
                 }
                 Err(RecvTimeoutError::Timeout) => {
                     output.push_back(format!("killed: it did not end within {} s", time_max.as_secs()));
-                    // If it has just ended by itself, there is nothing to kill.
-                    let _ = self.process.kill();
+                    self.kill();
                     break;
                 }
             };
             match parse(&line, self.suite.name) {
                 Line::Progress { rounds, tried } => (ran.rounds, ran.tried) = (rounds, tried),
+                // One that dies without a word died in the round that it began last.
+                Line::Begin { seed: begun } => seed = Some(begun),
                 Line::Failed { seed: failed } => seed = Some(failed),
                 Line::Skipped { why } => ran.skipped = Some(why.to_owned()),
                 Line::Other => {
@@ -125,6 +133,13 @@ impl Child {
             ));
         }
         Ok(ran)
+    }
+
+    /// Kills it and all its children. If it has just ended by itself, there is nothing to kill.
+    fn kill(&mut self) {
+        let group = format!("-{}", self.process.id());
+        let _ = Command::new("kill").args(["-KILL", "--", &group]).status();
+        let _ = self.process.kill();
     }
 }
 
@@ -167,6 +182,7 @@ mod tests {
     #[test]
     fn lines_of_the_protocol() {
         assert_eq!(parse("stress suite=kill rounds=2 tried=31", "kill"), Line::Progress { rounds: 2, tried: 31 });
+        assert_eq!(parse("test a ... stress suite=kill begin=7", "kill"), Line::Begin { seed: 7 });
         assert_eq!(parse("test a ... stress suite=kill failed=7", "kill"), Line::Failed { seed: 7 });
         assert_eq!(parse("stress suite=power skipped=not root", "power"), Line::Skipped { why: "not root" });
         for other in ["stress suite=killed failed=7", "stress suite=kill", "kill", "stress suite=kill rounds=x tried=1"]

@@ -59,22 +59,31 @@ pub(super) fn is_dirty(root: &Path) -> Result<bool, String> {
     Ok(!output(root, "git", &["status", "--porcelain", "--untracked-files=no"])?.is_empty())
 }
 
-/// Adds `runs` to the page, and its totals.
-pub(super) fn record(root: &Path, runs: &[Recorded]) -> Result<(), String> {
+/// The commit that is there.
+pub(super) fn commit(root: &Path) -> Result<String, String> {
+    output(root, "git", &["rev-parse", "--short", "HEAD"])
+}
+
+/// Adds `runs` of `commit` to the page, and its totals.
+pub(super) fn record(root: &Path, commit: &str, runs: &[Recorded]) -> Result<(), String> {
     let path = root.join(PAGE);
     let page = std::fs::read_to_string(&path).map_err(|error| format!("{PAGE}: {error}"))?;
     let date = output(root, "date", &["-u", "+%F"])?;
-    let commit = output(root, "git", &["rev-parse", "--short", "HEAD"])?;
-    let rows: String = runs.iter().map(|run| run.row(&date, &commit)).collect();
+    let rows: String = runs.iter().map(|run| run.row(&date, commit)).collect();
     let page = with_totals(&(page + &rows))?;
-    std::fs::write(&path, page).map_err(|error| format!("{PAGE}: {error}"))
+    // Whole or not at all: the rows are the record.
+    let new = path.with_extension("md.new");
+    std::fs::write(&new, page).and_then(|()| std::fs::rename(&new, &path)).map_err(|error| format!("{PAGE}: {error}"))
 }
 
 /// The page, with its totals as its rows say.
 fn with_totals(page: &str) -> Result<String, String> {
     let parts = page.split_once(TOTALS).and_then(|(head, rest)| Some((head, rest.split_once(TOTALS_END)?.1)));
     let (head, tail) = parts.ok_or_else(|| format!("{PAGE}: the marks of the totals are not there"))?;
-    let runs: Vec<Recorded> = tail.lines().filter_map(Recorded::parse).collect();
+    let rows = tail.lines().filter(|line| line.starts_with("| 2"));
+    let runs: Vec<Recorded> = rows
+        .map(|line| Recorded::parse(line).ok_or_else(|| format!("{PAGE}: not a row of the record: {line}")))
+        .collect::<Result<_, _>>()?;
     let mut totals = String::from("| suite | tried | goal | of it | failures | minutes |\n|---|--:|--:|--:|--:|--:|\n");
     for suite in SUITES {
         let sum = |what: fn(&Recorded) -> u64| runs.iter().filter(|run| run.suite == suite.name).map(what).sum::<u64>();
@@ -113,5 +122,6 @@ mod tests {
         assert!(made.starts_with("# Stress\n") && made.ends_with(&format!("{row}{row}")) && !made.contains("old"));
         assert_eq!(with_totals(&made).unwrap(), made);
         assert!(with_totals("# Stress").is_err());
+        assert!(with_totals(&page.replace("| 1500 |", "| 15 00 |")).unwrap_err().contains("not a row"));
     }
 }

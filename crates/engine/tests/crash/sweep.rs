@@ -202,15 +202,15 @@ fn read_without_change(image: &Arc<MemVfs>, options: &Options) -> Option<Vec<(us
 
 /// Crashes one run after each of its operations, and leaves so many subsets of what was not synced.
 fn sweep_one(seed: u64, len: usize, options: &Options, subsets: u64, counts: &mut Counts) -> usize {
-    sweep_ops(seed, &seeded_ops(Mix::Writes, len, seed), options, (subsets, 256), counts)
+    sweep_ops(seed, &seeded_ops(Mix::Writes, len, seed), options, (subsets, 0, 256), counts)
 }
 
-/// As [`sweep_one`], of these operations; of one image in so many the recovery is crashed too.
+/// As [`sweep_one`], of these operations; of one image in so many, counted from some number, the recovery is crashed too.
 pub(crate) fn sweep_ops(
     seed: u64,
     ops: &[Op],
     options: &Options,
-    (subsets, one_in): (u64, usize),
+    (subsets, from, one_in): (u64, usize, usize),
     counts: &mut Counts,
 ) -> usize {
     let run = record(ops, options.clone());
@@ -219,7 +219,7 @@ pub(crate) fn sweep_ops(
         let all = [CrashPolicy::SyncedOnly, CrashPolicy::All, CrashPolicy::TornLast];
         for (nth, policy) in all.into_iter().chain((0..subsets).map(subset)).enumerate() {
             let _context = Context(format!("run {seed}, crashed after operation {k}, {policy:?}"));
-            run.check(k, policy, (k + nth + 1) % one_in == 0, counts);
+            run.check(k, policy, (k + nth + from) % one_in == 0, counts);
         }
     }
     run.operations()
