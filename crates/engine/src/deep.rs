@@ -12,6 +12,9 @@
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::finding::{Finding, Gravity, Progress};
+use crate::open::holds_everything;
+use crate::options::RecoveryMode;
+use crate::recovery;
 use crate::verify::differences;
 use crate::{Background, Engine, Options};
 use esker_blob::{Access, BlobFile, BlobRef};
@@ -86,7 +89,7 @@ pub fn verify_deep(
     check.tables(version);
     check.blob_files(version);
     check.logs(version);
-    check.opens(version.is_some());
+    check.opens(version);
     check.others(version);
     check.report.findings.sort_by(|a, b| a.file.cmp(&b.file));
     Ok(check.report)
@@ -489,9 +492,10 @@ impl Check<'_> {
     }
 
     /// Whether an engine would open, and what it would leave out.
-    fn opens(&mut self, has_manifest: bool) {
-        if !has_manifest || !self.kinds.contains(&FileKind::Lock) {
-            return;
+    fn opens(&mut self, version: Option<&Version>) {
+        let Some(version) = version else { return };
+        if !self.kinds.contains(&FileKind::Lock) {
+            return self.replays(version);
         }
         let options = Options { create_if_missing: false, ..Options::default() };
         let engine = Engine::builder(self.dir).vfs(Arc::clone(self.vfs)).options(options).read_only(true);
@@ -518,6 +522,43 @@ impl Check<'_> {
                 };
                 self.damage("the directory", None, error, "it does not open", advice);
             }
+        }
+    }
+
+    /// Of a directory that can't be opened because it lacks its lock: whether the logs that the manifest needs are there, and lead on from where the tables end.
+    fn replays(&mut self, version: &Version) {
+        const LOST: &str =
+            "writes that were on stable storage are gone: the directory does not open, with a LOCK either";
+        const RESTORE: &str = "restore the directory from a copy, or have repair make a new one of what is left";
+        let oldest = version.oldest_log;
+        let logs: Vec<FileNo> = self
+            .kinds
+            .iter()
+            .filter_map(|kind| if let FileKind::Wal(number) = kind { Some(*number) } else { None })
+            .filter(|number| *number >= oldest)
+            .collect();
+        if holds_everything(version) {
+            let newer = self.kinds.iter().find(|kind| match kind {
+                FileKind::Table(number) if *number >= oldest => {
+                    !version.tables().any(|(_, _, table)| table.number == *number)
+                }
+                FileKind::Wal(number) if *number >= oldest => {
+                    recovery::holds_writes(&**self.vfs, self.dir, *number).unwrap_or(true)
+                }
+                _ => false,
+            });
+            if let Some(name) = newer.map(|kind| kind.name()) {
+                let what = "it holds writes of which the manifest knows nothing: its end is missing";
+                self.damage(&name, None, what, LOST, RESTORE);
+            }
+            return;
+        }
+        if oldest != FileNo(0) && logs.first() != Some(&oldest) {
+            return self.damage(&FileKind::Wal(oldest).name(), None, recovery::missing_log(oldest), LOST, RESTORE);
+        }
+        let (mode, durable) = (RecoveryMode::PointInTime, version.log_durable);
+        if let Err(error) = recovery::replay(&**self.vfs, self.dir, &logs, oldest, durable, mode, |_| Ok(())) {
+            self.damage("the directory", None, error, LOST, RESTORE);
         }
     }
 

@@ -57,7 +57,7 @@ const OPTIONS_BYTES_MAX: u64 = 64 << 10;
 /// see `docs/guarantees.md`. `progress` is told now and then.
 ///
 /// # Errors
-/// `InvalidArgument` if `to` exists and is not an empty directory, or lies in `from`; `NotFound` if there is nothing in `from` to make an engine of; `Locked` if an engine has `from` open for writing; those
+/// `InvalidArgument` if `to` exists and is not an empty directory, lies in `from`, or has `..` behind a directory that does not exist; `NotFound` if there is nothing in `from` to make an engine of; `Locked` if an engine has `from` open for writing; those
 /// of reading and writing files. Then what was made in `to` is removed again.
 ///
 /// # Durability
@@ -80,9 +80,23 @@ pub fn repair(
         let (to, from) = (to.display(), from.display());
         return Err(Error::invalid(format!("{to} lies in {from}, which is not to be touched: name another place")));
     }
+    if goes_back_from_nowhere(&**vfs, to) {
+        let to = to.display();
+        return Err(Error::invalid(format!(
+            "{to} goes back ('..') from a directory that does not exist: name the place itself"
+        )));
+    }
     let _lock = lock(&**vfs, from)?;
     let names = vfs.list(from).map_err(|error| Error::io("list", from, error))?;
-    let kinds: BTreeSet<FileKind> = names.iter().filter_map(|name| FileKind::parse(name)).collect();
+    let mut kinds: BTreeSet<FileKind> = names.iter().filter_map(|name| FileKind::parse(name)).collect();
+    let mut no_files = Vec::new();
+    kinds.retain(|kind| match no_file(&**vfs, from, *kind) {
+        Some(why) => {
+            no_files.push((kind.name(), why));
+            false
+        }
+        None => true,
+    });
     let holds = |kind: &FileKind| {
         matches!(kind, FileKind::Table(_) | FileKind::Wal(_) | FileKind::Manifest(_) | FileKind::Current)
     };
@@ -90,7 +104,10 @@ pub fn repair(
         return Err(Error::new(ErrorKind::NotFound, format!("there is nothing of an engine in {}", from.display())));
     }
     let is_new = make_empty_dir(&**vfs, to)?;
-    let result = build(vfs, from, to, kinds, progress);
+    let result = build(vfs, from, to, kinds, progress).map(|mut report| {
+        report.unused.extend(no_files);
+        report
+    });
     if result.is_err() {
         remove_all(&**vfs, to, is_new);
     }
@@ -109,6 +126,28 @@ fn plain(path: &Path) -> PathBuf {
         }
     }
     plain
+}
+
+/// Whether `..` stands in the path behind a directory that is not there: what it leads to once that is made need not be what it says, if there are links.
+fn goes_back_from_nowhere(vfs: &dyn Vfs, path: &Path) -> bool {
+    let mut walked = PathBuf::new();
+    path.components().any(|component| {
+        let is_nowhere = component == Component::ParentDir
+            && !walked.as_os_str().is_empty()
+            && vfs.metadata(&walked).is_err_and(|error| error.kind() == io::ErrorKind::NotFound);
+        walked.push(component);
+        is_nowhere
+    })
+}
+
+/// Why what has a file's name is none, if it is something else: a directory, a pipe. Then it counts as missing.
+fn no_file(vfs: &dyn Vfs, from: &Path, kind: FileKind) -> Option<String> {
+    if !matches!(kind, FileKind::Table(_) | FileKind::Wal(_) | FileKind::Blob(_)) {
+        return None;
+    }
+    let error = vfs.open_read(&kind.path(from)).err()?;
+    matches!(error.kind(), io::ErrorKind::IsADirectory | io::ErrorKind::InvalidInput)
+        .then(|| format!("no file, but something else of this name: {error}"))
 }
 
 /// The lock of `from`, shared; none where the file is missing, since making it would be to touch the directory.
@@ -234,6 +273,13 @@ impl Repair<'_> {
             if merged.operands > 0 && !is_known {
                 self.remark(format!(
                     "keyspace '{name}' holds merge operands, and which operator they are for stood in the manifest: its merged values can't be read until that is known"
+                ));
+            }
+            // Compaction sums operands up under the number of the newest. Where the older ones come from a log once more, or from a table that no longer counted, nothing shows that they are in it.
+            let anew = gathered.lossy.contains(&id) && self.report.log_operations > 0;
+            if merged.operands > 0 && (!self.report.exact || anew) {
+                self.remark(format!(
+                    "keyspace '{name}' holds merge operands from tables and logs that may overlap: some may count twice in its merged values"
                 ));
             }
             let bytes = merged.tables.iter().map(|table| table.file_bytes).sum::<u64>()

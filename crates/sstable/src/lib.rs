@@ -67,7 +67,7 @@ pub use frame::{BlockKind, Codec};
 pub use hash::KeyHash;
 pub use iter::TableIter;
 pub use properties::{COMPARATOR, Properties};
-pub use salvage::{Salvage, Skipped, salvage};
+pub use salvage::{Salvage, Skipped, salvage, told_file_id};
 pub use table::{Expect, ReadMode, Spot, Table, TableOptions, Verify};
 pub use verify::VerifyReport;
 

@@ -8,7 +8,8 @@
 //!
 //! Invariants
 //! - What is handed out is in order, all of it: a block that would break the order is left out whole.
-//! - Memory is at most the file's length, and a block.
+//! - Memory is at most the file's length, a block, and two keys for each stretch that can't be read; stretches with nothing between them are one.
+//! - Each byte is read once or twice, whatever stands there.
 
 use crate::block::Layout;
 use crate::error::TableError;
@@ -44,14 +45,14 @@ pub struct Salvage {
     pub skipped: Vec<Skipped>,
 }
 
-/// A stretch of a table that could not be read: one block, or all from there on if where the next one begins is not known.
+/// A stretch of a table that could not be read: blocks between which there is none that could be, or all from there on if where the next one begins is not known.
 #[derive(Debug, Clone)]
 pub struct Skipped {
     /// Where it starts in the file.
     pub offset: u64,
     /// How long it is.
     pub bytes: u64,
-    /// Why.
+    /// Why, of the first block.
     pub why: TableError,
     /// The last user key that was read in front of it, if any was.
     pub after: Option<Vec<u8>>,
@@ -134,6 +135,11 @@ impl Walk<'_> {
     }
 
     fn skip(&mut self, range: Range<usize>, why: TableError) {
+        // Nothing was read since the last one: it is the same gap, and the key before it need not be kept once more.
+        if let Some(open) = self.out.skipped.last_mut().filter(|skipped| skipped.before.is_none()) {
+            open.bytes = (range.end as u64).saturating_sub(open.offset);
+            return;
+        }
         let after = self.last.as_ref().map(|(key, _)| key.clone());
         let (offset, bytes) = (range.start as u64, range.len() as u64);
         self.out.skipped.push(Skipped { offset, bytes, why, after, before: None });
@@ -150,13 +156,13 @@ impl Walk<'_> {
             let layout = Layout::validate(&payload).map_err(|fault| place.fault(fault))?.lifted(self.lift);
             let last = self.last.as_ref().map(|(user_key, trailer)| InternalKey { user_key, trailer: *trailer });
             // Looked at whole before any of it is handed out.
-            let mut keys = Vec::with_capacity(layout.count);
             let prefix = layout.prefix(&payload).unwrap_or(&[]);
+            let mut before: Option<(Vec<u8>, Trailer)> = None;
             for i in 0..layout.count {
                 let parts = layout.entry(&payload, i).zip(layout.trailer(&payload, i));
                 let (entry, trailer) = parts.ok_or_else(|| place.damaged("an entry beyond its block"))?;
-                let user_key = [prefix, &payload[entry.rest.clone()]].concat();
-                let value = &payload[entry.value.clone()];
+                let user_key = [prefix, &payload[entry.rest]].concat();
+                let value = &payload[entry.value];
                 let kind = trailer.kind();
                 let is_odd = kind.expires() && split_expiry(value).is_none()
                     || kind == ValueKind::Delete && !value.is_empty()
@@ -165,31 +171,30 @@ impl Walk<'_> {
                     return Err(place.damaged("an entry whose value does not go with its kind"));
                 }
                 let key = InternalKey { user_key: &user_key, trailer };
-                let before = keys.last().map(|(user_key, trailer, _): &(Vec<u8>, Trailer, Range<usize>)| InternalKey {
-                    user_key,
-                    trailer: *trailer,
-                });
-                if before.or(last).is_some_and(|before| before >= key) {
+                let before_it = before.as_ref().map(|(user_key, trailer)| InternalKey { user_key, trailer: *trailer });
+                if before_it.or(last).is_some_and(|before| before >= key) {
                     return Err(place.damaged("entries out of order"));
                 }
-                keys.push((user_key, trailer, entry.value));
+                before = Some((user_key, trailer));
             }
-            Ok((payload, keys))
+            Ok((payload, layout))
         });
-        match checked {
-            Err(error) => self.skip(range, error),
-            Ok((payload, keys)) => {
-                for skipped in self.out.skipped.iter_mut().rev().take_while(|skipped| skipped.before.is_none()) {
-                    skipped.before = keys.first().map(|(key, ..)| key.clone());
-                }
-                for (user_key, trailer, value) in &keys {
-                    (self.each)(InternalKey { user_key, trailer: *trailer }, &payload[value.clone()]);
-                }
-                self.out.blocks += 1;
-                self.out.entries += keys.len() as u64;
-                self.last = keys.into_iter().last().map(|(key, trailer, _)| (key, trailer));
+        let (payload, layout) = match checked {
+            Ok(checked) => checked,
+            Err(error) => return self.skip(range, error),
+        };
+        let prefix = layout.prefix(&payload).unwrap_or(&[]);
+        for i in 0..layout.count {
+            let Some((entry, trailer)) = layout.entry(&payload, i).zip(layout.trailer(&payload, i)) else { break };
+            let user_key = [prefix, &payload[entry.rest]].concat();
+            if let Some(open) = self.out.skipped.last_mut().filter(|skipped| i == 0 && skipped.before.is_none()) {
+                open.before = Some(user_key.clone());
             }
+            (self.each)(InternalKey { user_key: &user_key, trailer }, &payload[entry.value]);
+            self.out.entries += 1;
+            self.last = Some((user_key, trailer));
         }
+        self.out.blocks += 1;
     }
 
     fn ranges(&mut self, offset: u64, stored: &[u8]) {
@@ -213,8 +218,8 @@ impl Walk<'_> {
         while at < bytes.len() {
             let aligned = at.next_multiple_of(64);
             let padded = bytes.get(at..aligned).is_some_and(|pad| pad.iter().all(|byte| *byte == 0));
-            let found = find_end(bytes, at, self.file_id)
-                .or_else(|| (padded && aligned > at).then(|| find_end(bytes, aligned, self.file_id)).flatten());
+            // The next one begins here, or behind the padding. Both are tried at once, so that a byte is looked at no more often than it is handed out, and at the end once.
+            let found = find_end(bytes, [at, if padded { aligned } else { at }], self.file_id);
             let Some((range, kind)) = found else { break };
             match kind {
                 BlockKind::Data => self.block(range.clone(), &bytes[range.clone()]),
@@ -234,24 +239,30 @@ impl Walk<'_> {
     }
 }
 
-/// Where the block that begins at `start` ends, and its kind: at the first tag behind which the checksum of all before it stands.
-fn find_end(bytes: &[u8], start: usize, file_id: FileId) -> Option<(Range<usize>, BlockKind)> {
-    let mut crc = Crc::new().u64(file_id.0).u64(start as u64);
-    for at in start..bytes.len().saturating_sub(TRAILER_BYTES - 1) {
+/// Where the block that begins at one of `starts` (ascending) lies, and its kind: it ends at the first tag behind which the checksum of all before it stands.
+fn find_end(bytes: &[u8], starts: [usize; 2], file_id: FileId) -> Option<(Range<usize>, BlockKind)> {
+    // For each start the checksum, and how far.
+    let mut crcs = starts.map(|start| (Crc::new().u64(file_id.0).u64(start as u64), start));
+    for at in starts[0]..bytes.len().saturating_sub(TRAILER_BYTES - 1) {
         let tag = bytes[at];
         let kind = match tag >> 4 {
-            1 => Some(BlockKind::Data),
-            2 => Some(BlockKind::Index),
-            3 => Some(BlockKind::Filter),
-            4 => Some(BlockKind::Properties),
-            5 => Some(BlockKind::RangeTombstones),
-            _ => None,
+            1 => BlockKind::Data,
+            2 => BlockKind::Index,
+            3 => BlockKind::Filter,
+            4 => BlockKind::Properties,
+            5 => BlockKind::RangeTombstones,
+            _ => continue,
         };
-        crc = crc.bytes(&[tag]);
-        if let Some(kind) = kind.filter(|_| tag & 15 <= 2)
-            && bytes.get(at + 1..at + TRAILER_BYTES).is_some_and(|stored| *stored == crc.finish().to_le_bytes())
-        {
-            return Some((start..at + TRAILER_BYTES, kind));
+        if tag & 15 > 2 {
+            continue;
+        }
+        let stored = &bytes[at + 1..at + TRAILER_BYTES];
+        for (start, (crc, done)) in starts.into_iter().zip(&mut crcs).filter(|(start, _)| *start <= at) {
+            *crc = crc.bytes(&bytes[*done..=at]);
+            *done = at + 1;
+            if *stored == crc.finish().to_le_bytes() {
+                return Some((start..at + TRAILER_BYTES, kind));
+            }
         }
     }
     None
@@ -271,6 +282,18 @@ fn read_index(bytes: &Bytes, name: &Arc<str>, footer: &Footer) -> Option<Vec<Ran
         return None;
     }
     (0..index.count()).map(|i| index.block(payload, i).map(|place| place.range)).collect()
+}
+
+/// The id that a table says it has: as its footer has it, which a checksum covers, or else its properties, which by themselves prove nothing (`false`).
+pub fn told_file_id(file: Arc<dyn ReadableFile>, name: &str) -> Option<(FileId, bool)> {
+    let name: Arc<str> = name.into();
+    let file_bytes = file.len_bytes().ok()?;
+    let bytes = Bytes::File(file);
+    let footer = if file_bytes >= FOOTER_BYTES as u64 { bytes.read_footer(&name, file_bytes).ok() } else { None };
+    match footer {
+        Some(footer) => Some((footer.file_id, true)),
+        None => id_in_properties(&bytes, &name, file_bytes).map(|file_id| (file_id, false)),
+    }
 }
 
 /// The file id as the properties have it, which begin with the comparator and then the id: `01 08 bytewise 03 08 id`.

@@ -174,6 +174,46 @@ fn what_is_left_of_a_table_is_all_but_the_block_that_was_hit() {
     }
 }
 
+/// Each padded block was looked for up to the end of the file before it was looked for behind its padding: half a megabyte without an index took a minute.
+#[test]
+fn what_is_left_of_a_long_table_without_an_index_is_found_soon() {
+    let entries: Vec<Entry> = (0..5000u64).map(|i| put(format!("{i:05}").as_bytes(), i + 1, &[b'v'; 190])).collect();
+    let mut bytes = build(&entries, options(200, Codec::None));
+    let blocks = blocks(&bytes);
+    assert!(bytes.len() > 1_000_000 && blocks.len() > 4000);
+    let footer = bytes.len() - FOOTER_BYTES;
+    let index = u64::from_le_bytes(bytes[footer + 16..footer + 24].try_into().unwrap()) as usize;
+    bytes[index + 9] ^= 1;
+    let begun = std::time::Instant::now();
+    let (left, _) = left_of(&bytes, None).unwrap();
+    assert!(left == entries, "{} of {} left", left.len(), entries.len());
+    // Junk in which each byte may be a block's tag.
+    for junk in [0x10, 0x00, 0x52] {
+        let from = blocks[2].end;
+        let end = bytes.len() - FOOTER_BYTES;
+        bytes[from..end].fill(junk);
+        let (left, salvaged) = left_of(&bytes, None).unwrap();
+        assert!(left == entries[..left.len()] && left.len() >= 3 && salvaged.skipped.len() == 1);
+    }
+    assert!(begun.elapsed() < std::time::Duration::from_secs(5), "{:?}", begun.elapsed());
+}
+
+/// Each damaged block was a gap of its own with a copy of the key before it: a hundred kilobytes took a gigabyte.
+#[test]
+fn damaged_blocks_side_by_side_are_one_gap() {
+    let entries: Vec<Entry> = (0..40u64).map(|i| put(format!("{i:05}").as_bytes(), i + 1, &[b'v'; 190])).collect();
+    let mut bytes = build(&entries, options(1, Codec::None));
+    let blocks = blocks(&bytes);
+    for block in [3, 4, 5, 6, 20] {
+        bytes[blocks[block].start + 20] ^= 1;
+    }
+    let (left, salvaged) = left_of(&bytes, None).unwrap();
+    assert_eq!((left.len(), salvaged.skipped.len()), (35, 2), "{:?}", salvaged.skipped);
+    let gap = &salvaged.skipped[0];
+    assert_eq!((gap.after.as_deref(), gap.before.as_deref()), (Some(&b"00002"[..]), Some(&b"00007"[..])));
+    assert!(gap.offset == blocks[3].start as u64 && gap.offset + gap.bytes == blocks[6].end as u64, "{gap:?}");
+}
+
 /// Asks all that can be asked of bytes that may say anything: it must end, and not panic.
 fn poke(bytes: &[u8], entries: &[Entry], mode: (ReadMode, Verify)) {
     let _ = left_of(bytes, None);

@@ -11,6 +11,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
+use crate::os::regular;
 use crate::{FileLock, LockMode, directory_of, or_here};
 
 /// Device and inode of the directory, and the name in it.
@@ -74,6 +75,10 @@ impl OsLock {
 /// Opens and locks the file that has the name `path` when the lock is got: it may have been removed between open and lock.
 fn lock_file(path: &Path, mode: LockMode) -> io::Result<File> {
     loop {
+        match regular(path) {
+            Err(error) if error.kind() == ErrorKind::NotFound && mode == LockMode::Exclusive => {}
+            checked => checked?,
+        }
         let file = match mode {
             LockMode::Shared => File::open(path)?,
             LockMode::Exclusive => OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?,

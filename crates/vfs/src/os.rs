@@ -42,11 +42,8 @@ impl Vfs for OsVfs {
     }
 
     fn open_read(&self, path: &Path) -> io::Result<Arc<dyn ReadableFile>> {
-        let file = File::open(path)?;
-        if file.metadata()?.is_dir() {
-            return Err(ErrorKind::IsADirectory.into());
-        }
-        Ok(Arc::new(OsReader { file }))
+        regular(path)?;
+        Ok(Arc::new(OsReader { file: File::open(path)? }))
     }
 
     fn open_sync(&self, path: &Path) -> io::Result<Arc<dyn FileSync>> {
@@ -130,6 +127,18 @@ impl Vfs for OsVfs {
     fn random(&self) -> u64 {
         // Keyed by the operating system's randomness, with another key for each call.
         RandomState::new().build_hasher().finish()
+    }
+}
+
+/// Refuses what is no regular file, before it is opened: the open of a pipe waits for its writer.
+pub(crate) fn regular(path: &Path) -> io::Result<()> {
+    let found = std::fs::metadata(path)?.file_type();
+    if found.is_file() {
+        return Ok(());
+    }
+    match found.is_dir() {
+        true => Err(ErrorKind::IsADirectory.into()),
+        false => Err(io::Error::new(ErrorKind::InvalidInput, "it is not a regular file")),
     }
 }
 

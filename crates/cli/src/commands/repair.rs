@@ -9,15 +9,17 @@ use esker::vfs::{OsVfs, Vfs};
 use esker::{ErrorKind, Loss, Progress, RepairReport};
 use indicatif::HumanBytes;
 use serde_json::{Map, Value, json};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
 /// Makes the store `to` of what can be read in `from`, and says what is lost.
 pub(crate) fn run(common: &Common, from: &Path, to: &Path) -> Result {
     // The engine compares the paths as they are written; links are seen here.
-    if let (Ok(from_is), Some(to_is)) = (from.canonicalize(), canonical(to))
-        && to_is.starts_with(&from_is)
-    {
+    let to_is = canonical(to).ok_or_else(|| {
+        let why = "goes back ('..') from a folder that does not exist; name the place itself";
+        Failure::error(format!("'{}' {why}", to.display()))
+    })?;
+    if from.canonicalize().is_ok_and(|from_is| to_is.starts_with(from_is)) {
         let (to, from) = (to.display(), from.display());
         return Err(Failure::error(format!("'{to}' lies in '{from}', which is not to be touched; name another place")));
     }
@@ -42,8 +44,9 @@ pub(crate) fn run(common: &Common, from: &Path, to: &Path) -> Result {
     if report.is_whole() {
         return Ok(());
     }
+    let no_manifest = if report.exact { "" } else { ", and no whole manifest says what there was" };
     Err(Failure::damage(format!(
-        "'{}' opens and is sound, but not all of '{}' is in it: {}, {}; keep the original until you have looked at both",
+        "'{}' opens and is sound, but it is not known to hold all of '{}': {}, {}{no_manifest}; keep the original until you have looked at both",
         to.display(),
         from.display(),
         counted_in(report.losses.len() as u64, "loss", "losses"),
@@ -51,13 +54,16 @@ pub(crate) fn run(common: &Common, from: &Path, to: &Path) -> Result {
     )))
 }
 
-/// The path without links, as far as it is there.
+/// The path without links, as far as it is there. `None` if it goes back from what is not: where that would lead is known only once it is made.
 fn canonical(path: &Path) -> Option<PathBuf> {
     let path = std::path::absolute(path).ok()?;
-    path.ancestors().find_map(|ancestor| {
-        let rest = path.strip_prefix(ancestor).ok()?;
-        Some(ancestor.canonicalize().ok()?.join(rest))
-    })
+    path.ancestors()
+        .find_map(|ancestor| {
+            let rest = path.strip_prefix(ancestor).ok()?;
+            Some((ancestor.canonicalize().ok()?, rest))
+        })
+        .filter(|(_, rest)| !rest.components().any(|component| component == Component::ParentDir))
+        .map(|(known, rest)| known.join(rest))
 }
 
 fn show(out: &mut Output, to: &Path, report: &RepairReport) -> Result {

@@ -307,6 +307,10 @@ fn repair_makes_a_store_of_what_is_left_and_says_what_is_lost() {
     }
     std::os::unix::fs::symlink(&place.db, place.path("link")).unwrap();
     assert!(place.esker(["repair", "DB", "DIR/link/new"]).fails(2).contains("not to be touched"));
+    // Once `nowhere` was made, this led through the link.
+    assert!(place.esker(["repair", "DB", "DIR/nowhere/../link/new"]).fails(2).contains("does not exist"));
+    assert!(place.esker(["repair", "DB", "DIR/sound/../link/new"]).fails(2).contains("not to be touched"));
+    assert!(!place.db.join("new").exists() && !place.path("nowhere").exists());
     assert!(place.esker(["repair", "DIR/none", "DIR/new2"]).fails(2).contains("no directory"));
     assert!(!place.path("new2").exists());
 }
@@ -337,4 +341,22 @@ fn links_lead_to_no_file_being_changed() {
     for other in others {
         assert_eq!(std::fs::read(place.db.join(other)).unwrap(), b"mine", "{other}");
     }
+}
+
+/// Opening a pipe waits for whoever writes to it: repair and doctor hung.
+#[test]
+fn pipes_of_files_names_are_not_waited_for() {
+    let place = store();
+    let pipe = |name: &str| {
+        assert!(Command::new("mkfifo").arg(place.db.join(name)).status().unwrap().success());
+    };
+    pipe("000999.sst");
+    pipe("000998.wal");
+    let found = place.esker(["repair", "DB", "DIR/new", "--json"]).json();
+    assert!(found["whole"] == true && found["unused"].to_string().contains("000999.sst"), "{found}");
+    std::fs::remove_file(place.db.join("LOCK")).unwrap();
+    pipe("LOCK");
+    assert!(place.esker(["doctor", "DB"]).fails(1).contains("not a regular file"));
+    assert_ne!(place.esker(["verify", "DB", "--deep"]).code, 0);
+    assert_ne!(place.esker(["repair", "DB", "DIR/new2"]).code, 0);
 }

@@ -29,7 +29,7 @@ pub(super) struct Gathered {
     /// Versions that tell a table's keyspace: the table's place among the sources, and the key.
     probes: HashMap<SeqNo, Vec<(usize, Vec<u8>)>>,
     /// Keyspaces whose operations are taken though they should be in tables: some of these are lost.
-    lossy: BTreeSet<KeyspaceId>,
+    pub(super) lossy: BTreeSet<KeyspaceId>,
     /// Keyspaces that were met.
     pub(super) keyspaces: BTreeSet<KeyspaceId>,
     pub(super) last_seq: SeqNo,

@@ -31,9 +31,9 @@ pub struct RepairReport {
 }
 
 impl RepairReport {
-    /// Whether all that the directory held was carried over, as it was.
+    /// Whether all that the directory held was carried over, as it was, and a whole manifest vouches that this is all.
     pub fn is_whole(&self) -> bool {
-        self.losses.is_empty() && self.remarks.is_empty()
+        self.exact && self.manifest_error.is_none() && self.losses.is_empty() && self.remarks.is_empty()
     }
 }
 

@@ -6,6 +6,7 @@ use esker_format::{FileId, FileKind, FileNo, KeyspaceId, SeqNo};
 use esker_manifest::TableMeta;
 use esker_sstable::{
     BlockCache, BuilderOptions, Expect, KeyHash, ReadMode, Salvage, Table, TableError, TableOptions, Verify, salvage,
+    told_file_id,
 };
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -76,18 +77,35 @@ impl Repair<'_> {
         let file = match self.vfs.open_read(&path) {
             Ok(file) => file,
             Err(error) => {
-                let what = format!("it can't be opened: {error}");
-                source.losses.push(Loss { file: name, what, ..Loss::default() });
+                let known = self.facts.tables.get(&number).cloned();
+                if known.is_none() && (self.report.exact || self.facts.removed.contains(&number)) {
+                    self.unused(kind, format!("the manifest does not name it, and it can't be opened: {error}"));
+                    return Ok(None);
+                }
+                let mut loss = Loss { file: name, what: format!("it can't be opened: {error}"), ..Loss::default() };
+                if let Some((id, meta)) = known {
+                    seen.insert(meta.file_id);
+                    (source.keyspace, source.is_named) = (Some(id), true);
+                    loss.first = Some(meta.smallest.user_key.to_vec());
+                    loss.last = Some(meta.largest.user_key.to_vec());
+                    loss.records = Some(meta.entries);
+                }
+                source.losses.push(loss);
                 return Ok(Some(source));
             }
         };
         self.read(file.len_bytes().unwrap_or(0));
         let opened = Table::open(Arc::clone(&file), &name, options(None));
-        // A file may have been given another's name. Its id tells; where it can't be read, the name must do.
+        // A file may have been given another's name. Its id tells; where none can be read, or one under no checksum that is nobody's, the name must do.
         let by_id = |id: FileId| self.facts.tables.values().find(|(_, meta)| meta.file_id == id).cloned();
+        let by_number = || self.facts.tables.get(&number).cloned();
         let named = match &opened {
             Ok(table) => by_id(table.properties().file_id),
-            Err(_) => self.facts.tables.get(&number).cloned(),
+            Err(_) => match told_file_id(Arc::clone(&file), &name) {
+                Some((id, true)) => by_id(id),
+                Some((id, false)) => by_id(id).or_else(by_number),
+                None => by_number(),
+            },
         };
         let (id, meta) = named.unzip();
         if id.is_none() && (self.report.exact || self.facts.removed.contains(&number)) {

@@ -130,3 +130,26 @@ fn what_nobody_needs_is_a_note() {
     let report = checked(&vfs, DIR);
     assert!(report.is_ok() && report.findings.iter().any(|finding| finding.file == "000900.blob"), "{report:#?}");
 }
+
+/// Without a lock whether it would open was not looked into: a copy without LOCK and logs was called sound.
+#[test]
+fn missing_logs_are_found_without_a_lock() {
+    let small = small();
+    let vfs = small.copy();
+    all(&vfs, "LOCK").iter().for_each(|path| vfs.remove_file(path).unwrap());
+    let report = checked(&vfs, DIR);
+    assert!(report.is_ok(), "{:#?}", report.findings);
+    let log = all(&vfs, ".wal").remove(0);
+    vfs.remove_file(&log).unwrap();
+    let report = checked(&vfs, DIR);
+    assert_eq!(damaged(&report), [log.file_name().unwrap().to_str().unwrap()], "{:#?}", report.findings);
+
+    // Closed in order, it needs none.
+    let vfs = small.copy();
+    builder(&vfs, DIR, calm()).open().unwrap().close().unwrap();
+    for part in ["LOCK", ".wal"] {
+        all(&vfs, part).iter().for_each(|path| vfs.remove_file(path).unwrap());
+    }
+    let report = checked(&vfs, DIR);
+    assert!(report.is_ok(), "{:#?}", report.findings);
+}

@@ -23,7 +23,18 @@ pub(crate) fn repaired_in(vfs: &Arc<MemVfs>, to: &str) -> esker::Result<RepairRe
 /// Repairs, and reads all keyspaces of the result through an engine that writes to it.
 #[track_caller]
 fn repaired(vfs: &Arc<MemVfs>) -> (RepairReport, BTreeMap<String, Contents>) {
-    let report = repaired_in(vfs, NEW).unwrap();
+    read_back(vfs, repaired_in(vfs, NEW).unwrap())
+}
+
+/// The same, of a directory in which not all are files.
+#[track_caller]
+fn repaired_beside(vfs: &Arc<MemVfs>) -> (RepairReport, BTreeMap<String, Contents>) {
+    let as_vfs = Arc::clone(vfs) as Arc<dyn Vfs>;
+    read_back(vfs, repair(&as_vfs, DIR, NEW, &mut |_| {}).unwrap())
+}
+
+#[track_caller]
+fn read_back(vfs: &Arc<MemVfs>, report: RepairReport) -> (RepairReport, BTreeMap<String, Contents>) {
     assert!(checked(vfs, NEW).is_ok());
     let engine = builder(vfs, NEW, calm()).open().unwrap();
     let read = |name: String| {
@@ -147,6 +158,65 @@ fn tables_under_each_others_names_are_told_apart() {
             assert!(report.losses.is_empty() && found == whole(&small), "{report:#?}");
         }
     }
+}
+
+/// A table that did not open was taken for the one whose number it had, though its footer still told its id: all keys came to lie in one keyspace, and nothing was said to be missing.
+#[test]
+fn a_damaged_table_under_anothers_name_is_told_by_its_id() {
+    let small = small();
+    let paths = all(&small.vfs, ".sst");
+    for (other, at) in (1..paths.len()).flat_map(|other| (130..210).step_by(13).map(move |at| (other, at))) {
+        let vfs = small.copy();
+        let between = Path::new(DIR).join("between");
+        vfs.rename(&paths[0], &between).unwrap();
+        vfs.rename(&paths[other], &paths[0]).unwrap();
+        vfs.rename(&between, &paths[other]).unwrap();
+        vfs.edit(&paths[0], |bytes| {
+            let len = bytes.len();
+            bytes[len - at] ^= 1;
+        })
+        .unwrap();
+        let (report, found) = repaired(&vfs);
+        judge(&small, &report, &found, &format!("table {other}, {at} bytes from its end"));
+        for (name, whole) in whole(&small) {
+            let strange = found[&name].keys().find(|key| !whole.contains_key(*key));
+            assert!(strange.is_none() || !report.losses.is_empty(), "table {other}, {at}: {strange:?} in {name}");
+        }
+        assert!(found["other"].keys().all(|key| small.other.contains_key(key)), "table {other}, {at}: {found:#?}");
+    }
+}
+
+/// Without tables, and with a manifest of a header alone, there was no loss and no remark: that was called whole.
+#[test]
+fn what_no_manifest_vouches_for_is_not_called_whole() {
+    let small = small();
+    let vfs = small.copy();
+    for part in [".sst", ".wal"] {
+        all(&vfs, part).iter().for_each(|path| vfs.remove_file(path).unwrap());
+    }
+    vfs.edit(&all(&vfs, "MANIFEST")[0], |bytes| bytes.truncate(64)).unwrap();
+    let (report, _) = repaired(&vfs);
+    assert!(!report.is_whole() && report.manifest_error.is_some(), "{report:#?}");
+}
+
+/// A directory or a pipe of a table's name: no table, and only a loss where the manifest says that there was one.
+#[test]
+fn what_is_no_file_is_no_loss_unless_it_is_needed() {
+    let small = small();
+    let vfs = small.copy();
+    vfs.create_dir_all(&Path::new(DIR).join("000099.sst")).unwrap();
+    vfs.create_dir_all(&Path::new(DIR).join("000098.wal")).unwrap();
+    let (report, found) = repaired_beside(&vfs);
+    assert!(report.is_whole() && report.exact, "{report:#?}");
+    assert_eq!(found, whole(&small));
+    assert!(report.unused.iter().any(|(file, _)| file == "000099.sst"), "{report:#?}");
+
+    let vfs = small.copy();
+    let table = all(&vfs, ".sst").remove(0);
+    vfs.remove_file(&table).unwrap();
+    vfs.create_dir_all(&table).unwrap();
+    let (report, _) = repaired_beside(&vfs);
+    assert!(report.losses.iter().any(|loss| table.ends_with(&loss.file)), "{report:#?}");
 }
 
 /// An old copy under the name of another table is known by its id, and counts for nothing.
@@ -301,6 +371,38 @@ fn all_kinds_of_entries_are_carried_over() {
     assert!(!found[0].contains_key(&b"z1"[..]));
 }
 
+/// Operands that compaction has summed up may lie in a log, or a table that no longer counts, once more; the report was silent about it where the manifest named the tables.
+#[test]
+fn that_operands_may_count_twice_is_remarked() {
+    let vfs = MemVfs::new();
+    let counter = KeyspaceOptions { merge_operator: Some("esker.counter".into()), ..KeyspaceOptions::default() };
+    let options = esker::Options { wal_retain_bytes: Some(1 << 20), ..calm() };
+    let engine = builder(&vfs, DIR, options).open().unwrap();
+    let counts = engine.keyspace("counts", counter).unwrap();
+    for _ in 0..3 {
+        counts.merge("hits", 1i64.to_le_bytes()).unwrap();
+        counts.merge("miss", 1i64.to_le_bytes()).unwrap();
+        engine.flush().unwrap();
+    }
+    engine.sync().unwrap();
+    let sound = Arc::new(vfs.crash_now(esker::vfs::CrashPolicy::All));
+    let twice = |report: &RepairReport| report.remarks.iter().any(|remark| remark.contains("may count twice in its"));
+    let report = repaired_in(&sound, "/sound").unwrap();
+    assert!(report.is_whole(), "{report:#?}");
+
+    let vfs = Arc::new(sound.crash_now(esker::vfs::CrashPolicy::All));
+    vfs.edit(&all(&vfs, ".sst")[0], |bytes| bytes[20] ^= 1).unwrap();
+    let report = repaired_in(&vfs, NEW).unwrap();
+    assert!(report.exact && !report.losses.is_empty() && twice(&report), "{report:#?}");
+
+    let vfs = Arc::new(sound.crash_now(esker::vfs::CrashPolicy::All));
+    for part in ["MANIFEST", "CURRENT"] {
+        all(&vfs, part).iter().for_each(|path| vfs.remove_file(path).unwrap());
+    }
+    let report = repaired_in(&vfs, NEW).unwrap();
+    assert!(!report.exact && twice(&report), "{report:#?}");
+}
+
 /// Whichever operation in the new directory fails: an error, and nothing is left there.
 #[test]
 fn what_fails_is_taken_back() {
@@ -340,7 +442,7 @@ fn places_that_cant_be_read_are_losses() {
 fn where_it_may_not_write_it_does_not() {
     let small = small();
     let vfs = small.copy();
-    for inside in ["/data", "/data/new", "/data/./a/../new", "/other/../data/x"] {
+    for inside in ["/data", "/data/new", "/data/./a/../new", "/other/../data/x", "/none/../lnk/new"] {
         assert_eq!(repaired_in(&vfs, inside).unwrap_err().kind(), ErrorKind::InvalidArgument, "{inside}");
     }
     vfs.create_dir_all(Path::new("/full")).unwrap();

@@ -97,7 +97,7 @@ fn lock(doctor: &mut Doctor<'_>) -> bool {
     match OsVfs.lock(&path, LockMode::Shared) {
         Ok(_) => false,
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-            let holder = fs::metadata(&path).ok().and_then(|found| holder_of(found.ino()));
+            let holder = fs::metadata(&path).ok().and_then(|found| holder_of(found.dev(), found.ino()));
             let what = match &holder {
                 Some((pid, name)) => format!("process {pid} ({name}) has the store open for writing"),
                 None => "some process has the store open for writing".to_owned(),
@@ -131,17 +131,25 @@ fn lock(doctor: &mut Doctor<'_>) -> bool {
     }
 }
 
-/// Number and name of the process that holds a lock on the file of this inode, where the system tells.
-fn holder_of(inode: u64) -> Option<(u32, String)> {
-    let locks = fs::read_to_string("/proc/locks").ok()?;
-    let ending = format!(":{inode}");
-    let pid = locks.lines().find_map(|line| {
-        let words: Vec<&str> = line.split_whitespace().collect();
-        let file = words.iter().position(|word| word.ends_with(&ending))?;
-        words.get(file.checked_sub(1)?)?.parse::<u32>().ok()
-    })?;
+/// Number and name of the process that holds a lock on this file, where the system tells.
+fn holder_of(device: u64, inode: u64) -> Option<(u32, String)> {
+    let pid = pid_in(&fs::read_to_string("/proc/locks").ok()?, device, inode)?;
     let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
     Some((pid, name.trim().to_owned()))
+}
+
+/// The process that has a lock in these lines of `/proc/locks` on the file of this device and inode: `1: FLOCK  ADVISORY  WRITE 4711 08:01:1234 0 EOF`. Inodes alone are the same on many devices.
+fn pid_in(locks: &str, device: u64, inode: u64) -> Option<u32> {
+    // As Linux packs the two into one number.
+    let major = device >> 32 & 0xffff_f000 | device >> 8 & 0xfff;
+    let minor = device >> 12 & 0xffff_ff00 | device & 0xff;
+    let file = format!("{major:02x}:{minor:02x}:{inode}");
+    locks.lines().find_map(|line| {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let at = words.iter().position(|word| *word == file)?;
+        // One who waits for it (`->`) has it not.
+        (words.get(1) != Some(&"->")).then(|| words.get(at.checked_sub(1)?)?.parse().ok())?
+    })
 }
 
 /// The version that the manifest ends with, or what is wrong with it.
@@ -197,6 +205,9 @@ fn files(doctor: &mut Doctor<'_>, kinds: &BTreeSet<FileKind>, version: &Version,
                 doctor.sees(Rank::Broken, format!("{name} is missing"), lost, next);
             }
             Err(error) => doctor.sees(Rank::Broken, format!("{name}: {}", describe(&error)), lost, next),
+            Ok(found) if !found.is_file() => {
+                doctor.sees(Rank::Broken, format!("{name} is no file, but something else of this name"), lost, next);
+            }
             Ok(found) if found.len() != *expected => {
                 let what = format!(
                     "{name} has {} bytes, and the manifest says {expected}: cut short, or another file",
@@ -247,4 +258,20 @@ fn space(doctor: &mut Doctor<'_>) {
         "on a full disk writes are refused, opening for writing after a crash too; reads go on, and nothing is lost",
         "make room; deleting keys works as long as the store is open, and compacting gives the space back",
     );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lock_on_another_device_is_another_ones() {
+        let locks = "1: POSIX  ADVISORY  WRITE 11 08:02:77 0 EOF\n\
+                     2: FLOCK  ADVISORY  WRITE 22 fd:01:77 0 EOF\n\
+                     2: -> FLOCK  ADVISORY  READ 33 08:01:77 0 EOF\n\
+                     3: FLOCK  ADVISORY  WRITE 44 08:01:77 0 EOF\n";
+        assert_eq!(pid_in(locks, 0x0801, 77), Some(44));
+        assert_eq!(pid_in(locks, 0xfd01, 77), Some(22));
+        assert_eq!(pid_in(locks, 0x0803, 77), None);
+    }
 }
