@@ -1,7 +1,7 @@
 //! What a script must do, told by a map of versions alone: the history that every run is held against.
 //!
 //! A history has a line for each operation. It says the same whatever the option set, whichever crash undid and whichever fault stopped: what a crash has undone is done again, in its order, by the run ([`crate::recover`]),
-//! and what a fault has stopped is tried again until it is done ([`crate::faults`]).
+//! and what a fault has stopped is tried again until it is done ([`crate::recover`]).
 
 use crate::op::{Change, LIVING, LIVING_SECONDS, NAMES, Op, SNAPSHOTS, TRANSACTIONS, View, Write};
 use crate::script::key_text;
