@@ -11,6 +11,8 @@ use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
@@ -169,8 +171,11 @@ impl Known {
         let mut process = Killed(process);
         let lines = BufReader::new(process.0.stdout.take().unwrap()).lines();
         let (begins, began) = channel();
+        // One more than the last write that was acknowledged with a sync.
+        let synced = Arc::new(AtomicU64::new(0));
+        let heard = Arc::clone(&synced);
         let reader = std::thread::spawn(move || {
-            let (mut begun, mut synced) = (None, None);
+            let mut begun = None;
             for line in lines.map_while(Result::ok) {
                 let mut words = line.rsplit(' ');
                 let (Some(i), what) = (words.next().and_then(|i| i.parse::<u64>().ok()), words.next()) else {
@@ -182,11 +187,11 @@ impl Known {
                         let _ = begins.send(());
                         begun = Some(i);
                     }
-                    Some("end") if is_synced(i) => synced = Some(i),
+                    Some("end") if is_synced(i) => heard.store(i + 1, Ordering::Release),
                     _ => {}
                 }
             }
-            (begun, synced)
+            begun
         });
         // The seed's parity is the disk.
         let nth = seed / 2;
@@ -196,9 +201,12 @@ impl Known {
             began.recv_timeout(Duration::from_secs(30)).expect("the child writes");
         }
         std::thread::sleep(Duration::from_micros((random >> 33) % 40_000));
+        // Only what was acknowledged before counts: behind a real cut nobody acknowledges anything, while a sync that the shutdown meets on its way was seen to succeed on ext4 (two of some
+        // 170 cuts) though what it synced was gone, the last group alone.
+        let synced = synced.load(Ordering::Acquire).checked_sub(1);
         disk.cut_power(nth.is_multiple_of(3));
         drop(process);
-        let (begun, synced) = reader.join().unwrap();
+        let begun = reader.join().unwrap();
         disk.unmount();
         disk.mount().unwrap();
 
