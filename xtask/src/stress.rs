@@ -29,7 +29,7 @@ pub(crate) struct Args {
     /// Hours in all, shared by the suites in equal parts; 0.5 is half an hour.
     #[arg(long, default_value_t = 1.0, value_parser = hours)]
     hours: f64,
-    /// Only this suite; may be given several times. All of them if not given; `list` prints them.
+    /// Only this suite; may be given several times. All of them if not given; a name that is none has them listed.
     #[arg(long = "suite", value_name = "SUITE")]
     suites: Vec<String>,
     /// Suites that run at once.

@@ -418,18 +418,19 @@ impl Check<'_> {
         self.read(len);
     }
 
+    /// The logs in the directory from number `oldest` on.
+    fn logs_from(&self, oldest: FileNo) -> Vec<FileNo> {
+        let number = |kind: &FileKind| if let FileKind::Wal(number) = kind { Some(*number) } else { None };
+        self.kinds.iter().filter_map(number).filter(|number| *number >= oldest).collect()
+    }
+
     /// Every record of every log that is still part of the engine.
     fn logs(&mut self, version: Option<&Version>) {
         let oldest = version.map_or(FileNo(0), |version| match version.changes_log {
             FileNo(0) => version.oldest_log,
             kept => kept.min(version.oldest_log),
         });
-        let logs: Vec<FileNo> = self
-            .kinds
-            .iter()
-            .filter_map(|kind| if let FileKind::Wal(number) = kind { Some(*number) } else { None })
-            .filter(|number| *number >= oldest)
-            .collect();
+        let logs = self.logs_from(oldest);
         for number in logs {
             self.log(number, version);
         }
@@ -531,12 +532,7 @@ impl Check<'_> {
             "writes that were on stable storage are gone: the directory does not open, with a LOCK either";
         const RESTORE: &str = "restore the directory from a copy, or have repair make a new one of what is left";
         let oldest = version.oldest_log;
-        let logs: Vec<FileNo> = self
-            .kinds
-            .iter()
-            .filter_map(|kind| if let FileKind::Wal(number) = kind { Some(*number) } else { None })
-            .filter(|number| *number >= oldest)
-            .collect();
+        let logs = self.logs_from(oldest);
         if holds_everything(version) {
             let newer = self.kinds.iter().find(|kind| match kind {
                 FileKind::Table(number) if *number >= oldest => {

@@ -3,34 +3,21 @@
 //! The child is this binary again. It tells the parent of each write before and after it, one line each, so the parent knows two bounds:
 //! everything acknowledged must be there, and nothing that was not begun may be.
 
-use esker::{Durability, Engine, KeyspaceOptions, Options, WriteBatch, WriteOptions};
+#[path = "kill/store.rs"]
+mod store;
+
+use esker::{Durability, WriteBatch, WriteOptions};
 use esker_testkit::stress;
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
+use store::{open, value};
 
 const CYCLES: u64 = 200;
 const KEYS: u64 = 500;
 const CHILD: &str = "ESKER_KILL_TEST_CHILD";
-
-fn options() -> Options {
-    // Small, so that every cycle is killed somewhere in flush, compaction or a change of logs too.
-    Options { memtable_bytes: Some(32 << 10), wal_bytes_max: 256 << 10, ..Options::default() }
-}
-
-fn value(i: u64) -> Vec<u8> {
-    let mut value = i.to_be_bytes().to_vec();
-    value.resize(8 + (i * 37 % 300) as usize, i as u8);
-    value
-}
-
-fn open(dir: &Path, read_only: bool) -> (Engine, esker::Keyspace) {
-    let engine = Engine::builder(dir).options(options()).read_only(read_only).open().unwrap();
-    let other = engine.keyspace("other", KeyspaceOptions::default()).unwrap();
-    (engine, other)
-}
 
 /// Writes from `first` on, at the level that the number asks for, until killed.
 fn child(dir: &Path, first: u64) {

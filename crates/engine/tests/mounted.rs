@@ -5,7 +5,10 @@
 //! A power cut is the kernel's own: `xfs_io -x -c shutdown` (ext4 has the same call) lets nothing that is not on the device get there any more. ext4 is mounted with
 //! `noauto_da_alloc`: by default it hides a sync that is missing before a rename.
 
-use esker::{Durability, Engine, ErrorKind, KeyspaceOptions, Options, WriteBatch, WriteOptions};
+#[path = "kill/store.rs"]
+mod store;
+
+use esker::{Durability, Engine, ErrorKind, WriteBatch, WriteOptions};
 use esker_testkit::stress;
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
@@ -15,6 +18,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
+use store::{open, value};
 
 const KEYS: u64 = 200;
 const CHILD: &str = "ESKER_POWER_TEST_CHILD";
@@ -102,23 +106,6 @@ impl Drop for Disk {
         // It is not mounted where a test failed in between; and if it is in use, it goes when its last user does.
         let _ = run(&format!("umount -l {}", self.at.display()));
     }
-}
-
-fn options() -> Options {
-    // Small, so that the power fails somewhere in flush, compaction or a change of logs too.
-    Options { memtable_bytes: Some(32 << 10), wal_bytes_max: 256 << 10, ..Options::default() }
-}
-
-fn value(i: u64) -> Vec<u8> {
-    let mut value = i.to_be_bytes().to_vec();
-    value.resize(8 + (i * 37 % 300) as usize, i as u8);
-    value
-}
-
-fn open(dir: &Path, read_only: bool) -> (Engine, esker::Keyspace) {
-    let engine = Engine::builder(dir).options(options()).read_only(read_only).open().unwrap();
-    let other = engine.keyspace("other", KeyspaceOptions::default()).unwrap();
-    (engine, other)
 }
 
 fn is_synced(i: u64) -> bool {
