@@ -15,7 +15,7 @@ use esker_vfs::{LockMode, LogMap, Vfs, read_file, replace_file};
 /// # Panics
 /// Where the file system does something else than it should.
 pub fn run(make: impl Fn() -> (Arc<dyn Vfs>, PathBuf)) {
-    let parts: [Part; 23] = [
+    let parts: [Part; 24] = [
         a_file_reads_as_it_was_appended,
         a_new_file_never_replaces_one,
         what_is_not_there_is_not_found,
@@ -33,6 +33,7 @@ pub fn run(make: impl Fn() -> (Arc<dyn Vfs>, PathBuf)) {
         a_sync_may_run_beside_appends,
         a_file_is_synced_by_its_name_too,
         a_map_is_the_whole_file,
+        a_guarded_map_reads_as_its_file,
         a_log_reads_as_it_was_stored,
         a_log_grows_beside_stores_and_is_trimmed,
         a_log_may_live_twice,
@@ -374,6 +375,28 @@ fn a_map_is_the_whole_file(vfs: &dyn Vfs, directory: &Path) {
 
     write(vfs, &path, b"");
     assert_eq!(*vfs.open_read(&path).unwrap().map().unwrap(), []);
+}
+
+fn a_guarded_map_reads_as_its_file(vfs: &dyn Vfs, directory: &Path) {
+    let path = directory.join("file");
+    let bytes: Vec<u8> = (0..100_000u32).map(|i| (i / 3) as u8).collect();
+    write(vfs, &path, &bytes);
+    let map = match vfs.open_read(&path).unwrap().map_guarded() {
+        Err(error) if error.kind() == Unsupported => return,
+        map => map.unwrap(),
+    };
+    vfs.remove_file(&path).unwrap();
+    assert_eq!(map.len_bytes().unwrap(), 100_000);
+    for (offset, len) in [(0, 100_000), (0, 0), (100_000, 0), (99_999, 1), (4095, 2), (17, 70_000)] {
+        let mut read = vec![0xee; len];
+        map.read_exact_at(&mut read, offset as u64).unwrap();
+        assert_eq!(read, bytes[offset..offset + len]);
+    }
+    for (offset, len) in [(0, 100_001), (100_000, 1), (u64::MAX, 1), (u64::MAX - 1, 2)] {
+        fails(map.read_exact_at(&mut vec![0; len], offset), UnexpectedEof);
+    }
+    map.read_ahead(90_000..u64::MAX);
+    assert_eq!(map.mapped().unreadable_pages, 0);
 }
 
 /// None where logs can't be mapped, and then the file is not there either.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -10,7 +11,9 @@ use rustix::io::Errno;
 
 use crate::mem::mix;
 use crate::operation::{Operation, matches};
-use crate::{Clock, FileLock, FileSync, LockMode, LogMap, LogRoom, Map, Metadata, ReadableFile, Vfs, WritableFile};
+use crate::{
+    Clock, FileLock, FileSync, LockMode, LogMap, LogRoom, Map, Mapped, Metadata, ReadableFile, Vfs, WritableFile,
+};
 
 /// What goes wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -513,5 +516,18 @@ impl ReadableFile for FaultReader {
                 Err(io::Error::from_raw_os_error(errno))
             }
         }
+    }
+    fn map_guarded(&self) -> io::Result<Arc<dyn ReadableFile>> {
+        let inner = self.shared.run(Operation::Map, &[&self.path], || self.inner.map_guarded())?;
+        // Rules about reads hold for the copies.
+        Ok(Arc::new(Self { inner, path: self.path.clone(), shared: Arc::clone(&self.shared) }))
+    }
+
+    fn read_ahead(&self, range: Range<u64>) {
+        self.inner.read_ahead(range);
+    }
+
+    fn mapped(&self) -> Mapped {
+        self.inner.mapped()
     }
 }

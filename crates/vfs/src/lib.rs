@@ -36,6 +36,8 @@ compile_error!("Esker does not support Windows yet");
 
 mod clock;
 mod fault;
+#[cfg(all(target_os = "linux", target_pointer_width = "64", not(miri)))]
+mod guard;
 mod lock;
 mod log;
 mod map;
@@ -47,6 +49,7 @@ mod prefetch;
 #[cfg(target_os = "linux")]
 mod region;
 mod trace;
+mod unreadable;
 mod write_out;
 
 pub use clock::{Clock, ManualClock, SystemClock};
@@ -59,9 +62,11 @@ pub use os::OsVfs;
 pub use piece::{PIECE_BYTES, whole_pieces};
 pub use prefetch::{CACHE_LINE_BYTES, prefetch, prefetch_range};
 pub use trace::{Event, TraceVfs};
+pub use unreadable::UnreadablePage;
 
 use std::fmt::Debug;
 use std::io;
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -248,6 +253,36 @@ pub trait ReadableFile: Debug + Send + Sync {
     /// # Errors
     /// `Unsupported` where there are no maps: use [`ReadableFile::read_exact_at`]. An empty file maps to no bytes.
     fn map(&self) -> io::Result<Map>;
+
+    /// Maps the whole file as it is now, to be read by copying alone. A page that can't be read, because the device fails or another program has cut the file, is an error of
+    /// [`ReadableFile::read_exact_at`] ([`UnreadablePage`]), and so is each later read of it, as long as the map lives; read from a [`Map`] it would end the process by `SIGBUS`.
+    ///
+    /// The first call of a process installs a handler of `SIGBUS`, which stays. It hands on what is not its own.
+    ///
+    /// # Errors
+    /// `Unsupported` where there are no such maps, which is the default: use the file itself.
+    fn map_guarded(&self) -> io::Result<Arc<dyn ReadableFile>> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    /// Has the system begin to read `range`, and does not wait for it. A hint; the default does nothing.
+    fn read_ahead(&self, range: Range<u64>) {
+        let _ = range;
+    }
+
+    /// What of it is mapped, if it comes from [`ReadableFile::map_guarded`]; else nothing.
+    fn mapped(&self) -> Mapped {
+        Mapped::default()
+    }
+}
+
+/// What [`ReadableFile::mapped`] tells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Mapped {
+    /// Bytes of address space.
+    pub bytes: u64,
+    /// Pages that could not be read; all of them, if there are so many that the map was given up.
+    pub unreadable_pages: u64,
 }
 
 /// Reads a whole file, refusing one that is longer than `len_max` bytes (`FileTooLarge`).

@@ -180,7 +180,7 @@ impl Vfs for MemVfs {
     fn open_read(&self, path: &Path) -> io::Result<Arc<dyn ReadableFile>> {
         let world = &mut *self.world();
         let ino = world.file_at(path)?;
-        Ok(Arc::new(MemReader { handle: Handle::open(&self.world, world, ino), maps: self.maps }))
+        Ok(Arc::new(MemReader { handle: Arc::new(Handle::open(&self.world, world, ino)), maps: self.maps }))
     }
 
     fn open_sync(&self, path: &Path) -> io::Result<Arc<dyn FileSync>> {

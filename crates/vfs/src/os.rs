@@ -235,4 +235,9 @@ impl ReadableFile for OsReader {
     fn map(&self) -> io::Result<Map> {
         Map::of_file(&self.file)
     }
+
+    #[cfg(all(target_os = "linux", target_pointer_width = "64", not(miri)))]
+    fn map_guarded(&self) -> io::Result<Arc<dyn ReadableFile>> {
+        Ok(crate::guard::GuardedMap::of_file(&self.file)?)
+    }
 }

@@ -277,3 +277,22 @@ fn a_full_medium_takes_what_was_preallocated() {
     vfs.set_space(None);
     file.append(&[3; 1]).unwrap();
 }
+
+#[test]
+fn rules_about_reads_hold_for_copies_out_of_a_guarded_map() {
+    let (inner, vfs) = setup();
+    replace_file(&*inner, path("/a"), &[7; 100]).unwrap();
+    let id = vfs.add(Rule::new(Operation::Map, Fault::EIO));
+    let file = vfs.open_read(path("/a")).unwrap();
+    assert_eq!(errno(file.map_guarded()), Some(5));
+    vfs.remove(id);
+    let map = file.map_guarded().unwrap();
+    vfs.add(Rule::new(Operation::Read, Fault::EIO).nth(1));
+    vfs.add(Rule::new(Operation::Read, Fault::FlipBit).nth(1));
+    let mut buffer = [0; 100];
+    assert_eq!(errno(map.read_exact_at(&mut buffer, 0)), Some(5));
+    map.read_exact_at(&mut buffer, 0).unwrap();
+    assert_ne!(buffer, [7; 100]);
+    map.read_exact_at(&mut buffer, 0).unwrap();
+    assert_eq!(buffer, [7; 100]);
+}

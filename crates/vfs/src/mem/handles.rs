@@ -152,7 +152,7 @@ impl FileSync for MemSync {
 
 #[derive(Debug)]
 pub(super) struct MemReader {
-    pub(super) handle: Handle,
+    pub(super) handle: Arc<Handle>,
     pub(super) maps: bool,
 }
 
@@ -171,6 +171,14 @@ impl ReadableFile for MemReader {
             return Err(ErrorKind::Unsupported.into());
         }
         Ok(Map::from_bytes(self.handle.world().file(self.handle.ino).live.slice(0, u64::MAX)))
+    }
+
+    /// Nothing fails here, and so there is nothing to guard: the file itself.
+    fn map_guarded(&self) -> io::Result<Arc<dyn ReadableFile>> {
+        if !self.maps {
+            return Err(ErrorKind::Unsupported.into());
+        }
+        Ok(Arc::new(Self { handle: Arc::clone(&self.handle), maps: self.maps }))
     }
 }
 
