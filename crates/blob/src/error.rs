@@ -1,5 +1,6 @@
 //! [`BlobError`]: what went wrong with a blob file, as facts. Advice is the caller's.
 
+use esker_vfs::UnreadablePage;
 use std::fmt;
 use std::io;
 use std::sync::Arc;
@@ -127,6 +128,11 @@ impl BlobError {
     /// Whether a newer build may be able to read the file.
     pub fn is_unsupported(&self) -> bool {
         matches!(self, Self::Unsupported { .. })
+    }
+
+    /// Whether it is an error of the operating system that stays as long as the file is open ([`UnreadablePage`]).
+    pub fn is_lasting(&self) -> bool {
+        self.io().and_then(UnreadablePage::of).is_some()
     }
 
     /// Whether the file's bytes are not those that were written.

@@ -35,6 +35,8 @@ pub enum Access {
     Mapped,
     /// Into memory, each time; each time they are checked.
     Copied,
+    /// As [`Access::Copied`], but copied out of a map, of which what can't be read is an error all the same: see [`ReadableFile::map_guarded`]. Without such maps, as that.
+    Guarded,
 }
 
 /// What the manifest knows of the file.
@@ -98,6 +100,15 @@ impl BlobFile {
                 Ok(map) => {
                     whole.expect("mapped length", file_bytes, map.len() as u64)?;
                     Bytes::Map(Arc::new(map))
+                }
+                Err(error) if error.kind() == io::ErrorKind::Unsupported => Bytes::File(file),
+                Err(error) => return Err(BlobError::from_io(&name, "map", error)),
+            },
+            Access::Guarded => match file.map_guarded() {
+                Ok(map) => {
+                    let len = map.len_bytes().map_err(|error| BlobError::from_io(&name, "length", error))?;
+                    whole.expect("mapped length", file_bytes, len)?;
+                    Bytes::File(map)
                 }
                 Err(error) if error.kind() == io::ErrorKind::Unsupported => Bytes::File(file),
                 Err(error) => return Err(BlobError::from_io(&name, "map", error)),
@@ -361,9 +372,17 @@ impl BlobFile {
 
     /// Bytes of address space that the open file maps: all of the file, or nothing.
     pub fn mapped_bytes(&self) -> u64 {
-        match self.bytes {
+        match &self.bytes {
             Bytes::Map(_) => self.file_bytes(),
-            Bytes::File(_) => 0,
+            Bytes::File(file) => file.mapped().bytes,
+        }
+    }
+
+    /// Pages of the file that could not be read, and were made errors ([`Access::Guarded`]).
+    pub fn unreadable_pages(&self) -> u64 {
+        match &self.bytes {
+            Bytes::Map(_) => 0,
+            Bytes::File(file) => file.mapped().unreadable_pages,
         }
     }
 }

@@ -31,14 +31,14 @@ fn open(bytes: &[u8], access: Access, expect: Option<Expect>) -> Result<Arc<Blob
     BlobFile::open(vfs.open_read(path()).unwrap(), "000009.blob", access, expect)
 }
 
-const BOTH: [Access; 2] = [Access::Mapped, Access::Copied];
+const ALL: [Access; 3] = [Access::Mapped, Access::Copied, Access::Guarded];
 
 #[test]
 fn values_of_all_lengths_read_back() {
     let lengths = [0, 1, 7, 8, 9, 63, 64, 65, 4087, 4088, 4096, 8192, 65_535, 65_536, 65_537, 300_000, 5];
     let values: Vec<Vec<u8>> = lengths.iter().enumerate().map(|(i, len)| vec![i as u8 + 1; *len]).collect();
     let (bytes, references) = build(&values.iter().map(Vec::as_slice).collect::<Vec<_>>());
-    for access in BOTH {
+    for access in ALL {
         let file = open(&bytes, access, None).unwrap();
         // Twice: the second time the checksums are known to be right.
         for _ in 0..2 {
@@ -76,7 +76,7 @@ fn the_worked_example_is_a_real_file() {
 fn every_bit_flipped_is_an_error_or_does_no_harm() {
     let values: [&[u8]; 3] = [b"first", &[7; 100], b"last one"];
     let (bytes, references) = build(&values);
-    for access in BOTH {
+    for access in ALL {
         for bit in 0..8 * bytes.len() {
             let mut bad = bytes.clone();
             bad[bit / 8] ^= 1 << (bit % 8);
@@ -169,7 +169,7 @@ fn another_file_than_the_expected_one_is_refused() {
 #[test]
 fn a_reference_to_anything_but_a_record_is_an_error() {
     let (bytes, references) = build(&[&[1; 8192], &[2; 5000], &[3; 40]]);
-    for access in BOTH {
+    for access in ALL {
         let file = open(&bytes, access, None).unwrap();
         for reference in &references {
             file.get(*reference).unwrap();
@@ -201,7 +201,7 @@ fn a_record_moved_within_the_file_is_not_taken_for_another() {
     let first = bytes[a..a + len].to_vec();
     bytes.copy_within(b..b + len, a);
     bytes[b..b + len].copy_from_slice(&first);
-    for access in BOTH {
+    for access in ALL {
         let file = open(&bytes, access, None).unwrap();
         for reference in &references {
             assert!(matches!(file.get(*reference), Err(BlobError::Checksum { .. })));

@@ -2,6 +2,7 @@
 
 use crate::frame::BlockKind;
 use esker_format::{DecodeError, InternalKeyBuf};
+use esker_vfs::UnreadablePage;
 use std::io;
 use std::sync::Arc;
 use thiserror::Error;
@@ -181,6 +182,11 @@ impl TableError {
             Self::Field { source, .. } => source.is_unsupported(),
             _ => false,
         }
+    }
+
+    /// Whether it is an error of the operating system that stays as long as the table is open ([`UnreadablePage`]).
+    pub fn is_lasting(&self) -> bool {
+        self.io().and_then(UnreadablePage::of).is_some()
     }
 
     /// Whether the file's bytes are not those that were written.

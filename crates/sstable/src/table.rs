@@ -4,7 +4,7 @@
 //! - No byte of a block is used before its checksum was found right: once after open if it is read from the map in place, at every
 //!   load if it goes into the cache. A block that failed is checked again each time: no failure is remembered as success.
 //! - Range tombstones are decoded into memory at open.
-//! - With [`Verify::Always`], and with [`ReadMode::Pread`], bytes come from private copies; none from a map.
+//! - With [`Verify::Always`], and with any [`ReadMode`] but [`ReadMode::Map`], what is used are private copies, checked after they were made; nothing is used in a map.
 
 use crate::block::{Layout, diagnose};
 use crate::cache::{BlockCache, BlockKey, CachedBlock};
@@ -46,6 +46,9 @@ pub enum ReadMode {
     Map,
     /// Into memory: index and filter as long as the table is open, blocks in the cache.
     Pread,
+    /// Into memory as [`ReadMode::Pread`], but copied out of a map, without a system call; where there are no such maps, as that. What the device can't give, or another program has cut off,
+    /// is an error here too, and not `SIGBUS`: see [`ReadableFile::map_guarded`].
+    GuardedMap,
 }
 
 /// What the caller knows about the file that it opens.
@@ -160,7 +163,16 @@ impl Table {
                 Err(error) if error.kind() == io::ErrorKind::Unsupported => Bytes::File(file),
                 Err(error) => return Err(TableError::from_io(&name, "map", error)),
             },
-            _ => Bytes::File(file),
+            (ReadMode::GuardedMap, _) => match file.map_guarded() {
+                Ok(map) => match map.len_bytes() {
+                    Ok(len) if len != file_bytes => return Err(mismatch("mapped length", file_bytes, len)),
+                    Ok(_) => Bytes::File(map),
+                    Err(error) => return Err(TableError::from_io(&name, "length", error)),
+                },
+                Err(error) if error.kind() == io::ErrorKind::Unsupported => Bytes::File(file),
+                Err(error) => return Err(TableError::from_io(&name, "map", error)),
+            },
+            (ReadMode::Map | ReadMode::Pread, _) => Bytes::File(file),
         };
         let footer = bytes.read_footer(&name, file_bytes)?;
         if let Some(expect) = options.expect
@@ -235,9 +247,17 @@ impl Table {
 
     /// Bytes of address space that the open table maps: all of the file, or nothing.
     pub fn mapped_bytes(&self) -> u64 {
-        match self.hot.bytes {
+        match &self.hot.bytes {
             Bytes::Map(..) => self.file_bytes(),
-            Bytes::File(_) => 0,
+            Bytes::File(file) => file.mapped().bytes,
+        }
+    }
+
+    /// Pages of the file that could not be read, and were made errors ([`ReadMode::GuardedMap`]).
+    pub fn unreadable_pages(&self) -> u64 {
+        match &self.hot.bytes {
+            Bytes::Map(..) => 0,
+            Bytes::File(file) => file.mapped().unreadable_pages,
         }
     }
 
@@ -398,10 +418,11 @@ impl Table {
         }
     }
 
-    /// Has the system begin to read part of the file, if it is mapped: see [`Map::read_ahead`].
+    /// Has the system begin to read part of the file, if it is mapped: see [`Map::read_ahead`] and [`ReadableFile::read_ahead`].
     pub(crate) fn read_ahead(&self, range: Range<usize>) {
-        if let Some(map) = self.map() {
-            map.read_ahead(range);
+        match &self.hot.bytes {
+            Bytes::Map(map, _) => map.read_ahead(range),
+            Bytes::File(file) => file.read_ahead(range.start as u64..range.end as u64),
         }
     }
 

@@ -21,8 +21,12 @@ pub(crate) fn codecs() -> impl Iterator<Item = Codec> {
 }
 
 /// How tables can be read.
-pub(crate) const MODES: [(ReadMode, Verify); 3] =
-    [(ReadMode::Map, Verify::FirstUse), (ReadMode::Pread, Verify::FirstUse), (ReadMode::Map, Verify::Always)];
+pub(crate) const MODES: [(ReadMode, Verify); 4] = [
+    (ReadMode::Map, Verify::FirstUse),
+    (ReadMode::Pread, Verify::FirstUse),
+    (ReadMode::Map, Verify::Always),
+    (ReadMode::GuardedMap, Verify::FirstUse),
+];
 
 pub(crate) fn put(user_key: &[u8], seq: u64, value: &[u8]) -> Entry {
     (InternalKey::new(user_key, SeqNo(seq), ValueKind::Put).to_buf(), value.to_vec())
@@ -90,6 +94,10 @@ impl ReadableFile for Bytes {
 
     fn map(&self) -> io::Result<Map> {
         Ok(Map::from_bytes(self.0.clone()))
+    }
+
+    fn map_guarded(&self) -> io::Result<Arc<dyn ReadableFile>> {
+        Ok(Arc::new(Self(self.0.clone())))
     }
 }
 
