@@ -139,11 +139,11 @@ impl CompactionError {
         &self.0.created
     }
 
-    /// The input, table or blob file, that is damaged, if that is the reason.
+    /// The input, table or blob file, that is damaged, or can't be read as long as it is open, if that is the reason.
     pub fn damaged_input(&self) -> Option<FileNo> {
         match self.cause() {
-            Cause::Input { number, source } if source.is_corruption() => Some(*number),
-            Cause::BlobInput { number, source } if source.is_corruption() => Some(*number),
+            Cause::Input { number, source } if source.is_corruption() || source.is_lasting() => Some(*number),
+            Cause::BlobInput { number, source } if source.is_corruption() || source.is_lasting() => Some(*number),
             _ => None,
         }
     }

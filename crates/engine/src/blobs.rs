@@ -4,7 +4,7 @@
 //! leaves it out of its version. A value read from it pins the map by itself, so it stays readable beyond that.
 
 use crate::error::{Error, Result};
-use crate::tables::Removals;
+use crate::tables::{HeldByTables, Removals};
 use esker_blob::{Access, BlobError, BlobFile, BlobRef, Expect};
 use esker_format::{FileKind, FileNo, Slice};
 use esker_manifest::{BlobMeta, BlobState};
@@ -151,16 +151,17 @@ impl BlobSet {
         self.open.lock().retain(|_, file| file.strong_count() > 0);
     }
 
-    /// What the open files hold: heap, maps, and files that only readers keep, in bytes.
-    pub(crate) fn held(&self) -> (usize, u64, u64) {
+    /// What the open files hold.
+    pub(crate) fn held(&self) -> HeldByTables {
         let open: Vec<_> = self.open.lock().values().filter_map(Weak::upgrade).collect();
         let files = || open.iter().filter_map(|open| open.file.as_ref().ok());
         let retired = open.iter().filter(|open| open.retired.load(Ordering::Relaxed));
-        (
-            files().map(|file| file.heap_bytes()).sum(),
-            files().map(|file| file.mapped_bytes()).sum(),
-            retired.map(|open| open.meta.file_bytes).sum(),
-        )
+        HeldByTables {
+            heap_bytes: files().map(|file| file.heap_bytes()).sum(),
+            mapped_bytes: files().map(|file| file.mapped_bytes()).sum(),
+            unreadable_pages: files().map(|file| file.unreadable_pages()).sum(),
+            retired_bytes: retired.map(|open| open.meta.file_bytes).sum(),
+        }
     }
 }
 

@@ -101,6 +101,8 @@ pub struct Metrics {
     pub table_heap_bytes: usize,
     /// Bytes of tables and blob files that are mapped; not heap.
     pub mapped_bytes: u64,
+    /// Pages of the tables and blob files open now that could not be read and were made errors: see [`crate::ReadMode::GuardedMap`]. Anything but 0 is the device's, or another program's, doing.
+    pub unreadable_pages: u64,
     /// Logs that may still be needed.
     pub logs: usize,
     /// Their size, in bytes, without what is allocated ahead.
@@ -259,6 +261,7 @@ impl Core {
             block_cache_misses: self.tables.cache.misses(),
             table_heap_bytes: tables.heap_bytes,
             mapped_bytes: tables.mapped_bytes,
+            unreadable_pages: tables.unreadable_pages,
             logs,
             log_bytes: sealed_log_bytes + active_log_bytes,
             retained_logs,

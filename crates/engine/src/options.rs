@@ -99,7 +99,7 @@ pub struct Options {
     pub log_backend: LogBackend,
     /// When a block's checksum is checked. Default: [`Verify::FirstUse`].
     pub verify: Verify,
-    /// How tables are read. Default: [`ReadMode::Map`].
+    /// How tables and blob files are read. Default: [`ReadMode::Map`], under which an error of the device, or another program that cuts a file, ends the process by `SIGBUS`; under the others it is an error.
     pub read_mode: ReadMode,
     /// What recovery does about a damaged log. Default: [`RecoveryMode::PointInTime`].
     pub recovery: RecoveryMode,

@@ -68,7 +68,7 @@ text_by_name! {
     LogBackend { Mapped = "mapped", Write = "write" }
     RecoveryMode { PointInTime = "point-in-time", Salvage = "salvage" }
     Verify { FirstUse = "first-use", Always = "always" }
-    ReadMode { Map = "map", Pread = "pread" }
+    ReadMode { Map = "map", Pread = "pread", GuardedMap = "guarded-map" }
     Codec { None = "none", Lz4 = "lz4", Zstd = "zstd" }
 }
 
@@ -320,7 +320,7 @@ mod tests {
             compression,
             verify: Verify::Always,
             log_backend: LogBackend::Write,
-            read_mode: ReadMode::Pread,
+            read_mode: ReadMode::GuardedMap,
             recovery: RecoveryMode::Salvage,
             transaction_tracking_bytes: 321,
             flush_on_close: false,

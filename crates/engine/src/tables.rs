@@ -116,7 +116,8 @@ impl TableSet {
     ) -> Self {
         let access = match (read_mode, verify) {
             (ReadMode::Map, Verify::FirstUse) => Access::Mapped,
-            _ => Access::Copied,
+            (ReadMode::GuardedMap, _) => Access::Guarded,
+            (ReadMode::Map | ReadMode::Pread, _) => Access::Copied,
         };
         Self {
             blobs: BlobSet::new(Arc::clone(&vfs), dir.clone(), access, Arc::clone(&removals)),
@@ -224,12 +225,12 @@ impl TableSet {
     /// What the open tables hold.
     pub(crate) fn held(&self) -> HeldByTables {
         let open: Vec<_> = self.open.lock().values().filter_map(Weak::upgrade).collect();
-        let (heap_bytes, mapped_bytes, retired_bytes) = self.blobs.held();
-        let mut held = HeldByTables { heap_bytes, mapped_bytes, retired_bytes };
+        let mut held = self.blobs.held();
         for open in &open {
             if let Ok(table) = &open.table {
                 held.heap_bytes += table.heap_bytes();
                 held.mapped_bytes += table.mapped_bytes();
+                held.unreadable_pages += table.unreadable_pages();
             }
             if open.retired.load(Ordering::Relaxed) {
                 held.retired_bytes += open.meta.file_bytes;
@@ -254,6 +255,8 @@ pub(crate) struct HeldByTables {
     pub(crate) heap_bytes: usize,
     /// In maps.
     pub(crate) mapped_bytes: u64,
+    /// Pages of maps that could not be read.
+    pub(crate) unreadable_pages: u64,
     /// In files that no version names any more, and that readers keep.
     pub(crate) retired_bytes: u64,
 }

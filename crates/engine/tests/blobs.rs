@@ -42,7 +42,7 @@ fn blob_files(vfs: &MemVfs) -> Vec<PathBuf> {
 
 #[test]
 fn every_way_of_reading_finds_them() {
-    for read_mode in [ReadMode::Map, ReadMode::Pread] {
+    for read_mode in [ReadMode::Map, ReadMode::Pread, ReadMode::GuardedMap] {
         let vfs = MemVfs::new();
         let engine = open(&vfs, Options { read_mode, ..options() });
         for i in 0..50 {

@@ -5,14 +5,17 @@
 //! A power cut is the kernel's own: `xfs_io -x -c shutdown` (ext4 has the same call) lets nothing that is not on the device get there any more. ext4 is mounted with
 //! `noauto_da_alloc`: by default it hides a sync that is missing before a rename.
 
+#[path = "mounted/disk.rs"]
+mod disk;
 #[path = "kill/store.rs"]
 mod store;
 
+use disk::{Disk, Kind, run};
 use esker::{Durability, Engine, ErrorKind, WriteBatch, WriteOptions};
 use esker_testkit::stress;
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -22,16 +25,6 @@ use store::{open, value};
 
 const KEYS: u64 = 200;
 const CHILD: &str = "ESKER_POWER_TEST_CHILD";
-
-/// Runs `command`; what it says if it fails.
-fn run(command: &str) -> Result<(), String> {
-    let mut words = command.split(' ');
-    let program = words.next().expect("a command");
-    let output = Command::new(program).args(words).stdin(Stdio::null()).output();
-    let output = output.map_err(|error| format!("{program}: {error}"))?;
-    let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-    if output.status.success() { Ok(()) } else { Err(format!("{command}: {said}")) }
-}
 
 /// A process that does not outlive its cycle, whatever becomes of that.
 struct Killed(Child);
@@ -44,68 +37,12 @@ impl Drop for Killed {
     }
 }
 
-/// A file system in an image, to be mounted again and again.
-struct Disk {
-    kind: Kind,
-    image: PathBuf,
-    at: PathBuf,
-    _dir: tempfile::TempDir,
-}
-
-#[derive(Debug, Clone, Copy)]
-enum Kind {
-    Ext4,
-    Xfs,
-}
-
-impl Disk {
-    /// Makes it, and mounts it.
-    fn new(kind: Kind, bytes: u64) -> Result<Self, String> {
-        let shared = Path::new("/dev/shm");
-        let dir = if shared.is_dir() { tempfile::tempdir_in(shared) } else { tempfile::tempdir() }.unwrap();
-        let (image, at) = (dir.path().join("image"), dir.path().join("at"));
-        std::fs::create_dir(&at).unwrap();
-        std::fs::File::create(&image).unwrap().set_len(bytes).unwrap();
-        match kind {
-            Kind::Ext4 => run(&format!("mkfs.ext4 -q -m 0 {}", image.display()))?,
-            Kind::Xfs => run(&format!("mkfs.xfs -q {}", image.display()))?,
-        }
-        let disk = Self { kind, image, at, _dir: dir };
-        disk.mount()?;
-        Ok(disk)
-    }
-
-    fn mount(&self) -> Result<(), String> {
-        let options = match self.kind {
-            Kind::Ext4 => "loop,noauto_da_alloc",
-            Kind::Xfs => "loop",
-        };
-        run(&format!("mount -o {options} {} {}", self.image.display(), self.at.display()))
-    }
-
-    /// Nothing that is not on the device gets there any more; with `flush_journal` what the journal holds still does.
-    fn cut_power(&self, flush_journal: bool) {
-        let flag = if flush_journal { " -f" } else { "" };
-        let shutdown =
-            Command::new("xfs_io").args(["-x", "-c", &format!("shutdown{flag}")]).arg(&self.at).output().unwrap();
-        assert!(shutdown.status.success(), "{shutdown:?}");
-    }
-
-    fn unmount(&self) {
-        // The loop device may be in use for a moment after its last user has died.
-        let begin = Instant::now();
-        while let Err(error) = run(&format!("umount {}", self.at.display())) {
-            assert!(begin.elapsed() < Duration::from_secs(10), "{error}");
-            std::thread::sleep(Duration::from_millis(5));
-        }
-    }
-}
-
-impl Drop for Disk {
-    fn drop(&mut self) {
-        // It is not mounted where a test failed in between; and if it is in use, it goes when its last user does.
-        let _ = run(&format!("umount -l {}", self.at.display()));
-    }
+/// Nothing that is not on the device gets there any more; with `flush_journal` what the journal holds still does.
+fn cut_power(disk: &Disk, flush_journal: bool) {
+    let flag = if flush_journal { " -f" } else { "" };
+    let shutdown =
+        Command::new("xfs_io").args(["-x", "-c", &format!("shutdown{flag}")]).arg(&disk.at).output().unwrap();
+    assert!(shutdown.status.success(), "{shutdown:?}");
 }
 
 fn is_synced(i: u64) -> bool {
@@ -191,7 +128,7 @@ impl Known {
         // Only what was acknowledged before counts: behind a real cut nobody acknowledges anything, while a sync that the shutdown meets on its way was seen to succeed on ext4 (two of some
         // 170 cuts) though what it synced was gone, the last group alone.
         let synced = synced.load(Ordering::Acquire).checked_sub(1);
-        disk.cut_power(nth.is_multiple_of(3));
+        cut_power(disk, nth.is_multiple_of(3));
         drop(process);
         let begun = reader.join().unwrap();
         disk.unmount();

@@ -68,7 +68,7 @@ proptest! {
         steps in proptest::collection::vec(any_step(), 0..300),
         wanted in proptest::collection::vec(any::<u8>(), 0..70),
         codec in prop::sample::select(vec![Codec::None, Codec::Lz4]),
-        read_mode in prop::sample::select(vec![ReadMode::Map, ReadMode::Pread]),
+        read_mode in prop::sample::select(vec![ReadMode::Map, ReadMode::Pread, ReadMode::GuardedMap]),
         verify in prop::sample::select(vec![Verify::FirstUse, Verify::Always]),
         bits in prop::sample::select(vec![0u32, 1, 12]),
     ) {

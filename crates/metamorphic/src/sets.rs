@@ -74,7 +74,7 @@ pub(crate) fn set(number: usize) -> Set {
         wal_retain_age: *random.pick(&[None, None, Some(Duration::from_secs(20))]),
         log_backend: *random.pick(&[LogBackend::Mapped, LogBackend::Write]),
         verify: *random.pick(&[Verify::FirstUse, Verify::Always]),
-        read_mode: *random.pick(&[ReadMode::Map, ReadMode::Pread]),
+        read_mode: *random.pick(&[ReadMode::Map, ReadMode::Pread, ReadMode::GuardedMap]),
         transaction_tracking_bytes: *random.pick(&[16 << 20, 16 << 20, 64]),
         flush_on_close: !random.one_in(3),
         ..Options::default()

@@ -33,6 +33,7 @@ pub(super) const SUITES: &[Suite] = &[
     engine("errno", "failing", "whatever_fails_nothing_acknowledged_is_lost", "runs", 100_000),
     engine("power", "mounted", "what_is_synced_outlasts_power_cuts", "power cuts", 10_000),
     engine("fill", "mounted", "a_real_disk_that_fills_up_loses_nothing", "full disks", 1_000),
+    engine("mapped", "mapped", "whatever_is_cut_under_an_open_engine_nothing_is_wrong_or_lost", "cut files", 10_000),
     engine("kill", "kill", "nothing_acknowledged_is_lost_in_kills", "kills", 10_000),
     engine("bank", "kill_bank", "not_a_penny_is_lost_in_kills", "kills", 10_000),
     engine("kill-ingest", "kill_ingest", "an_ingest_is_whole_or_not_there_after_a_kill", "kills", 10_000),

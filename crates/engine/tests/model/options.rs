@@ -53,6 +53,7 @@ pub(crate) fn sets() -> Vec<Options> {
             ..tiny.clone()
         },
         Options {
+            read_mode: ReadMode::GuardedMap,
             verify: Verify::Always,
             wal_bytes_max: 8 << 10,
             filter_bits_per_key: 4,
