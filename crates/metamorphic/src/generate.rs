@@ -5,9 +5,9 @@
 use crate::op::{
     Call, Change, Crash, Leaves, MERGED, Op, SNAPSHOTS, TRANSACTIONS, Terms, Trouble, Value, View, Way, Write,
 };
-use crate::random::Random;
 use crate::script::Script;
 use esker_testkit::model::{Key, Level, Range, SPACES, Step};
+use esker_testkit::random::Random;
 use std::ops::Bound;
 
 const CALLS: [Call; 10] = [

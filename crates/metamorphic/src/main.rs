@@ -6,7 +6,6 @@ mod explore;
 mod generate;
 mod op;
 mod oracle;
-mod random;
 mod reads;
 mod recover;
 mod run;
