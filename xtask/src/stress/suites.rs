@@ -31,7 +31,7 @@ pub(super) const SUITES: &[Suite] = &[
     engine("crash", "crash", "sweep::crashes_anywhere", "images", 100_000),
     engine("bounded", "crash", "bounded::all_short_sequences_crashed_anywhere", "sequences", 16_104),
     engine("torn", "crash", "torn::the_last_append_torn_in_every_way", "images", 1_000_000),
-    engine("flip", "repair", "flip::every_damage_is_an_error_or_changes_nothing", "damages", 10_000_000),
+    engine("flip", "flip", "every_damage_is_an_error_or_changes_nothing", "damages", 10_000_000),
     engine("upgrade", "upgrade", "random::every_format_so_far_goes_on", "opened directories", 100_000),
     engine("errno", "failing", "whatever_fails_nothing_acknowledged_is_lost", "runs", 100_000),
     engine("power", "mounted", "what_is_synced_outlasts_power_cuts", "power cuts", 10_000),

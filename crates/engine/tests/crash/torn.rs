@@ -13,8 +13,8 @@ use crate::driver::copy;
 use crate::logs::logs_of;
 use crate::options;
 use crate::sweep::{Allowed, Context, Counts, Run, record};
-use esker::vfs::{CrashPolicy, MemVfs, read_file};
 use esker::Options;
+use esker::vfs::{CrashPolicy, MemVfs, read_file};
 use esker_testkit::model::{Change, Level, Mix, Op, SPACES, Terms, Write, seeded_ops};
 use esker_testkit::random::Random;
 use esker_testkit::stress;
@@ -177,8 +177,7 @@ fn tear(run: &Run, append: &Append, from: usize, what: &str, counts: &mut Counts
         run.check_image(&image, allowed, nth % 1024 == 1023, counts);
         nth += 1;
     };
-    let torn =
-        Allowed { from, to: last.commits, look: last.look, living: vec![&before.living, &last.living] };
+    let torn = Allowed { from, to: last.commits, look: last.look, living: vec![&before.living, &last.living] };
     let begin = if append.range.start < HEADER_BYTES { 0 } else { append.range.start };
     // The parts of what several writes have brought have each been the last append of some run.
     let step = if what == "tail" { SECTOR_BYTES } else { 1 };
@@ -236,14 +235,23 @@ fn the_last_append_torn_in_every_way() {
 /// What is torn is worth it: among few runs there is each kind of append.
 #[test]
 fn all_kinds_of_appends_are_torn() {
-    let mut seen = [("a log's first bytes", 0), ("over an earlier log's", 0), ("over many sectors", 0), ("of one", 0), ("behind the file's end", 0)];
+    let mut seen = [
+        ("a log's first bytes", 0),
+        ("over an earlier log's", 0),
+        ("over many sectors", 0),
+        ("of one", 0),
+        ("behind the file's end", 0),
+    ];
     let mut appends = 0;
     for seed in 0..60 {
         for append in torn_run(seed).1.into_iter().filter_map(|(_, append, _)| append) {
             let range = append.range.clone();
             let is_so = [
                 range.start < HEADER_BYTES,
-                append.before.get(range.start.max(HEADER_BYTES)..).is_some_and(|there| there.iter().any(|byte| *byte != 0)),
+                append
+                    .before
+                    .get(range.start.max(HEADER_BYTES)..)
+                    .is_some_and(|there| there.iter().any(|byte| *byte != 0)),
                 append.sectors().len() > SECTORS_MAX,
                 append.sectors().len() == 1,
                 append.before.len() < range.end,

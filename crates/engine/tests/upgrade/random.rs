@@ -193,8 +193,13 @@ impl Run {
         let found = contents(&engine);
         // Keyspaces are made in the manifest, which is synced at once, so one may be there when writes before it are lost.
         let filled = |contents: &Contents| {
-            let is_filled = |(name, entries): &(&String, &BTreeMap<_, _>)| !name.starts_with("made") || !entries.is_empty();
-            contents.iter().filter(is_filled).map(|(name, entries)| (name.clone(), entries.clone())).collect::<Contents>()
+            let is_filled =
+                |(name, entries): &(&String, &BTreeMap<_, _>)| !name.starts_with("made") || !entries.is_empty();
+            contents
+                .iter()
+                .filter(is_filled)
+                .map(|(name, entries)| (name.clone(), entries.clone()))
+                .collect::<Contents>()
         };
         let is_one = self.moments[allowed.clone()].iter().any(|moment| filled(&moment.contents) == filled(&found));
         assert!(is_one, "operation {operations}, {policy:?}: none of moments {allowed:?} is {found:?}");
