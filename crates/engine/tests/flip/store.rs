@@ -60,7 +60,7 @@ fn options(random: &mut Random) -> Options {
     let compaction = LeveledOptions { l0_trigger: 8, l0_slowdown: 10, l0_stop: 12, ..tiny().compaction };
     Options {
         compaction,
-        memtable_bytes: Some(1 << 20),
+        memtable_bytes: Some(64 << 10),
         block_size_bytes: *random.pick(&[64, 128, 256]),
         blob_bytes_min: 100,
         compression: [*random.pick(&[Codec::None, Codec::Lz4]); LEVELS],
