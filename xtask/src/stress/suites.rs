@@ -34,6 +34,7 @@ pub(super) const SUITES: &[Suite] = &[
     engine("flip", "flip", "every_damage_is_an_error_or_changes_nothing", "damages", 10_000_000),
     engine("upgrade", "upgrade", "random::every_format_so_far_goes_on", "opened directories", 100_000),
     engine("errno", "failing", "whatever_fails_nothing_acknowledged_is_lost", "runs", 100_000),
+    engine("strace", "strace", "whatever_call_fails_nothing_acknowledged_is_lost", "runs", 100_000),
     engine("power", "mounted", "what_is_synced_outlasts_power_cuts", "power cuts", 10_000),
     engine("fill", "mounted", "a_real_disk_that_fills_up_loses_nothing", "full disks", 1_000),
     engine("kill", "kill", "nothing_acknowledged_is_lost_in_kills", "kills", 10_000),
