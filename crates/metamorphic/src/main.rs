@@ -3,6 +3,7 @@
 
 mod compare;
 mod explore;
+mod feed;
 mod generate;
 mod op;
 mod oracle;
