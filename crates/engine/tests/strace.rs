@@ -38,7 +38,9 @@ fn check(dir: &Path, script: &Script, run: &Run, what: &str) {
         }
         // A reader makes no keyspace, and the child may not have come to it.
         let engine = match read_only {
-            true => esker::Engine::builder(dir).read_only(true).open().unwrap_or_else(|error| panic!("{what}: {error}")),
+            true => {
+                esker::Engine::builder(dir).read_only(true).open().unwrap_or_else(|error| panic!("{what}: {error}"))
+            }
             false => open(dir, false).0,
         };
         let mut found = Vec::new();

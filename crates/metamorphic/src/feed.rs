@@ -83,7 +83,8 @@ fn is_same(change: &Change, logged: &Logged, oracle: &Oracle) -> bool {
             let operations: Vec<Operation<'_>> = batch.operations().collect();
             let told: Vec<Told<'_>> = operations.iter().map(Told::of).collect();
             // Nobody but the commit says what a keyspace was that has no name any more; if that is one keyspace, it is that one.
-            let dropped: BTreeSet<usize> = entries.iter().filter(|entry| !lives(entry)).map(|entry| entry.name).collect();
+            let dropped: BTreeSet<usize> =
+                entries.iter().filter(|entry| !lives(entry)).map(|entry| entry.name).collect();
             let name = |told: &Told<'_>| match told.keyspace.name {
                 Some(name) => NAMES.iter().position(|known| *known == name),
                 None => dropped.first().copied(),

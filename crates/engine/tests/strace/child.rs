@@ -77,7 +77,9 @@ pub(crate) fn child(spec: &str) {
     let open = || {
         let builder = Engine::builder(dir).options(options.clone()).background(Background::Manual);
         let told = |event: &Event| {
-            if let Event::BackgroundError(error) | Event::WritingStopped(error) | Event::Quarantined { error, .. } = event {
+            if let Event::BackgroundError(error) | Event::WritingStopped(error) | Event::Quarantined { error, .. } =
+                event
+            {
                 println!("{MARK}event {error}");
             }
         };

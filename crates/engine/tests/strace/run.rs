@@ -87,7 +87,13 @@ pub(crate) struct Run {
 fn paths(dir: &Path) -> Vec<PathBuf> {
     let numbered = |number| {
         let number = FileNo(number);
-        let kinds = [FileKind::Manifest(number), FileKind::Options(number), FileKind::Wal(number), FileKind::Table(number), FileKind::Blob(number)];
+        let kinds = [
+            FileKind::Manifest(number),
+            FileKind::Options(number),
+            FileKind::Wal(number),
+            FileKind::Table(number),
+            FileKind::Blob(number),
+        ];
         kinds.map(FileKind::name)
     };
     let names = ["CURRENT", "LOCK"].map(String::from).into_iter().chain((1..=FILES).flat_map(numbered));
@@ -113,7 +119,12 @@ impl Run {
             command.arg("-e").arg(point.to_string());
         }
         command.arg(std::env::current_exe().unwrap());
-        command.args(["--exact", "whatever_call_fails_nothing_acknowledged_is_lost", "--nocapture", "--test-threads=1"]);
+        command.args([
+            "--exact",
+            "whatever_call_fails_nothing_acknowledged_is_lost",
+            "--nocapture",
+            "--test-threads=1",
+        ]);
         command.env(CHILD, script.spec(&dir)).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let child = command.spawn().unwrap();
         let id = child.id();
@@ -170,7 +181,11 @@ impl Run {
         let must = |open: &mut Vec<u64>, carried: bool| {
             let there = if carried { open.len() } else { open.iter().take_while(|i| is_there(i)).count() };
             let is_so = open.iter().enumerate().all(|(nth, i)| is_there(i) == (nth < there));
-            assert!(is_so, "{what}: {open:?} were acknowledged, carried: {carried}; found: {found:?}; {:#?}", self.said);
+            assert!(
+                is_so,
+                "{what}: {open:?} were acknowledged, carried: {carried}; found: {found:?}; {:#?}",
+                self.said
+            );
             open.clear();
         };
         for said in &self.said {
