@@ -165,8 +165,10 @@ impl Append {
     }
 }
 
-/// Opens every torn image of `append`, and one that has all of it.
-fn tear(run: &Run, append: &Append, from: usize, what: &str, counts: &mut Counts) {
+/// Opens every image in which the append is torn, and one that has all of it.
+fn tear(run: &Run, torn: &Torn, counts: &mut Counts) {
+    let Torn { what, append, from } = torn;
+    let from = *from;
     let whole = copy(&run.vfs.crash_image(run.operations(), CrashPolicy::All));
     let [.., before, last] = &run.moments[..] else { panic!("a run has two moments") };
     let mut nth = 0;
@@ -177,12 +179,12 @@ fn tear(run: &Run, append: &Append, from: usize, what: &str, counts: &mut Counts
         run.check_image(&image, allowed, nth % 1024 == 1023, counts);
         nth += 1;
     };
-    let torn = Allowed { from, to: last.commits, look: last.look, living: vec![&before.living, &last.living] };
+    let in_part = Allowed { from, to: last.commits, look: last.look, living: vec![&before.living, &last.living] };
     let begin = if append.range.start < HEADER_BYTES { 0 } else { append.range.start };
     // The parts of what several writes have brought have each been the last append of some run.
-    let step = if what == "tail" { SECTOR_BYTES } else { 1 };
+    let step = if *what == "tail" { SECTOR_BYTES } else { 1 };
     for at in (begin..append.range.end).step_by(step) {
-        open(append.cut(at), &torn, format!("cut at {at}"));
+        open(append.cut(at), &in_part, format!("cut at {at}"));
     }
     let sectors = append.sectors();
     // Of more than eight, the first and the last eight.
@@ -191,11 +193,15 @@ fn tear(run: &Run, append: &Append, from: usize, what: &str, counts: &mut Counts
     for &first in windows {
         for kept in 0..1 << sectors.len().min(SECTORS_MAX) {
             for others in if windows.len() > 1 { &[false, true][..] } else { &[true] } {
-                open(append.subset(first, kept, *others), &torn, format!("from {first} on {kept:b}, others {others}"));
+                open(
+                    append.subset(first, kept, *others),
+                    &in_part,
+                    format!("from {first} on {kept:b}, others {others}"),
+                );
             }
         }
     }
-    let all = Allowed { from: last.pushed, living: vec![&last.living], ..torn };
+    let all = Allowed { from: last.pushed, living: vec![&last.living], ..in_part };
     open(append.after.clone(), &all, "whole".into());
 }
 
@@ -207,27 +213,32 @@ fn options_of(random: &mut Random) -> Options {
     options
 }
 
-/// A run from a seed, what of it can be torn, and up to which commit all must be there then.
-fn torn_run(seed: u64) -> (Run, [(&'static str, Option<Append>, usize); 2]) {
+/// What of a run can be torn, and up to which commit all must be there then.
+struct Torn {
+    what: &'static str,
+    append: Append,
+    from: usize,
+}
+
+/// A run from a seed, and what of it can be torn.
+fn torn_run(seed: u64) -> (Run, Vec<Torn>) {
     let mut random = Random::new(seed);
     let options = options_of(&mut random);
     let run = record(&ops(&mut random), options);
     let [.., before, last] = &run.moments[..] else { panic!("a run has two moments") };
     let appends = [("append", Append::of_last_write(&run), before.pushed), ("tail", Append::tail(&run), last.synced)];
-    (run, appends)
+    let torn = appends.into_iter().filter_map(|(what, append, from)| Some(Torn { what, append: append?, from }));
+    let torn = torn.collect();
+    (run, torn)
 }
 
 #[test]
 fn the_last_append_torn_in_every_way() {
     for round in stress::rounds("torn", 2) {
         let _context = Context(format!("run {}", round.seed()));
-        let (run, appends) = torn_run(round.seed());
+        let (run, torn) = torn_run(round.seed());
         let mut counts = Counts::default();
-        for (what, append, from) in appends {
-            if let Some(append) = append {
-                tear(&run, &append, from, what, &mut counts);
-            }
-        }
+        torn.iter().for_each(|torn| tear(&run, torn, &mut counts));
         round.tried((counts.images + counts.nested) as u64);
     }
 }
@@ -244,7 +255,7 @@ fn all_kinds_of_appends_are_torn() {
     ];
     let mut appends = 0;
     for seed in 0..60 {
-        for append in torn_run(seed).1.into_iter().filter_map(|(_, append, _)| append) {
+        for Torn { append, .. } in torn_run(seed).1 {
             let range = append.range.clone();
             let is_so = [
                 range.start < HEADER_BYTES,

@@ -139,7 +139,7 @@ impl Making {
             }
             // It expires before anyone looks.
             3 if which == 2 => {
-                let how = WriteOptions { ttl: Some(Duration::from_secs(1)), ..how.clone() };
+                let how = WriteOptions { ttl: Some(Duration::from_secs(1)), ..*how };
                 keyspace.put_with(&key, &value, &how).unwrap();
                 there.remove(&key);
             }
