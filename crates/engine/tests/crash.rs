@@ -12,3 +12,5 @@ mod options;
 mod scripts;
 #[path = "crash/sweep.rs"]
 mod sweep;
+#[path = "crash/torn.rs"]
+mod torn;

@@ -6,6 +6,11 @@
 //! `format-1-expiry` has a keyspace with a time to live, of a thousand years, entries that expire then in table, blob file and log, and one that did at once.
 //! `format-1-ingest` has a table that was ingested and that the feed of changes still tells of.
 
+#[path = "model/options.rs"]
+mod options;
+#[path = "upgrade/random.rs"]
+mod random;
+
 use esker::{Background, Engine, ErrorKind, KeyspaceOptions, LeveledOptions, Options, WriteOptions};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,6 +18,16 @@ use std::time::Duration;
 
 fn testdata() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../testdata")
+}
+
+/// The directories of all versions so far, in order.
+fn formats() -> Vec<PathBuf> {
+    let paths = fs::read_dir(testdata()).unwrap().map(|entry| entry.unwrap().path());
+    let mut formats: Vec<PathBuf> =
+        paths.filter(|path| path.file_name().unwrap().to_string_lossy().starts_with("format-")).collect();
+    formats.sort();
+    assert!(formats.len() > 2, "no directory of any format version was found");
+    formats
 }
 
 fn options() -> Options {
@@ -200,13 +215,7 @@ fn every_format_so_far_opens() {
         assert!(!dir.exists(), "{} is there already, and is never made again", dir.display());
         return fill(&dir);
     }
-    let mut versions = 0;
-    for entry in fs::read_dir(testdata()).unwrap() {
-        let path = entry.unwrap().path();
-        if !path.file_name().unwrap().to_string_lossy().starts_with("format-") {
-            continue;
-        }
-        versions += 1;
+    for path in formats() {
         let dir = tempfile::tempdir().unwrap();
         let dir = dir.path().join("db");
         copy(&path, &dir);
@@ -218,7 +227,6 @@ fn every_format_so_far_opens() {
         drop(engine);
         check(&Engine::open(&dir).unwrap(), &path);
     }
-    assert!(versions > 2, "no directory of any format version was found");
 }
 
 #[test]

@@ -1,44 +1,16 @@
 //! Every fuzz target over its corpus, over changes of it, and over nothing: no panic, no hang, no more memory than it may have.
 //!
-//! The heap is counted by this binary's own allocator, each thread's by itself.
+//! The heap is counted by the testkit's allocator, each thread's by itself.
 
 use esker_fuzz::{Random, TARGETS, Target, mutated};
+use esker_testkit::heap::{Counting, measured};
 use esker_testkit::stress;
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::{Path, PathBuf};
 
-struct Counting;
-
-thread_local! {
-    static HEAP: Cell<usize> = const { Cell::new(0) };
-    static PEAK: Cell<usize> = const { Cell::new(0) };
-}
-
-// SAFETY: every call is passed on to the system's allocator as it came; what is counted is in cells that need no allocation and no destructor.
-#[expect(unsafe_code, reason = "an allocator that counts can only be written so")]
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        HEAP.set(HEAP.get().wrapping_add(layout.size()));
-        PEAK.set(PEAK.get().max(HEAP.get()));
-        // SAFETY: the caller's promise is passed on.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        HEAP.set(HEAP.get().wrapping_sub(layout.size()));
-        // SAFETY: the caller's promise is passed on.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
-
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
-
-/// The heap in the middle of what it can count to: a thread may free what another allocated.
-const MIDDLE: usize = usize::MAX / 2;
 
 fn corpus_dir() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../testdata/fuzz")
@@ -55,10 +27,7 @@ fn corpus(target: &Target) -> Vec<Vec<u8>> {
 fn run(target: &Target, data: &[u8]) {
     let made = (target.make)(data);
     let len = made.len();
-    HEAP.set(MIDDLE);
-    PEAK.set(MIDDLE);
-    let result = catch_unwind(AssertUnwindSafe(|| (target.attack)(made)));
-    let heap = PEAK.get() - MIDDLE;
+    let (result, heap) = measured(|| catch_unwind(AssertUnwindSafe(|| (target.attack)(made))));
     let result = result.and_then(|()| {
         let most = target.heap.max_bytes(len);
         catch_unwind(|| assert!(heap <= most, "{heap} bytes of heap for {len} of input, more than {most}"))

@@ -5,9 +5,9 @@
 use crate::op::{
     Call, Change, Crash, Leaves, MERGED, Op, SNAPSHOTS, TRANSACTIONS, Terms, Trouble, Value, View, Way, Write,
 };
-use crate::random::Random;
 use crate::script::Script;
 use esker_testkit::model::{Key, Level, Range, SPACES, Step};
+use esker_testkit::random::Random;
 use std::ops::Bound;
 
 const CALLS: [Call; 10] = [
@@ -80,6 +80,13 @@ impl Maker {
                     _ => Leaves::Subset(self.random.below(1 << 16)),
                 };
                 let at_percent = (!self.random.one_in(3)).then(|| self.random.below(101));
+                match self.random.below(6) {
+                    // Into opening,
+                    0 => ops.push(Op::Reopen(0)),
+                    // and into the commit of a transaction.
+                    1 => self.whole_transaction(ops),
+                    _ => {}
+                }
                 ops.push(Op::Crash(Crash { leaves, at_percent }));
                 // And while it recovers.
                 if self.random.one_in(3) {
@@ -101,9 +108,13 @@ impl Maker {
                 let nth = if self.random.one_in(2) { 1 } else { 1 + self.random.below(12) };
                 ops.push(Op::Fault(trouble, call, path.into(), nth));
                 for _ in 0..1 + self.random.below(12) {
-                    match self.random.below(4) {
-                        0 => ops.push(self.background()),
-                        1 => ops.push(self.read()),
+                    match self.random.below(16) {
+                        0..4 => ops.push(self.background()),
+                        4..7 => ops.push(self.read()),
+                        7 | 8 => ops.push(self.transaction()),
+                        9 => self.whole_transaction(ops),
+                        10 => ops.push(Op::Reopen(0)),
+                        11 if crashes > 0 => ops.push(Op::Crash(Crash { leaves: Leaves::Synced, at_percent: None })),
                         _ => ops.push(self.write()),
                     }
                 }
@@ -234,6 +245,15 @@ impl Maker {
             12 if self.random.one_in(4) => Op::Rollback(tx),
             _ => Op::Commit(tx, self.level()),
         }
+    }
+
+    /// Begins one, reads and writes in it, and commits it.
+    fn whole_transaction(&mut self, ops: &mut Vec<Op>) {
+        let tx = self.random.below(TRANSACTIONS as u64) as usize;
+        let count = 1 + self.random.below(4);
+        let writes = (0..count).map(|_| self.one_write(false)).collect();
+        let read = Op::TransactionScan(tx, self.space(), self.range(), true);
+        ops.extend([Op::Begin(tx), read, Op::TransactionWrite(tx, writes), Op::Commit(tx, self.level())]);
     }
 
     fn snapshot(&mut self) -> Op {

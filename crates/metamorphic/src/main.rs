@@ -3,10 +3,10 @@
 
 mod compare;
 mod explore;
+mod feed;
 mod generate;
 mod op;
 mod oracle;
-mod random;
 mod reads;
 mod recover;
 mod run;

@@ -146,9 +146,6 @@ impl Oracle {
                 Some("swapped".into())
             }
             Op::Begin(tx) => {
-                if self.is_faulty {
-                    return None;
-                }
                 self.transactions[*tx] = Some(Shadow::new(self.model.now()));
                 done()
             }
@@ -233,9 +230,6 @@ impl Oracle {
                 Some(ends(pairs.is_empty(), pairs.first().copied(), pairs.last().copied()))
             }
             Op::Snapshot(n) => {
-                if self.is_faulty {
-                    return None;
-                }
                 let taken = Taken { at: self.model.now(), living, newest: self.model.newest() };
                 self.snapshots[*n] = Some(taken);
                 done()
@@ -267,11 +261,9 @@ impl Oracle {
             }
             Op::Crash(_) => {
                 self.let_go();
-                self.is_faulty = false;
                 Some(self.whole())
             }
             Op::Fault(..) => {
-                self.let_go();
                 self.is_faulty = true;
                 done()
             }
@@ -283,7 +275,7 @@ impl Oracle {
         }
     }
 
-    /// What no crash leaves open, and no fault.
+    /// What no crash leaves open.
     fn let_go(&mut self) {
         self.snapshots = [const { None }; SNAPSHOTS];
         self.transactions = [const { None }; TRANSACTIONS];

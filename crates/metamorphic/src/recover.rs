@@ -96,7 +96,7 @@ impl Subject {
         }
         if let Op::Commit(..) = op {
             // The transaction is gone.
-            if !is_after {
+            if outcome.commits && !is_after {
                 let logged = oracle.log.last().expect("it commits");
                 let again = self.engine().write(self.again(oracle, &logged.entries));
                 again.map_err(wrong("write again what a transaction wrote"))?;
@@ -112,6 +112,7 @@ impl Subject {
         let closed = engine.close();
         drop(engine);
         self.open().map_err(wrong("open, though all is mended"))?;
+        self.has_lost = true;
         if closed.is_err() {
             // What was read from the log may be in the kernel's memory alone, after a sync that failed: nobody can tell any more. In tables it is safe.
             self.engine().flush().map_err(wrong("flush, though all is mended"))?;
@@ -122,10 +123,6 @@ impl Subject {
 
     pub(crate) fn fault(&mut self, op: &Op) {
         let Op::Fault(trouble, call, path, nth) = op else { unreachable!("it is one") };
-        let engine = self.engine.take();
-        let handles = std::mem::take(&mut self.handles);
-        self.let_go();
-        (self.engine, self.handles) = (engine, handles);
         self.world.trouble(*trouble, *call, path, *nth, &self.set);
     }
 
@@ -195,6 +192,8 @@ impl Subject {
     /// The power is cut. `doubt` is the operation that it came into.
     pub(crate) fn power_cut(&mut self, crash: Crash, oracle: &Oracle, doubt: Option<&Op>) -> Result<String, Wrong> {
         let image = self.world.crashed(crash.leaves, crash.at_percent);
+        // What was to go wrong and has not yet may do so while it recovers.
+        image.take_over_trouble(&self.world);
         let safe = if crash.at_percent.is_some() { self.safe_before } else { self.safe };
         // After a sync that failed the kernel has no more than what is durable.
         let is_all = crash.leaves == Leaves::All && !self.is_wounded && !self.world.is_struck();
@@ -215,8 +214,23 @@ impl Subject {
             Some(Err(error)) => return Err(format!("open what the crash has left for reading: {error:?}")),
             None => None,
         };
-        self.open().map_err(wrong("open what the crash has left"))?;
-        let all = contents(self.engine()).map_err(wrong("read what the crash has left"))?;
+        if let Err(error) = self.open() {
+            if !self.world.is_struck() {
+                return Err(format!("open what the crash has left: {error:?}"));
+            }
+            self.is_wounded = true;
+            self.world.mend();
+            self.let_go();
+            self.open().map_err(wrong("open what the crash has left, though all is mended"))?;
+        }
+        let mut all = contents(self.engine());
+        if all.is_err() && self.world.is_struck() {
+            self.is_wounded = true;
+            self.world.mend();
+            self.close_and_open(oracle.model.commits())?;
+            all = contents(self.engine());
+        }
+        let all = all.map_err(wrong("read what the crash has left"))?;
         if seen.is_some_and(|seen| seen != all) {
             return Err("who opens what the crash has left for reading sees something else".into());
         }

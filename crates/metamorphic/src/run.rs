@@ -181,6 +181,11 @@ impl<'a> Run<'a> {
         }
         let outcome = self.oracle.apply(&self.script.0[next]);
         self.subject.world.set_time(self.oracle.model.now().time);
+        // What was to go wrong may do so while it recovers; whether it has already, died with the worker.
+        let mut before = self.script.0[..next].iter().rev();
+        if let Some(fault @ Op::Fault(..)) = before.find(|op| matches!(op, Op::Fault(..) | Op::Heal)) {
+            self.subject.fault(fault);
+        }
         self.subject.safe = safe;
         let from = safe.pushed.max(safe.durable);
         let line = self.subject.after_death(&self.oracle, from, doubt).map_err(|wrong| self.put(next, &wrong))?;

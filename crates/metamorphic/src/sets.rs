@@ -2,8 +2,8 @@
 //!
 //! The first two are what users have, in memory and on a real file system. Each of the others picks for every setting one of its values by a number that follows from its place, so that all values meet many others.
 
-use crate::random::Random;
 use esker::{Background, Codec, Durability, LEVELS, LeveledOptions, LogBackend, Options, ReadMode, Verify};
+use esker_testkit::random::Random;
 use std::time::Duration;
 
 /// How many there are.

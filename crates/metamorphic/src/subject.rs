@@ -1,6 +1,6 @@
 //! The engine of a run: does what the script says, and tells what came of it.
 
-use crate::op::{Change, LIVING, LIVING_SECONDS, MERGED, NAMES, Op, SNAPSHOTS, TRANSACTIONS, Terms, Way};
+use crate::op::{Change, LIVING, LIVING_SECONDS, MERGED, NAMES, Op, SNAPSHOTS, TRANSACTIONS, Terms, View, Way};
 use crate::oracle::{Entry, Oracle, Outcome, carries, once_each, summed};
 use crate::sets::{Set, set};
 use crate::world::{World, time_at};
@@ -51,6 +51,8 @@ pub(crate) struct Subject {
     pub(crate) is_wounded: bool,
     /// or before `heal`, and may be told of once.
     pub(crate) may_tell: bool,
+    /// It had to be opened again for what went wrong: snapshots and transactions that the model has are gone.
+    pub(crate) has_lost: bool,
     /// The sequence number, and the commit, from which changes are told next.
     pub(crate) told: Option<(u64, usize)>,
     /// For names of files that were not there before.
@@ -122,6 +124,7 @@ impl Subject {
             safe_before: Safe::default(),
             is_wounded: false,
             may_tell: false,
+            has_lost: false,
             told: Some((0, 0)),
             files: 0,
         }
@@ -167,13 +170,44 @@ impl Subject {
         self.snapshots = [const { None }; SNAPSHOTS];
         self.transactions = [const { None }; TRANSACTIONS];
         self.handles = [const { None }; SPACES];
+        self.has_lost = false;
         self.engine.take()
+    }
+
+    /// Whether an operation is on a snapshot or transaction that is gone, since the engine had to be opened again for what went wrong. Then the model's word is taken: it was another
+    /// option set under which nothing had to be opened, and that compares it.
+    fn is_lost(&self, op: &Op) -> bool {
+        let is_gone = match op {
+            Op::TransactionGet(tx, ..)
+            | Op::TransactionScan(tx, ..)
+            | Op::TransactionWrite(tx, _)
+            | Op::Savepoint(tx)
+            | Op::Back(tx)
+            | Op::Commit(tx, _)
+            | Op::Rollback(tx) => self.transactions[*tx].is_none(),
+            Op::Get(View::Snapshot(n), ..)
+            | Op::MultiGet(View::Snapshot(n), ..)
+            | Op::Scan(View::Snapshot(n), ..)
+            | Op::Prefix(View::Snapshot(n), ..)
+            | Op::Walk(View::Snapshot(n), ..)
+            | Op::Ends(View::Snapshot(n), _) => self.snapshots[*n].is_none(),
+            _ => false,
+        };
+        self.has_lost && is_gone
     }
 
     /// Does an operation, once. What it commits must be in the model already.
     pub(crate) fn does(&mut self, op: &Op, oracle: &Oracle, outcome: &Outcome) -> Tried {
         let done = || Ok(Ok("done".to_owned()));
         let commits = oracle.model.commits();
+        if self.is_lost(op) {
+            if let Op::Commit(_, level) = op
+                && outcome.commits
+            {
+                return self.commit_again(&write_options(Terms { level: *level, ttl: None }), *level, oracle, outcome);
+            }
+            return Ok(Ok(outcome.line.clone()));
+        }
         match op {
             Op::Write(terms, writes) => {
                 let (pushes, syncs) = carries(terms.level);

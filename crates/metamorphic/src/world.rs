@@ -236,6 +236,15 @@ impl World {
         self.faults.add(Rule::new(operation, fault).path(path).nth(nth));
     }
 
+    /// Has go wrong here what was to go wrong there and has not yet.
+    pub(crate) fn take_over_trouble(&self, other: &Self) {
+        for (_, rule, struck) in other.faults.rules() {
+            if struck == 0 {
+                self.faults.add(rule);
+            }
+        }
+    }
+
     /// Whether anything has gone wrong since it was mended last.
     pub(crate) fn is_struck(&self) -> bool {
         self.faults.rules().iter().any(|(_, _, struck)| *struck > 0)

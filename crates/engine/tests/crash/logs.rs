@@ -15,7 +15,7 @@ struct Logs {
     logs: Vec<(PathBuf, u32)>,
 }
 
-fn logs_of(vfs: &MemVfs) -> Vec<PathBuf> {
+pub(crate) fn logs_of(vfs: &MemVfs) -> Vec<PathBuf> {
     let names = vfs.list(Path::new(DIR)).unwrap();
     names.iter().filter(|name| name.ends_with(".wal")).map(|name| Path::new(DIR).join(name)).collect()
 }

@@ -12,39 +12,39 @@ use esker_testkit::stress;
 use std::sync::Arc;
 
 /// What was so after so many operations of the file system, between two operations of the run.
-struct Moment {
-    operations: usize,
-    synced: usize,
-    pushed: usize,
-    commits: usize,
-    living: Living,
+pub(crate) struct Moment {
+    pub(crate) operations: usize,
+    pub(crate) synced: usize,
+    pub(crate) pushed: usize,
+    pub(crate) commits: usize,
+    pub(crate) living: Living,
     /// What the filter was seen to have done by then.
-    look: usize,
+    pub(crate) look: usize,
 }
 
-struct Run {
-    vfs: Arc<MemVfs>,
+pub(crate) struct Run {
+    pub(crate) vfs: Arc<MemVfs>,
     options: Options,
     model: Model,
-    moments: Vec<Moment>,
+    pub(crate) moments: Vec<Moment>,
 }
 
 #[derive(Default)]
 pub(crate) struct Counts {
-    images: usize,
-    nested: usize,
+    pub(crate) images: usize,
+    pub(crate) nested: usize,
 }
 
 /// What an image may hold.
-struct Allowed<'a> {
-    from: usize,
-    to: usize,
-    look: usize,
-    living: Vec<&'a Living>,
+pub(crate) struct Allowed<'a> {
+    pub(crate) from: usize,
+    pub(crate) to: usize,
+    pub(crate) look: usize,
+    pub(crate) living: Vec<&'a Living>,
 }
 
 /// Says which image it was if the test fails.
-struct Context(String);
+pub(crate) struct Context(pub(crate) String);
 
 impl Drop for Context {
     fn drop(&mut self) {
@@ -54,7 +54,7 @@ impl Drop for Context {
     }
 }
 
-fn record(ops: &[Op], options: Options) -> Run {
+pub(crate) fn record(ops: &[Op], options: Options) -> Run {
     let mut driver = Driver::new(options.clone());
     let mut moments = Vec::new();
     let mut note = |driver: &Driver| {
@@ -79,7 +79,7 @@ fn record(ops: &[Op], options: Options) -> Run {
 }
 
 impl Run {
-    fn operations(&self) -> usize {
+    pub(crate) fn operations(&self) -> usize {
         self.moments.last().expect("there is the first").operations
     }
 
@@ -100,15 +100,18 @@ impl Run {
 
     fn check(&self, operations: usize, policy: CrashPolicy, nested: bool, counts: &mut Counts) {
         let image = Arc::new(self.vfs.crash_image(operations, policy));
-        let allowed = self.allowed(operations, policy);
-        let read_only = read_without_change(&image, &self.options);
-        let untouched = copy(&image);
+        self.check_image(&image, &self.allowed(operations, policy), nested, counts);
+    }
 
-        let engine = open(&image, &self.options).unwrap();
+    pub(crate) fn check_image(&self, image: &Arc<MemVfs>, allowed: &Allowed<'_>, nested: bool, counts: &mut Counts) {
+        let read_only = read_without_change(image, &self.options);
+        let untouched = copy(image);
+
+        let engine = open(image, &self.options).unwrap();
         let found = contents(&engine).unwrap();
         // A reader makes no engine: where creation was cut short, it finds none.
         assert!(read_only.is_none_or(|read_only| read_only == found), "a reader sees what a writer sees");
-        self.check_prefix(&found, &allowed);
+        self.check_prefix(&found, allowed);
         check_feed(&engine);
 
         while let Err(error) = engine.put_with("written after", "the crash", &WriteOptions::sync()) {

@@ -1,9 +1,9 @@
-//! The store that dies, by `kill -9` or with the power, and what it holds.
+//! The store that dies, by `kill -9`, with the power, or of a call that fails, and what it holds.
 
-use esker::{Engine, KeyspaceOptions, Options};
+use esker::{Builder, Engine, KeyspaceOptions, Options};
 use std::path::Path;
 
-fn options() -> Options {
+pub(crate) fn options() -> Options {
     // Small, so that it dies somewhere in flush, compaction or a change of logs too.
     Options { memtable_bytes: Some(32 << 10), wal_bytes_max: 256 << 10, ..Options::default() }
 }
@@ -16,7 +16,12 @@ pub(crate) fn value(i: u64) -> Vec<u8> {
 }
 
 pub(crate) fn open(dir: &Path, read_only: bool) -> (Engine, esker::Keyspace) {
-    let engine = Engine::builder(dir).options(options()).read_only(read_only).open().unwrap();
-    let other = engine.keyspace("other", KeyspaceOptions::default()).unwrap();
-    (engine, other)
+    opened(Engine::builder(dir).options(options()).read_only(read_only)).unwrap()
+}
+
+/// Opens it, and its other keyspace.
+pub(crate) fn opened(builder: Builder) -> esker::Result<(Engine, esker::Keyspace)> {
+    let engine = builder.open()?;
+    let other = engine.keyspace("other", KeyspaceOptions::default())?;
+    Ok((engine, other))
 }

@@ -4,21 +4,11 @@ use crate::rebuild::{NEW, repaired_in};
 use crate::small::{Contents, DIR, all, builder, bytes, calm, checked, contents, files, used_bytes};
 use esker::vfs::{CrashPolicy, MemVfs, Vfs};
 use esker::{KeyspaceOptions, Options, WriteOptions};
+use esker_testkit::random::Random;
 use esker_testkit::stress;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
-
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, n: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 >> 11) as usize % n.max(1)
-    }
-}
 
 /// What an engine held at its end, and all that it ever did.
 #[derive(Default)]
@@ -32,21 +22,21 @@ const NAMES: [&str; 2] = ["default", "other"];
 /// An engine after some hundred operations, switched off or closed.
 fn written(random: &mut Random) -> (Arc<MemVfs>, History) {
     let vfs = MemVfs::new();
-    let options = Options { wal_retain_bytes: (random.below(3) == 0).then_some(1 << 20), ..calm() };
+    let options = Options { wal_retain_bytes: (random.index(3) == 0).then_some(1 << 20), ..calm() };
     let mut engine = builder(&vfs, DIR, options.clone()).open().unwrap();
     let mut history = History::default();
-    let operations = 40 + random.below(200);
+    let operations = 40 + random.index(200);
     for n in 0..operations {
-        let which = random.below(3) / 2;
+        let which = random.index(3) / 2;
         let keyspace = engine.keyspace(NAMES[which], KeyspaceOptions::default()).unwrap();
         let now = &mut history.now[which];
-        let key = format!("{:03}", random.below(60)).into_bytes();
-        let how = if random.below(4) == 0 { WriteOptions::sync() } else { WriteOptions::default() };
-        match random.below(40) {
+        let key = format!("{:03}", random.index(60)).into_bytes();
+        let how = if random.index(4) == 0 { WriteOptions::sync() } else { WriteOptions::default() };
+        match random.index(40) {
             0 | 1 => engine.flush().unwrap(),
             2 => keyspace.compact_range(..).unwrap(),
             3 => {
-                let end = format!("{:03}", random.below(61)).into_bytes();
+                let end = format!("{:03}", random.index(61)).into_bytes();
                 if key < end {
                     keyspace.delete_range_with(&key, &end, &how).unwrap();
                     now.retain(|found, _| *found < key || *found >= end);
@@ -62,7 +52,7 @@ fn written(random: &mut Random) -> (Arc<MemVfs>, History) {
                 now.remove(&key);
             }
             _ => {
-                let len = if random.below(5) == 0 { 150 } else { 10 };
+                let len = if random.index(5) == 0 { 150 } else { 10 };
                 let value = [format!("{n}:").into_bytes(), vec![b'.'; len]].concat();
                 keyspace.put_with(&key, &value, &how).unwrap();
                 history.ever[which].entry(key.clone()).or_default().push(value.clone());
@@ -70,7 +60,7 @@ fn written(random: &mut Random) -> (Arc<MemVfs>, History) {
             }
         }
     }
-    if random.below(3) == 0 {
+    if random.index(3) == 0 {
         engine.close().unwrap();
     }
     (Arc::new(vfs.crash_now(CrashPolicy::All)), history)
@@ -82,12 +72,12 @@ fn damage(vfs: &MemVfs, random: &mut Random) -> String {
     if paths.is_empty() {
         return "nothing is left".into();
     }
-    let path = &paths[random.below(paths.len())];
+    let path = &paths[random.index(paths.len())];
     let len = used_bytes(vfs, path).max(1);
-    let at = random.below(len);
-    let said = match random.below(8) {
+    let at = random.index(len);
+    let said = match random.index(8) {
         0..=2 => {
-            let bit = random.below(8);
+            let bit = random.index(8);
             vfs.edit(path, |bytes| {
                 if at < bytes.len() {
                     bytes[at] ^= 1 << bit
@@ -110,7 +100,7 @@ fn damage(vfs: &MemVfs, random: &mut Random) -> String {
             "removed".into()
         }
         6 => {
-            let other = &paths[random.below(paths.len())];
+            let other = &paths[random.index(paths.len())];
             if other != path {
                 let between = Path::new(DIR).join("between");
                 vfs.rename(path, &between).unwrap();
@@ -120,7 +110,7 @@ fn damage(vfs: &MemVfs, random: &mut Random) -> String {
             format!("swapped with {}", other.display())
         }
         _ => {
-            let noise: Vec<u8> = (0..64).map(|_| random.below(256) as u8).collect();
+            let noise: Vec<u8> = (0..64).map(|_| random.next() as u8).collect();
             vfs.edit(path, |bytes| bytes.iter_mut().skip(at).zip(&noise).for_each(|(byte, noise)| *byte = *noise))
                 .unwrap();
             format!("noise from {at} on")
@@ -131,12 +121,12 @@ fn damage(vfs: &MemVfs, random: &mut Random) -> String {
 
 /// How many damages were tried.
 fn one_case(seed: u64) -> u64 {
-    let mut random = Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
+    let mut random = Random::new(seed);
     let (sound, history) = written(&mut random);
     for tried in 0..6 {
         let vfs = Arc::new(sound.crash_now(CrashPolicy::All));
         let mut what = format!("seed {seed}, {tried}");
-        for _ in 0..if tried == 0 { 0 } else { 1 + random.below(3) } {
+        for _ in 0..if tried == 0 { 0 } else { 1 + random.index(3) } {
             what = format!("{what}; {}", damage(&vfs, &mut random));
         }
         let before = bytes(&vfs, DIR);

@@ -2,15 +2,17 @@
 
 /// A source of numbers.
 #[derive(Debug, Clone)]
-pub(crate) struct Random(u64);
+pub struct Random(u64);
 
 impl Random {
     /// The same numbers for the same seed.
-    pub(crate) fn new(seed: u64) -> Self {
+    pub fn new(seed: u64) -> Self {
         Self(seed)
     }
 
-    pub(crate) fn next(&mut self) -> u64 {
+    /// The next number.
+    #[expect(clippy::should_implement_trait, reason = "it never ends")]
+    pub fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -18,22 +20,40 @@ impl Random {
         z ^ (z >> 31)
     }
 
-    /// A number below `end`, which is not 0.
-    pub(crate) fn below(&mut self, end: u64) -> u64 {
+    /// A number below `end`.
+    ///
+    /// # Panics
+    /// If that is 0.
+    pub fn below(&mut self, end: u64) -> u64 {
         self.next() % end
     }
 
+    /// As `below`, of places in memory.
+    ///
+    /// # Panics
+    /// If `end` is 0.
+    pub fn index(&mut self, end: usize) -> usize {
+        self.below(end as u64) as usize
+    }
+
     /// True once in `n` times.
-    pub(crate) fn one_in(&mut self, n: u64) -> bool {
+    pub fn one_in(&mut self, n: u64) -> bool {
         self.below(n) == 0
     }
 
-    pub(crate) fn pick<'a, T>(&mut self, of: &'a [T]) -> &'a T {
-        &of[self.below(of.len() as u64) as usize]
+    /// One of these, of which there is at least one.
+    ///
+    /// # Panics
+    /// If there is none.
+    pub fn pick<'a, T>(&mut self, of: &'a [T]) -> &'a T {
+        &of[self.index(of.len())]
     }
 
     /// The number of a share, by how large the shares are.
-    pub(crate) fn share(&mut self, shares: &[u64]) -> usize {
+    ///
+    /// # Panics
+    /// If all of them are 0.
+    pub fn share(&mut self, shares: &[u64]) -> usize {
         let mut at = self.below(shares.iter().sum());
         for (i, share) in shares.iter().enumerate() {
             match at.checked_sub(*share) {

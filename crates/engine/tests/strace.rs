@@ -1,0 +1,102 @@
+//! System calls that fail, and a process that dies in one: a child that writes runs under `strace`, which has the nth call of a kind on the store's files end in an error, or by `kill -9`.
+//!
+//! ```text
+//! count     strace -P each file of the store ... child      which calls there are, and how many of each
+//! point     -e inject=fdatasync:error=EIO:when=7            one of them fails, once or from then on; or signal=SIGKILL
+//! after     open, compare, write, check every file
+//! ```
+//! Unlike `FaultVfs`, this is what the kernel says: calls that no layer of ours knows of, maps and what is made ahead fail too. What was acknowledged is there, whatever failed; batches are
+//! whole; a failure is told by some call or event; and the next process finds nothing wrong.
+//!
+//! Where `strace` is missing, or may not trace, the suite is skipped with a word.
+
+#[path = "strace/child.rs"]
+mod child;
+#[path = "strace/run.rs"]
+mod run;
+#[path = "kill/store.rs"]
+mod store;
+
+use child::{CHILD, Script};
+use esker::verify_deep;
+use esker::vfs::{OsVfs, Vfs};
+use esker_testkit::stress;
+use run::{Point, Run, points, probe};
+use std::path::Path;
+use std::sync::Arc;
+use store::{open, value};
+
+/// Of so many rounds in a row the child does the same.
+const POINTS: u64 = 1_024;
+
+/// What the next process finds.
+fn check(dir: &Path, script: &Script, run: &Run, what: &str) {
+    let is_made = dir.join("CURRENT").exists();
+    for read_only in [true, false] {
+        if read_only && !is_made {
+            continue;
+        }
+        // A reader makes no keyspace, and the child may not have come to it.
+        let engine = match read_only {
+            true => {
+                esker::Engine::builder(dir).read_only(true).open().unwrap_or_else(|error| panic!("{what}: {error}"))
+            }
+            false => open(dir, false).0,
+        };
+        let mut found = Vec::new();
+        for i in 0..script.writes {
+            let key = i.to_be_bytes();
+            let bytes = engine.get(key).unwrap();
+            let other = engine.keyspace("other", Default::default()).map(|other| other.get(key).unwrap());
+            assert_eq!(bytes, other.unwrap_or(None), "{what}: batch {i} is whole or not there");
+            found.push(bytes.is_some());
+            if let Some(bytes) = bytes {
+                assert_eq!(bytes, value(i), "{what}: {i}");
+            }
+        }
+        run.judge(&found, what);
+    }
+    let engine = open(dir, false).0;
+    engine.put("written", "after").unwrap();
+    engine.flush().unwrap();
+    engine.close().unwrap();
+    drop(engine);
+    let vfs: Arc<dyn Vfs> = Arc::new(OsVfs);
+    let report = verify_deep(&vfs, dir, &mut |_| {}).unwrap();
+    assert!(report.is_ok(), "{what}: {report:#?}");
+}
+
+/// One point: whether a call failed, or the child died in one.
+fn one(script: &Script, point: &Point) -> bool {
+    let what = format!("{script:?}, {point}");
+    let run = Run::new(script, Some(point), &what);
+    if !run.is_hit() {
+        return false;
+    }
+    run.is_told(&what);
+    check(&run.dir(), script, &run, &what);
+    true
+}
+
+#[test]
+fn whatever_call_fails_nothing_acknowledged_is_lost() {
+    if let Ok(spec) = std::env::var(CHILD) {
+        return child::child(&spec);
+    }
+    if let Err(why) = probe() {
+        return stress::skip("strace", &why);
+    }
+    let mut known: Option<(Script, Vec<Point>)> = None;
+    for round in stress::rounds("strace", 12) {
+        let script = Script::new(round.seed() / POINTS);
+        if known.as_ref().is_none_or(|(of, _)| *of != script) {
+            let undisturbed = Run::new(&script, None, "undisturbed");
+            check(&undisturbed.dir(), &script, &undisturbed, "undisturbed");
+            known = Some((script.clone(), points(&undisturbed)));
+        }
+        let (_, points) = known.as_ref().expect("just made");
+        // Far apart, so that few rounds see many kinds; 389 is a prime.
+        let point = &points[(round.seed() % POINTS * 389 % points.len() as u64) as usize];
+        round.tried(u64::from(one(&script, point)));
+    }
+}
