@@ -41,29 +41,52 @@ pub(crate) struct Tool {
     pub(super) groups: &'static [Group],
 }
 
-/// Miri. Files of the system can be read and not be mapped, so what runs is what runs on `MemVfs`. Loom's models switch stacks by themselves. Property tests that are long by nature are left to the others.
+/// Miri. What runs is what lies in memory, the engine on `MemVfs` included. Not run, and by whom instead:
+///
+/// - maps of files, mapped log regions, `sync_file_range` and `fallocate` (`vfs`: `map`, `region`, `write_out`): Miri has no such calls; AddressSanitizer;
+/// - the prefetch instruction: left out of the code under Miri, since it has no effect that could be seen;
+/// - the pool of regions (`memtable`: `pool`): it moves tens of MiB, which Miri follows byte by byte; the rooms and the list that it is made of run, and AddressSanitizer has all of it;
+/// - crossbeam's skip list, the other form of a memtable: with rules of its own, below;
+/// - loom's models, which switch stacks by themselves; property tests and tests of safe code alone, which would take hours.
 pub(crate) const MIRI: Tool = Tool {
     name: "miri",
     components: &["miri", "rust-src"],
     cargo: &["miri", "test"],
-    report: &[
-        "error: Undefined Behavior",
-        "error: memory leaked",
-        "error: unsupported operation",
-        "error: the evaluated program",
-    ],
+    report: &["error: Undefined Behavior", "error: memory leaked", "error: unsupported operation", "error: deadlock"],
     target_dir: "target/miri",
     groups: &[
         Group {
             environment: &[("MIRIFLAGS", "-Zmiri-disable-isolation"), ("PROPTEST_CASES", "2")],
             suites: &[
                 // The unsafe code: arena, rooms, list; and the tree and its index above them.
-                suite("esker-memtable", &["--lib"], &["--skip", "skiplist", "--skip", "_model"]),
+                suite(
+                    "esker-memtable",
+                    &["--lib"],
+                    &[
+                        "arena",
+                        "room",
+                        "list_tests",
+                        "record",
+                        "tree::tests",
+                        "tree::index",
+                        "--skip",
+                        "hashes_that_are_alike",
+                    ],
+                ),
+                suite("esker-memtable", &["--test", "concurrent"], &[]),
                 // `Map` and `Slice` point into what others own.
                 suite("esker-vfs", &["--lib"], &["map::", "piece", "prefetch", "--skip", "a_file_is_mapped"]),
-                suite("esker-format", &["--lib"], &["slice", "varint", "head", "hash"]),
-                suite("esker-sstable", &["--lib"], &["footer", "frame", "words", "filter"]),
+                suite("esker-format", &["--lib"], &["slice"]),
+                // What is built on them.
+                suite("esker-wal", &["--test", "writer"], &["records_lie", "a_record_", "small_records"]),
+                suite("esker-sstable", &["--test", "ranges"], &["they_are_beside", "a_table_of_range"]),
+                suite("esker-iterator", &["--test", "conformance"], &["merging_two", "behind_a_pointer"]),
             ],
+        },
+        // parking_lot's queues keep flags in the low bits of pointers and make pointers of them again, which Miri then can't follow so closely; it says so at each.
+        Group {
+            environment: &[("MIRIFLAGS", "-Zmiri-disable-isolation -Zmiri-permissive-provenance")],
+            suites: &[suite("esker", &["--test", "life"], &[])],
         },
         // crossbeam's skip list passes only without stacked borrows, and keeps garbage until the process ends.
         Group {
