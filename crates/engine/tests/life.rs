@@ -99,7 +99,7 @@ fn a_life_of_plain_reads_and_writes() {
 fn a_life_among_threads() {
     let (vfs, options) = (MemVfs::new(), options(ReadMode::Map, LogBackend::Mapped));
     let engine = open(&vfs, &options, Background::default());
-    let rounds = if cfg!(miri) { 6 } else { 200 };
+    let rounds = if cfg!(miri) { 4 } else { 200 };
     std::thread::scope(|scope| {
         for writer in 0..2_u8 {
             let engine = &engine;
