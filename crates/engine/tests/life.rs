@@ -1,4 +1,4 @@
-//! A whole life of an engine, in memory and small enough for Miri: opened, written, flushed, compacted, read in every way, beside threads, crashed, opened again.
+//! A whole life of an engine, in memory and small: opened, written, flushed, compacted, read in every way, crashed, opened again; and among threads.
 
 use esker::vfs::{CrashPolicy, MemVfs, Vfs};
 use esker::{Background, Engine, LogBackend, Options, ReadMode, WriteBatch, WriteOptions};
