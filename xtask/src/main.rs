@@ -6,6 +6,8 @@
 mod bench;
 mod ci;
 mod fuzz;
+mod lines;
+mod record;
 mod sanitize;
 mod stress;
 mod tidy;
@@ -36,20 +38,14 @@ enum Task {
     },
     /// The rules that neither compiler nor clippy know: edges between crates, unsafe code, links, loose ends.
     Tidy,
-    /// Fuzzes one target, or all one after the other, led by coverage: needs a nightly compiler and cargo-fuzz.
-    Fuzz {
-        /// Which; all without it. They are the directories of `testdata/fuzz`.
-        target: Option<String>,
-        /// For how long, each.
-        #[arg(long, default_value_t = 60)]
-        seconds: u64,
-    },
+    /// Fuzzes targets, all if none is named, one after the other, led by coverage: needs a nightly compiler and cargo-fuzz.
+    Fuzz(fuzz::Args),
     /// Tests under Miri, which sees undefined behaviour; needs a nightly compiler. Some minutes.
-    Miri,
+    Miri(sanitize::Args),
     /// Tests under ThreadSanitizer, which sees data races; needs a nightly compiler. Some minutes.
-    Tsan,
-    /// Tests under AddressSanitizer, which sees memory used wrongly; needs a nightly compiler. Some minutes.
-    Asan,
+    Tsan(sanitize::Args),
+    /// Tests under AddressSanitizer, which sees memory used wrongly or lost; needs a nightly compiler. Some minutes.
+    Asan(sanitize::Args),
     /// Runs the workloads of `esker-bench`; as `bench micro` the criterion benches of all crates; as `bench gate` counts the instructions of the hot parts.
     Bench {
         /// Handed on as they are; `bench --help` after `--` shows what the workloads take.
@@ -65,10 +61,10 @@ fn main() -> ExitCode {
     let result = match Args::parse().task {
         Task::Ci { skip_tests, skip_gate } => ci::run(&root, skip_tests, skip_gate),
         Task::Tidy => tidy::run(&root),
-        Task::Fuzz { target, seconds } => fuzz::run_targets(&root, target.as_deref(), seconds),
-        Task::Miri => sanitize::miri(&root),
-        Task::Tsan => sanitize::tsan(&root),
-        Task::Asan => sanitize::asan(&root),
+        Task::Fuzz(args) => fuzz::run(&root, &args),
+        Task::Miri(args) => sanitize::run_tool(&root, &sanitize::MIRI, &args),
+        Task::Tsan(args) => sanitize::run_tool(&root, &sanitize::TSAN, &args),
+        Task::Asan(args) => sanitize::run_tool(&root, &sanitize::ASAN, &args),
         Task::Bench { args } => bench::run(&root, &args),
         Task::Stress(args) => stress::run(&root, &args),
     };

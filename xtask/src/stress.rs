@@ -7,6 +7,7 @@ mod child;
 mod page;
 mod suites;
 
+use crate::record::Record;
 use child::Child;
 use comfy_table::{Table, presets::ASCII_MARKDOWN};
 use indicatif::{HumanCount, MultiProgress, ProgressBar, ProgressStyle};
@@ -75,10 +76,7 @@ impl Outcome {
 /// Runs the suites that `args` name, prints what they did, and fails if one of them did.
 pub(crate) fn run(root: &Path, args: &Args) -> Result<(), String> {
     let chosen = suites::choose(&args.suites)?;
-    if args.record && page::is_dirty(root)? {
-        return Err("stress: --record names the commit, but there are changes that are not committed".into());
-    }
-    let commit = page::commit(root)?;
+    let record = args.record.then(|| Record::of_head(root)).transpose()?;
     let programs =
         chosen.iter().map(|suite| Ok((*suite, suite.build(root)?))).collect::<Result<VecDeque<_>, String>>()?;
     let lanes = (args.jobs as usize).min(chosen.len());
@@ -104,8 +102,8 @@ pub(crate) fn run(root: &Path, args: &Args) -> Result<(), String> {
     let mut outcomes: Vec<Outcome> = outcomes.into_inner().expect("no lane panics");
     outcomes.sort_by_key(|outcome| outcome.suite.position());
     print(&outcomes, args.json);
-    if args.record {
-        page::record(root, &commit, &outcomes.iter().filter_map(Recorded::of).collect::<Vec<_>>())?;
+    if let Some(record) = record {
+        page::add(root, &record, &outcomes.iter().filter_map(Recorded::of).collect::<Vec<_>>())?;
     }
     let broken: Vec<&str> = outcomes.iter().filter_map(|o| o.broken.as_deref()).collect();
     if !broken.is_empty() {

@@ -4,7 +4,8 @@
 //! leaves it out of its version. A value read from it pins the map by itself, so it stays readable beyond that.
 
 use crate::error::{Error, Result};
-use crate::tables::{HeldByTables, Removals};
+use crate::removals::{Removals, Retirement};
+use crate::tables::HeldByTables;
 use esker_blob::{Access, BlobError, BlobFile, BlobRef, Expect};
 use esker_format::{FileKind, FileNo, Slice};
 use esker_manifest::{BlobMeta, BlobState};
@@ -13,7 +14,6 @@ use parking_lot::Mutex;
 use std::collections::{BTreeSet, HashMap};
 use std::io;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 
 /// A blob file is ended when it is this long, in bytes: small enough to be collected one by one, large enough to be few.
@@ -24,8 +24,8 @@ pub(crate) const BLOB_FILE_BYTES: u64 = 64 << 20;
 pub(crate) struct OpenBlob {
     pub(crate) meta: Arc<BlobMeta>,
     file: Result<Arc<BlobFile>>,
-    retired: AtomicBool,
-    removals: Arc<Removals>,
+    /// Dropped behind the file, which then is closed.
+    retirement: Retirement,
 }
 
 impl OpenBlob {
@@ -36,16 +36,7 @@ impl OpenBlob {
 
     /// Marks the file for removal once nobody reads it.
     pub(crate) fn retire(&self) {
-        // Relaxed: the `Arc`'s own count orders this before the drop that reads it.
-        self.retired.store(true, Ordering::Relaxed);
-    }
-}
-
-impl Drop for OpenBlob {
-    fn drop(&mut self) {
-        if self.retired.load(Ordering::Relaxed) {
-            self.removals.owe(FileKind::Blob(self.meta.number));
-        }
+        self.retirement.retire();
     }
 }
 
@@ -109,8 +100,7 @@ impl BlobSet {
         let open = Arc::new(OpenBlob {
             meta: Arc::clone(meta),
             file,
-            retired: AtomicBool::new(false),
-            removals: Arc::clone(&self.removals),
+            retirement: Retirement::new(FileKind::Blob(meta.number), &self.removals),
         });
         let mut files = self.open.lock();
         if let Some(other) = files.get(&meta.number).and_then(Weak::upgrade) {
@@ -155,7 +145,7 @@ impl BlobSet {
     pub(crate) fn held(&self) -> HeldByTables {
         let open: Vec<_> = self.open.lock().values().filter_map(Weak::upgrade).collect();
         let files = || open.iter().filter_map(|open| open.file.as_ref().ok());
-        let retired = open.iter().filter(|open| open.retired.load(Ordering::Relaxed));
+        let retired = open.iter().filter(|open| open.retirement.is_retired());
         HeldByTables {
             heap_bytes: files().map(|file| file.heap_bytes()).sum(),
             mapped_bytes: files().map(|file| file.mapped_bytes()).sum(),

@@ -4,32 +4,24 @@ use crate::core::{Core, KeyspaceCore};
 use crate::engine::Handle;
 use crate::error::{Error, Result};
 use crate::expiry::AsOf;
+use crate::instants::Instants;
+pub(crate) use crate::instants::SnapshotView;
 use crate::keyspace::Keyspace;
 use crate::read::ReadState;
 use crate::reads::{Reads, read_methods};
 use arc_swap::Guard;
 use esker_compaction::Times;
-use esker_format::{KeyspaceId, SeqNo};
-use parking_lot::Mutex;
-use std::collections::BTreeMap;
+use esker_format::KeyspaceId;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// The snapshots that are held, so that flush and compaction keep what they see.
+/// The snapshots that are held, so that flush and compaction keep what they see: see [`crate::instants`].
 ///
-/// Taking one and listing them are ordered by this lock: a list taken before a snapshot has a horizon at or below that snapshot's number, so the newest version
-/// at the horizon, which every job keeps, is there for the snapshot to see. A compaction filter changes even that; so a snapshot that is taken while one is at work keeps the state that it finds, until it is released.
+/// A compaction filter changes even that; so a snapshot that is taken while one is at work keeps the state that it finds, until it is released.
 #[derive(Debug, Default)]
 pub(crate) struct SnapshotList {
-    held: Mutex<HeldList>,
-}
-
-#[derive(Debug, Default)]
-struct HeldList {
-    /// By the instant that each sees: in one order of both, since time goes on as the numbers do.
-    instants: BTreeMap<(SeqNo, u64), Held>,
-    /// Keyspaces in which a filter is at work, once for each job.
-    filtered: Vec<Arc<KeyspaceCore>>,
+    /// And the keyspaces in which a filter is at work, once for each job.
+    instants: Instants<Arc<KeyspaceCore>>,
 }
 
 /// A snapshot taken in the list, to be released.
@@ -64,30 +56,8 @@ pub(crate) struct FilteringJob<'a> {
 
 impl Drop for FilteringJob<'_> {
     fn drop(&mut self) {
-        let filtered = &mut self.list.held.lock().filtered;
-        if let Some(nth) = filtered.iter().position(|other| Arc::ptr_eq(other, &self.keyspace)) {
-            filtered.swap_remove(nth);
-        }
+        self.list.instants.end_work(|other| Arc::ptr_eq(other, &self.keyspace));
     }
-}
-
-#[derive(Debug)]
-struct Held {
-    count: usize,
-    since: Duration,
-}
-
-/// What a job must keep versions for.
-#[derive(Debug, Clone)]
-pub(crate) struct SnapshotView {
-    /// Ascending.
-    pub(crate) snapshots: Vec<SeqNo>,
-    /// When each was taken; of several at one number the earliest.
-    pub(crate) times_ms: Vec<u64>,
-    /// What time it was when the list was made.
-    pub(crate) now_ms: u64,
-    /// What was visible when the list was made; everything a job reads is at or below it.
-    pub(crate) horizon: SeqNo,
 }
 
 impl SnapshotView {
@@ -98,44 +68,35 @@ impl SnapshotView {
 
 impl SnapshotList {
     pub(crate) fn take(&self, core: &Core) -> Taken {
-        let mut held = self.held.lock();
-        let at = AsOf { seq: core.visible(), unix_ms: core.now_ms_if_used() };
-        let instant = held.instants.entry((at.seq, at.unix_ms));
-        instant.or_insert_with(|| Held { count: 0, since: core.vfs.clock().now() }).count += 1;
-        // Behind the number: so all that is visible at it is there. No job can have begun meanwhile that knows nothing of this snapshot.
-        let kept = held.filtered.iter().map(|keyspace| (keyspace.id, keyspace.read.load_full())).collect();
+        let state_of = |keyspace: &Arc<KeyspaceCore>| (keyspace.id, keyspace.read.load_full());
+        let (at, kept) = self.instants.take(|| core.present(), || core.vfs.clock().now(), state_of);
         Taken { at, kept }
     }
 
     pub(crate) fn release(&self, taken: &Taken) {
-        let instants = &mut self.held.lock().instants;
-        let at = (taken.at.seq, taken.at.unix_ms);
-        let entry = instants.get_mut(&at).expect("a snapshot is in the list until it is released");
-        entry.count -= 1;
-        if entry.count == 0 {
-            instants.remove(&at);
-        }
+        self.instants.release(taken.at);
     }
 
     /// Begins a job in which a filter works, before it takes its view.
     pub(crate) fn begin_filtering(&self, keyspace: &Arc<KeyspaceCore>) -> FilteringJob<'_> {
-        self.held.lock().filtered.push(Arc::clone(keyspace));
+        self.instants.begin_work(Arc::clone(keyspace));
         FilteringJob { list: self, keyspace: Arc::clone(keyspace) }
     }
 
     pub(crate) fn view(&self, core: &Core) -> SnapshotView {
-        let held = self.held.lock();
-        let mut instants: Vec<(SeqNo, u64)> = held.instants.keys().copied().collect();
-        instants.dedup_by_key(|(seq, _)| *seq);
-        let (snapshots, times_ms) = instants.into_iter().unzip();
-        SnapshotView { snapshots, times_ms, horizon: core.visible(), now_ms: core.now_ms_if_used() }
+        self.instants.view(|| core.present())
     }
 
     /// How many snapshots are held, and since when the oldest of them.
     pub(crate) fn oldest(&self) -> (usize, Option<Duration>) {
-        let held = self.held.lock();
-        let instants = &held.instants;
-        (instants.values().map(|held| held.count).sum(), instants.values().map(|held| held.since).min())
+        self.instants.oldest()
+    }
+}
+
+impl Core {
+    /// What is visible, as of now.
+    fn present(&self) -> AsOf {
+        AsOf { seq: self.visible(), unix_ms: self.now_ms_if_used() }
     }
 }
 

@@ -1,14 +1,11 @@
-//! Open tables, and what becomes of their files.
-//!
-//! An [`OpenTable`] belongs to every read state whose `Version` names it, and so to every iterator on one. When a table leaves the last
-//! `Version` it is marked *retired*; when the last reader lets go of it, its number goes to the [`Removals`], and background work unlinks the
-//! file. After close nothing is accepted there any more: what is still owed is swept by the next open.
+//! Open tables, by number. What becomes of their files when no version names them any more stands in [`crate::removals`].
 //!
 //! A table that can't be opened, or in which background work finds damage, is *quarantined*: it stays in its level and on disk, reads that
 //! reach it get the error, and no compaction touches it.
 
 use crate::blobs::BlobSet;
 use crate::error::{Error, Result};
+use crate::removals::{Removals, Retirement};
 use esker_blob::Access;
 use esker_format::{FileKind, FileNo};
 use esker_manifest::TableMeta;
@@ -17,8 +14,7 @@ use esker_vfs::Vfs;
 use parking_lot::Mutex;
 use std::collections::{BTreeSet, HashMap};
 use std::io;
-use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::path::PathBuf;
 use std::sync::{Arc, Weak};
 
 /// A table of the present or an earlier version, open or quarantined.
@@ -26,8 +22,8 @@ use std::sync::{Arc, Weak};
 pub(crate) struct OpenTable {
     pub(crate) meta: Arc<TableMeta>,
     table: Result<Arc<Table>>,
-    retired: AtomicBool,
-    removals: Arc<Removals>,
+    /// Dropped behind the table, which then has let go of the file.
+    retirement: Retirement,
 }
 
 impl OpenTable {
@@ -45,48 +41,7 @@ impl OpenTable {
 
     /// Marks the file for removal once nobody reads it.
     pub(crate) fn retire(&self) {
-        // Relaxed: the `Arc`'s own count orders this before the drop that reads it.
-        self.retired.store(true, Ordering::Relaxed);
-    }
-}
-
-impl Drop for OpenTable {
-    fn drop(&mut self) {
-        if self.retired.load(Ordering::Relaxed) {
-            self.removals.owe(FileKind::Table(self.meta.number));
-        }
-    }
-}
-
-/// Files that nothing needs any more and that are still to be unlinked.
-#[derive(Debug, Default)]
-pub(crate) struct Removals {
-    /// `None` once the engine is closed.
-    owed: Mutex<Option<Vec<FileKind>>>,
-}
-
-impl Removals {
-    pub(crate) fn new() -> Arc<Self> {
-        Arc::new(Self { owed: Mutex::new(Some(Vec::new())) })
-    }
-
-    pub(crate) fn owe(&self, file: FileKind) {
-        if let Some(owed) = &mut *self.owed.lock() {
-            owed.push(file);
-        }
-    }
-
-    /// Unlinks what is owed; whether anything was. What can't be unlinked now is left to the sweep of the next open.
-    pub(crate) fn pay(&self, vfs: &dyn Vfs, dir: &Path) -> bool {
-        let owed = self.owed.lock().as_mut().map(std::mem::take).unwrap_or_default();
-        for file in &owed {
-            let _ = vfs.remove_file(&file.path(dir));
-        }
-        !owed.is_empty()
-    }
-
-    pub(crate) fn close(&self) {
-        *self.owed.lock() = None;
+        self.retirement.retire();
     }
 }
 
@@ -168,8 +123,7 @@ impl TableSet {
         let open = Arc::new(OpenTable {
             meta: Arc::clone(meta),
             table,
-            retired: AtomicBool::new(false),
-            removals: Arc::clone(&self.removals),
+            retirement: Retirement::new(FileKind::Table(meta.number), &self.removals),
         });
         let mut tables = self.open.lock();
         if let Some(other) = tables.get(&meta.number).and_then(Weak::upgrade) {
@@ -232,7 +186,7 @@ impl TableSet {
                 held.mapped_bytes += table.mapped_bytes();
                 held.unreadable_pages += table.unreadable_pages();
             }
-            if open.retired.load(Ordering::Relaxed) {
+            if open.retirement.is_retired() {
                 held.retired_bytes += open.meta.file_bytes;
             }
         }
@@ -288,8 +242,7 @@ pub(crate) mod tests {
         Arc::new(OpenTable {
             meta: Arc::new(meta),
             table: Err(Error::corruption("a table without a file")),
-            retired: AtomicBool::new(false),
-            removals: Removals::new(),
+            retirement: Retirement::new(FileKind::Table(FileNo(number)), &Removals::new()),
         })
     }
 }

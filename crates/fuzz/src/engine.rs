@@ -3,12 +3,17 @@
 //! ```text
 //! settings | operation, operation, .. | 15 | damage, damage, ..         each a few bytes; what is missing counts as 0
 //! ```
-//! Afterwards every answer is an error or right: all that is read without an error is what one state of the history was, the last one if nothing was damaged. Where damage was *signed*
+//! A write is made at a durability level of its own. After a crash the state is one of the history that is not before the last write of which the crash may take nothing: the last that the kernel has, if
+//! it left all that was written, else the last that is on stable storage.
+//!
+//! Afterwards every answer is an error or right: all that is read without an error is what one state of the history was, the last one if nothing was damaged or crashed. Where damage was *signed*
 //! (checksums made right again), answers may say anything, and it is enough that they end.
 
 use crate::sign;
 use esker::vfs::{CrashPolicy, MemVfs, Vfs, read_file};
-use esker::{Background, Codec, Engine, LogBackend, Options, ReadMode, Result, Verify, WriteBatch};
+use esker::{
+    Background, Codec, Durability, Engine, LogBackend, Options, ReadMode, Result, Verify, WriteBatch, WriteOptions,
+};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -69,6 +74,9 @@ struct Case {
     options: Options,
     engine: Option<Engine>,
     history: Vec<State>,
+    /// Which of the history is on stable storage, and which the kernel has: neither is undone by a crash that leaves as much.
+    durable: usize,
+    pushed: usize,
 }
 
 fn key(byte: u8) -> Vec<u8> {
@@ -77,8 +85,8 @@ fn key(byte: u8) -> Vec<u8> {
 
 impl Case {
     fn new(settings: u8) -> Self {
-        let mut case =
-            Self { vfs: MemVfs::new(), options: options(settings), engine: None, history: vec![State::new()] };
+        let (vfs, history) = (MemVfs::new(), vec![State::new()]);
+        let mut case = Self { vfs, options: options(settings), engine: None, history, durable: 0, pushed: 0 };
         case.engine = Some(case.open(false).expect("memory takes it"));
         case
     }
@@ -88,11 +96,32 @@ impl Case {
         builder.background(Background::Manual).read_only(read_only).open()
     }
 
-    /// What the operation makes of the last state is the next.
-    fn next(&mut self, change: impl FnOnce(&mut State)) {
+    /// What the operation makes of the last state is the next, as durable as was asked.
+    fn next(&mut self, level: Durability, change: impl FnOnce(&mut State)) {
         let mut state = self.history.last().expect("there is always one").clone();
         change(&mut state);
         self.history.push(state);
+        match level {
+            Durability::Memory => {}
+            Durability::Sync => self.all_is_durable(),
+            _ => self.pushed = self.last(),
+        }
+    }
+
+    fn last(&self) -> usize {
+        self.history.len() - 1
+    }
+
+    fn all_is_durable(&mut self) {
+        (self.durable, self.pushed) = (self.last(), self.last());
+    }
+
+    /// What a power cut now may leave, in the place of what there is; only states from here on are right afterwards.
+    fn crash(&mut self, policy: CrashPolicy) -> usize {
+        let image = Arc::new(self.vfs.crash_now(policy));
+        self.engine = None;
+        self.vfs = image;
+        if policy == CrashPolicy::All { self.pushed } else { self.durable }
     }
 
     /// One operation; `false` if it ends them.
@@ -104,31 +133,48 @@ impl Case {
             value.resize(value.len() + usize::from(len), n as u8);
             value
         };
-        let done = match input.byte() % 16 {
+        let operation = input.byte();
+        let level = match operation >> 4 & 3 {
+            1 => Durability::Memory,
+            2 => Durability::Sync,
+            _ => Durability::EngineDefault,
+        };
+        let write = WriteOptions { durability: level, ..WriteOptions::default() };
+        let done = match operation % 16 {
             0..=4 => {
                 let (key, value) = (key(input.byte()), value(input.byte()));
-                self.next(|state| drop(state.insert(key.clone(), value.clone())));
-                engine.put(key, value)
+                self.next(level, |state| drop(state.insert(key.clone(), value.clone())));
+                engine.put_with(key, value, &write)
             }
             5 => {
                 let key = key(input.byte());
-                self.next(|state| drop(state.remove(&key)));
-                engine.delete(key)
+                self.next(level, |state| drop(state.remove(&key)));
+                engine.delete_with(key, &write)
             }
             6 => {
                 let (a, b) = (key(input.byte()), key(input.byte()));
-                let (begin, end) = if a <= b { (a, b) } else { (b, a) };
-                self.next(|state| state.retain(|key, _| *key < begin || *key >= end));
-                if begin < end { engine.delete_range(begin, end) } else { Ok(()) }
+                if a == b {
+                    return true;
+                }
+                let (begin, end) = if a < b { (a, b) } else { (b, a) };
+                self.next(level, |state| state.retain(|key, _| *key < begin || *key >= end));
+                engine.delete_range_with(begin, end, &write)
             }
-            7 => engine.flush(),
-            8 => engine.compact_range(..),
+            // All that was written lies in one keyspace, so that each of these makes all of it durable.
+            7 | 8 | 10 => {
+                self.all_is_durable();
+                match operation % 16 {
+                    7 => engine.flush(),
+                    8 => engine.compact_range(..),
+                    _ => engine.sync(),
+                }
+            }
             9 => engine.step().map(drop),
-            10 => engine.sync(),
             11 => {
                 self.engine = None;
                 drop(engine);
-                return self.reopen(true);
+                self.reopen(self.last());
+                return true;
             }
             12 => {
                 let (kind, seed) = (input.byte(), input.byte());
@@ -138,19 +184,18 @@ impl Case {
                     2 => CrashPolicy::TornLast,
                     _ => CrashPolicy::Subset(seed.into()),
                 };
-                let image = Arc::new(self.vfs.crash_now(policy));
-                self.engine = None;
+                let from = self.crash(policy);
                 drop(engine);
-                self.vfs = image;
-                return self.reopen(false);
+                self.reopen(from);
+                return true;
             }
             13 => {
                 let (first, second) = (key(input.byte()), key(input.byte()));
                 let (one, two) = (value(1), value(100));
                 let mut batch = WriteBatch::new();
                 batch.put(&first, &one).put(&second, &two);
-                self.next(|state| state.extend([(first, one), (second, two)]));
-                engine.write(&batch)
+                self.next(level, |state| state.extend([(first, one), (second, two)]));
+                engine.write_with(&batch, &write)
             }
             14 => {
                 let key = key(input.byte());
@@ -166,8 +211,8 @@ impl Case {
         true
     }
 
-    /// Opens again. After a close in order the state is the last one; after a crash some state, which is the last from then on.
-    fn reopen(&mut self, in_order: bool) -> bool {
+    /// Opens again. The state is one of the history from `from` on, and the last of it from then on, which no later crash undoes.
+    fn reopen(&mut self, from: usize) {
         let engine = self.open(false).expect("a crash leaves what opens");
         let state: State = engine
             .iter()
@@ -176,10 +221,10 @@ impl Case {
             .expect("nothing is damaged");
         let at = self.history.iter().rposition(|then| *then == state);
         let at = at.unwrap_or_else(|| panic!("no state was ever {state:?}"));
-        assert!(!in_order || at == self.history.len() - 1, "a close in order lost something");
+        assert!(at >= from, "state {at} is what is left, and {from} was not to be lost: {:?}", self.history);
         self.history.truncate(at + 1);
+        self.all_is_durable();
         self.engine = Some(engine);
-        true
     }
 
     fn files(&self) -> Vec<PathBuf> {
@@ -245,8 +290,8 @@ impl Case {
         self.vfs.edit(path, |file| *file = bytes).expect("it is there");
     }
 
-    /// Opens what is left and reads all of it. Unless something was signed, what is read is a state of the history.
-    fn check(&self, read_only: bool, is_damaged: bool, is_signed: bool) -> Option<Engine> {
+    /// Opens what is left and reads all of it. Unless something was signed, what is read is a state of the history, from `from` on if nothing was damaged.
+    fn check(&self, from: usize, read_only: bool, is_damaged: bool, is_signed: bool) -> Option<Engine> {
         let opened = self.open(read_only);
         let Ok(engine) = opened else {
             assert!(is_damaged, "{}", opened.unwrap_err());
@@ -286,7 +331,8 @@ impl Case {
                     if *whole { of_state == *seen } else { of_state.starts_with(seen) }
                 })
         };
-        let states = if is_damaged { &self.history[..] } else { &self.history[self.history.len() - 1..] };
+        // Damage above what the log vouches for reads as a torn end, and what the manifest and the log have lost together is an earlier state.
+        let states = if is_damaged { &self.history[..] } else { &self.history[from..] };
         assert!(is_signed || states.iter().any(fits), "a wrong answer: {answers:?}, {walks:?} of {:?}", self.history);
         let verified = engine.verify();
         match failed {
@@ -315,9 +361,7 @@ pub(crate) fn attack(bytes: Vec<u8>) {
         }
     }
     // Half of the cases are damaged as a crash left them.
-    if input.byte() % 2 == 1 {
-        case.vfs = Arc::new(case.vfs.crash_now(CrashPolicy::All));
-    }
+    let from = if input.byte() % 2 == 1 { case.crash(CrashPolicy::All) } else { case.last() };
     case.engine = None;
     let (mut is_damaged, mut is_signed) = (false, false);
     for _ in 0..DAMAGES_MAX {
@@ -327,8 +371,8 @@ pub(crate) fn attack(bytes: Vec<u8>) {
         is_damaged = true;
         is_signed |= case.damage(input);
     }
-    drop(case.check(true, is_damaged, is_signed));
-    if let Some(engine) = case.check(false, is_damaged, is_signed) {
+    drop(case.check(from, true, is_damaged, is_signed));
+    if let Some(engine) = case.check(from, false, is_damaged, is_signed) {
         let _ = (engine.put("key00", "new"), engine.flush(), engine.compact_range(..));
         let _ = (engine.get("key00"), engine.step(), engine.iter().count(), engine.close());
         drop(engine);
@@ -345,7 +389,31 @@ pub(crate) fn real() -> Vec<Vec<u8>> {
             let mut case = vec![1u8 << (kind % 8) | kind];
             (0..6).for_each(|i| case.extend([i % 5, i * 2 + kind, 30 * i]));
             case.extend([6, 2, 5, 7, 0, 1, 80, 5, 3, 13, 4, 9, 7, 8, 10]);
-            case.extend([0, 3, 9, 14, 3, if kind % 2 == 0 { 11 } else { 12 }, kind, 7, 3, 8, 1, DAMAGE, kind % 2]);
+            // One at each level.
+            case.extend([
+                0x10,
+                3,
+                9,
+                0x20,
+                4,
+                9,
+                0x10,
+                5,
+                9,
+                0,
+                6,
+                9,
+                14,
+                3,
+                if kind % 2 == 0 { 11 } else { 12 },
+                kind,
+                7,
+                3,
+                8,
+                1,
+                DAMAGE,
+                kind % 2,
+            ]);
             case.extend([kind, kind * 3 + 1, 0, 40 + kind, 0x41]);
             case
         })

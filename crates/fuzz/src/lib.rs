@@ -99,7 +99,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "current", make: <[u8]>::to_vec, attack: manifest::attack_current, heap: manifest::DIRECTORY_HEAP },
     Target { name: "file_name", make: <[u8]>::to_vec, attack: text::attack_file_name, heap: Heap::DECODER },
     Target { name: "edit_text", make: <[u8]>::to_vec, attack: text::attack_edit_text, heap: manifest::HEAP },
-    Target { name: "options", make: <[u8]>::to_vec, attack: options::attack, heap: Heap::ENGINE },
+    Target { name: "options", make: <[u8]>::to_vec, attack: options::attack, heap: Heap::DECODER },
     Target { name: "keyspace_options", make: <[u8]>::to_vec, attack: options::attack_keyspace, heap: Heap::ENGINE },
     Target { name: "changes", make: sign::log, attack: feed::attack, heap: Heap::ENGINE },
     Target { name: "engine", make: <[u8]>::to_vec, attack: engine::attack, heap: Heap::ENGINE },

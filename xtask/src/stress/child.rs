@@ -2,11 +2,10 @@
 
 use super::suites::Suite;
 use std::collections::VecDeque;
-use std::io::{BufRead, BufReader, Read};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child as Process, Command, Stdio};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::process::{Child as Process, Command};
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 /// Lines of output that are kept of a run that failed: a script of the model takes some hundred.
@@ -82,11 +81,7 @@ impl Child {
         command.env("ESKER_STRESS_SEED", seed.to_string());
         // A group of its own, so that a suite that hangs is killed with the children it has.
         command.process_group(0);
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut process = command.spawn().map_err(|error| format!("{}: {error}", program.display()))?;
-        let (sender, lines) = channel();
-        forward(process.stdout.take().expect("it is piped"), sender.clone());
-        forward(process.stderr.take().expect("it is piped"), sender);
+        let (process, lines) = crate::lines::start(&mut command)?;
         Ok(Self { suite, process, lines })
     }
 
@@ -141,16 +136,6 @@ impl Child {
         let _ = Command::new("kill").args(["-KILL", "--", &group]).status();
         let _ = self.process.kill();
     }
-}
-
-/// Sends the lines of `from` to `to`, as they come.
-fn forward(from: impl Read + Send + 'static, to: Sender<String>) {
-    std::thread::spawn(move || {
-        for line in BufReader::new(from).split(b'\n').map_while(Result::ok) {
-            // Nobody listens any more once it was killed.
-            let _ = to.send(String::from_utf8_lossy(&line).into_owned());
-        }
-    });
 }
 
 impl Failure {

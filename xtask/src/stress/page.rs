@@ -4,11 +4,10 @@
 
 use super::Outcome;
 use super::suites::SUITES;
-use crate::output;
+use crate::record::Record;
 use std::fmt::Write;
 use std::path::Path;
 
-const PAGE: &str = "docs/stress.md";
 const TOTALS: &str = "<!-- totals -->\n";
 const TOTALS_END: &str = "<!-- end of totals -->\n";
 
@@ -34,9 +33,9 @@ impl Recorded {
         })
     }
 
-    fn row(&self, date: &str, commit: &str) -> String {
+    fn row(&self, begin: &str) -> String {
         let Self { suite, tried, failures, seconds, seed } = self;
-        format!("| {date} | {commit} | {suite} | {tried} | {failures} | {seconds} | {seed} |\n")
+        format!("{begin} {suite} | {tried} | {failures} | {seconds} | {seed} |\n")
     }
 
     /// A row of the page; `None` for any other line.
@@ -54,35 +53,21 @@ impl Recorded {
     }
 }
 
-/// Whether tracked files differ from the commit that a record would name.
-pub(super) fn is_dirty(root: &Path) -> Result<bool, String> {
-    Ok(!output(root, "git", &["status", "--porcelain", "--untracked-files=no"])?.is_empty())
-}
-
-/// The commit that is there.
-pub(super) fn commit(root: &Path) -> Result<String, String> {
-    output(root, "git", &["rev-parse", "--short", "HEAD"])
-}
-
-/// Adds `runs` of `commit` to the page, and its totals.
-pub(super) fn record(root: &Path, commit: &str, runs: &[Recorded]) -> Result<(), String> {
-    let path = root.join(PAGE);
-    let page = std::fs::read_to_string(&path).map_err(|error| format!("{PAGE}: {error}"))?;
-    let date = output(root, "date", &["-u", "+%F"])?;
-    let rows: String = runs.iter().map(|run| run.row(&date, commit)).collect();
-    let page = with_totals(&(page + &rows))?;
-    // Whole or not at all: the rows are the record.
-    let new = path.with_extension("md.new");
-    std::fs::write(&new, page).and_then(|()| std::fs::rename(&new, &path)).map_err(|error| format!("{PAGE}: {error}"))
+/// Adds `runs` to the page, and its totals.
+pub(super) fn add(root: &Path, record: &Record, runs: &[Recorded]) -> Result<(), String> {
+    record.write(root, |page, begin| {
+        let rows: String = runs.iter().map(|run| run.row(begin)).collect();
+        with_totals(&format!("{page}{rows}"))
+    })
 }
 
 /// The page, with its totals as its rows say.
 fn with_totals(page: &str) -> Result<String, String> {
     let parts = page.split_once(TOTALS).and_then(|(head, rest)| Some((head, rest.split_once(TOTALS_END)?.1)));
-    let (head, tail) = parts.ok_or_else(|| format!("{PAGE}: the marks of the totals are not there"))?;
+    let (head, tail) = parts.ok_or("the marks of the totals are not there")?;
     let rows = tail.lines().filter(|line| line.starts_with("| 2"));
     let runs: Vec<Recorded> = rows
-        .map(|line| Recorded::parse(line).ok_or_else(|| format!("{PAGE}: not a row of the record: {line}")))
+        .map(|line| Recorded::parse(line).ok_or_else(|| format!("not a row of the record: {line}")))
         .collect::<Result<_, _>>()?;
     let mut totals = String::from("| suite | tried | goal | of it | failures | minutes |\n|---|--:|--:|--:|--:|--:|\n");
     for suite in SUITES {
@@ -113,7 +98,7 @@ mod tests {
     #[test]
     fn totals_are_the_sum_of_the_rows() {
         let run = |suite: &str, tried| Recorded { suite: suite.into(), tried, failures: 1, seconds: 600, seed: 9 };
-        let row = run("kill", 1500).row("2026-11-27", "abc1234");
+        let row = run("kill", 1500).row("| 2026-11-27 | abc1234 |");
         assert_eq!(Recorded::parse(row.trim_end()), Some(run("kill", 1500)));
         let page = format!("# Stress\n{TOTALS}old\n{TOTALS_END}\n| date | commit |\n|---|--:|\n{row}{row}");
         let made = with_totals(&page).unwrap();

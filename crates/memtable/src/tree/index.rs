@@ -339,7 +339,9 @@ mod tests {
                     assert_eq!(filled.index.find(Tag(*tag), |_| true), *name);
                     assert_eq!(filled.index.find(Tag(*tag), |_| false), NONE);
                 }
-                let misses = (0..1000).map(|i| scramble(i << 20 | 0xfffff)).filter(|tag| !names.contains_key(tag));
+                let misses = (0..if cfg!(miri) { 20 } else { 1000 })
+                    .map(|i| scramble(i << 20 | 0xfffff))
+                    .filter(|tag| !names.contains_key(tag));
                 misses.for_each(|tag| assert_eq!(filled.index.find(Tag(tag), |_| true), NONE));
             }
         }

@@ -17,9 +17,10 @@ use super::records::{NONE, Name, Records};
 use crate::prefetch::prefetch;
 use esker_format::{InternalKey, common_prefix};
 use std::cmp::Ordering;
-use std::sync::atomic::{
-    AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering::Acquire, Ordering::Relaxed, Ordering::Release,
-};
+// From beside this module, since its model puts others in their place.
+use super::sync::{AtomicBool, AtomicU8, AtomicU32, AtomicU64};
+use std::array::from_fn;
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 /// Bytes of the prefix that lie in the node; the rest is read from a record that has it.
 const INLINE_BYTES: usize = 32;
@@ -56,22 +57,22 @@ pub(super) struct Keys<const N: usize> {
 }
 
 impl<const N: usize> Keys<N> {
-    const fn new() -> Self {
+    fn new() -> Self {
         Self {
             len: AtomicU32::new(0),
             sorted: AtomicU32::new(0),
             prefix_bytes: 0,
             witness: NONE,
             prefix: [0; INLINE_BYTES],
-            heads: [const { AtomicU64::new(0) }; N],
-            records: [const { AtomicU32::new(NONE) }; N],
+            heads: from_fn(|_| AtomicU64::new(0)),
+            records: from_fn(|_| AtomicU32::new(NONE)),
         }
     }
 
     /// Begins anew with `entries`, in key order. Their heads are right if their prefix had `prefix_bytes` too.
     fn fill(&mut self, entries: &[Entry], prefix_bytes: usize, heads_are_right: bool, records: &Records) {
-        *self.len.get_mut() = entries.len() as u32;
-        *self.sorted.get_mut() = entries.len() as u32;
+        self.len = AtomicU32::new(entries.len() as u32);
+        self.sorted = AtomicU32::new(entries.len() as u32);
         self.prefix_bytes = prefix_bytes as u32;
         self.witness = entries.first().map_or(NONE, |entry| entry.record);
         if prefix_bytes > 0 {
@@ -81,8 +82,8 @@ impl<const N: usize> Keys<N> {
         for (i, entry) in entries.iter().enumerate() {
             let right =
                 if heads_are_right { entry.head } else { head(records.get(entry.record).user_key(), prefix_bytes) };
-            *self.heads[i].get_mut() = right;
-            *self.records[i].get_mut() = entry.record;
+            self.heads[i] = AtomicU64::new(right);
+            self.records[i] = AtomicU32::new(entry.record);
         }
     }
 
@@ -276,7 +277,7 @@ impl<const N: usize> Leaf<N> {
         N as u8
     };
 
-    pub(crate) const fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             lo: NONE,
             hi: AtomicU32::new(NONE),
@@ -285,8 +286,8 @@ impl<const N: usize> Leaf<N> {
             dead: AtomicBool::new(false),
             extended: AtomicBool::new(false),
             keys: Keys::new(),
-            next: [const { AtomicU8::new(0) }; N],
-            prev: [const { AtomicU8::new(0) }; N],
+            next: from_fn(|_| AtomicU8::new(0)),
+            prev: from_fn(|_| AtomicU8::new(0)),
         }
     }
 
@@ -309,8 +310,8 @@ impl<const N: usize> Leaf<N> {
         self.first = AtomicU8::new(or_nil(0));
         self.last = AtomicU8::new(or_nil(len.wrapping_sub(1)));
         for slot in 0..len {
-            *self.next[slot].get_mut() = or_nil(slot + 1);
-            *self.prev[slot].get_mut() = or_nil(slot.wrapping_sub(1));
+            self.next[slot] = AtomicU8::new(or_nil(slot + 1));
+            self.prev[slot] = AtomicU8::new(or_nil(slot.wrapping_sub(1)));
         }
     }
 
@@ -428,8 +429,8 @@ impl<const N: usize> Inner<N> {
     /// More keys than these are divided between two nodes when it is.
     pub(super) const SORTED_MAX: usize = N - Self::UNSORTED_MAX;
 
-    pub(super) const fn new() -> Self {
-        Self { child0: AtomicU32::new(0), keys: Keys::new(), children: [const { AtomicU32::new(0) }; N] }
+    pub(super) fn new() -> Self {
+        Self { child0: AtomicU32::new(0), keys: Keys::new(), children: from_fn(|_| AtomicU32::new(0)) }
     }
 
     /// Begins anew with `child0` and, behind each of `entries`, its child.
@@ -445,7 +446,7 @@ impl<const N: usize> Inner<N> {
         let keys: Vec<Entry> = entries.iter().map(|(entry, _)| *entry).collect();
         self.keys.fill(&keys, prefix_bytes, heads_are_right, records);
         for (place, (_, child)) in self.children.iter_mut().zip(entries) {
-            *place.get_mut() = *child;
+            *place = AtomicU32::new(*child);
         }
     }
 
