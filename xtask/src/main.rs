@@ -1,12 +1,13 @@
-//! The project's own tasks: `cargo xtask ci`, `tidy`, `fuzz`, `miri`, `tsan`, `asan`, `bench`, `stress`.
+//! The project's own tasks: `cargo xtask ci`, `tidy`, `fuzz`, `miri`, `tsan`, `asan`, `mutants`, `bench`, `stress`.
 //!
-//! Everything but `bench` and `stress` runs in the development profile. All but `fuzz` and the tools that watch memory, which need a nightly compiler, share one target directory, so that a
+//! Everything but `bench` and `stress` runs in the development profile. All but `fuzz`, `mutants` and the tools that watch memory share one target directory, so that a
 //! task costs what has changed.
 
 mod bench;
 mod ci;
 mod fuzz;
 mod lines;
+mod mutants;
 mod record;
 mod sanitize;
 mod stress;
@@ -52,6 +53,8 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
+    /// Breaks wal, sstable, manifest and compaction in one place after the other, and sees whether their tests fail; needs cargo-mutants. Hours.
+    Mutants(mutants::Args),
     /// Runs the long forms of the suites that attack the promises, keeps what fails under `testdata/failures`, and prints what was tried.
     Stress(stress::Args),
 }
@@ -66,6 +69,7 @@ fn main() -> ExitCode {
         Task::Tsan(args) => sanitize::run_tool(&root, &sanitize::TSAN, &args),
         Task::Asan(args) => sanitize::run_tool(&root, &sanitize::ASAN, &args),
         Task::Bench { args } => bench::run(&root, &args),
+        Task::Mutants(args) => mutants::attack(&root, &args),
         Task::Stress(args) => stress::run(&root, &args),
     };
     match result {

@@ -1,0 +1,185 @@
+//! `cargo xtask mutants`: what the tests of a crate make of it when one thing in it is wrong.
+//!
+//! cargo-mutants changes one operator, or has one function return something made up, builds, and runs the tests of that crate; they are to fail. Those that pass all the same have survived: either
+//! a test is missing, or the change makes no difference that a user could see. `docs/mutants.md` lists the latter with the reason, and a survivor that is not listed there fails the task.
+
+mod page;
+
+use crate::record::Record;
+use crate::run;
+use crate::toolchain::is_there;
+use comfy_table::{Table, presets::ASCII_MARKDOWN};
+use page::Page;
+use std::path::Path;
+use std::process::Command;
+
+/// The crates on which all promises about files rest.
+const CRATES: [&str; 4] = ["wal", "sstable", "manifest", "compaction"];
+
+/// Of those that a compiler takes, in percent.
+const CAUGHT_MIN: f64 = 90.0;
+
+/// A mutant whose tests take longer hangs, in seconds: many times what they take on a quiet machine.
+const HANGS_AFTER: &str = "300";
+
+/// Which mutants.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Only this crate; may be given several times. All of wal, sstable, manifest and compaction if not given.
+    #[arg(long = "crate", value_name = "CRATE", value_parser = clap::builder::PossibleValuesParser::new(CRATES))]
+    crates: Vec<String>,
+    /// Only every Nth of them, from the Kth on: 0/10 is a tenth.
+    #[arg(long, value_name = "K/N", default_value = "0/1")]
+    shard: String,
+    /// How many at once; each has a copy of the tree and objects of its own.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=64))]
+    jobs: u64,
+    /// Add the figures to `docs/stress.md`.
+    #[arg(long)]
+    record: bool,
+    /// Print JSON, an object for each crate, in the place of the table.
+    #[arg(long)]
+    json: bool,
+}
+
+/// What became of the mutants of one crate.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Outcome {
+    name: String,
+    caught: u64,
+    /// Their tests came to no end, which is seen too.
+    hung: u64,
+    /// The compiler does not take them, so they are no mutants.
+    refused: u64,
+    /// Where they are, with line and column, in the words of cargo-mutants.
+    survivors: Vec<String>,
+}
+
+impl Outcome {
+    fn tried(&self) -> u64 {
+        self.caught + self.hung + self.survivors.len() as u64
+    }
+
+    /// In percent of those tried.
+    fn share(&self) -> f64 {
+        100.0 * (self.caught + self.hung) as f64 / self.tried().max(1) as f64
+    }
+
+    /// Of the record.
+    fn row(&self, shard: &str) -> String {
+        let Self { name, caught, hung, survivors, .. } = self;
+        format!("{name} | {shard} | {} | {caught} | {hung} | {} | {:.1} %", self.tried(), survivors.len(), self.share())
+    }
+}
+
+/// Tries the mutants that `args` name, prints what became of them, and fails if too many survive, or one that no one has judged.
+pub(crate) fn attack(root: &Path, args: &Args) -> Result<(), String> {
+    if !is_there("cargo", &["mutants", "--version"]) {
+        return Err("cargo-mutants is not there: `cargo install cargo-mutants --locked`".into());
+    }
+    let record = args.record.then(|| Record::of_head(root)).transpose()?;
+    let page = Page::load(root)?;
+    let chosen = CRATES.iter().filter(|name| args.crates.is_empty() || args.crates.iter().any(|one| one == *name));
+    let outcomes = chosen.map(|name| try_all(root, name, args)).collect::<Result<Vec<_>, _>>()?;
+    print(&outcomes, args.json);
+    if let Some(record) = record {
+        let rows: Vec<String> = outcomes.iter().map(|outcome| outcome.row(&args.shard)).collect();
+        record.add(root, "mutants", &rows)?;
+    }
+    let unjudged: Vec<&str> = outcomes.iter().flat_map(|o| &o.survivors).map(String::as_str).collect();
+    let unjudged: Vec<&str> = unjudged.into_iter().filter(|name| !page.judges(name)).collect();
+    let weak: Vec<&str> = outcomes.iter().filter(|o| o.share() < CAUGHT_MIN).map(|o| o.name.as_str()).collect();
+    match (unjudged.is_empty(), weak.is_empty()) {
+        (true, true) => Ok(()),
+        (true, false) => Err(format!("mutants: under {CAUGHT_MIN} % are caught of {}", weak.join(", "))),
+        (false, _) => Err(format!("mutants: not judged in {}:\n{}", page::PAGE, unjudged.join("\n"))),
+    }
+}
+
+fn try_all(root: &Path, name: &str, args: &Args) -> Result<Outcome, String> {
+    let directory = root.join("target/mutants").join(name);
+    std::fs::create_dir_all(&directory).map_err(|error| format!("{}: {error}", directory.display()))?;
+    // It ends badly when mutants survive, which is not its failure: what it wrote tells.
+    let ended = run(&mut command(root, name, args, &directory));
+    let outcomes = directory.join("mutants.out/outcomes.json");
+    let text = std::fs::read_to_string(&outcomes).map_err(|error| format!("{}: {error}", outcomes.display()))?;
+    let outcome = parse(name, &text)?;
+    if outcome.tried() == 0 { Err(ended.err().unwrap_or(format!("{name}: no mutants"))) } else { Ok(outcome) }
+}
+
+fn command(root: &Path, name: &str, args: &Args, directory: &Path) -> Command {
+    let mut command = Command::new("cargo");
+    command.current_dir(root).args(["mutants", "--no-config", "--package", &format!("esker-{name}")]);
+    command.args(["--shard", &args.shard, "--sharding", "round-robin", "--jobs", &args.jobs.to_string()]);
+    command.args(["--timeout", HANGS_AFTER, "--output"]).arg(directory);
+    // What is long by nature is as long as a mutant needs to be seen; nothing is built twice or looked at in a debugger.
+    command.env("PROPTEST_CASES", "32").env("CARGO_PROFILE_DEV_DEBUG", "0");
+    command
+}
+
+/// What cargo-mutants wrote down.
+fn parse(name: &str, text: &str) -> Result<Outcome, String> {
+    let file: serde_json::Value = serde_json::from_str(text).map_err(|error| format!("outcomes.json: {error}"))?;
+    let list = file["outcomes"].as_array().ok_or("outcomes.json: there are no outcomes")?;
+    let mut outcome = Outcome { name: name.to_owned(), ..Outcome::default() };
+    for one in list {
+        let Some(mutant) = one["scenario"]["Mutant"]["name"].as_str() else { continue };
+        match one["summary"].as_str() {
+            Some("CaughtMutant") => outcome.caught += 1,
+            Some("Timeout") => outcome.hung += 1,
+            Some("Unviable") => outcome.refused += 1,
+            Some("MissedMutant") => outcome.survivors.push(mutant.to_owned()),
+            other => return Err(format!("outcomes.json: {mutant}: {other:?}")),
+        }
+    }
+    Ok(outcome)
+}
+
+fn print(outcomes: &[Outcome], json: bool) {
+    if json {
+        for o in outcomes {
+            let line = serde_json::json!({
+                "crate": o.name, "tried": o.tried(), "caught": o.caught, "hung": o.hung, "refused": o.refused,
+                "share": o.share(), "survivors": o.survivors,
+            });
+            println!("{line}");
+        }
+        return;
+    }
+    let mut table = Table::new();
+    table.load_preset(ASCII_MARKDOWN);
+    table.set_header(["crate", "mutants", "caught", "hung", "survived", "caught of all"]);
+    for o in outcomes {
+        let counts = [o.tried(), o.caught, o.hung, o.survivors.len() as u64].map(|count| count.to_string());
+        table.add_row([o.name.clone()].into_iter().chain(counts).chain([format!("{:.1} %", o.share())]));
+    }
+    println!("{table}");
+    for survivor in outcomes.iter().flat_map(|o| &o.survivors) {
+        println!("survived: {survivor}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn outcomes_are_read_as_they_are_written() {
+        let one = |name: &str, summary: &str| {
+            format!(r#"{{"scenario":{{"Mutant":{{"name":"{name}"}}}},"summary":"{summary}"}}"#)
+        };
+        let list = [
+            r#"{"scenario":"Baseline","summary":"Success"}"#.to_owned(),
+            one("a.rs:1:2: replace + with -", "CaughtMutant"),
+            one("a.rs:2:2: replace < with ==", "Timeout"),
+            one("a.rs:3:2: replace f -> u8 with 0", "MissedMutant"),
+            one("a.rs:4:2: replace g -> T with Default::default()", "Unviable"),
+        ];
+        let outcome = parse("wal", &format!(r#"{{"outcomes":[{}]}}"#, list.join(","))).unwrap();
+        assert_eq!((outcome.tried(), outcome.caught, outcome.hung, outcome.refused), (3, 1, 1, 1));
+        assert_eq!(outcome.survivors, ["a.rs:3:2: replace f -> u8 with 0"]);
+        assert!((outcome.share() - 66.7).abs() < 0.1);
+        assert!(parse("wal", &format!(r#"{{"outcomes":[{}]}}"#, one("a", "Failure"))).unwrap_err().contains("Failure"));
+        assert!(parse("wal", "{}").is_err());
+    }
+}
