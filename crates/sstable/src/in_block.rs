@@ -14,7 +14,7 @@ const WORD_BYTES: usize = 8;
 /// The block that a cursor is in, and where in it.
 ///
 /// Allocates nothing from entry to entry, except to hold the longest key so far.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct InBlock {
     /// Of the whole table, if it is mapped.
     map: Option<Map>,
@@ -32,7 +32,17 @@ pub struct InBlock {
 impl InBlock {
     /// Nowhere yet.
     pub(crate) fn new(map: Option<Map>) -> Self {
-        Self { map, ..Self::default() }
+        Self {
+            map,
+            block: None,
+            layout: None,
+            i: 0,
+            key: Vec::new(),
+            key_len: 0,
+            prefix_len: 0,
+            trailer: Trailer::MIN,
+            entry: Entry::default(),
+        }
     }
 
     pub(crate) fn map(&self) -> Option<&Map> {
@@ -72,7 +82,7 @@ impl InBlock {
         InternalKey { user_key: self.key(), trailer: self.trailer }
     }
 
-    /// Enters a block, whose entries have `lift` added to their trailers; `None` if its header can't be read.
+    /// Enters a block, whose entries have `lift` added to their trailers. Gives it back if its header can't be read.
     pub(crate) fn enter(&mut self, block: Block, lift: u64) -> Result<(), Block> {
         let payload = payload(&self.map, &block);
         let Some((layout, prefix)) = Layout::parse(payload).and_then(|layout| Some((layout, layout.prefix(payload)?)))
@@ -122,6 +132,12 @@ impl InBlock {
         self.entry = entry;
         self.i = i;
         Some(())
+    }
+}
+
+impl Default for InBlock {
+    fn default() -> Self {
+        Self::new(None)
     }
 }
 
