@@ -36,7 +36,7 @@ const SKIPS_BEFORE_SEEK: usize = 32;
 /// Candidates longer than this are held as slices, which may pin them; shorter ones are copied into a buffer that is kept.
 const COPIED_BYTES_MAX: usize = 1024;
 /// After a source had nothing to lend, it is asked again after 0, 1, 3, 7, .. steps: the first time it may be the end of a block.
-const REFUSALS_MAX: u32 = 4;
+const REFUSALS_MAX: u32 = 6;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Place {
@@ -105,9 +105,13 @@ impl Lending {
     /// Whether it is time to ask.
     #[inline]
     fn is_due(&mut self) -> bool {
-        let is_due = self.wait == 0;
-        self.wait = self.wait.saturating_sub(1);
-        is_due
+        match self.wait.checked_sub(1) {
+            Some(wait) => {
+                self.wait = wait;
+                false
+            }
+            None => true,
+        }
     }
 
     fn refused(&mut self) {
@@ -344,15 +348,13 @@ impl<I: Lend> VisibleIterator<I> {
             }
             self.give_back();
         }
-        if matches!(self.place, Place::Inner | Place::InnerFromBehind)
-            && self.lending.is_due()
-            && self.borrow(Way::Forward)
-        {
+        if !matches!(self.place, Place::Inner | Place::InnerFromBehind) {
+            return self.next_by_steps();
+        }
+        if self.lending.is_due() && self.borrow(Way::Forward) {
             return Ok(());
         }
-        if matches!(self.place, Place::Inner | Place::InnerFromBehind)
-            && let Some(trailer) = self.inner.try_next_key()
-        {
+        if let Some(trailer) = self.inner.try_next_key() {
             if self.is_shown(trailer) && self.ends_behind() {
                 (self.place, self.trailer) = (Place::Inner, trailer);
                 return Ok(());
@@ -402,12 +404,13 @@ impl<I: Lend> VisibleIterator<I> {
             }
             self.give_back();
         }
-        if self.place == Place::InnerFromBehind && self.lending.is_due() && self.borrow(Way::Backward) {
+        if self.place != Place::InnerFromBehind {
+            return self.prev_by_steps();
+        }
+        if self.lending.is_due() && self.borrow(Way::Backward) {
             return Ok(());
         }
-        if self.place == Place::InnerFromBehind
-            && let Some(Stepped { trailer, is_newest }) = self.inner.try_prev()
-        {
+        if let Some(Stepped { trailer, is_newest }) = self.inner.try_prev() {
             if is_newest && self.is_shown(trailer) && self.begins_before() {
                 self.trailer = trailer;
                 return Ok(());

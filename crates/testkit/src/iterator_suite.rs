@@ -334,8 +334,8 @@ where
             let is_before =
                 until.is_none_or(|until| if is_forward { *key.user_key < *until } else { *key.user_key > *until });
             assert!(is_newest && is_before && plain.takes(key.trailer), "entry {this} was lent");
-            let (on, back): (fn(&mut I::Lent) -> bool, fn(&mut I::Lent) -> bool) =
-                if is_forward { (Lent::next, Lent::prev) } else { (Lent::prev, Lent::next) };
+            let on = |lent: &mut I::Lent| if is_forward { lent.next() } else { lent.prev() };
+            let back = |lent: &mut I::Lent| if is_forward { lent.prev() } else { lent.next() };
             assert!(on(&mut lent));
             stands_at(&lent, step);
             assert!(back(&mut lent));
