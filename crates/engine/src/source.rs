@@ -4,9 +4,9 @@ use crate::error::Error;
 use crate::read::{LevelView, reaches_down, reaches_up};
 use crate::tables::OpenTable;
 use esker_format::{InternalKey, Slice, Trailer};
-use esker_iterator::{Bounds, ConcatIterator, InternalIterator, Run, Stepped};
+use esker_iterator::{Bounds, ConcatIterator, InternalIterator, Lend, Plain, Run, Stepped, Way};
 use esker_memtable::MemTableIter;
-use esker_sstable::TableIter;
+use esker_sstable::{InBlock, TableIter};
 use std::ops::Bound;
 use std::sync::Arc;
 
@@ -177,8 +177,8 @@ impl InternalIterator for Source {
         }
     }
 
-    fn steps_before(&mut self, user_key: &[u8]) -> usize {
-        self.in_table_mut().map_or(0, |table| table.steps_before(user_key))
+    fn steps_before(&mut self, way: Way, user_key: &[u8]) -> usize {
+        self.in_table_mut().map_or(0, |table| table.steps_before(way, user_key))
     }
 
     #[inline]
@@ -199,6 +199,23 @@ impl InternalIterator for Source {
 
     fn seek_prepared(&mut self, target: InternalKey<'_>) -> Result<(), Error> {
         forward!(self, iter => iter.seek_prepared(target))
+    }
+}
+
+/// Memtables lend nothing.
+impl Lend for Source {
+    type Lent = InBlock;
+
+    fn lend(&mut self, way: Way, plain: &Plain<'_>, lent: &mut InBlock) -> usize {
+        self.in_table_mut().map_or(0, |table| table.lend(way, plain, lent))
+    }
+
+    fn take_back(&mut self, lent: &mut InBlock, steps: usize) {
+        self.in_table_mut().expect("it has lent").take_back(lent, steps);
+    }
+
+    fn lent_value_slice(&self, lent: &InBlock) -> Slice {
+        self.in_table().expect("it has lent").lent_value_slice(lent)
     }
 }
 
@@ -293,8 +310,8 @@ impl InternalIterator for TableSource {
         self.open_mut()?.try_next_key()
     }
 
-    fn steps_before(&mut self, user_key: &[u8]) -> usize {
-        self.open_mut().map_or(0, |table| table.steps_before(user_key))
+    fn steps_before(&mut self, way: Way, user_key: &[u8]) -> usize {
+        self.open_mut().map_or(0, |table| table.steps_before(way, user_key))
     }
 
     #[inline]

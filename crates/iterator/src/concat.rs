@@ -1,6 +1,6 @@
 //! A sorted series of sources as one, of which only one is open at a time.
 
-use crate::{InternalIterator, Stepped};
+use crate::{InternalIterator, Lend, Plain, Stepped, Way};
 use esker_format::{InternalKey, Slice, Trailer};
 use std::fmt;
 
@@ -282,14 +282,34 @@ where
         self.standing_mut()?.try_next_key()
     }
 
-    fn steps_before(&mut self, user_key: &[u8]) -> usize {
-        self.standing_mut().map_or(0, |source| source.steps_before(user_key))
+    fn steps_before(&mut self, way: Way, user_key: &[u8]) -> usize {
+        self.standing_mut().map_or(0, |source| source.steps_before(way, user_key))
     }
 
     /// At the first entry of a source it is not known whether it is the newest: two sources may share a user key.
     #[inline]
     fn try_prev(&mut self) -> Option<Stepped> {
         self.standing_mut()?.try_prev()
+    }
+}
+
+impl<R: Run> Lend for ConcatIterator<R>
+where
+    R::Iter: Lend,
+    <R::Iter as InternalIterator>::Error: Clone,
+{
+    type Lent = <R::Iter as Lend>::Lent;
+
+    fn lend(&mut self, way: Way, plain: &Plain<'_>, lent: &mut Self::Lent) -> usize {
+        self.standing_mut().map_or(0, |source| source.lend(way, plain, lent))
+    }
+
+    fn take_back(&mut self, lent: &mut Self::Lent, steps: usize) {
+        self.open_source_mut().expect("it has lent").take_back(lent, steps);
+    }
+
+    fn lent_value_slice(&self, lent: &Self::Lent) -> Slice {
+        self.open_source().expect("it has lent").lent_value_slice(lent)
     }
 }
 

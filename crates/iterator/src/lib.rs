@@ -37,6 +37,7 @@ mod bounds;
 mod concat;
 mod covers;
 mod heads;
+mod lend;
 mod merge;
 mod merging;
 pub mod operators;
@@ -47,12 +48,13 @@ mod visible;
 pub use bounds::Bounds;
 pub use concat::{ConcatIterator, Run};
 pub use covers::Covers;
+pub use lend::{Lend, Lent, NothingLent, Plain, Way};
 pub use merge::{MergeFailure, MergeOperator, Operands, OperatorError, Stack, check_operand};
 pub use merging::MergingIterator;
 pub use tombstones::{
     Covering, Fragments, RangeTombstone, RangeTombstoneBuf, RangeTombstones, Stretch, TombstoneRun, is_before_end,
 };
-pub use vec::VecIterator;
+pub use vec::{LentVec, VecIterator};
 pub use visible::VisibleIterator;
 
 use esker_format::{InternalKey, Slice, Trailer};
@@ -153,13 +155,13 @@ pub trait InternalIterator {
         None
     }
 
-    /// How many times [`Self::next`] will surely stand on an entry before all versions of `user_key`: as far as one search can tell, so far as the end of a block. 0 promises
+    /// How many steps in this direction will surely stand on an entry that comes before all versions of `user_key` there: as far as one search can tell, so far as the end of a block. 0 promises
     /// nothing.
     ///
     /// # Panics
     /// If the iterator is not valid.
-    fn steps_before(&mut self, user_key: &[u8]) -> usize {
-        let _ = user_key;
+    fn steps_before(&mut self, way: Way, user_key: &[u8]) -> usize {
+        let _ = (way, user_key);
         0
     }
 
@@ -294,8 +296,8 @@ macro_rules! pass_on {
             (**self).try_prev()
         }
 
-        fn steps_before(&mut self, user_key: &[u8]) -> usize {
-            (**self).steps_before(user_key)
+        fn steps_before(&mut self, way: Way, user_key: &[u8]) -> usize {
+            (**self).steps_before(way, user_key)
         }
 
         fn pass_over(&mut self, newer: usize, to: InternalKey<'_>) -> Result<bool, I::Error> {

@@ -19,7 +19,7 @@
 //! last one before it. A turn restores that by seeks, which also hold when entries have come into a child meanwhile.
 
 use crate::heads::Heads;
-use crate::{InternalIterator, Stepped};
+use crate::{InternalIterator, Lend, Plain, Stepped, Way};
 use esker_format::{InternalKey, Slice, Trailer};
 use std::cmp::Ordering;
 
@@ -27,12 +27,6 @@ use std::cmp::Ordering;
 const NEAR: usize = 8;
 /// A child that has come first so many times in a row is asked how far it goes on.
 const WINS: u32 = 4;
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Direction {
-    Forward,
-    Backward,
-}
 
 /// A child that stands on an entry.
 #[derive(Debug, Clone, Copy)]
@@ -54,10 +48,10 @@ pub struct MergingIterator<I> {
     /// In the order in which their entries come. Empty before the first seek, at the end, and after an error.
     standing: Vec<Standing>,
     heads: Heads,
-    direction: Direction,
+    direction: Way,
     /// How often in a row the first child was the first.
     wins: u32,
-    /// Steps forward after which the first child still stands before the second's user key.
+    /// Steps in the direction of travel after which the first child still stands before the second's user key.
     free: usize,
     /// Whether it has made such steps, and what is noted of it is of an entry behind it.
     is_ahead: bool,
@@ -72,7 +66,7 @@ impl<I: InternalIterator> MergingIterator<I> {
             standing: Vec::with_capacity(children.len()),
             children,
             heads: Heads::new(),
-            direction: Direction::Forward,
+            direction: Way::Forward,
             wins: 0,
             free: 0,
             is_ahead: false,
@@ -126,7 +120,7 @@ impl<I: InternalIterator> MergingIterator<I> {
         // One that is alone is compared with none.
         if self.standing.len() > 1 {
             let user_key = |standing: &Standing| children[standing.child as usize].key().user_key;
-            self.heads.share(direction == Direction::Backward, self.standing.iter().map(user_key));
+            self.heads.share(direction == Way::Backward, self.standing.iter().map(user_key));
             for standing in &mut self.standing {
                 standing.head = self.heads.head(user_key(standing)).expect("all keys have the prefix that they share");
             }
@@ -170,10 +164,8 @@ impl<I: InternalIterator> MergingIterator<I> {
     fn look_ahead(&mut self) {
         self.wins = 0;
         let [first, second, ..] = self.standing[..] else { return };
-        if self.direction == Direction::Forward
-            && let Ok([first, second]) = self.children.get_disjoint_mut([first.child as usize, second.child as usize])
-        {
-            self.free = first.steps_before(second.key().user_key);
+        if let Ok([first, second]) = self.children.get_disjoint_mut([first.child as usize, second.child as usize]) {
+            self.free = first.steps_before(self.direction, second.key().user_key);
         }
     }
 
@@ -188,7 +180,7 @@ impl<I: InternalIterator> MergingIterator<I> {
 
     /// Whether the other children stand on that side of the first; a single child has none.
     #[inline]
-    fn travels(&self, direction: Direction) -> bool {
+    fn travels(&self, direction: Way) -> bool {
         self.direction == direction || self.children.len() == 1
     }
 
@@ -209,7 +201,7 @@ impl<I: InternalIterator> MergingIterator<I> {
     /// Seeks in every child, then puts them in order.
     fn seek_all(
         &mut self,
-        direction: Direction,
+        direction: Way,
         mut seek: impl FnMut(&mut I) -> Result<(), I::Error>,
     ) -> Result<(), I::Error> {
         (self.direction, self.failed) = (direction, None);
@@ -223,21 +215,21 @@ impl<I: InternalIterator> MergingIterator<I> {
     }
 
     /// Moves all children but the first to the other side of its entry.
-    fn turn(&mut self, to: Direction) -> Result<(), I::Error> {
+    fn turn(&mut self, to: Way) -> Result<(), I::Error> {
         self.direction = to;
         let first = self.standing[0].child as usize;
         for c in (0..self.children.len()).filter(|c| *c != first) {
             let [child, shown] = self.children.get_disjoint_mut([c, first]).expect("two children");
             let key = shown.key();
             let sought = match to {
-                Direction::Forward => child.seek(key),
-                Direction::Backward => child.seek_for_prev(key),
+                Way::Forward => child.seek(key),
+                Way::Backward => child.seek_for_prev(key),
             };
             // Of equal keys, those of earlier children come first.
             let is_same = sought.is_ok() && child.valid() && child.key() == key;
             let moved = match to {
-                Direction::Forward if is_same && c < first => child.next(),
-                Direction::Backward if is_same && c > first => child.prev(),
+                Way::Forward if is_same && c < first => child.next(),
+                Way::Backward if is_same && c > first => child.prev(),
                 _ => sought,
             };
             self.check(c, moved)?;
@@ -247,7 +239,7 @@ impl<I: InternalIterator> MergingIterator<I> {
 
     /// Moves the first child on, after a turn if the last move went the other way.
     #[inline]
-    fn step(&mut self, to: Direction, step: impl Fn(&mut I) -> Result<(), I::Error>) -> Result<(), I::Error> {
+    fn step(&mut self, to: Way, step: impl Fn(&mut I) -> Result<(), I::Error>) -> Result<(), I::Error> {
         let turns = self.direction != to;
         let Some(first) = self.standing.first() else {
             let failed = self.failed.expect("a step on an iterator that stands nowhere");
@@ -279,10 +271,10 @@ impl<I: InternalIterator> MergingIterator<I> {
 }
 
 /// In which order the entries of two children come. Of equal keys, that of the earlier child comes first, or backward last.
-fn order<I: InternalIterator>(children: &[I], direction: Direction, a: &Standing, b: &Standing) -> Ordering {
+fn order<I: InternalIterator>(children: &[I], direction: Way, a: &Standing, b: &Standing) -> Ordering {
     let by_key = || {
         let order = children[a.child as usize].key().cmp(&children[b.child as usize].key()).then(a.child.cmp(&b.child));
-        if direction == Direction::Forward { order } else { order.reverse() }
+        if direction == Way::Forward { order } else { order.reverse() }
     };
     a.head.cmp(&b.head).then_with(by_key)
 }
@@ -296,16 +288,16 @@ impl<I: InternalIterator> InternalIterator for MergingIterator<I> {
     }
 
     fn seek_to_first(&mut self) -> Result<(), I::Error> {
-        self.seek_all(Direction::Forward, I::seek_to_first)
+        self.seek_all(Way::Forward, I::seek_to_first)
     }
 
     fn seek_to_last(&mut self) -> Result<(), I::Error> {
-        self.seek_all(Direction::Backward, I::seek_to_last)
+        self.seek_all(Way::Backward, I::seek_to_last)
     }
 
     fn seek(&mut self, target: InternalKey<'_>) -> Result<(), I::Error> {
         if self.children.len() == 1 {
-            return self.seek_all(Direction::Forward, |child| child.seek(target));
+            return self.seek_all(Way::Forward, |child| child.seek(target));
         }
         self.prepare_seek(target);
         self.seek_prepared(target)
@@ -316,21 +308,21 @@ impl<I: InternalIterator> InternalIterator for MergingIterator<I> {
     }
 
     fn seek_prepared(&mut self, target: InternalKey<'_>) -> Result<(), I::Error> {
-        self.seek_all(Direction::Forward, |child| child.seek_prepared(target))
+        self.seek_all(Way::Forward, |child| child.seek_prepared(target))
     }
 
     fn seek_for_prev(&mut self, target: InternalKey<'_>) -> Result<(), I::Error> {
-        self.seek_all(Direction::Backward, |child| child.seek_for_prev(target))
+        self.seek_all(Way::Backward, |child| child.seek_for_prev(target))
     }
 
     #[inline]
     fn next(&mut self) -> Result<(), I::Error> {
-        self.step(Direction::Forward, I::next)
+        self.step(Way::Forward, I::next)
     }
 
     #[inline]
     fn prev(&mut self) -> Result<(), I::Error> {
-        self.step(Direction::Backward, I::prev)
+        self.step(Way::Backward, I::prev)
     }
 
     #[inline]
@@ -350,17 +342,17 @@ impl<I: InternalIterator> InternalIterator for MergingIterator<I> {
     /// Known only in the direction of travel: there the other children stand right behind the first.
     #[inline]
     fn next_is_other_key(&mut self) -> bool {
-        self.first_mut().next_is_other_key() && self.travels(Direction::Forward) && self.is_only_one_of_its_key()
+        self.first_mut().next_is_other_key() && self.travels(Way::Forward) && self.is_only_one_of_its_key()
     }
 
     #[inline]
     fn prev_is_other_key(&mut self) -> bool {
-        self.first_mut().prev_is_other_key() && self.travels(Direction::Backward) && self.is_only_one_of_its_key()
+        self.first_mut().prev_is_other_key() && self.travels(Way::Backward) && self.is_only_one_of_its_key()
     }
 
     #[inline]
     fn try_next_key(&mut self) -> Option<Trailer> {
-        if !self.travels(Direction::Forward) || !self.is_only_one_of_its_key() {
+        if !self.travels(Way::Forward) || !self.is_only_one_of_its_key() {
             return None;
         }
         let trailer = self.first_mut().try_next_key()?;
@@ -380,7 +372,7 @@ impl<I: InternalIterator> InternalIterator for MergingIterator<I> {
         (0..).zip(&mut self.children).for_each(|(c, child)| child.prepare_seek(target_of(c)));
         let mut targets = (0..).map(target_of);
         let mut next = || targets.next().expect("there are targets without end");
-        self.seek_all(Direction::Forward, |child| child.seek_prepared(next()))
+        self.seek_all(Way::Forward, |child| child.seek_prepared(next()))
     }
 
     fn seek_for_prev_over(
@@ -391,7 +383,7 @@ impl<I: InternalIterator> InternalIterator for MergingIterator<I> {
     ) -> Result<(), I::Error> {
         let mut targets = (0..).map(|c: usize| if c < newer { target } else { to });
         let mut next = || targets.next().expect("there are targets without end");
-        self.seek_all(Direction::Backward, |child| child.seek_for_prev(next()))
+        self.seek_all(Way::Backward, |child| child.seek_for_prev(next()))
     }
 
     #[inline(never)]
@@ -417,15 +409,48 @@ impl<I: InternalIterator> InternalIterator for MergingIterator<I> {
 
     #[inline]
     fn try_prev(&mut self) -> Option<Stepped> {
-        if !self.travels(Direction::Backward) {
+        if !self.travels(Way::Backward) {
             return None;
         }
         let stepped = self.first_mut().try_prev()?;
         if self.standing.len() == 1 {
             return Some(stepped);
         }
+        if self.free > 0 {
+            (self.free, self.is_ahead) = (self.free - 1, true);
+            return Some(stepped);
+        }
         self.put_back(stepped.is_newest);
         let Standing { trailer, is_newest, .. } = self.standing[0];
         Some(Stepped { trailer, is_newest: is_newest && self.is_only_one_of_its_key() })
+    }
+}
+
+impl<I: Lend> Lend for MergingIterator<I> {
+    type Lent = I::Lent;
+
+    /// Where another child may come in between soon, as far as none does.
+    fn lend(&mut self, way: Way, plain: &Plain<'_>, lent: &mut I::Lent) -> usize {
+        if !self.travels(way) {
+            return 0;
+        }
+        if self.standing.len() == 1 {
+            return self.first_mut().lend(way, plain, lent);
+        }
+        match plain.steps.min(self.free) {
+            0 => 0,
+            steps => self.first_mut().lend(way, &Plain { steps, ..*plain }, lent),
+        }
+    }
+
+    fn take_back(&mut self, lent: &mut I::Lent, steps: usize) {
+        self.first_mut().take_back(lent, steps);
+        if steps > 0 && self.standing.len() > 1 {
+            (self.free, self.is_ahead) = (self.free - steps, true);
+        }
+    }
+
+    fn lent_value_slice(&self, lent: &I::Lent) -> Slice {
+        self.first().lent_value_slice(lent)
     }
 }

@@ -1,6 +1,6 @@
 //! A sorted vector as a source: for tests, examples, and small sorted sets.
 
-use crate::{InternalIterator, Stepped};
+use crate::{InternalIterator, Lend, Lent, Plain, Stepped, Way};
 use esker_format::{InternalKey, InternalKeyBuf, Trailer};
 use std::convert::Infallible;
 
@@ -8,7 +8,7 @@ use std::convert::Infallible;
 const NOWHERE: usize = usize::MAX;
 
 /// Walks entries that it owns, sorted in memory.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct VecIterator {
     entries: Vec<(InternalKeyBuf, Vec<u8>)>,
     at: usize,
@@ -100,14 +100,79 @@ impl InternalIterator for VecIterator {
         Some(self.key().trailer)
     }
 
-    fn steps_before(&mut self, user_key: &[u8]) -> usize {
-        let before = self.entries.partition_point(|(key, _)| key.user_key[..] < *user_key);
-        before.saturating_sub(self.at + 1)
+    fn steps_before(&mut self, way: Way, user_key: &[u8]) -> usize {
+        match way {
+            Way::Forward => {
+                let before = self.entries.partition_point(|(key, _)| key.user_key[..] < *user_key);
+                before.saturating_sub(self.at + 1)
+            }
+            Way::Backward => {
+                let behind = self.entries.partition_point(|(key, _)| key.user_key[..] <= *user_key);
+                self.at.saturating_sub(behind)
+            }
+        }
     }
 
     #[inline]
     fn try_prev(&mut self) -> Option<Stepped> {
         self.at = self.at.checked_sub(1)?;
         Some(Stepped { trailer: self.key().trailer, is_newest: self.prev_is_other_key() })
+    }
+}
+
+/// A [`VecIterator`] lends itself.
+#[derive(Debug, Default)]
+pub struct LentVec(VecIterator);
+
+impl Lend for VecIterator {
+    type Lent = LentVec;
+
+    fn lend(&mut self, way: Way, plain: &Plain<'_>, lent: &mut LentVec) -> usize {
+        let (from, until) = (self.at, plain.until.map(|until| self.steps_before(way, until)));
+        let most = plain.steps.min(until.unwrap_or(usize::MAX));
+        let mut steps = 0;
+        while steps < most {
+            let stepped = match way {
+                Way::Forward => self.try_next_key().map(|trailer| Stepped { trailer, is_newest: true }),
+                Way::Backward => self.try_prev(),
+            };
+            if !stepped.is_some_and(|Stepped { trailer, is_newest }| is_newest && plain.takes(trailer)) {
+                break;
+            }
+            steps += 1;
+        }
+        self.at = from;
+        if steps > 0 {
+            std::mem::swap(self, &mut lent.0);
+        }
+        steps
+    }
+
+    fn take_back(&mut self, lent: &mut LentVec, _steps: usize) {
+        std::mem::swap(self, &mut lent.0);
+    }
+}
+
+impl Lent for LentVec {
+    fn next(&mut self) -> bool {
+        self.0.at += 1;
+        true
+    }
+
+    fn prev(&mut self) -> bool {
+        self.0.at -= 1;
+        true
+    }
+
+    fn key(&self) -> &[u8] {
+        &self.0.entries[self.0.at].0.user_key
+    }
+
+    fn trailer(&self) -> Trailer {
+        self.0.entries[self.0.at].0.trailer
+    }
+
+    fn value(&self) -> &[u8] {
+        &self.0.entries[self.0.at].1
     }
 }

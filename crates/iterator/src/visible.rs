@@ -10,6 +10,8 @@
 //! oldest first, so each that can be seen is held as the candidate until the key changes: `inner` is then one key further, and never
 //! turns for a step.
 //!
+//! Where a source knows that nothing but such entries follow, it lends them ([`Lend`]), and they are walked over without asking anyone.
+//!
 //! A key with many versions is left by a seek after [`SKIPS_BEFORE_SEEK`] of them, so a key overwritten a million times costs
 //! a bounded walk.
 //!
@@ -25,7 +27,7 @@ mod stacked;
 
 use crate::covers::GREATEST_KEY;
 use crate::merge::Stack;
-use crate::{Bounds, Covers, InternalIterator, Stepped};
+use crate::{Bounds, Covers, Lend, Lent, Plain, Stepped, Way};
 use esker_format::{InternalKey, SeqNo, Slice, Trailer, ValueKind, split_expiry};
 use std::ops::Bound;
 
@@ -33,6 +35,8 @@ use std::ops::Bound;
 const SKIPS_BEFORE_SEEK: usize = 32;
 /// Candidates longer than this are held as slices, which may pin them; shorter ones are copied into a buffer that is kept.
 const COPIED_BYTES_MAX: usize = 1024;
+/// After a source had nothing to lend, it is asked again after 0, 1, 3, 7, .. steps: the first time it may be the end of a block.
+const REFUSALS_MAX: u32 = 6;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Place {
@@ -42,6 +46,8 @@ enum Place {
     Inner,
     /// As `Inner`, and `inner` came here backward: no version of the key before it can be seen.
     InnerFromBehind,
+    /// The entry shown was lent by `inner`, which nothing is to be asked of.
+    Lent,
     /// The entry shown is the candidate, or the stack if that is an operand; `inner` is before all versions of its key.
     Held,
     /// The entry shown is the stack; `inner` is on an older version of its key, or behind them all.
@@ -54,7 +60,7 @@ enum Place {
 /// The words of [`InternalIterator`]'s contract hold here too: not valid until a seek; past an end, only a seek makes it valid
 /// again; an error sticks until the next seek. A seek outside the bounds is clamped to them, and a step never leaves them.
 #[derive(Debug)]
-pub struct VisibleIterator<I> {
+pub struct VisibleIterator<I: Lend> {
     inner: I,
     seq: SeqNo,
     /// What expires at this time or before is gone.
@@ -77,9 +83,54 @@ pub struct VisibleIterator<I> {
     /// Operands and what lies below them, once there were any.
     stack: Option<Box<Stack>>,
     passed: u64,
+    lent: I::Lent,
+    lending: Lending,
 }
 
-impl<I: InternalIterator> VisibleIterator<I> {
+/// How far what was lent goes, and when to ask for it again.
+#[derive(Debug)]
+struct Lending {
+    way: Way,
+    /// Steps that are left towards greater keys, and towards lesser ones.
+    ahead: usize,
+    behind: usize,
+    /// Steps until a source is asked again, and how often in a row it had nothing.
+    wait: u32,
+    refusals: u32,
+}
+
+impl Lending {
+    const NOT_YET: Self = Self { way: Way::Forward, ahead: 0, behind: 0, wait: 0, refusals: 0 };
+
+    /// Whether it is time to ask.
+    #[inline]
+    fn is_due(&mut self) -> bool {
+        match self.wait.checked_sub(1) {
+            Some(wait) => {
+                self.wait = wait;
+                false
+            }
+            None => true,
+        }
+    }
+
+    fn refused(&mut self) {
+        self.wait = (1 << self.refusals) - 1;
+        self.refusals = (self.refusals + 1).min(REFUSALS_MAX);
+    }
+
+    fn lent(&mut self, way: Way, steps: usize) {
+        let (ahead, behind) = if way == Way::Forward { (steps, 0) } else { (0, steps) };
+        *self = Self { way, ahead, behind, ..Self::NOT_YET };
+    }
+
+    /// Steps made, in the direction in which it was lent.
+    fn made(&self) -> usize {
+        if self.way == Way::Forward { self.behind } else { self.ahead }
+    }
+}
+
+impl<I: Lend> VisibleIterator<I> {
     /// The view of `inner` at `seq` within `bounds`. It is not valid until a seek.
     #[inline]
     pub fn new(inner: I, seq: SeqNo, bounds: Bounds) -> Self {
@@ -98,6 +149,8 @@ impl<I: InternalIterator> VisibleIterator<I> {
             trailer: Trailer::MIN,
             stack: None,
             passed: 0,
+            lent: I::Lent::default(),
+            lending: Lending::NOT_YET,
         }
     }
 
@@ -131,6 +184,7 @@ impl<I: InternalIterator> VisibleIterator<I> {
     #[inline]
     pub fn key(&self) -> &[u8] {
         match self.place {
+            Place::Lent => self.lent.key(),
             Place::Inner | Place::InnerFromBehind => self.inner.key().user_key,
             Place::Held | Place::Stacked => &self.key,
             Place::Nowhere => panic!("key() of an iterator that stands nowhere"),
@@ -144,6 +198,7 @@ impl<I: InternalIterator> VisibleIterator<I> {
     #[inline]
     pub fn value(&self) -> &[u8] {
         match self.place {
+            Place::Lent => self.lent.value(),
             Place::Inner | Place::InnerFromBehind => self.inner.value(),
             Place::Held if self.trailer.kind() != ValueKind::Merge => self.long.as_deref().unwrap_or(&self.short),
             Place::Held | Place::Stacked => self.stack().newest(),
@@ -157,8 +212,11 @@ impl<I: InternalIterator> VisibleIterator<I> {
     /// If the iterator is not valid.
     #[inline]
     pub fn trailer(&self) -> Trailer {
-        assert!(self.place != Place::Nowhere, "trailer() of an iterator that stands nowhere");
-        self.trailer
+        match self.place {
+            Place::Lent => self.lent.trailer(),
+            Place::Nowhere => panic!("trailer() of an iterator that stands nowhere"),
+            _ => self.trailer,
+        }
     }
 
     /// The value, owned: pinned where it lies if it is long and its source can do that.
@@ -168,6 +226,7 @@ impl<I: InternalIterator> VisibleIterator<I> {
     #[inline]
     pub fn value_slice(&self) -> Slice {
         match self.place {
+            Place::Lent => self.inner.lent_value_slice(&self.lent),
             Place::Inner | Place::InnerFromBehind => self.inner.value_slice(),
             Place::Held if self.trailer.kind() != ValueKind::Merge => {
                 self.long.clone().unwrap_or_else(|| Slice::from(&self.short[..]))
@@ -197,7 +256,7 @@ impl<I: InternalIterator> VisibleIterator<I> {
     /// # Errors
     /// That of the inner iterator; it sticks until the next seek.
     pub fn seek_to_first(&mut self) -> Result<(), I::Error> {
-        self.place = Place::Nowhere;
+        self.leave();
         if self.covers.is_some() {
             let lower = self.bounds().lower.clone();
             return match &lower {
@@ -220,7 +279,7 @@ impl<I: InternalIterator> VisibleIterator<I> {
     /// # Errors
     /// As [`Self::seek_to_first`].
     pub fn seek_to_last(&mut self) -> Result<(), I::Error> {
-        self.place = Place::Nowhere;
+        self.leave();
         if self.covers.is_some() {
             let upper = self.bounds().upper.clone();
             return match &upper {
@@ -246,7 +305,7 @@ impl<I: InternalIterator> VisibleIterator<I> {
         if !self.bounds().reaches_down_to(key) {
             return self.seek_to_first();
         }
-        self.place = Place::Nowhere;
+        self.leave();
         if self.covers.is_some() {
             return self.seek_covered(key, InternalKey::seek(key, self.seq));
         }
@@ -263,7 +322,7 @@ impl<I: InternalIterator> VisibleIterator<I> {
         if !self.bounds().reaches_up_to(key) {
             return self.seek_to_last();
         }
-        self.place = Place::Nowhere;
+        self.leave();
         if self.covers.is_some() {
             return self.seek_for_prev_covered(key, InternalKey::behind_all(key));
         }
@@ -282,9 +341,20 @@ impl<I: InternalIterator> VisibleIterator<I> {
     #[inline]
     #[expect(clippy::should_implement_trait, reason = "the cursor's word; it lends, so it is no `Iterator`")]
     pub fn next(&mut self) -> Result<(), I::Error> {
-        if matches!(self.place, Place::Inner | Place::InnerFromBehind)
-            && let Some(trailer) = self.inner.try_next_key()
-        {
+        if self.place == Place::Lent {
+            if self.lending.ahead > 0 && self.lent.next() {
+                (self.lending.ahead, self.lending.behind) = (self.lending.ahead - 1, self.lending.behind + 1);
+                return Ok(());
+            }
+            self.give_back();
+        }
+        if !matches!(self.place, Place::Inner | Place::InnerFromBehind) {
+            return self.next_by_steps();
+        }
+        if self.lending.is_due() && self.borrow(Way::Forward) {
+            return Ok(());
+        }
+        if let Some(trailer) = self.inner.try_next_key() {
             if self.is_shown(trailer) && self.ends_behind() {
                 (self.place, self.trailer) = (Place::Inner, trailer);
                 return Ok(());
@@ -311,6 +381,7 @@ impl<I: InternalIterator> VisibleIterator<I> {
                 self.place = Place::Nowhere;
                 self.leave_stack_forward()
             }
+            Place::Lent => unreachable!("it was given back"),
             Place::Nowhere => return self.fail_again(I::next),
         };
         let found = left.and_then(|()| self.find_forward());
@@ -326,9 +397,20 @@ impl<I: InternalIterator> VisibleIterator<I> {
     /// If the iterator is not valid and has no error to return.
     #[inline]
     pub fn prev(&mut self) -> Result<(), I::Error> {
-        if self.place == Place::InnerFromBehind
-            && let Some(Stepped { trailer, is_newest }) = self.inner.try_prev()
-        {
+        if self.place == Place::Lent {
+            if self.lending.behind > 0 && self.lent.prev() {
+                (self.lending.ahead, self.lending.behind) = (self.lending.ahead + 1, self.lending.behind - 1);
+                return Ok(());
+            }
+            self.give_back();
+        }
+        if self.place != Place::InnerFromBehind {
+            return self.prev_by_steps();
+        }
+        if self.lending.is_due() && self.borrow(Way::Backward) {
+            return Ok(());
+        }
+        if let Some(Stepped { trailer, is_newest }) = self.inner.try_prev() {
             if is_newest && self.is_shown(trailer) && self.begins_before() {
                 self.trailer = trailer;
                 return Ok(());
@@ -364,10 +446,50 @@ impl<I: InternalIterator> VisibleIterator<I> {
                 self.place = Place::Nowhere;
                 self.inner.seek_for_prev(InternalKey::before_all(&self.key))
             }
+            Place::Lent => unreachable!("it was given back"),
             Place::Nowhere => return self.fail_again(I::prev),
         };
         let found = left.and_then(|()| self.find_backward());
         self.check(found)
+    }
+
+    /// From an entry of `inner`: whether it has lent the next ones, and the first of them is shown.
+    #[inline(never)]
+    fn borrow(&mut self, way: Way) -> bool {
+        let plain = Plain::within(&self.bounds, way, self.least, self.seq);
+        let steps = self.inner.lend(way, &plain, &mut self.lent);
+        if steps == 0 {
+            self.lending.refused();
+            return false;
+        }
+        self.lending.lent(way, steps);
+        self.place = Place::Lent;
+        let moved = if way == Way::Forward { self.lent.next() } else { self.lent.prev() };
+        if !moved {
+            self.give_back();
+            return false;
+        }
+        let Lending { ahead, behind, .. } = &mut self.lending;
+        (*ahead, *behind) = if way == Way::Forward { (steps - 1, 1) } else { (1, steps - 1) };
+        true
+    }
+
+    /// Has `inner` stand on the entry shown, if that was lent.
+    #[inline(never)]
+    fn give_back(&mut self) {
+        if self.place == Place::Lent {
+            self.trailer = self.lent.trailer();
+            self.inner.take_back(&mut self.lent, self.lending.made());
+            self.place = if self.lending.way == Way::Forward { Place::Inner } else { Place::InnerFromBehind };
+        }
+    }
+
+    /// Before a seek: stands nowhere, and `inner` has all that it lent.
+    #[inline]
+    fn leave(&mut self) {
+        self.give_back();
+        self.place = Place::Nowhere;
+        self.lending = Lending::NOT_YET;
     }
 
     /// Whether the entry of `inner` is not above the upper bound. Where there is none, its key is not asked for.

@@ -47,6 +47,13 @@ fn merging_nine_of_which_some_are_empty() {
     iterator_suite::run(|entries| merged(entries, 9));
 }
 
+#[test]
+fn lending() {
+    iterator_suite::run_lending(|entries| VecIterator::new(entries.to_vec()));
+    (1..5).for_each(|count| iterator_suite::run_lending(|entries| merged(entries, count)));
+    iterator_suite::run_lending(|entries| ConcatIterator::new(Cut::new(entries, 7)));
+}
+
 /// With forty, a child that has moved goes far back.
 #[test]
 fn merging_entries_dealt_one_by_one() {

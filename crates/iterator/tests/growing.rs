@@ -1,7 +1,9 @@
 //! Sources that gain entries while they are walked, as a memtable does: what a view shows stays what it was at its sequence number.
 
 use esker_format::{InternalKey, InternalKeyBuf, SeqNo, Trailer, ValueKind};
-use esker_iterator::{Bounds, InternalIterator, MergingIterator, Stepped, VisibleIterator, operators::Append};
+use esker_iterator::{
+    Bounds, InternalIterator, Lend, MergingIterator, NothingLent, Stepped, VisibleIterator, operators::Append,
+};
 use esker_testkit::iterator_suite::{Entry, any_entries, any_user_key, visible};
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -35,6 +37,10 @@ impl Growing {
     fn is_other(&self, beside: Option<(&InternalKeyBuf, &Vec<u8>)>) -> bool {
         beside.is_some_and(|(key, _)| key.user_key != self.key_buf().user_key)
     }
+}
+
+impl Lend for Growing {
+    type Lent = NothingLent;
 }
 
 impl InternalIterator for Growing {

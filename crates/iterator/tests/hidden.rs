@@ -2,8 +2,8 @@
 
 use esker_format::{InternalKey, SeqNo, Trailer, ValueKind};
 use esker_iterator::{
-    Bounds, Covers, Fragments, InternalIterator, MergingIterator, RangeTombstone, RangeTombstones, Stepped,
-    VecIterator, VisibleIterator, operators::Append,
+    Bounds, Covers, Fragments, InternalIterator, Lend, MergingIterator, NothingLent, RangeTombstone, RangeTombstones,
+    Stepped, VecIterator, VisibleIterator, operators::Append,
 };
 use esker_testkit::iterator_suite::{Entry, any_user_key};
 use proptest::collection::vec;
@@ -78,6 +78,10 @@ impl Counted {
     fn sought(&self) {
         self.seeks.set(self.seeks.get() + 1);
     }
+}
+
+impl Lend for Counted {
+    type Lent = NothingLent;
 }
 
 impl InternalIterator for Counted {

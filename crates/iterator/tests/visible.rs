@@ -1,7 +1,9 @@
 //! The view at one sequence number against a map, and the words of the contract.
 
 use esker_format::{InternalKey, SeqNo, Trailer, ValueKind};
-use esker_iterator::{Bounds, InternalIterator, MergingIterator, Stepped, VecIterator, VisibleIterator};
+use esker_iterator::{
+    Bounds, InternalIterator, Lend, LentVec, MergingIterator, Plain, Stepped, VecIterator, VisibleIterator, Way,
+};
 use esker_testkit::iterator_suite::{Entry, any_entries, any_user_key, entries, visible_at};
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -75,6 +77,22 @@ impl InternalIterator for Knowing {
 
     fn try_prev(&mut self) -> Option<Stepped> {
         if self.knows() { self.inner.try_prev() } else { None }
+    }
+
+    fn steps_before(&mut self, way: Way, user_key: &[u8]) -> usize {
+        if self.knows() { self.inner.steps_before(way, user_key) } else { 0 }
+    }
+}
+
+impl Lend for Knowing {
+    type Lent = LentVec;
+
+    fn lend(&mut self, way: Way, plain: &Plain<'_>, lent: &mut LentVec) -> usize {
+        if self.knows() { self.inner.lend(way, plain, lent) } else { 0 }
+    }
+
+    fn take_back(&mut self, lent: &mut LentVec, steps: usize) {
+        self.inner.take_back(lent, steps);
     }
 }
 
@@ -189,7 +207,7 @@ fn view(text: &str, seq: u64) -> VisibleIterator<VecIterator> {
     VisibleIterator::new(VecIterator::new(entries(text)), SeqNo(seq), Bounds::default())
 }
 
-fn forward(view: &mut VisibleIterator<impl InternalIterator>) -> String {
+fn forward(view: &mut VisibleIterator<impl Lend>) -> String {
     let mut seen = String::new();
     assert!(view.seek_to_first().is_ok());
     while view.valid() {
@@ -199,7 +217,7 @@ fn forward(view: &mut VisibleIterator<impl InternalIterator>) -> String {
     seen
 }
 
-fn backward(view: &mut VisibleIterator<impl InternalIterator>) -> String {
+fn backward(view: &mut VisibleIterator<impl Lend>) -> String {
     let mut seen = String::new();
     assert!(view.seek_to_last().is_ok());
     while view.valid() {

@@ -4,7 +4,7 @@ use crate::skiplist::{self, Index};
 use crate::tree::Place;
 use crate::{Body, MemTable};
 use esker_format::{InternalKey, Trailer};
-use esker_iterator::{InternalIterator, Stepped};
+use esker_iterator::{InternalIterator, Lend, NothingLent, Stepped};
 use std::convert::Infallible;
 use std::sync::Arc;
 
@@ -71,6 +71,11 @@ macro_rules! here {
             _ => panic!("an iterator that stands nowhere"),
         }
     };
+}
+
+/// Writers come in between.
+impl Lend for MemTableIter {
+    type Lent = NothingLent;
 }
 
 impl InternalIterator for MemTableIter {

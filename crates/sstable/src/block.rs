@@ -157,6 +157,12 @@ impl Layout {
         whole.then_some(Entry { rest, value })
     }
 
+    /// Whether it is known that all entries are values that do not expire.
+    #[inline]
+    pub(crate) fn has_values_only(&self) -> bool {
+        self.trailer_shift > 0 && Trailer::from_bits(self.trailer_base).is_value()
+    }
+
     /// Whether entries `i` and `i + 1`, both below `count`, have different user keys.
     #[inline(always)]
     pub(crate) fn key_changes_behind(&self, payload: &[u8], i: usize) -> bool {

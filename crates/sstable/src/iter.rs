@@ -1,18 +1,16 @@
 //! [`TableIter`]: a cursor over all versions in a table.
 
-use crate::block::{Entry, HEADER_BYTES, Layout, is_other};
+use crate::block::is_other;
 use crate::error::TableError;
-use crate::read_ahead::{ReadAhead, Way};
+use crate::in_block::InBlock;
+use crate::read_ahead::ReadAhead;
 use crate::table::{Block, Fill, Table};
 use esker_format::{InternalKey, Slice, Trailer};
-use esker_iterator::{InternalIterator, Stepped};
-use esker_vfs::{CACHE_LINE_BYTES, Map, prefetch};
+use esker_iterator::{InternalIterator, Lend, Lent, Plain, Stepped, Way};
+use esker_vfs::{CACHE_LINE_BYTES, prefetch};
 use std::fmt;
 use std::sync::Arc;
 
-/// Keys' rests up to this length are copied in whole words, without a call.
-const SHORT_BYTES: usize = 32;
-const WORD_BYTES: usize = 8;
 /// Lines at a block's start, where all but its values lie, that are sent for ahead of their use.
 const HEAD_LINES: usize = 8;
 /// Lines of values that are sent for where a seek has landed.
@@ -28,21 +26,12 @@ const LONG_WALK_BLOCKS: u32 = 64;
 /// Allocates nothing from entry to entry, except to hold the longest key so far.
 pub struct TableIter {
     table: Arc<Table>,
-    map: Option<Map>,
     fill: Fill,
     valid: bool,
     error: Option<Box<TableError>>,
-    /// The block that the cursor is in, its number, and its layout.
-    block: Option<Block>,
+    /// The number of the block that the cursor is in.
     number: usize,
-    layout: Option<Layout>,
-    i: usize,
-    /// The user key: the block's prefix, then the entry's rest; longer than `key_len`, to leave room for whole words.
-    key: Vec<u8>,
-    key_len: usize,
-    prefix_len: usize,
-    trailer: Trailer,
-    entry: Entry,
+    at: InBlock,
     /// Between [`InternalIterator::prepare_seek`] and the seek: the block to seek in.
     prepared: Option<usize>,
     /// Blocks that were entered by steps since the last seek.
@@ -53,20 +42,12 @@ pub struct TableIter {
 impl TableIter {
     pub(crate) fn new(table: Arc<Table>, fill: Fill) -> Self {
         Self {
-            map: table.map().cloned(),
+            at: InBlock::new(table.map().cloned()),
             table,
             fill,
             valid: false,
             error: None,
-            block: None,
             number: 0,
-            layout: None,
-            i: 0,
-            key: Vec::new(),
-            key_len: 0,
-            prefix_len: 0,
-            trailer: Trailer::MIN,
-            entry: Entry::default(),
             prepared: None,
             walked: 0,
             ahead: ReadAhead::new(fill),
@@ -109,7 +90,7 @@ impl TableIter {
 
     /// Sends for the lines of block `number` that are read first, if they come from a map as they are.
     fn prefetch_head(&self, number: usize) {
-        if let (Some(map), Ok((index, payload))) = (&self.map, self.table.index())
+        if let (Some(map), Ok((index, payload))) = (self.at.map(), self.table.index())
             && let Some(place) = index.block(payload, number)
             && !place.compressed
         {
@@ -120,8 +101,9 @@ impl TableIter {
 
     /// Sends for the values from that of entry `i` of the present block on.
     fn prefetch_values(&self, i: usize) {
-        if let (Some(map), Some(Block::Mapped(range)), Some(layout)) = (&self.map, &self.block, &self.layout)
-            && let Some(entry) = layout.entry(payload(&self.map, &Block::Mapped(range.clone())), i)
+        if let (Some(map), Some(Block::Mapped(range))) = (self.at.map(), self.at.block())
+            && let Some((layout, payload)) = self.at.parts()
+            && let Some(entry) = layout.entry(payload, i)
         {
             let from = range.start + entry.value.start;
             (0..VALUE_LINES).for_each(|line| prefetch(map, from + line * CACHE_LINE_BYTES));
@@ -132,23 +114,11 @@ impl TableIter {
     fn enter(&mut self, number: usize) -> Result<usize, TableError> {
         let fill = if self.walked < LONG_WALK_BLOCKS { self.fill } else { Fill::Nothing };
         let block = self.table.block(number, fill)?;
-        let payload = payload(&self.map, &block);
-        let Some((layout, prefix)) = Layout::parse(payload).and_then(|layout| Some((layout, layout.prefix(payload)?)))
-        else {
+        if let Err(block) = self.at.enter(block, self.table.lift()) {
             return Err(self.table.damaged(number, &block));
-        };
-        self.prefix_len = prefix.len();
-        if self.key.len() < prefix.len() + SHORT_BYTES {
-            self.key.resize(prefix.len() + SHORT_BYTES, 0);
-        }
-        match (self.key.first_chunk_mut::<SHORT_BYTES>(), payload[HEADER_BYTES..].first_chunk::<SHORT_BYTES>()) {
-            (Some(key), Some(start)) if prefix.len() <= SHORT_BYTES => *key = *start,
-            _ => self.key[..prefix.len()].copy_from_slice(prefix),
         }
         self.number = number;
-        self.layout = Some(layout.lifted(self.table.lift()));
-        self.block = Some(block);
-        Ok(layout.count)
+        Ok(self.at.count())
     }
 
     /// Stands on entry `i` of the present block.
@@ -159,33 +129,7 @@ impl TableIter {
 
     #[inline(always)]
     fn try_stand(&mut self, i: usize) -> Option<()> {
-        self.try_stand_with(i, |_, _, _, _| true)
-    }
-
-    /// As [`Self::try_stand`], if `stands` says so of the layout, the payload, the present entry, and the new one.
-    #[inline(always)]
-    fn try_stand_with(
-        &mut self,
-        i: usize,
-        mut stands: impl FnMut(&Layout, &[u8], &Entry, &Entry) -> bool,
-    ) -> Option<()> {
-        let layout = self.layout.as_ref()?;
-        let payload = payload(&self.map, self.block.as_ref()?);
-        let entry = layout.entry(payload, i)?;
-        if !stands(layout, payload, &self.entry, &entry) {
-            return None;
-        }
-        self.trailer = layout.trailer(payload, i)?;
-        let (from, len) = (entry.rest.start, entry.rest.len());
-        self.key_len = self.prefix_len + len;
-        let short = self.key.get_mut(self.prefix_len..).and_then(|key| key.first_chunk_mut::<SHORT_BYTES>());
-        match (short, payload.get(from..).and_then(|rest| rest.first_chunk::<SHORT_BYTES>())) {
-            (Some(key), Some(rest)) if len <= WORD_BYTES => key[..WORD_BYTES].copy_from_slice(&rest[..WORD_BYTES]),
-            (Some(key), Some(rest)) if len <= SHORT_BYTES => *key = *rest,
-            _ => copy_long(&mut self.key, self.prefix_len, payload.get(entry.rest.clone())?),
-        }
-        self.entry = entry;
-        self.i = i;
+        self.at.try_stand(i)?;
         self.valid = true;
         Some(())
     }
@@ -193,7 +137,7 @@ impl TableIter {
     /// The present block was checked, and has no such entry.
     #[cold]
     fn fall(&self) -> Result<(), TableError> {
-        let block = self.block.as_ref().expect("a position is in a block");
+        let block = self.at.block().expect("a position is in a block");
         Err(self.table.damaged(self.number, block))
     }
 
@@ -268,10 +212,10 @@ impl TableIter {
             return Ok(None);
         }
         let count = self.enter(number)?;
-        let (Some(block), Some(layout)) = (&self.block, &self.layout) else { return Ok(None) };
-        match layout.lower_bound(payload(&self.map, block), target) {
+        let Some((layout, payload)) = self.at.parts() else { return Ok(None) };
+        match layout.lower_bound(payload, target) {
             Some(i) => Ok(Some((i, count))),
-            None => Err(self.table.damaged(number, block)),
+            None => self.fall().map(|()| None),
         }
     }
 
@@ -366,8 +310,8 @@ impl InternalIterator for TableIter {
         if !self.valid {
             return self.nowhere();
         }
-        let i = self.i + 1;
-        if self.layout.as_ref().is_none_or(|layout| i >= layout.count) {
+        let i = self.at.i() + 1;
+        if i >= self.at.count() {
             return self.walk_forward();
         }
         if self.try_stand(i).is_some() { Ok(()) } else { self.fall_and_keep() }
@@ -378,38 +322,36 @@ impl InternalIterator for TableIter {
         if !self.valid {
             return self.nowhere();
         }
-        if self.i == 0 {
+        if self.at.i() == 0 {
             return self.walk_backward();
         }
-        if self.try_stand(self.i - 1).is_some() { Ok(()) } else { self.fall_and_keep() }
+        if self.try_stand(self.at.i() - 1).is_some() { Ok(()) } else { self.fall_and_keep() }
     }
 
     #[inline]
     fn key(&self) -> InternalKey<'_> {
         assert!(self.valid, "the iterator is not valid");
-        InternalKey { user_key: &self.key[..self.key_len], trailer: self.trailer }
+        self.at.internal_key()
     }
 
     #[inline]
     fn value(&self) -> &[u8] {
         assert!(self.valid, "the iterator is not valid");
-        let block = self.block.as_ref().expect("a valid iterator is in a block");
-        &payload(&self.map, block)[self.entry.value.clone()]
+        self.at.value()
     }
 
     /// Copied if short, else pinning the block or the map.
     fn value_slice(&self) -> Slice {
         assert!(self.valid, "the iterator is not valid");
-        let block = self.block.as_ref().expect("a valid iterator is in a block");
-        self.table.slice(block, self.entry.value.clone())
+        self.lent_value_slice(&self.at)
     }
 
     #[inline]
     fn next_is_other_key(&mut self) -> bool {
         assert!(self.valid, "the iterator is not valid");
-        match (&self.block, &self.layout) {
-            (Some(block), Some(layout)) if self.i + 1 < layout.count => {
-                layout.key_changes_behind(payload(&self.map, block), self.i)
+        match self.at.parts() {
+            Some((layout, payload)) if self.at.i() + 1 < layout.count => {
+                layout.key_changes_behind(payload, self.at.i())
             }
             _ => self.key_changes_behind_block(self.number),
         }
@@ -418,8 +360,8 @@ impl InternalIterator for TableIter {
     #[inline]
     fn prev_is_other_key(&mut self) -> bool {
         assert!(self.valid, "the iterator is not valid");
-        match (&self.block, &self.layout, self.i.checked_sub(1)) {
-            (Some(block), Some(layout), Some(before)) => layout.key_changes_behind(payload(&self.map, block), before),
+        match (self.at.parts(), self.at.i().checked_sub(1)) {
+            (Some((layout, payload)), Some(before)) => layout.key_changes_behind(payload, before),
             _ => self.number.checked_sub(1).is_some_and(|number| self.key_changes_behind_block(number)),
         }
     }
@@ -427,56 +369,77 @@ impl InternalIterator for TableIter {
     #[inline]
     fn try_next_key(&mut self) -> Option<Trailer> {
         assert!(self.valid, "the iterator is not valid");
-        let next = self.i + 1;
-        if next >= self.layout.as_ref()?.count {
+        let next = self.at.i() + 1;
+        if next >= self.at.count() {
             return None;
         }
-        self.try_stand_with(next, |_, payload, this, next| is_other(payload, &this.rest, &next.rest))?;
-        Some(self.trailer)
+        self.at.try_stand_with(next, |_, payload, this, next| is_other(payload, &this.rest, &next.rest))?;
+        Some(self.at.trailer())
     }
 
     /// Within the block.
-    fn steps_before(&mut self, user_key: &[u8]) -> usize {
+    fn steps_before(&mut self, way: Way, user_key: &[u8]) -> usize {
         assert!(self.valid, "the iterator is not valid");
-        let (Some(block), Some(layout)) = (&self.block, &self.layout) else { return 0 };
-        let before = layout.lower_bound(payload(&self.map, block), InternalKey::before_all(user_key));
-        before.map_or(0, |before| before.saturating_sub(self.i + 1))
+        let Some((layout, payload)) = self.at.parts() else { return 0 };
+        let i = self.at.i();
+        let steps = match way {
+            Way::Forward => {
+                let before = layout.lower_bound(payload, InternalKey::before_all(user_key));
+                before.map(|before| before.saturating_sub(i + 1))
+            }
+            Way::Backward => {
+                let behind = layout.lower_bound(payload, InternalKey::behind_all(user_key));
+                behind.map(|behind| i.saturating_sub(behind))
+            }
+        };
+        steps.unwrap_or(0)
     }
 
     #[inline]
     fn try_prev(&mut self) -> Option<Stepped> {
         assert!(self.valid, "the iterator is not valid");
-        let (before, mut is_newest) = (self.i.checked_sub(1)?, false);
-        self.try_stand_with(before, |layout, payload, _, this| {
+        let (before, mut is_newest) = (self.at.i().checked_sub(1)?, false);
+        self.at.try_stand_with(before, |layout, payload, _, this| {
             // The first one of a block may have newer versions in the block before.
             is_newest = before > 0 && layout.key_differs(payload, before - 1, &this.rest);
             true
         })?;
-        Some(Stepped { trailer: self.trailer, is_newest })
+        Some(Stepped { trailer: self.at.trailer(), is_newest })
     }
 }
 
-/// A block's payload: as [`Table::payload`], by a shorter way.
-#[inline(always)]
-fn payload<'a>(map: &'a Option<Map>, block: &'a Block) -> &'a [u8] {
-    match (block, map) {
-        // One that the cursor has entered lies in the map; branching is cheaper than choosing.
-        (Block::Mapped(range), Some(map)) => map.get(range.clone()).unwrap_or_else(|| nothing()),
-        (Block::Cached(block), _) => (**block).as_ref(),
-        (Block::Mapped(_), None) => unreachable!("mapped blocks come from a map"),
+impl Lend for TableIter {
+    type Lent = InBlock;
+
+    /// The rest of the block, if the table has one version of each key, all of them are seen, and all in the block are values.
+    fn lend(&mut self, way: Way, plain: &Plain<'_>, lent: &mut InBlock) -> usize {
+        assert!(self.valid, "the iterator is not valid");
+        let Some((layout, _)) = self.at.parts() else { return 0 };
+        let (first, last) = self.table.seqs();
+        let is_plain = self.table.has_one_version_each()
+            && layout.has_values_only()
+            && plain.oldest <= first
+            && last <= plain.newest;
+        let left = if way == Way::Forward { layout.count - 1 - self.at.i() } else { self.at.i() };
+        if !is_plain || left == 0 {
+            return 0;
+        }
+        let before = plain.until.map_or(left, |until| self.steps_before(way, until).min(left));
+        let steps = before.min(plain.steps);
+        if steps > 0 {
+            std::mem::swap(&mut self.at, lent);
+        }
+        steps
     }
-}
 
-#[cold]
-fn nothing() -> &'static [u8] {
-    &[]
-}
+    fn take_back(&mut self, lent: &mut InBlock, _steps: usize) {
+        std::mem::swap(&mut self.at, lent);
+    }
 
-/// Puts a rest of any length behind the prefix.
-fn copy_long(key: &mut Vec<u8>, prefix_len: usize, rest: &[u8]) {
-    key.truncate(prefix_len);
-    key.extend_from_slice(rest);
-    key.resize(key.len() + SHORT_BYTES, 0);
+    fn lent_value_slice(&self, lent: &InBlock) -> Slice {
+        let block = lent.block().expect("a valid iterator is in a block");
+        self.table.slice(block, lent.value_range())
+    }
 }
 
 impl fmt::Debug for TableIter {

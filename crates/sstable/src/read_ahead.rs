@@ -8,19 +8,13 @@
 //! asks for what comes, more each time; a walk over a whole table asks at once. It asks again when it is half way through, so that the device works meanwhile.
 
 use crate::table::{Fill, Table};
+use esker_iterator::Way;
 use std::ops::Range;
 
 /// Blocks entered one behind the other before anything is asked for: short scans need not pay a system call.
 const BLOCKS_BEFORE: u32 = 4;
 const BYTES_MIN: usize = 128 << 10;
 const BYTES_MAX: usize = 2 << 20;
-
-/// Which way a walk goes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Way {
-    Forward,
-    Backward,
-}
 
 /// How far one walk has asked.
 #[derive(Debug, Clone)]

@@ -220,6 +220,21 @@ impl Table {
         &self.properties
     }
 
+    /// Whether no user key has two versions in it.
+    #[inline]
+    pub(crate) fn has_one_version_each(&self) -> bool {
+        self.properties.user_keys == self.properties.entries
+    }
+
+    /// The least and the greatest sequence number of its entries.
+    #[inline]
+    pub(crate) fn seqs(&self) -> (SeqNo, SeqNo) {
+        match self.hot.lift {
+            0 => (self.properties.smallest_seq, self.properties.largest_seq),
+            lift => (Trailer::from_bits(lift).seq(), Trailer::from_bits(lift).seq()),
+        }
+    }
+
     /// The range tombstones, which no look-up or iterator of entries tells of; `None` if there are none.
     #[inline]
     pub fn range_tombstones(&self) -> Option<&Arc<RangeTombstones>> {

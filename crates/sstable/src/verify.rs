@@ -7,10 +7,11 @@ use crate::frame::BlockKind;
 use crate::hash::KeyHash;
 use crate::index::{ASTRAY, Index};
 use crate::properties::Properties;
-use crate::read_ahead::{ReadAhead, Way};
+use crate::read_ahead::ReadAhead;
 use crate::table::Table;
 use esker_format::head_of;
 use esker_format::{ExpiryCount, InternalKey, InternalKeyBuf, SeqNo, Trailer, ValueKind, split_expiry};
+use esker_iterator::Way;
 
 /// What [`Table::verify`] has looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -20,6 +20,17 @@ fn tables_do_what_an_internal_iterator_must() {
 }
 
 #[test]
+fn tables_lend_what_follows() {
+    for codec in codecs() {
+        for (block_size_bytes, mode) in [(64, MODES[0]), (4096, MODES[1]), (4096, MODES[2])] {
+            iterator_suite::run_lending(|entries| {
+                try_open(&build(entries, options(block_size_bytes, codec)), mode).unwrap().iter()
+            });
+        }
+    }
+}
+
+#[test]
 fn an_iterator_that_fills_no_cache_does_so_too() {
     for codec in codecs() {
         iterator_suite::run_filled(|entries| {

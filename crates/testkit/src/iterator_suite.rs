@@ -8,7 +8,7 @@
 //! ```
 
 use esker_format::{InternalKey, InternalKeyBuf, SeqNo, Trailer, ValueKind, split_expiry};
-use esker_iterator::{InternalIterator, Stepped};
+use esker_iterator::{InternalIterator, Lend, Lent, NothingLent, Plain, Stepped, Way};
 use proptest::collection::{btree_map, vec};
 use proptest::prelude::*;
 use proptest::sample::Index;
@@ -263,6 +263,102 @@ where
     Ok(())
 }
 
+/// Runs what a source that lends entries must do, on what `make` builds of sorted entries with unique keys, of which there is one or more.
+///
+/// # Panics
+/// If it lends anything but the entries that follow, or does not stand where they were given back.
+pub fn run_lending<I>(make: impl Fn(&[Entry]) -> I)
+where
+    I: Lend,
+    I::Error: Debug,
+{
+    for sample in samples() {
+        let all = |way| Asked { way, oldest: 0, newest: SeqNo::MAX.0, until: None, steps: usize::MAX };
+        lend_all_the_way(&mut make(&sample), &sample, &all(Way::Forward));
+        lend_all_the_way(&mut make(&sample), &sample, &all(Way::Backward));
+    }
+    let cases = (any_entries(1..120), vec(any_asked(), 1..20));
+    TestRunner::new(Config { cases: CASES, failure_persistence: None, ..Config::default() })
+        .run(&cases, |(entries, asked)| {
+            asked.iter().for_each(|asked| lend_all_the_way(&mut make(&entries), &entries, asked));
+            Ok(())
+        })
+        .unwrap_or_else(|failure| panic!("{failure}"));
+}
+
+/// What is asked for: up to which key is that of an entry.
+#[derive(Debug, Clone)]
+struct Asked {
+    way: Way,
+    oldest: u64,
+    newest: u64,
+    until: Option<Index>,
+    steps: usize,
+}
+
+fn any_asked() -> impl Strategy<Value = Asked> {
+    let way = prop_oneof![Just(Way::Forward), Just(Way::Backward)];
+    let newest = prop_oneof![1..30u64, Just(SeqNo::MAX.0)];
+    let steps = prop_oneof![1..9usize, Just(usize::MAX)];
+    (way, prop_oneof![Just(0), 1..9u64], newest, any::<Option<Index>>(), steps)
+        .prop_map(|(way, oldest, newest, until, steps)| Asked { way, oldest, newest, until, steps })
+}
+
+/// Walks from end to end, borrowing from each entry on; goes back and forth in what is lent, and gives it back at one place of it after another.
+fn lend_all_the_way<I: Lend>(iter: &mut I, entries: &[Entry], asked: &Asked)
+where
+    I::Error: Debug,
+{
+    let until = asked.until.map(|index| &index.get(entries).0.user_key[..]);
+    let plain = Plain { newest: SeqNo(asked.newest), oldest: SeqNo(asked.oldest), until, steps: asked.steps };
+    let is_forward = asked.way == Way::Forward;
+    let place = |step: usize| if is_forward { step } else { entries.len() - 1 - step };
+    if is_forward {
+        iter.seek_to_first().unwrap()
+    } else {
+        iter.seek_to_last().unwrap()
+    }
+    let mut at = 0;
+    while at < entries.len() {
+        let mut lent = I::Lent::default();
+        let steps = iter.lend(asked.way, &plain, &mut lent);
+        let stands_at = |lent: &I::Lent, step: usize| {
+            let (key, value) = &entries[place(at + step)];
+            assert_eq!((lent.key(), lent.trailer(), lent.value()), (&key.user_key[..], key.trailer, &value[..]));
+        };
+        assert!(steps <= asked.steps && steps < entries.len() - at);
+        for step in 1..=steps {
+            let (this, before) = (place(at + step), place(at + step).checked_sub(1));
+            let (key, value) = &entries[this];
+            let is_newest = before.is_none_or(|before| entries[before].0.user_key != key.user_key);
+            let is_before =
+                until.is_none_or(|until| if is_forward { *key.user_key < *until } else { *key.user_key > *until });
+            assert!(is_newest && is_before && plain.takes(key.trailer), "entry {this} was lent");
+            let on = |lent: &mut I::Lent| if is_forward { lent.next() } else { lent.prev() };
+            let back = |lent: &mut I::Lent| if is_forward { lent.prev() } else { lent.next() };
+            assert!(on(&mut lent));
+            stands_at(&lent, step);
+            assert!(back(&mut lent));
+            stands_at(&lent, step - 1);
+            assert!(on(&mut lent));
+            assert_eq!(iter.lent_value_slice(&lent), *value);
+        }
+        // Given back where it is, or one step before.
+        let made = steps - usize::from(steps > 0 && at.is_multiple_of(3));
+        if made < steps {
+            assert!(if is_forward { lent.prev() } else { lent.next() });
+        }
+        if steps > 0 {
+            iter.take_back(&mut lent, made);
+        }
+        at += made;
+        self::stands_at(iter, entries, place(at)).unwrap_or_else(|failure| panic!("{failure}"));
+        at += 1;
+        if is_forward { iter.next().unwrap() } else { iter.prev().unwrap() }
+    }
+    assert!(!iter.valid());
+}
+
 /// What it says of the entries beside the one it stands on is true, and asking moves nothing.
 fn knows_neighbours<I: InternalIterator>(iter: &mut I, entries: &[Entry], at: usize) {
     let is_other = |beside: Option<&Entry>| beside.is_some_and(|(key, _)| key.user_key != entries[at].0.user_key);
@@ -272,9 +368,13 @@ fn knows_neighbours<I: InternalIterator>(iter: &mut I, entries: &[Entry], at: us
         "before entry {at}"
     );
     assert_eq!(iter.value_slice(), entries[at].1);
+    for (key, _) in [1, 2, 9, 99].into_iter().filter_map(|back| entries.get(at.checked_sub(back)?)) {
+        let behind = entries[..at].iter().rev().take_while(|(other, _)| other.user_key > key.user_key).count();
+        assert!(iter.steps_before(Way::Backward, &key.user_key) <= behind, "behind {key:?}, from entry {at}");
+    }
     for (key, _) in [at, at + 1, at + 2, at + 9, at + 99].into_iter().filter_map(|other| entries.get(other)) {
         let before = entries[at + 1..].partition_point(|(other, _)| other.user_key < key.user_key);
-        assert!(iter.steps_before(&key.user_key) <= before, "before {key:?}, from entry {at}");
+        assert!(iter.steps_before(Way::Forward, &key.user_key) <= before, "before {key:?}, from entry {at}");
     }
 }
 
@@ -440,6 +540,10 @@ impl FailingIterator {
         self.moves_left -= 1;
         Some(stepped)
     }
+}
+
+impl Lend for FailingIterator {
+    type Lent = NothingLent;
 }
 
 impl InternalIterator for FailingIterator {

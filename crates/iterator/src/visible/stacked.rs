@@ -9,11 +9,11 @@
 //! A stack ends where anything but an operand lies, or something that a range tombstone hides.
 
 use super::{Place, VisibleIterator};
-use crate::InternalIterator;
+use crate::Lend;
 use crate::merge::Stack;
 use esker_format::{InternalKey, Trailer, ValueKind};
 
-impl<I: InternalIterator> VisibleIterator<I> {
+impl<I: Lend> VisibleIterator<I> {
     /// The operands of the entry shown and what lies below them, if its [`trailer`](Self::trailer) is of kind [`ValueKind::Merge`].
     ///
     /// # Panics
