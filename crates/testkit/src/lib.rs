@@ -5,5 +5,6 @@
 
 pub mod iterator_suite;
 pub mod model;
+pub mod random;
 pub mod stress;
 pub mod vfs_suite;
