@@ -105,7 +105,7 @@ fn twice_the_budget_is_enough() {
     };
     let mut limited = Limited::start(group, dir.path());
     let (mut counted, mut heap, mut data) = (0, 0, 0);
-    for round in stress::rounds("memory", 3) {
+    for round in stress::rounds("memory", 2) {
         let Some(report) = limited.round(round.seed()) else {
             let ended = limited.end();
             panic!("seed {}: it ended before its time: {ended}", round.seed());
