@@ -28,11 +28,6 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-/// What is allocated now, in bytes.
-pub(crate) fn now() -> usize {
-    HEAP.load(Ordering::Relaxed)
-}
-
 /// The most that was since [`forget_peak`], in bytes.
 pub(crate) fn peak() -> usize {
     PEAK.load(Ordering::Relaxed)
@@ -40,7 +35,7 @@ pub(crate) fn peak() -> usize {
 
 /// Counts the peak from now on; what is allocated now.
 pub(crate) fn forget_peak() -> usize {
-    let now = now();
+    let now = HEAP.load(Ordering::Relaxed);
     PEAK.store(now, Ordering::Relaxed);
     now
 }
