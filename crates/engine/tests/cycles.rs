@@ -16,7 +16,7 @@ use esker::vfs::{FaultVfs, OsVfs, Vfs};
 use esker::{Engine, KeyspaceOptions, LeveledOptions, Options};
 use esker_testkit::random::Random;
 use esker_testkit::stress;
-use life::{live, lives};
+use life::{End, live, lives};
 use process::{held, held_behind, resident_bytes};
 use std::io::{BufRead, BufReader};
 use std::path::Path;
@@ -37,9 +37,9 @@ const LIFE_HEAP: usize = 4 << 20;
 /// The same of what the allocator holds, and of maps, stacks of threads that have ended included.
 const RESIDENT_SLACK: usize = 8 << 20;
 const MAPS_SLACK: usize = 64;
-/// However a life ended, there are never more files, nor larger ones.
+/// So many files, and so many bytes in them, a life that ends in order may leave.
 const FILES_MAX: usize = 100;
-const SIZE_MAX: u64 = 8 << 20;
+const SIZE_MAX: u64 = 2 << 20;
 
 /// So small that a life comes to flushes, compactions and changes of logs.
 pub(crate) fn options(flush_on_close: bool) -> Options {
@@ -131,9 +131,11 @@ fn lives_leave_nothing_behind() {
                 count += 1;
                 let now = held_behind(dirs.root.path(), first);
                 assert_eq!(now, first, "seed {}, life {nth} of seed {seed}, which ended by {end:?}", round.seed());
+                // One that could do nothing any more, or was killed, leaves what it was about to remove; the next one does.
+                let (files, bytes) = (dirs::names(&dirs.db).len(), size_bytes(&dirs.db));
+                let few = files <= FILES_MAX && bytes <= SIZE_MAX;
+                assert!(end == End::Failing || few, "{end:?}: {bytes} bytes in files: {:?}", kinds(&dirs.db));
             }
-            let (files, bytes) = (dirs::names(&dirs.db).len(), size_bytes(&dirs.db));
-            assert!(files <= FILES_MAX && bytes <= SIZE_MAX, "{bytes} bytes in files: {:?}", kinds(&dirs.db));
         }
         check_files(&dirs);
         let peak = heap::peak();
