@@ -9,6 +9,7 @@
 
 use crate::blobs::BlobSet;
 use crate::error::{Error, Result};
+use crate::metrics::Counter;
 use esker_blob::Access;
 use esker_format::{FileKind, FileNo};
 use esker_manifest::TableMeta;
@@ -103,6 +104,8 @@ pub(crate) struct TableSet {
     /// Every table that some version or reader still holds.
     open: Mutex<HashMap<FileNo, Weak<OpenTable>>>,
     quarantine: Mutex<BTreeSet<FileNo>>,
+    /// How many reads have failed, for all who walk over tables, though the engine be closed.
+    pub(crate) read_errors: Arc<Counter>,
 }
 
 impl TableSet {
@@ -128,6 +131,7 @@ impl TableSet {
             removals,
             open: Mutex::default(),
             quarantine: Mutex::default(),
+            read_errors: Arc::default(),
         }
     }
 
@@ -204,8 +208,8 @@ impl TableSet {
     }
 
     /// Keeps background work away from a table in which damage was found.
-    pub(crate) fn quarantine(&self, table: FileNo) -> bool {
-        self.quarantine.lock().insert(table)
+    pub(crate) fn quarantine(&self, table: FileNo) {
+        self.quarantine.lock().insert(table);
     }
 
     /// Tables and blob files that no job may touch.

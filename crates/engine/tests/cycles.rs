@@ -39,7 +39,7 @@ const RESIDENT_SLACK: usize = 8 << 20;
 const MAPS_SLACK: usize = 64;
 /// So many files, and so many bytes in them, a life that ends in order may leave.
 const FILES_MAX: usize = 100;
-const SIZE_MAX: u64 = 2 << 20;
+const SIZE_MAX: u64 = 8 << 20;
 
 /// So small that a life comes to flushes, compactions and changes of logs.
 pub(crate) fn options(flush_on_close: bool) -> Options {

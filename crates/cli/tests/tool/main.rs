@@ -8,6 +8,7 @@ mod misuse;
 mod packages;
 mod records;
 mod scan;
+mod stats;
 mod tables;
 mod upkeep;
 
