@@ -2,6 +2,8 @@
 //!
 //! The child is this binary again, in a control group (Linux, root; elsewhere the test says so and stops). It lives from the first round to the last, so what leaks adds up. It counts its heap by its own allocator.
 
+#[path = "memory/bank.rs"]
+mod bank;
 #[path = "memory/group.rs"]
 mod group;
 #[path = "pressure/heap.rs"]
@@ -12,6 +14,8 @@ mod load;
 mod section;
 #[path = "memory/store.rs"]
 mod store;
+#[path = "memory/walks.rs"]
+mod walks;
 
 use esker_testkit::stress;
 use group::Group;
@@ -46,6 +50,8 @@ impl Limited {
             .args(["--exact", TEST, "--nocapture", "--test-threads=1"])
             .env(CHILD, dir)
             .envs(ALLOCATOR)
+            // To print where it panics it would read debug information of more than the limit.
+            .env("RUST_BACKTRACE", "0")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()

@@ -1,9 +1,11 @@
 //! One thread's share of the store: what it does there, beside a model of what must be found.
 
-use crate::store::{ACCOUNTS, Kind, MONEY, SECTIONS, SHORT, SUMS, Store, assert_is, assert_whole, key, parse, value};
+use crate::bank::Transfer;
+use crate::store::{BUDGET, Kind, LARGE_TOGETHER, SECTIONS, SHORT, SUMS, Store, assert_is, assert_whole, key, value};
+use crate::walks::There;
 use esker::{
-    Change, ChangeOptions, ChangesHold, IngestOptions, Iter, Result, Slice, Snapshot, SstOptions, SstWriter,
-    Transaction, WriteBatch, WriteOptions,
+    Change, ChangeOptions, ChangesHold, IngestOptions, Iter, Result, Snapshot, SstOptions, SstWriter, WriteBatch,
+    WriteOptions,
 };
 use esker_testkit::random::Random;
 use std::collections::VecDeque;
@@ -15,7 +17,7 @@ const TTL: Duration = Duration::from_millis(500);
 /// How late it may be seen to have expired: the engine's clock may stand a little behind this process's.
 const TTL_SLACK: Duration = Duration::from_secs(2);
 /// Snapshots and iterators that are held at once.
-const HELD: usize = 6;
+const HELD: usize = 3;
 
 /// A view that is held for a while, and what it shows.
 struct Held {
@@ -34,27 +36,6 @@ struct Expiring {
     version: u32,
     /// Just before it was put, and just after.
     put: (Instant, Instant),
-}
-
-/// The keys that a walk must meet, in its order, with their versions.
-struct There {
-    kind: Kind,
-    section: u8,
-    keys: Vec<(u32, u32)>,
-}
-
-impl There {
-    fn check(&self, walk: impl Iterator<Item = Result<(Slice, Slice)>>) -> Result<()> {
-        let mut keys = self.keys.iter();
-        for item in walk {
-            let (at, found) = item?;
-            let (i, version) = *keys.next().expect("nothing that is not there");
-            assert_eq!(parse(&at), (self.section, i), "{:?}: a key left out or made up", self.kind);
-            assert_is(self.kind, (self.section, i), Some(&found), version);
-        }
-        assert_eq!(keys.next(), None, "{:?} of section {}: the walk ended early", self.kind, self.section);
-        Ok(())
-    }
 }
 
 pub(crate) struct Section {
@@ -169,7 +150,7 @@ impl Section {
     }
 
     fn write_large(&mut self, store: &Store) -> Result<()> {
-        let keys = 1 + self.random.below(3);
+        let keys = 1 + self.random.below(LARGE_TOGETHER);
         self.write(store, Kind::Large, keys)
     }
 
@@ -280,9 +261,10 @@ impl Section {
         Ok(())
     }
 
-    /// Takes a snapshot and an iterator, to be looked at later.
+    /// Takes a snapshot and an iterator, to be looked at later. Lets go of all where memory is short: what readers pin counts, and writers do not wait for it.
     fn hold(&mut self, store: &Store) -> Result<()> {
-        while self.held.len() >= HELD {
+        let held_max = if store.engine.metrics().pinned_memtable_bytes > BUDGET / 4 { 1 } else { HELD };
+        while self.held.len() >= held_max {
             self.release(store)?;
         }
         let kind = self.any_kind();
@@ -313,29 +295,12 @@ impl Section {
         there.check(iter)
     }
 
-    /// Moves money, in a transaction that has read much besides, of own keys and of others'.
+    /// Moves money, and writes a key of its own, in a transaction that has read much besides.
     fn transfer(&mut self, store: &Store) -> Result<()> {
-        let (from, to, asked) = (self.any(ACCOUNTS), self.any(ACCOUNTS), self.random.below(1000));
-        let (other, first) = (self.random.below(u64::from(SECTIONS)) as u8, self.any(Kind::Small.keys()));
+        let transfer = Transfer::any(&mut self.random);
         let (i, version) = (self.any(Kind::Small.keys()), self.next_version());
-        let held = |tx: &Transaction, account: u32| -> Result<u64> {
-            let found = tx.get_in(&store.bank, account.to_be_bytes())?.expect("the account is there");
-            Ok(u64::from_be_bytes(found[..].try_into().unwrap()))
-        };
         store.engine.transact(|tx| {
-            for at in 0..200 {
-                // Scattered, so that each is remembered by itself.
-                tx.get(key(other, (first + at * 97) % Kind::Small.keys()))?;
-            }
-            for item in tx.range(key(self.id, first)..).take(100) {
-                let (at, found) = item?;
-                assert_whole(Kind::Small, &at, &found);
-            }
-            let amount = asked.min(held(tx, from)?);
-            let left = held(tx, from)? - amount;
-            tx.put_in(&store.bank, from.to_be_bytes(), left.to_be_bytes())?;
-            let more = held(tx, to)? + amount;
-            tx.put_in(&store.bank, to.to_be_bytes(), more.to_be_bytes())?;
+            transfer.make(store, tx)?;
             tx.put(key(self.id, i), value(Kind::Small, self.id, i, version))
         })?;
         self.small[i as usize] = version;
@@ -438,19 +403,4 @@ impl Section {
         (0..SUMS).try_for_each(|i| self.check_sum(store, i))?;
         (0..SHORT).try_for_each(|i| self.check_short(store, i))
     }
-}
-
-/// Gives each account its first money.
-pub(crate) fn open_accounts(store: &Store) {
-    let mut batch = WriteBatch::new();
-    for account in 0..ACCOUNTS {
-        batch.put_in(&store.bank, account.to_be_bytes(), 1_000u64.to_be_bytes());
-    }
-    store.engine.write(&batch).unwrap();
-}
-
-/// Nothing was lost or made by any transaction.
-pub(crate) fn check_accounts(store: &Store) {
-    let held = store.bank.iter().map(|item| u64::from_be_bytes(item.unwrap().1[..].try_into().unwrap()));
-    assert_eq!(held.sum::<u64>(), MONEY);
 }

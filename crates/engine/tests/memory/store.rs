@@ -9,15 +9,15 @@ pub(crate) const BUDGET: usize = 16 << 20;
 pub(crate) const SECTIONS: u8 = 4;
 /// Keys of each section, in `default`, with values of some hundred bytes.
 pub(crate) const SMALL: u32 = 20_000;
-/// Keys of each section in `large`, with values from 4 to 64 KiB, some of a mebibyte.
+/// Keys of each section in `large`, with values from 4 to 64 KiB, some of [`LARGEST`].
 pub(crate) const LARGE: u32 = 1_000;
+pub(crate) const LARGEST: usize = 256 << 10;
+/// Large values that one batch holds at most.
+pub(crate) const LARGE_TOGETHER: u64 = 3;
 /// Counters of each section.
 pub(crate) const SUMS: u32 = 500;
 /// Keys of each section that expire.
 pub(crate) const SHORT: u32 = 1_000;
-pub(crate) const ACCOUNTS: u32 = 200;
-/// What all accounts hold together, at every instant.
-pub(crate) const MONEY: u64 = ACCOUNTS as u64 * 1_000;
 
 /// An engine and its keyspaces.
 #[derive(Clone)]
@@ -117,7 +117,7 @@ pub(crate) fn value(kind: Kind, section: u8, i: u32, version: u32) -> Vec<u8> {
     let mut x = mix((u64::from(section) << 56) ^ (u64::from(i) << 32) ^ u64::from(version)) | 1;
     let bytes = match kind {
         Kind::Small => 50 + x % 700,
-        Kind::Large if x.is_multiple_of(200) => 1 << 20,
+        Kind::Large if x.is_multiple_of(200) => LARGEST as u64,
         Kind::Large => (4 << 10) + x % (60 << 10),
     };
     let mut value = Vec::with_capacity(bytes as usize + 16);
