@@ -8,7 +8,6 @@ mod misuse;
 mod packages;
 mod records;
 mod scan;
-mod stats;
 mod tables;
 mod upkeep;
 
