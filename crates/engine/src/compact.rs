@@ -152,11 +152,8 @@ impl Core {
                 if stopped {
                     return Err(Error::closed());
                 }
-                if let Some(table) = damaged
-                    && self.tables.quarantine(table)
-                {
-                    self.state.lock().busy.exclude(table);
-                    self.tell(Event::Quarantined { table, error: error.clone() });
+                if let Some(table) = damaged {
+                    self.quarantine(table, &error);
                 }
                 Err(error)
             }

@@ -294,7 +294,7 @@ impl Reads<'_> {
             Extreme::First => View::seek_to_first,
             Extreme::Last => View::seek_to_last,
         });
-        self.seen(sought)?;
+        sought?;
         let is_worth_while = walk.passed() >= PASSED_MIN;
         match asked {
             Some(asked) if is_worth_while || !walk.valid() => asked.found(walk.valid().then(|| walk.key()), at),

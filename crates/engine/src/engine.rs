@@ -542,7 +542,9 @@ impl Engine {
     /// # Errors
     /// Only if the check could not be made; what it finds is in the report.
     pub fn verify(&self) -> Result<VerifyReport> {
-        self.core().verify()
+        let report = self.core().verify();
+        self.core().deliver();
+        report
     }
 
     /// Goes on writing after a failure stopped it, once its cause is mended. Trusts nothing of the old log: everything in memory is written as

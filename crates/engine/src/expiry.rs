@@ -341,7 +341,7 @@ type WithExpiry = Option<(Slice, Option<SystemTime>)>;
 impl Reads<'_> {
     pub(crate) fn get_with_expiry(&self, key: &[u8]) -> Result<Option<Found>> {
         let (state, at) = self.state()?;
-        state.get_with_expiry(key, at)
+        self.seen(state.get_with_expiry(key, at))
     }
 
     fn get_with_time(&self, key: &[u8]) -> Result<WithExpiry> {

@@ -142,6 +142,7 @@ impl Core {
             self.removals.owe(FileKind::Wal(log));
         }
         self.counters.log_bytes.add(commit.writer.as_ref().map_or(0, Writer::bytes));
+        self.counters.log_syncs.add(commit.group.syncs());
         *commit = Commit {
             writer: Some(writer),
             vouched: group.durable(),

@@ -78,6 +78,11 @@ impl CountedTable {
         })
     }
 
+    /// What of it is in the sum.
+    pub(crate) fn counted_bytes(&self) -> usize {
+        self.counted.load(Ordering::Relaxed)
+    }
+
     /// How long ago the first entry came.
     pub(crate) fn filled_since(&self, now: Duration) -> Duration {
         self.filled.get().map_or(Duration::ZERO, |filled| now.saturating_sub(*filled))

@@ -26,8 +26,9 @@ impl Counter {
 pub(crate) struct Counters {
     pub(crate) writes: Counter,
     pub(crate) conflicts: Counter,
-    pub(crate) read_errors: Counter,
     pub(crate) background_errors: Counter,
+    /// Syncs of logs that were given up; those of the one being written come on top.
+    pub(crate) log_syncs: Counter,
     pub(crate) stalls: Counter,
     pub(crate) stall_us: Counter,
     pub(crate) flushes: Counter,
@@ -73,7 +74,7 @@ pub struct Metrics {
     pub conflicts: u64,
     /// What open transactions remember of their reads, in bytes; see [`crate::Options::transaction_tracking_bytes`].
     pub transaction_tracking_bytes: usize,
-    /// Reads that failed.
+    /// Reads that failed: look-ups, and the seeks, steps and values of iterators and cursors.
     pub read_errors: u64,
     /// Failures of background work.
     pub background_errors: u64,
@@ -111,7 +112,7 @@ pub struct Metrics {
     pub retained_logs: usize,
     /// Their size, in bytes.
     pub retained_log_bytes: u64,
-    /// Syncs of the log.
+    /// Syncs of the log, those that failed included; not those of files that are made ready for it.
     pub log_syncs: u64,
     /// Flushes.
     pub flushes: u64,
@@ -228,7 +229,7 @@ impl Core {
         let in_use: usize = self
             .keyspaces()
             .iter()
-            .map(|keyspace| keyspace.read.load().memtables().map(|m| m.table.memory_bytes()).sum::<usize>())
+            .map(|keyspace| keyspace.read.load().memtables().map(|m| m.counted_bytes()).sum::<usize>())
             .sum();
         let (active_log_bytes, log_syncs) = {
             let commit = self.commit.lock();
@@ -247,7 +248,7 @@ impl Core {
             conflicts: counters.conflicts.get(),
             // Relaxed: a figure for people.
             transaction_tracking_bytes: self.tracking_bytes.load(Ordering::Relaxed),
-            read_errors: counters.read_errors.get(),
+            read_errors: self.tables.read_errors.get(),
             background_errors: counters.background_errors.get(),
             writing_stopped: self.health.cause().map(|cause| cause.to_string()),
             stalls: counters.stalls.get(),
@@ -266,7 +267,7 @@ impl Core {
             log_bytes: sealed_log_bytes + active_log_bytes,
             retained_logs,
             retained_log_bytes,
-            log_syncs,
+            log_syncs: counters.log_syncs.get() + log_syncs,
             flushes: counters.flushes.get(),
             flush_bytes: counters.flush_bytes.get(),
             ingested_tables: counters.ingested_tables.get(),

@@ -260,6 +260,9 @@ impl Core {
     pub(crate) fn add_keyspace(&self, version: Arc<esker_manifest::KeyspaceVersion>) -> Result<Arc<KeyspaceCore>> {
         let options = options_text::parse_keyspace(&version.options)?;
         let view = LevelView::open(&version, &self.tables, &self.picker, None)?;
+        for (table, error) in view.out_of_use() {
+            self.tell(Event::Quarantined { table, error });
+        }
         let merging = self.operators.merging(&options);
         let keyspace = KeyspaceCore::new(&version, options, &self.options, self.new_memtable(), view, merging);
         if keyspace.expires.load(Ordering::Relaxed) {

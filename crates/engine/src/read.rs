@@ -12,18 +12,19 @@
 mod merged;
 
 use crate::blobs::{self, OpenBlob};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::expiry::AsOf;
 use crate::locate::{Candidates, Fences};
 use crate::memory::CountedTable;
 use crate::merging::Merging;
+use crate::metrics::Counter;
 use crate::source::{LevelRun, Source};
 use crate::tables::{OpenTable, TableSet};
 use crate::toll::Toll;
 use arc_swap::{ArcSwap, Guard};
 use esker_blob::BlobRef;
 use esker_compaction::Picker;
-use esker_format::{EXPIRY_BYTES, KeyHash, SeqNo, Slice, Trailer, ValueKind, expiry::decode_expiry};
+use esker_format::{EXPIRY_BYTES, FileNo, KeyHash, SeqNo, Slice, Trailer, ValueKind, expiry::decode_expiry};
 use esker_iterator::{
     Bounds, ConcatIterator, Covering, Covers, MergingIterator, RangeTombstones, TombstoneRun, VisibleIterator,
 };
@@ -42,6 +43,8 @@ pub(crate) struct LevelView {
     pub(crate) blobs: Vec<Arc<OpenBlob>>,
     /// What walks pay for runs that overlap.
     pub(crate) toll: Toll,
+    /// How many of them have failed.
+    pub(crate) read_errors: Arc<Counter>,
     /// The greatest sequence number in any table.
     pub(crate) newest_seq: SeqNo,
     /// Where they begin and end.
@@ -68,7 +71,14 @@ impl LevelView {
         let ranges = levels[1..].iter().map(|level| range_run(level)).collect();
         let has_ranges = levels.iter().flatten().any(|open| ranges_of(open).is_some());
         let fences = Fences::new(&levels);
-        Ok(Arc::new(Self { version: Arc::clone(version), fences, levels, blobs, toll, newest_seq, ranges, has_ranges }))
+        let (version, read_errors) = (Arc::clone(version), Arc::clone(&tables.read_errors));
+        Ok(Arc::new(Self { version, fences, levels, blobs, toll, read_errors, newest_seq, ranges, has_ranges }))
+    }
+
+    /// The files that could not be opened, and why.
+    pub(crate) fn out_of_use(&self) -> impl Iterator<Item = (FileNo, Error)> {
+        let tables = self.tables().filter_map(|open| Some((open.meta.number, open.table().err()?)));
+        tables.chain(self.blobs.iter().filter_map(|open| Some((open.meta.number, open.file().err()?))))
     }
 
     /// The tables that may hold `user_key`, newest first.

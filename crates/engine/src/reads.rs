@@ -153,10 +153,10 @@ impl Reads<'_> {
         }
     }
 
-    /// Counts damage that a read came upon.
+    /// Counts a look-up that failed. Walks count for themselves.
     pub(crate) fn seen<T>(&self, result: Result<T>) -> Result<T> {
         if result.is_err() {
-            self.keyspace.handle.core.counters.read_errors.add(1);
+            self.keyspace.handle.core.tables.read_errors.add(1);
         }
         result
     }

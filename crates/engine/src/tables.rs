@@ -5,6 +5,7 @@
 
 use crate::blobs::BlobSet;
 use crate::error::{Error, Result};
+use crate::metrics::Counter;
 use crate::removals::{Removals, Retirement};
 use esker_blob::Access;
 use esker_format::{FileKind, FileNo};
@@ -58,6 +59,8 @@ pub(crate) struct TableSet {
     /// Every table that some version or reader still holds.
     open: Mutex<HashMap<FileNo, Weak<OpenTable>>>,
     quarantine: Mutex<BTreeSet<FileNo>>,
+    /// How many reads have failed, for all who walk over tables, though the engine be closed.
+    pub(crate) read_errors: Arc<Counter>,
 }
 
 impl TableSet {
@@ -84,6 +87,7 @@ impl TableSet {
             removals,
             open: Mutex::default(),
             quarantine: Mutex::default(),
+            read_errors: Arc::default(),
         }
     }
 
@@ -159,8 +163,8 @@ impl TableSet {
     }
 
     /// Keeps background work away from a table in which damage was found.
-    pub(crate) fn quarantine(&self, table: FileNo) -> bool {
-        self.quarantine.lock().insert(table)
+    pub(crate) fn quarantine(&self, table: FileNo) {
+        self.quarantine.lock().insert(table);
     }
 
     /// Tables and blob files that no job may touch.

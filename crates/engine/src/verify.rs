@@ -2,6 +2,7 @@
 
 use crate::core::Core;
 use crate::error::{Error, Result};
+use crate::listener::Event;
 use crate::read::LevelView;
 use esker_blob::BlobRef;
 use esker_format::{FileNo, InternalKeyBuf, SeqNo, Trailer, ValueKind, expiry::decode_expiry};
@@ -89,9 +90,18 @@ impl Core {
         Ok(report)
     }
 
-    fn found_damaged(&self, report: &mut VerifyReport, file: FileNo, error: Error) {
+    /// Takes a table or blob file in which damage was found out of use.
+    pub(crate) fn quarantine(&self, file: FileNo, error: &Error) {
+        let known = self.tables.quarantined().contains(&file);
         self.tables.quarantine(file);
         self.state.lock().busy.exclude(file);
+        if !known {
+            self.tell(Event::Quarantined { table: file, error: error.clone() });
+        }
+    }
+
+    fn found_damaged(&self, report: &mut VerifyReport, file: FileNo, error: Error) {
+        self.quarantine(file, &error);
         report.damaged.insert(file, error);
     }
 }

@@ -75,10 +75,16 @@ impl Walk {
     /// A value that is [elsewhere](Self::is_elsewhere).
     #[inline(never)]
     pub(crate) fn load(&self) -> Result<Slice> {
-        match self.trailer().kind() {
+        let value = match self.trailer().kind() {
             ValueKind::Merge => self.state.value_of_stack(self.key(), self.view.stack()),
             _ => self.state.view.resolve(self.trailer(), self.view.value_slice()),
-        }
+        };
+        value.inspect_err(|_| self.count_error())
+    }
+
+    #[cold]
+    fn count_error(&self) {
+        self.state.view.read_errors.add(1);
     }
 
     /// Adds what stands here to operands that are newer.
@@ -98,7 +104,7 @@ impl Walk {
         if self.seeks == SEEKS_TOGETHER {
             self.pay();
         }
-        seek(&mut self.view)
+        seek(&mut self.view).inspect_err(|_| self.count_error())
     }
 
     /// How many keys it has passed because they are deleted or have expired.
@@ -110,14 +116,14 @@ impl Walk {
     #[inline]
     pub(crate) fn next(&mut self) -> Result<()> {
         self.count_step();
-        self.view.next()
+        self.view.next().inspect_err(|_| self.count_error())
     }
 
     /// Moves to the entry before; only from one.
     #[inline]
     pub(crate) fn prev(&mut self) -> Result<()> {
         self.count_step();
-        self.view.prev()
+        self.view.prev().inspect_err(|_| self.count_error())
     }
 
     #[inline]

@@ -2,37 +2,14 @@
 //!
 //! The heap is counted by this binary's own allocator.
 
+#[path = "pressure/heap.rs"]
+mod heap;
+
 use esker::vfs::{Fault, FaultVfs, MemVfs, Operation, OsVfs, Rule, Vfs};
 use esker::{Background, Engine, ErrorKind, LeveledOptions, Options, WriteOptions};
-use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
-
-struct Counting;
-
-static HEAP: AtomicUsize = AtomicUsize::new(0);
-static PEAK: AtomicUsize = AtomicUsize::new(0);
-
-// SAFETY: every call is passed on to the system's allocator as it came.
-#[expect(unsafe_code, reason = "an allocator that counts can only be written so")]
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        let now = HEAP.fetch_add(layout.size(), Ordering::Relaxed) + layout.size();
-        PEAK.fetch_max(now, Ordering::Relaxed);
-        // SAFETY: the caller's promise is passed on.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        HEAP.fetch_sub(layout.size(), Ordering::Relaxed);
-        // SAFETY: the caller's promise is passed on.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
 
 const BUDGET: usize = 8 << 20;
 
@@ -57,8 +34,7 @@ fn with_compaction_held_back_writers_slow_then_stop() {
     let options = Options { read_mode: esker::ReadMode::Pread, ..options() };
     let engine = Engine::builder(dir.path()).options(options).vfs(Arc::clone(&faults) as Arc<dyn Vfs>).open().unwrap();
     let held = faults.add(Rule::new(Operation::Read, Fault::Delay(Duration::from_millis(30))).path("*.sst"));
-    let before = HEAP.load(Ordering::Relaxed);
-    PEAK.store(before, Ordering::Relaxed);
+    let before = heap::forget_peak();
 
     let stop = Arc::new(AtomicBool::new(false));
     let written = Arc::new(AtomicU64::new(0));
@@ -89,7 +65,7 @@ fn with_compaction_held_back_writers_slow_then_stop() {
     assert!(l0_most <= 8 + 4, "{l0_most} tables in L0; one more for each writer that was past the check");
     assert!(l0_most >= 4, "compaction was held back, yet there were only {l0_most} tables in L0");
     assert!(stalled.stalls > 0 && stalled.stall_time > Duration::from_millis(100), "{stalled:?}");
-    let heap = PEAK.load(Ordering::Relaxed) - before;
+    let heap = heap::peak() - before;
     println!("{} writes, L0 {l0_most}, heap {heap}, stalled {:?}", written.load(Ordering::Relaxed), stalled.stall_time);
     assert!(heap <= BUDGET + BUDGET / 4, "{heap} bytes of heap, beyond the budget and what jobs in flight take");
 

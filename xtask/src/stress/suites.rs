@@ -43,6 +43,9 @@ pub(super) const SUITES: &[Suite] = &[
     engine("kill-ingest", "kill_ingest", "an_ingest_is_whole_or_not_there_after_a_kill", "kills", 10_000),
     engine("feed", "feed_random", "whatever_is_asked_it_is_all_or_a_gap", "changes", 1_000_000),
     engine("repair", "repair", "random::random_directories_damaged_at_random", "damaged directories", 1_000_000),
+    engine("cycles", "cycles", "lives_leave_nothing_behind", "lives", 100_000),
+    engine("metrics", "metrics", "figures_agree_with_what_was_done", "operations", 1_000_000),
+    engine("memory", "memory", "twice_the_budget_is_enough", "operations", 500_000),
     Suite {
         name: "metamorphic",
         package: "esker-metamorphic",
