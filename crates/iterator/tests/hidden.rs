@@ -2,8 +2,8 @@
 
 use esker_format::{InternalKey, SeqNo, Trailer, ValueKind};
 use esker_iterator::{
-    Bounds, Covers, Fragments, InternalIterator, Lend, LentVec, MergingIterator, Plain, RangeTombstone, RangeTombstones,
-    Stepped, VecIterator, VisibleIterator, Way, operators::Append,
+    Bounds, Covers, Fragments, InternalIterator, Lend, LentVec, MergingIterator, Plain, RangeTombstone,
+    RangeTombstones, Stepped, VecIterator, VisibleIterator, Way, operators::Append,
 };
 use esker_testkit::iterator_suite::{Entry, any_user_key};
 use proptest::collection::vec;
