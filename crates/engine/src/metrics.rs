@@ -231,9 +231,12 @@ impl Core {
             .iter()
             .map(|keyspace| keyspace.read.load().memtables().map(|m| m.counted_bytes()).sum::<usize>())
             .sum();
-        let (active_log_bytes, log_syncs) = {
+        // Under the lock under which logs change: what was counted for one that is complete must not come on top of itself.
+        let (active_log_bytes, written_bytes, log_syncs) = {
             let commit = self.commit.lock();
-            (commit.writer.as_ref().map_or(0, esker_wal::Writer::bytes), commit.group.syncs())
+            let active_log_bytes = commit.writer.as_ref().map_or(0, esker_wal::Writer::bytes);
+            let log_syncs = counters.log_syncs.get() + commit.group.syncs();
+            (active_log_bytes, counters.written_bytes() + active_log_bytes, log_syncs)
         };
         let (logs, sealed_log_bytes, retained_logs, retained_log_bytes) = {
             let state = self.state.lock();
@@ -267,7 +270,7 @@ impl Core {
             log_bytes: sealed_log_bytes + active_log_bytes,
             retained_logs,
             retained_log_bytes,
-            log_syncs: counters.log_syncs.get() + log_syncs,
+            log_syncs,
             flushes: counters.flushes.get(),
             flush_bytes: counters.flush_bytes.get(),
             ingested_tables: counters.ingested_tables.get(),
@@ -281,9 +284,7 @@ impl Core {
             compaction_written_bytes: counters.compaction_written_bytes.get(),
             merge_failures: counters.merge_failures.get(),
             // Opened for reading only, the sealed logs are those that were replayed, which no counter has seen.
-            written_bytes: counters.written_bytes()
-                + active_log_bytes
-                + if self.read_only { sealed_log_bytes } else { 0 },
+            written_bytes: written_bytes + if self.read_only { sealed_log_bytes } else { 0 },
             snapshots,
             oldest_snapshot_age: since.map(|since| self.vfs.clock().now().saturating_sub(since)),
             left_out_of_recovery: self.left_out.get().cloned().unwrap_or_default(),

@@ -162,9 +162,10 @@ impl TableSet {
         Table::open(file, &name, options)
     }
 
-    /// Keeps background work away from a table in which damage was found.
-    pub(crate) fn quarantine(&self, table: FileNo) {
-        self.quarantine.lock().insert(table);
+    /// Keeps background work away from a table or blob file in which damage was found; whether that is news.
+    pub(crate) fn quarantine(&self, file: FileNo) -> bool {
+        let is_known_blob = self.blobs.quarantined().contains(&file);
+        self.quarantine.lock().insert(file) && !is_known_blob
     }
 
     /// Tables and blob files that no job may touch.

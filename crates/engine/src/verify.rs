@@ -92,10 +92,9 @@ impl Core {
 
     /// Takes a table or blob file in which damage was found out of use.
     pub(crate) fn quarantine(&self, file: FileNo, error: &Error) {
-        let known = self.tables.quarantined().contains(&file);
-        self.tables.quarantine(file);
+        let is_news = self.tables.quarantine(file);
         self.state.lock().busy.exclude(file);
-        if !known {
+        if is_news {
             self.tell(Event::Quarantined { table: file, error: error.clone() });
         }
     }

@@ -184,6 +184,15 @@ fn whatever_is_cut_under_an_open_engine_nothing_is_wrong_or_lost() {
     }
 }
 
+/// Has threads end when it is dropped, though by a panic.
+struct Done<'a>(&'a AtomicBool);
+
+impl Drop for Done<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 fn cut_somewhere(mode: (ReadMode, Verify), random: u64, name: &str) {
     let (dir, keys) = (tempfile::tempdir().unwrap(), 60);
     fill(dir.path(), keys);
@@ -205,9 +214,10 @@ fn cut_somewhere(mode: (ReadMode, Verify), random: u64, name: &str) {
                 }
             });
         }
+        // Whatever comes of it: the others would go on for ever.
+        let _done = Done(&is_done);
         File::options().write(true).open(path).unwrap().set_len(len as u64).unwrap();
         look(&engine, &LETTERS, keys);
-        is_done.store(true, Ordering::Relaxed);
     });
 
     let after = |engine: &Engine| {

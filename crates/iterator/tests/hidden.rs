@@ -2,8 +2,8 @@
 
 use esker_format::{InternalKey, SeqNo, Trailer, ValueKind};
 use esker_iterator::{
-    Bounds, Covers, Fragments, InternalIterator, Lend, MergingIterator, NothingLent, RangeTombstone, RangeTombstones,
-    Stepped, VecIterator, VisibleIterator, operators::Append,
+    Bounds, Covers, Fragments, InternalIterator, Lend, LentVec, MergingIterator, Plain, RangeTombstone,
+    RangeTombstones, Stepped, VecIterator, VisibleIterator, Way, operators::Append,
 };
 use esker_testkit::iterator_suite::{Entry, any_user_key};
 use proptest::collection::vec;
@@ -80,8 +80,17 @@ impl Counted {
     }
 }
 
+/// What it lends is walked over without being asked, nor counted.
 impl Lend for Counted {
-    type Lent = NothingLent;
+    type Lent = LentVec;
+
+    fn lend(&mut self, way: Way, plain: &Plain<'_>, lent: &mut LentVec) -> usize {
+        self.inner.lend(way, plain, lent)
+    }
+
+    fn take_back(&mut self, lent: &mut LentVec, steps: usize) {
+        self.inner.take_back(lent, steps);
+    }
 }
 
 impl InternalIterator for Counted {
@@ -145,6 +154,10 @@ impl InternalIterator for Counted {
     fn try_prev(&mut self) -> Option<Stepped> {
         self.step();
         self.inner.try_prev()
+    }
+
+    fn steps_before(&mut self, way: Way, user_key: &[u8]) -> usize {
+        self.inner.steps_before(way, user_key)
     }
 }
 

@@ -4,8 +4,10 @@ mod support;
 
 use esker_format::checksum::{Crc, crc32c};
 use esker_format::{FileId, InternalKey, SeqNo};
-use esker_iterator::InternalIterator;
-use esker_sstable::{Codec, Expect, KeyHash, ReadMode, Salvage, Table, TableError, TableOptions, Verify, salvage};
+use esker_iterator::{Bounds, InternalIterator, VisibleIterator};
+use esker_sstable::{
+    Codec, Expect, KeyHash, ReadMode, Salvage, Table, TableError, TableIter, TableOptions, Verify, salvage,
+};
 use esker_vfs::{Fault, FaultVfs, MemVfs, Operation, OsVfs, Rule, Vfs};
 use proptest::prelude::*;
 use std::fs::File;
@@ -27,6 +29,11 @@ fn entries() -> Vec<Entry> {
     entries.push(del(b"key07", 99));
     entries.sort();
     entries
+}
+
+/// One version of each key, all of them values.
+fn single() -> Vec<Entry> {
+    (0..24u64).map(|i| put(format!("key{i:02}").as_bytes(), i + 1, &vec![b'v'; (i % 5) as usize * 9])).collect()
 }
 
 /// All that can be asked of a table. `None` for what failed.
@@ -66,6 +73,7 @@ fn tables(codec: Codec) -> Vec<(Vec<Entry>, Vec<u8>)> {
         (entries(), build(&entries(), options(200, codec))),
         (entries(), build_with_ranges(&entries(), &layers, options(200, codec))),
         (Vec::new(), build_with_ranges(&[], &layers, options(200, codec))),
+        (single(), build(&single(), options(200, codec))),
     ]
 }
 
@@ -234,13 +242,30 @@ fn poke_table(table: &Arc<Table>, entries: &[Entry]) {
             let _ = (iter.value_slice(), iter.next());
         }
     }
+    let _ = (walk(table, View::seek_to_first, View::next), walk(table, View::seek_to_last, View::prev));
+}
+
+type View = VisibleIterator<TableIter>;
+
+/// As a reader does, to whom the table lends what follows where it says that it has one version of each key.
+fn walk(
+    table: &Arc<Table>,
+    begin: fn(&mut View) -> Result<(), TableError>,
+    step: fn(&mut View) -> Result<(), TableError>,
+) -> Result<(), TableError> {
+    let mut view = VisibleIterator::new(table.iter(), SeqNo::MAX, Bounds::default());
+    begin(&mut view)?;
+    while view.valid() {
+        let _ = (view.key().len(), view.trailer().kind(), view.value_slice());
+        step(&mut view)?;
+    }
+    Ok(())
 }
 
 /// Every byte of a small table set to awkward values, with all checksums made right: what lies behind the checksums must hold by itself.
 #[test]
 fn no_byte_that_passes_its_checksum_makes_a_panic() {
-    let entries = entries();
-    for codec in codecs() {
+    for (codec, entries) in codecs().flat_map(|codec| [(codec, entries()), (codec, single())]) {
         let bytes = build(&entries, options(400, codec));
         let blocks = blocks(&bytes);
         for at in 0..bytes.len() {
@@ -260,7 +285,7 @@ proptest! {
         changes in proptest::collection::vec((any::<prop::sample::Index>(), any::<prop::sample::Index>(), any::<u8>()), 1..12),
         codec in prop::sample::select(codecs().collect::<Vec<_>>()),
         mode in prop::sample::select(&MODES[..]),
-        nth in 0..3usize,
+        nth in 0..4usize,
     ) {
         let (entries, mut bytes) = tables(codec).swap_remove(nth);
         let blocks = blocks(&bytes);

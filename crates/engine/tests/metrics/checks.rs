@@ -49,6 +49,7 @@ impl Driver {
         let named = mapped - left;
         assert_eq!(metrics.mapped_bytes, named + metrics.pinned_table_bytes, "all that is open is mapped");
         assert_eq!(metrics.table_heap_bytes > 0, metrics.mapped_bytes > 0);
+        assert_eq!(metrics.unreadable_pages, 0, "no map is guarded");
     }
 
     fn check_counts(&mut self, metrics: &Metrics) {

@@ -4,7 +4,7 @@ use crate::told::Told;
 use esker::vfs::{Fault, FaultVfs, ManualClock, MemVfs, Operation, Rule, Vfs};
 use esker::{Background, Engine, ErrorKind, LeveledOptions, Options, ReadMode, WriteOptions};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Barrier};
 use std::time::Duration;
 
 fn options() -> Options {
@@ -163,6 +163,46 @@ fn each_quarantine_is_told_once_whoever_comes_upon_the_damage() {
     assert_eq!((engine.metrics().quarantined_tables, &told.sums().quarantined), (vec![number], &vec![number]));
     assert!(!engine.verify().unwrap().is_ok());
     assert_eq!(told.sums().quarantined, [number], "it was told of already");
+}
+
+/// Two who come upon the same damage at once both told of it: whether it was known was looked up first, and noted then.
+#[test]
+fn a_quarantine_that_two_come_upon_at_once_is_told_once() {
+    let (memory, name) = with_a_table();
+    memory.edit(&Path::new("/data").join(&name), |bytes| bytes[0] ^= 1).unwrap();
+    for _ in 0..200 {
+        let told = Told::default();
+        let engine = open(&memory, options(), &told);
+        let barrier = Barrier::new(4);
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    barrier.wait();
+                    assert!(!engine.verify().unwrap().is_ok());
+                });
+            }
+        });
+        assert_eq!(told.sums().quarantined.len(), 1);
+    }
+}
+
+/// `written_bytes` was the sum of two figures taken at two moments: of a log that was completed in between it had the bytes twice, and less the next time.
+#[test]
+fn no_count_goes_back_while_logs_change() {
+    let memory = MemVfs::new();
+    let small = Options { memory_budget_bytes: 1 << 20, memtable_bytes: Some(4 << 10), ..options() };
+    let engine = Engine::builder("/data").vfs(Arc::clone(&memory) as Arc<dyn Vfs>).options(small).open().unwrap();
+    std::thread::scope(|scope| {
+        let writer = scope.spawn(|| (0..4000u32).for_each(|i| engine.put(i.to_be_bytes(), [7; 300]).unwrap()));
+        let mut last = engine.metrics();
+        while !writer.is_finished() {
+            let now = engine.metrics();
+            assert!(now.written_bytes >= last.written_bytes, "{} after {}", now.written_bytes, last.written_bytes);
+            assert!(now.log_syncs >= last.log_syncs, "{} after {}", now.log_syncs, last.log_syncs);
+            last = now;
+        }
+    });
+    assert!(engine.metrics().flushes > 10, "logs did not change");
 }
 
 #[test]
