@@ -109,7 +109,8 @@ impl Run {
         let dir = temp.path().canonicalize().unwrap().join("db");
         let trace = temp.path().join("trace");
         let mut command = Command::new("strace");
-        command.args(["-f", "-qq", "-e", "signal=none", "-o"]).arg(&trace);
+        // With a file to write to, `strace` would let no signal end it: `-I`.
+        command.args(["-I", "2", "-f", "-qq", "-e", "signal=none", "-o"]).arg(&trace);
         for path in paths(&dir) {
             command.arg("-P").arg(path);
         }
