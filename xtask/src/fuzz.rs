@@ -97,28 +97,33 @@ pub(crate) fn run(root: &Path, args: &Args) -> Result<(), String> {
     }
     let record = args.record.then(|| Record::of_head(root)).transpose()?;
     let chosen = if args.targets.is_empty() { &all } else { &args.targets };
-    let outcomes = chosen.iter().map(|name| one(root, name, args.seconds)).collect::<Result<Vec<_>, _>>()?;
-    print(&outcomes, args.json);
-    if let Some(record) = record {
-        record.add(root, "fuzzing", &outcomes.iter().map(Outcome::row).collect::<Vec<_>>())?;
+    let mut outcomes = Vec::new();
+    for name in chosen {
+        let outcome = one(root, name, args.seconds);
+        // At once: what comes next takes its time, and may be stopped.
+        record.iter().try_for_each(|record| record.add(root, "fuzzing", &[outcome.row()]))?;
+        outcomes.push(outcome);
     }
+    print(&outcomes, args.json);
     let failed = outcomes.iter().filter(|o| o.failed.is_some() || o.broken.is_some());
     let failed: Vec<&str> = failed.map(|o| &*o.target).collect();
     if failed.is_empty() { Ok(()) } else { Err(format!("fuzz: {} failed", failed.join(", "))) }
 }
 
-fn one(root: &Path, name: &str, seconds: u64) -> Result<Outcome, String> {
+fn one(root: &Path, name: &str, seconds: u64) -> Outcome {
     let mut outcome = Outcome { target: name.to_owned(), ..Outcome::default() };
     eprintln!("\n== fuzz {name}: {seconds} s");
     // Apart from the run, whose time is told.
-    crate::run(cargo_fuzz(root).args(["build", name]))?;
+    let built = crate::run(cargo_fuzz(root).args(["build", name])).and_then(|()| command(root, name, seconds));
     let start = Instant::now();
-    let is_fine = lines::follow(&mut command(root, name, seconds)?, |line| outcome.look(line))?;
+    let ended = built.and_then(|mut command| lines::follow(&mut command, |line| outcome.look(line)));
     outcome.seconds = start.elapsed().as_secs_f64();
-    if !is_fine && outcome.failed.is_none() {
-        outcome.broken = Some("it did not end well, and no input says why".into());
-    }
-    Ok(outcome)
+    outcome.broken = match ended {
+        Ok(false) if outcome.failed.is_none() => Some("it did not end well, and no input says why".into()),
+        Ok(_) => None,
+        Err(error) => Some(error),
+    };
+    outcome
 }
 
 fn cargo_fuzz(root: &Path) -> Command {

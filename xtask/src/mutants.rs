@@ -5,8 +5,8 @@
 
 mod page;
 
+use crate::command_line;
 use crate::record::Record;
-use crate::run;
 use crate::toolchain::is_there;
 use comfy_table::{Table, presets::ASCII_MARKDOWN};
 use page::Page;
@@ -22,6 +22,9 @@ const CAUGHT_MIN: f64 = 90.0;
 /// A mutant whose tests take longer hangs, in seconds: many times what they take on a quiet machine.
 const HANGS_AFTER: &str = "300";
 
+/// How cargo-mutants ends when it has tried all: they are caught, some are not, some hang.
+const WHOLE: [i32; 3] = [0, 2, 3];
+
 /// Which mutants.
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -29,7 +32,7 @@ pub(crate) struct Args {
     #[arg(long = "crate", value_name = "CRATE", value_parser = clap::builder::PossibleValuesParser::new(CRATES))]
     crates: Vec<String>,
     /// Only every Nth of them, from the Kth on: 0/10 is a tenth.
-    #[arg(long, value_name = "K/N", default_value = "0/1")]
+    #[arg(long, value_name = "K/N", default_value = "0/1", value_parser = shard)]
     shard: String,
     /// How many at once; each has a copy of the tree and objects of its own.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=64))]
@@ -40,6 +43,14 @@ pub(crate) struct Args {
     /// Print JSON, an object for each crate, in the place of the table.
     #[arg(long)]
     json: bool,
+}
+
+fn shard(text: &str) -> Result<String, String> {
+    let numbers = text.split_once('/').and_then(|(k, n)| Some((k.parse::<u32>().ok()?, n.parse::<u32>().ok()?)));
+    match numbers {
+        Some((k, n)) if k < n => Ok(format!("{k}/{n}")),
+        _ => Err("two numbers, the first below the second: 0/10".into()),
+    }
 }
 
 /// What became of the mutants of one crate.
@@ -80,11 +91,20 @@ pub(crate) fn attack(root: &Path, args: &Args) -> Result<(), String> {
     let record = args.record.then(|| Record::of_head(root)).transpose()?;
     let page = Page::load(root)?;
     let chosen = CRATES.iter().filter(|name| args.crates.is_empty() || args.crates.iter().any(|one| one == *name));
-    let outcomes = chosen.map(|name| try_all(root, name, args)).collect::<Result<Vec<_>, _>>()?;
+    let (mut outcomes, mut broken) = (Vec::new(), Vec::new());
+    for name in chosen {
+        match try_all(root, name, args) {
+            // At once: what comes next takes hours, and may be stopped.
+            Ok(outcome) => {
+                record.iter().try_for_each(|record| record.add(root, "mutants", &[outcome.row(&args.shard)]))?;
+                outcomes.push(outcome);
+            }
+            Err(error) => broken.push(error),
+        }
+    }
     print(&outcomes, args.json);
-    if let Some(record) = record {
-        let rows: Vec<String> = outcomes.iter().map(|outcome| outcome.row(&args.shard)).collect();
-        record.add(root, "mutants", &rows)?;
+    if !broken.is_empty() {
+        return Err(format!("mutants: {}", broken.join("\nxtask: ")));
     }
     let unjudged: Vec<&str> = outcomes.iter().flat_map(|o| &o.survivors).map(String::as_str).collect();
     let unjudged: Vec<&str> = unjudged.into_iter().filter(|name| !page.judges(name)).collect();
@@ -99,12 +119,19 @@ pub(crate) fn attack(root: &Path, args: &Args) -> Result<(), String> {
 fn try_all(root: &Path, name: &str, args: &Args) -> Result<Outcome, String> {
     let directory = root.join("target/mutants").join(name);
     std::fs::create_dir_all(&directory).map_err(|error| format!("{}: {error}", directory.display()))?;
-    // It ends badly when mutants survive, which is not its failure: what it wrote tells.
-    let ended = run(&mut command(root, name, args, &directory));
+    let mut command = command(root, name, args, &directory);
+    let line = command_line(&command);
+    // Its words are for who watches; those of this program may be for another.
+    let status =
+        command.stdout(std::io::stderr()).status().map_err(|error| format!("`{line}` did not start: {error}"))?;
+    // Else what lies there is of an earlier run, or of a part of this one.
+    if !status.code().is_some_and(|code| WHOLE.contains(&code)) {
+        return Err(format!("`{line}` failed: {status}"));
+    }
     let outcomes = directory.join("mutants.out/outcomes.json");
     let text = std::fs::read_to_string(&outcomes).map_err(|error| format!("{}: {error}", outcomes.display()))?;
     let outcome = parse(name, &text)?;
-    if outcome.tried() == 0 { Err(ended.err().unwrap_or(format!("{name}: no mutants"))) } else { Ok(outcome) }
+    if outcome.tried() == 0 { Err(format!("{name}: no mutants")) } else { Ok(outcome) }
 }
 
 fn command(root: &Path, name: &str, args: &Args, directory: &Path) -> Command {
@@ -181,5 +208,11 @@ mod tests {
         assert!((outcome.share() - 66.7).abs() < 0.1);
         assert!(parse("wal", &format!(r#"{{"outcomes":[{}]}}"#, one("a", "Failure"))).unwrap_err().contains("Failure"));
         assert!(parse("wal", "{}").is_err());
+    }
+
+    #[test]
+    fn a_shard_is_one_of_so_many() {
+        assert_eq!(shard("3/10"), Ok("3/10".into()));
+        ["10/10", "3", "a/b", "1/0", "-1/2", ""].iter().for_each(|text| assert!(shard(text).is_err(), "{text}"));
     }
 }

@@ -80,7 +80,14 @@ pub(crate) fn run_tool(root: &Path, tool: &Tool, args: &Args) -> Result<(), Stri
     let is_asked_for = |suite: &Suite| args.package.as_ref().is_none_or(|package| suite.package == package);
     let chosen: Vec<_> = all.filter(|(_, suite)| is_asked_for(suite)).collect();
     if chosen.is_empty() {
-        return Err(format!("{}: no suite of that package is listed", tool.name));
+        let mut all: Vec<&str> = tool.groups.iter().flat_map(|g| g.suites).map(|suite| suite.package).collect();
+        all.sort();
+        all.dedup();
+        return Err(format!(
+            "{}: no suite of that package is listed; there are some of: {}",
+            tool.name,
+            all.join(", ")
+        ));
     }
     let outcomes: Vec<Outcome> = chosen.iter().map(|(group, suite)| one(root, tool, group, suite)).collect();
     print(&outcomes, args.json);
@@ -101,7 +108,9 @@ fn one(root: &Path, tool: &Tool, group: &Group, suite: &Suite) -> Outcome {
     }
     let start = Instant::now();
     let mut command = command(root, tool, group, suite);
-    let ended = lines::follow(command.arg("--").args(suite.tests), |line| outcome.look(line, tool.report));
+    // Where one binary fails, the next runs all the same.
+    let ended =
+        lines::follow(command.args(["--no-fail-fast", "--"]).args(suite.tests), |line| outcome.look(line, tool.report));
     outcome.seconds = start.elapsed().as_secs_f64();
     outcome.broken = match ended {
         Ok(true) if outcome.tests == 0 => Some("no test was run".into()),

@@ -94,7 +94,13 @@ pub(crate) fn run(root: &Path, args: &Args) -> Result<(), String> {
                     let Some((suite, program)) = left.lock().expect("no lane panics").pop_front() else { return };
                     let mut outcome = Outcome::new(suite, seed);
                     outcome.broken = attack(root, &program, share, &bars, &mut outcome).err();
-                    outcomes.lock().expect("no lane panics").push(outcome);
+                    let mut outcomes = outcomes.lock().expect("no lane panics");
+                    // At once: what comes next takes hours, and may be stopped.
+                    if let (Some(record), Some(run)) = (&record, Recorded::of(&outcome)) {
+                        let added = page::add(root, record, &run);
+                        outcome.broken = outcome.broken.or(added.err());
+                    }
+                    outcomes.push(outcome);
                 }
             });
         }
@@ -102,9 +108,6 @@ pub(crate) fn run(root: &Path, args: &Args) -> Result<(), String> {
     let mut outcomes: Vec<Outcome> = outcomes.into_inner().expect("no lane panics");
     outcomes.sort_by_key(|outcome| outcome.suite.position());
     print(&outcomes, args.json);
-    if let Some(record) = record {
-        page::add(root, &record, &outcomes.iter().filter_map(Recorded::of).collect::<Vec<_>>())?;
-    }
     let broken: Vec<&str> = outcomes.iter().filter_map(|o| o.broken.as_deref()).collect();
     if !broken.is_empty() {
         return Err(format!("stress: {}", broken.join("\nxtask: ")));
@@ -150,6 +153,9 @@ fn attack(
         }
     }
     bar.finish();
+    if outcome.tried == 0 && outcome.skipped.is_none() && outcome.failures.is_empty() {
+        return Err(format!("{}: {} rounds have tried nothing", suite.name, outcome.rounds));
+    }
     Ok(())
 }
 
@@ -163,7 +169,7 @@ fn print(outcomes: &[Outcome], json: bool) {
         for o in outcomes {
             let line = serde_json::json!({
                 "suite": o.suite.name, "tries": o.suite.tries, "tried": o.tried, "rounds": o.rounds, "seconds": o.seconds,
-                "failures": o.failures, "seed": o.seed, "skipped": o.skipped,
+                "failures": o.failures, "seed": o.seed, "skipped": o.skipped, "broken": o.broken,
             });
             println!("{line}");
         }

@@ -22,9 +22,10 @@ pub(super) struct Recorded {
 }
 
 impl Recorded {
-    /// Nothing of a suite that was skipped.
+    /// Nothing of a suite that was skipped, or did nothing.
     pub(super) fn of(outcome: &Outcome) -> Option<Self> {
-        outcome.skipped.is_none().then(|| Self {
+        let did_something = outcome.tried > 0 || !outcome.failures.is_empty();
+        (outcome.skipped.is_none() && did_something).then(|| Self {
             suite: outcome.suite.name.to_owned(),
             tried: outcome.tried,
             failures: outcome.failures.len() as u64,
@@ -53,12 +54,9 @@ impl Recorded {
     }
 }
 
-/// Adds `runs` to the page, and its totals.
-pub(super) fn add(root: &Path, record: &Record, runs: &[Recorded]) -> Result<(), String> {
-    record.write(root, |page, begin| {
-        let rows: String = runs.iter().map(|run| run.row(begin)).collect();
-        with_totals(&format!("{page}{rows}"))
-    })
+/// Adds `run` to the page, and to its totals.
+pub(super) fn add(root: &Path, record: &Record, run: &Recorded) -> Result<(), String> {
+    record.write(root, |page, begin| with_totals(&format!("{page}{}", run.row(begin))))
 }
 
 /// The page, with its totals as its rows say.

@@ -123,6 +123,7 @@ impl Suite {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::collections::BTreeSet;
 
     #[test]
     fn suites_are_chosen_by_name() {
@@ -133,5 +134,33 @@ mod tests {
         assert_eq!(names(&[]).unwrap().len(), SUITES.len());
         assert_eq!(names(&["kill", "model"]), Ok(vec!["model", "kill"]));
         assert!(names(&["kil"]).unwrap_err().contains("`kil`; there are: model,"));
+    }
+
+    fn page(name: &str) -> String {
+        std::fs::read_to_string(crate::workspace_root().join("docs").join(name)).unwrap()
+    }
+
+    #[test]
+    fn each_suite_attacks_a_promise_and_is_explained() {
+        let (testing, stress) = (page("testing.md"), page("stress.md"));
+        let promises = testing.split_once("\n## By promise\n").unwrap().1.split("\n## ").next().unwrap();
+        let at_length = promises.lines().filter_map(|line| line.split(" | ").nth(2));
+        let named: BTreeSet<&str> = at_length.flat_map(|cell| cell.split('`').skip(1).step_by(2)).collect();
+        assert_eq!(named, SUITES.iter().map(|suite| suite.name).collect());
+        let explained = stress.split_once("| suite | one of what it counts |").unwrap().1.split("\n\n").next().unwrap();
+        let explained = explained.lines().filter_map(|line| line.strip_prefix("| ")?.split(" | ").next());
+        let explained: BTreeSet<&str> = explained.flat_map(|names| names.split(", ")).collect();
+        assert_eq!(named, explained);
+    }
+
+    #[test]
+    fn each_section_of_promises_says_how_it_is_attacked() {
+        let guarantees = page("guarantees.md");
+        for section in guarantees.split("\n## ").skip(1) {
+            let (heading, promises) = section.split_once('\n').unwrap();
+            let slug = heading.to_lowercase().replace(' ', "-").replace(',', "");
+            let is_linked = promises.contains(&format!("(testing.md#{slug})"));
+            assert!(is_linked || ["Out of scope", "Platforms"].contains(&heading), "{heading}");
+        }
     }
 }

@@ -109,7 +109,8 @@ impl Run {
         let dir = temp.path().canonicalize().unwrap().join("db");
         let trace = temp.path().join("trace");
         let mut command = Command::new("strace");
-        command.args(["-f", "-qq", "-e", "signal=none", "-o"]).arg(&trace);
+        // With a file to write to, `strace` would let no signal end it: `-I`.
+        command.args(["-I", "2", "-f", "-qq", "-e", "signal=none", "-o"]).arg(&trace);
         for path in paths(&dir) {
             command.arg("-P").arg(path);
         }
@@ -130,7 +131,11 @@ impl Run {
         let id = child.id();
         let (ends, ended) = channel();
         let waiter = std::thread::spawn(move || ends.send(child.wait_with_output().unwrap()));
-        let Ok(output) = ended.recv_timeout(PATIENCE) else { panic!("{what}: process {id} hangs") };
+        let Ok(output) = ended.recv_timeout(PATIENCE) else {
+            // `strace` takes what it has started with it.
+            let _ = Command::new("kill").args(["-TERM", &id.to_string()]).status();
+            panic!("{what}: it hangs");
+        };
         waiter.join().unwrap().unwrap();
         let text = String::from_utf8_lossy(&output.stdout);
         let said = text.lines().filter_map(|line| Some(line.split_once(MARK)?.1.to_owned())).collect();

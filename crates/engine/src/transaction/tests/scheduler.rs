@@ -385,7 +385,7 @@ fn round(engine: &Engine, bug: Bug, seed: u64) -> (Option<String>, usize) {
             .map(|i| {
                 scope.spawn({
                     let round = &round;
-                    move || round.run(seed * THREADS + i)
+                    move || round.run(seed.wrapping_mul(THREADS).wrapping_add(i))
                 })
             })
             .collect();
