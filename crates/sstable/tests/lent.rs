@@ -32,8 +32,10 @@ fn on_lent(table: &Arc<Table>, (begin, step): (Move, Move)) -> View {
     view
 }
 
+type Entries = Vec<(Vec<u8>, Vec<u8>)>;
+
 /// Goes on to the end; what is found.
-fn walk(view: &mut View, step: Move) -> Result<Vec<(Vec<u8>, Vec<u8>)>, TableError> {
+fn walk(view: &mut View, step: Move) -> Result<Entries, TableError> {
     let mut found = Vec::new();
     while view.valid() {
         assert_eq!(view.value_slice(), view.value());
