@@ -248,9 +248,10 @@ impl Changes {
         self.waiting = self.next_batch()?;
         if self.before.is_none() {
             // Nobody knows what came before the first log that is there, so ingests count only where they join on to it.
-            let mut begin = self.waiting.as_ref().map_or(newest.next(), |batch| batch.first);
+            // Behind the greatest there may be none: a number is made of it nevertheless, to compare with.
+            let mut begin = self.waiting.as_ref().map_or(SeqNo(newest.0 + 1), |batch| batch.first);
             let mut earlier = self.ingests.partition_point(|ingest| ingest.seq < begin);
-            while earlier > 0 && self.ingests[earlier - 1].seq.next() == begin {
+            while earlier > 0 && self.ingests[earlier - 1].seq.0 + 1 == begin.0 {
                 earlier -= 1;
                 begin = self.ingests[earlier].seq;
             }
@@ -279,7 +280,7 @@ impl Changes {
 
     /// Whether nothing is in tables that came between what was told and `next`: a flush need not sync the log of what it has written, so a power cut may take that from the log alone.
     fn lacks_nothing_up_to(&self, next: SeqNo) -> Result<()> {
-        if (self.seen.next()..=next).contains(&self.in_tables) {
+        if self.seen < self.in_tables && self.in_tables <= next {
             return Err(Error::gap(self.seen.0, next.0, "a crash has taken it from the log, and tables alone have it"));
         }
         Ok(())

@@ -37,6 +37,7 @@ struct Run {
     count: u64,
     told: u64,
     gaps: u64,
+    copies: u64,
 }
 
 fn entry(change: &Change) -> Entry {
@@ -239,7 +240,8 @@ impl Run {
                     }
                     13 if self.random.below(3) == 0 => self.check(&engine, "while open"),
                     14 if self.random.below(3) == 0 => {
-                        let to = format!("/copy{}", self.vfs.operations());
+                        self.copies += 1;
+                        let to = format!("/copy{}", self.copies);
                         let count = self.count;
                         engine.checkpoint(&to).unwrap();
                         self.durable = self.line.len();
@@ -379,6 +381,7 @@ fn whatever_is_asked_it_is_all_or_a_gap() {
             count: 0,
             told: 0,
             gaps: 0,
+            copies: 0,
         };
         run.run(6);
         round.tried(run.told);

@@ -109,7 +109,9 @@ impl Suite {
         let programs = String::from_utf8_lossy(&output.stdout);
         let mut program = programs.lines().filter_map(|line| {
             let message: serde_json::Value = serde_json::from_str(line).ok()?;
-            message.get("executable")?.as_str().map(PathBuf::from)
+            // Programs that the test runs are built beside it.
+            let is_test = message["profile"]["test"] == true;
+            message["executable"].as_str().filter(|_| is_test).map(PathBuf::from)
         });
         match program.next_back() {
             Some(program) if output.status.success() => Ok(program),
