@@ -2,7 +2,7 @@
 
 mod support;
 
-use esker_format::SeqNo;
+use esker_format::{SeqNo, Trailer};
 use esker_iterator::{Bounds, VisibleIterator};
 use esker_sstable::{Codec, ReadMode, Table, TableError, TableIter, Verify};
 use esker_vfs::{OsVfs, Vfs};
@@ -12,6 +12,7 @@ use std::sync::Arc;
 use support::{Entry, build, options, put, table_options};
 
 type View = VisibleIterator<TableIter>;
+type Found = (Vec<u8>, Trailer, Vec<u8>);
 type Move = fn(&mut View) -> Result<(), TableError>;
 
 const WAYS: [(Move, Move); 2] = [(View::seek_to_first, View::next), (View::seek_to_last, View::prev)];
@@ -32,19 +33,15 @@ fn on_lent(table: &Arc<Table>, (begin, step): (Move, Move)) -> View {
     view
 }
 
-type Entries = Vec<(Vec<u8>, Vec<u8>)>;
-
 /// Goes on to the end; what is found.
-fn walk(view: &mut View, step: Move) -> Result<Entries, TableError> {
+fn walk(view: &mut View, step: Move) -> Result<Vec<Found>, TableError> {
     let mut found = Vec::new();
     while view.valid() {
         assert_eq!(view.value_slice(), view.value());
-        let key = view.key().to_vec();
-        assert!(
-            found.last().is_none_or(|(last, _)| *last != key),
-            "a step that failed was taken for one that was made"
-        );
-        found.push((key, view.value().to_vec()));
+        let here = (view.key().to_vec(), view.trailer(), view.value().to_vec());
+        // One byte can make two keys the same, or two trailers, but not both.
+        assert_ne!(found.last(), Some(&here), "a step that failed was taken for one that was made");
+        found.push(here);
         assert!(found.len() <= 1000, "a walk without end");
         step(view)?;
     }
