@@ -57,7 +57,7 @@ enum Place {
 /// User keys and values as seen at one sequence number: the newest version at or below it, tombstones hidden, within
 /// [`Bounds`], both ways.
 ///
-/// The words of [`InternalIterator`]'s contract hold here too: not valid until a seek; past an end, only a seek makes it valid
+/// The words of [`InternalIterator`](crate::InternalIterator)'s contract hold here too: not valid until a seek; past an end, only a seek makes it valid
 /// again; an error sticks until the next seek. A seek outside the bounds is clamped to them, and a step never leaves them.
 #[derive(Debug)]
 pub struct VisibleIterator<I: Lend> {
