@@ -35,8 +35,10 @@ use std::ops::Bound;
 const SKIPS_BEFORE_SEEK: usize = 32;
 /// Candidates longer than this are held as slices, which may pin them; shorter ones are copied into a buffer that is kept.
 const COPIED_BYTES_MAX: usize = 1024;
-/// After a source had nothing to lend, it is asked again after 0, 1, 3, 7, .. steps: the first time it may be the end of a block.
+/// After a source had nothing to lend, it is asked again after 0, 1, 3, 7, .. steps: the first time it may be the end of a block. One that never lent begins as if it had refused some times: few steps behind a seek are not worth
+/// asking a memtable again and again.
 const REFUSALS_MAX: u32 = 6;
+const REFUSALS_AT_FIRST: u32 = 3;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Place {
@@ -100,7 +102,7 @@ struct Lending {
 }
 
 impl Lending {
-    const NOT_YET: Self = Self { way: Way::Forward, ahead: 0, behind: 0, wait: 0, refusals: 0 };
+    const NOT_YET: Self = Self { way: Way::Forward, ahead: 0, behind: 0, wait: 0, refusals: REFUSALS_AT_FIRST };
 
     /// Whether it is time to ask.
     #[inline]
@@ -121,7 +123,7 @@ impl Lending {
 
     fn lent(&mut self, way: Way, steps: usize) {
         let (ahead, behind) = if way == Way::Forward { (steps, 0) } else { (0, steps) };
-        *self = Self { way, ahead, behind, ..Self::NOT_YET };
+        *self = Self { way, ahead, behind, wait: 0, refusals: 0 };
     }
 
     /// Steps made, in the direction in which it was lent.
