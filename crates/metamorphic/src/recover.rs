@@ -177,7 +177,8 @@ impl Subject {
         } else {
             self.safe = Safe { durable: commits, pushed: commits };
         }
-        match self.take_up(oracle, from, None) {
+        let before = self.safe_before;
+        let taken = match self.take_up(oracle, from, None) {
             // A read may have met what is to go wrong.
             Err(_) if self.world.is_struck() => {
                 self.is_wounded = true;
@@ -186,7 +187,10 @@ impl Subject {
                 self.take_up(oracle, from, None)
             }
             taken => taken,
-        }
+        };
+        // A crash into the closing finds what was safe before it.
+        self.safe_before = before;
+        taken
     }
 
     /// The power is cut. `doubt` is the operation that it came into.
