@@ -116,13 +116,13 @@ impl Repair<'_> {
         let kind = FileKind::Wal(number);
         let (name, path) = (kind.name(), kind.path(self.from));
         let open = || self.vfs.open_read(&path).map_err(|error| crate::Error::io("open", &path, error));
-        if let Err(WalError::NoHeader { cause, .. }) = Reader::open(open()?, &name) {
-            if recovery::holds_bytes(&*open()?, &path, 0)? {
-                let why = format!(
-                    "it does not begin as a log does ({cause}), and nothing says that what it held was promised to last"
-                );
-                self.report.unused.push((name, why));
-            }
+        if let Err(WalError::NoHeader { cause, .. }) = Reader::open(open()?, &name)
+            && recovery::holds_bytes(&*open()?, &path, 0)?
+        {
+            let why = format!(
+                "it does not begin as a log does ({cause}), and nothing says that what it held was promised to last"
+            );
+            self.report.unused.push((name, why));
         }
         Ok(())
     }
