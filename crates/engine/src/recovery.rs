@@ -229,10 +229,14 @@ pub(crate) fn holds_writes(vfs: &dyn Vfs, dir: &Path, number: FileNo) -> Result<
 
 /// Whether anything was written behind the place of the header.
 pub(crate) fn holds_more_than_a_header(file: &dyn ReadableFile, path: &Path) -> Result<bool> {
-    let read = || -> std::io::Result<bool> {
+    holds_bytes(file, path, FILE_HEADER_BYTES as u64)
+}
+
+/// Whether there is anything but zeros from `offset` on.
+pub(crate) fn holds_bytes(file: &dyn ReadableFile, path: &Path, mut offset: u64) -> Result<bool> {
+    let mut read = || -> std::io::Result<bool> {
         let len = file.len_bytes()?;
         let mut buffer = vec![0; 64 << 10];
-        let mut offset = FILE_HEADER_BYTES as u64;
         while offset < len {
             let bytes = (len - offset).min(buffer.len() as u64) as usize;
             file.read_exact_at(&mut buffer[..bytes], offset)?;

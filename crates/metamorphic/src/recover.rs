@@ -38,8 +38,15 @@ impl Subject {
     /// Does an operation until it is done, whatever goes wrong on purpose.
     pub(crate) fn until_done(&mut self, op: &Op, oracle: &Oracle, outcome: &Outcome) -> Result<String, Wrong> {
         let mut tries = 0;
+        let mut is_gone = false;
         while tries < TRIES {
-            let error = match self.does(op, oracle, outcome) {
+            let tried = match op {
+                // The transaction went with the first try.
+                Op::Commit(_, level) if is_gone => self.commit_again(*level, oracle, outcome),
+                _ => self.does(op, oracle, outcome),
+            };
+            is_gone = matches!(op, Op::Commit(..));
+            let error = match tried {
                 Ok(line) => return line,
                 // Where nobody else works in the background, it has to be done here for writers to be let through again.
                 Err(error) if error.kind() == ErrorKind::Stalled => match self.engine().step() {
@@ -94,16 +101,9 @@ impl Subject {
         if is_refused && !is_before {
             return Err(format!("it was refused, and is there: {error:?}"));
         }
-        if let Op::Commit(..) = op {
-            // The transaction is gone.
-            if outcome.commits && !is_after {
-                let logged = oracle.log.last().expect("it commits");
-                let again = self.engine().write(self.again(oracle, &logged.entries));
-                again.map_err(wrong("write again what a transaction wrote"))?;
-            }
-            return Ok(true);
-        }
-        Ok(outcome.commits && is_after)
+        // Of a transaction that writes nothing there is nothing to try again.
+        let is_gone = matches!(op, Op::Commit(..)) && !outcome.commits;
+        Ok(is_gone || outcome.commits && is_after)
     }
 
     /// As far as it goes, after something went wrong.
@@ -295,8 +295,8 @@ impl Subject {
         Ok(whole(&all))
     }
 
-    /// Writes as often as it takes.
-    pub(crate) fn write_again(&mut self, batch: &WriteBatch, options: &WriteOptions) -> esker::Result<()> {
+    /// Writes; where nobody else works in the background, room is made first.
+    pub(crate) fn write_with_room(&self, batch: &WriteBatch, options: &WriteOptions) -> esker::Result<()> {
         loop {
             match self.engine().write_with(batch, options) {
                 Err(error) if error.kind() == ErrorKind::Stalled => {
@@ -304,6 +304,15 @@ impl Subject {
                         return Err(error);
                     }
                 }
+                written => return written,
+            }
+        }
+    }
+
+    /// Writes as often as it takes.
+    fn write_again(&mut self, batch: &WriteBatch, options: &WriteOptions) -> esker::Result<()> {
+        loop {
+            match self.write_with_room(batch, options) {
                 // What is to go wrong may do so here too; it is not what is looked at.
                 Err(_) if self.world.is_struck() => {
                     self.is_wounded = true;

@@ -204,7 +204,7 @@ impl Subject {
             if let Op::Commit(_, level) = op
                 && outcome.commits
             {
-                return self.commit_again(&write_options(Terms { level: *level, ttl: None }), *level, oracle, outcome);
+                return self.commit_again(*level, oracle, outcome);
             }
             return Ok(Ok(outcome.line.clone()));
         }
@@ -479,14 +479,14 @@ impl Subject {
                 // Where memory for reads is short there may be one for nothing.
                 let is_short = self.set.options.transaction_tracking_bytes < 4 << 10;
                 if outcome.commits && (outcome.may_conflict || is_short) {
-                    return self.commit_again(&options, level, oracle, outcome);
+                    return self.commit_again(level, oracle, outcome);
                 }
                 Ok(Ok("conflict".into()))
             }
             // It is gone, and with it what it has read.
             Err(error) if error.kind() == ErrorKind::Stalled => {
                 if outcome.commits {
-                    self.commit_again(&options, level, oracle, outcome)
+                    self.commit_again(level, oracle, outcome)
                 } else {
                     Ok(Ok(outcome.line.clone()))
                 }
@@ -495,10 +495,11 @@ impl Subject {
         }
     }
 
-    /// Writes what a transaction has written, as a batch.
-    fn commit_again(&mut self, options: &WriteOptions, level: Level, oracle: &Oracle, outcome: &Outcome) -> Tried {
+    /// Writes what a transaction has written, as a batch. An error is the caller's to look into: it may be there all the same, and operands must not be there twice.
+    pub(crate) fn commit_again(&mut self, level: Level, oracle: &Oracle, outcome: &Outcome) -> Tried {
         let logged = oracle.log.last().expect("it commits");
-        self.write_again(&self.again(oracle, &logged.entries), options)?;
+        let options = write_options(Terms { level, ttl: None });
+        self.write_with_room(&self.again(oracle, &logged.entries), &options)?;
         let (pushes, syncs) = carries(level);
         self.carried(oracle.model.commits(), pushes, syncs);
         Ok(Ok(outcome.line.clone()))

@@ -47,6 +47,8 @@ pub(crate) struct State {
     /// Where the newest log was sealed, or where the line began.
     end: Lsn,
     leading: bool,
+    /// Whether anybody waited in the last round.
+    pub(crate) shared: bool,
     pub(crate) waiters: Vec<Waiter>,
 }
 
@@ -81,7 +83,8 @@ impl Log {
 impl GroupSync {
     /// A group without logs. Everything below `durable` is known to be on stable storage, or not to matter.
     pub fn new(durable: Lsn) -> Arc<Self> {
-        let state = State { logs: VecDeque::new(), open: false, end: durable, leading: false, waiters: Vec::new() };
+        let (logs, waiters) = (VecDeque::new(), Vec::new());
+        let state = State { logs, open: false, end: durable, leading: false, shared: false, waiters };
         Arc::new(Self {
             durable: AtomicU64::new(durable.0),
             syncs: AtomicU64::new(0),
@@ -137,8 +140,10 @@ impl GroupSync {
             }
             state.leading = true;
             let waiting = state.waiters.len();
+            // Who is alone would give up the processor for nobody: on a busy machine for as long as a sync takes, or longer.
+            let gathers = state.shared || waiting > 0;
             drop(state);
-            self.lead(waiting);
+            self.lead(gathers.then_some(waiting));
         }
         Ok(())
     }
@@ -202,10 +207,12 @@ impl GroupSync {
         drop(done);
     }
 
-    /// One round. The caller has set `leading`.
-    fn lead(&self, waiting: usize) {
+    /// One round. The caller has set `leading`. Others are let in first if it is said how many wait by now.
+    fn lead(&self, waiting: Option<usize>) {
         let mut round = Round { group: self, failure: Some(WalError::Interrupted) };
-        self.gather(waiting);
+        if let Some(waiting) = waiting {
+            self.gather(waiting);
+        }
         round.failure = self.sync_logs().err();
     }
 
@@ -276,6 +283,7 @@ impl Drop for Round<'_> {
             let _ = group.failed.set(error);
         }
         state.leading = false;
+        state.shared = !state.waiters.is_empty();
         let durable = group.durable();
         let done = state.take_done(durable);
         let woken = if group.failed.get().is_some() {

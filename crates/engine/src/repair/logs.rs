@@ -14,7 +14,7 @@ use esker_format::{
     FileKind, FileNo, InternalKey, InternalKeyBuf, KeyspaceId, SeqNo, Trailer, ValueKind, split_expiry,
 };
 use esker_iterator::{RangeTombstone, RangeTombstoneBuf};
-use esker_wal::{LogHeader, Lsn, Reader, RecordKind};
+use esker_wal::{LogHeader, Lsn, Reader, RecordKind, WalError};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// So much is gathered before it becomes a table, in bytes.
@@ -99,11 +99,32 @@ impl Repair<'_> {
         let Ok(replayed) = replayed else { return Ok(false) };
         self.report.logs += replayed.logs.len() as u64;
         self.report.log_operations += operations;
+        let met: BTreeSet<FileNo> = replayed.logs.iter().map(|log| log.number).collect();
+        let met = &met | &replayed.set_aside.iter().map(|(number, _)| *number).collect();
+        for number in needed.into_iter().filter(|number| !met.contains(number)) {
+            self.name_headless(number)?;
+        }
         for (number, why) in replayed.set_aside {
             let why = format!("{why}: it was never promised to last");
             self.report.unused.push((FileKind::Wal(number).name(), why));
         }
         Ok(true)
+    }
+
+    /// Says of a log that is passed over that it does not begin as one, if it was ever written to.
+    fn name_headless(&mut self, number: FileNo) -> Result<()> {
+        let kind = FileKind::Wal(number);
+        let (name, path) = (kind.name(), kind.path(self.from));
+        let open = || self.vfs.open_read(&path).map_err(|error| crate::Error::io("open", &path, error));
+        if let Err(WalError::NoHeader { cause, .. }) = Reader::open(open()?, &name)
+            && recovery::holds_bytes(&*open()?, &path, 0)?
+        {
+            let why = format!(
+                "it does not begin as a log does ({cause}), and nothing says that what it held was promised to last"
+            );
+            self.report.unused.push((name, why));
+        }
+        Ok(())
     }
 
     /// Each log by itself.
@@ -117,7 +138,8 @@ impl Repair<'_> {
                     vouched = vouched.max(claimed);
                     known.push(log);
                 }
-                Err(loss) => self.report.losses.extend(loss.map(|loss| *loss)),
+                Err(Some(loss)) => self.report.losses.push(*loss),
+                Err(None) => self.name_headless(number)?,
             }
         }
         let known_numbers: BTreeSet<FileNo> =

@@ -5,10 +5,13 @@
 
 use crate::driver::{Driver, Living, by_space, contents, copy, open, open_read_only};
 use crate::options;
-use esker::vfs::{CrashPolicy, MemVfs};
+use esker::vfs::{CrashPolicy, MemVfs, Vfs, read_file};
 use esker::{Engine, ErrorKind, Options, WriteOptions};
 use esker_testkit::model::{Contents, Mix, Model, Op, seeded_ops};
 use esker_testkit::stress;
+use std::collections::HashSet;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 /// What was so after so many operations of the file system, between two operations of the run.
@@ -83,8 +86,13 @@ impl Run {
         self.moments.last().expect("there is the first").operations
     }
 
+    /// The first one that comes after so many operations.
+    fn next_moment(&self, operations: usize) -> usize {
+        self.moments.partition_point(|moment| moment.operations <= operations)
+    }
+
     fn allowed(&self, operations: usize, policy: CrashPolicy) -> Allowed<'_> {
-        let next = self.moments.partition_point(|moment| moment.operations <= operations);
+        let next = self.next_moment(operations);
         let in_flight = self.moments.get(next);
         let Some(now) = next.checked_sub(1).map(|now| &self.moments[now]) else {
             // The engine is being made.
@@ -98,9 +106,30 @@ impl Run {
         }
     }
 
-    fn check(&self, operations: usize, policy: CrashPolicy, nested: bool, counts: &mut Counts) {
-        let image = Arc::new(self.vfs.crash_image(operations, policy));
-        self.check_image(&image, &self.allowed(operations, policy), nested, counts);
+    /// Crashes it after each operation from number `first` on, and leaves so many subsets of what was not synced; of one image in so many, counted from some number, the recovery is crashed too.
+    pub(crate) fn crash_from(
+        &self,
+        first: usize,
+        seed: u64,
+        (subsets, from, one_in): (u64, usize, usize),
+        counts: &mut Counts,
+    ) {
+        let mut seen = HashSet::new();
+        for k in first..=self.operations() {
+            let next = self.next_moment(k);
+            let subset = |nth| CrashPolicy::Subset((seed << 32 | k as u64).wrapping_add(nth << 48));
+            let all = [CrashPolicy::SyncedOnly, CrashPolicy::All, CrashPolicy::TornLast];
+            for (nth, policy) in all.into_iter().chain((0..subsets).map(subset)).enumerate() {
+                let _context = Context(format!("run {seed}, crashed after operation {k}, {policy:?}"));
+                let nested = (k + nth + from) % one_in == 0;
+                let image = Arc::new(self.vfs.crash_image(k, policy));
+                let allowed = self.allowed(k, policy);
+                // The same files, of which no more and no less is expected, tell nothing new.
+                if seen.insert((fingerprint(&image), next, allowed.from)) || nested {
+                    self.check_image(&image, &allowed, nested, counts);
+                }
+            }
+        }
     }
 
     pub(crate) fn check_image(&self, image: &Arc<MemVfs>, allowed: &Allowed<'_>, nested: bool, counts: &mut Counts) {
@@ -205,27 +234,35 @@ fn read_without_change(image: &Arc<MemVfs>, options: &Options) -> Option<Vec<(us
 
 /// Crashes one run after each of its operations, and leaves so many subsets of what was not synced.
 fn sweep_one(seed: u64, len: usize, options: &Options, subsets: u64, counts: &mut Counts) -> usize {
-    sweep_ops(seed, &seeded_ops(Mix::Writes, len, seed), options, (subsets, 0, 256), counts)
+    let run = record(&seeded_ops(Mix::Writes, len, seed), options.clone());
+    run.crash_from(0, seed, (subsets, 0, 256), counts);
+    run.operations()
 }
 
-/// As [`sweep_one`], of these operations; of one image in so many, counted from some number, the recovery is crashed too.
-pub(crate) fn sweep_ops(
-    seed: u64,
-    ops: &[Op],
-    options: &Options,
-    (subsets, from, one_in): (u64, usize, usize),
-    counts: &mut Counts,
-) -> usize {
-    let run = record(ops, options.clone());
-    for k in 0..=run.operations() {
-        let subset = |nth| CrashPolicy::Subset((seed << 32 | k as u64).wrapping_add(nth << 48));
-        let all = [CrashPolicy::SyncedOnly, CrashPolicy::All, CrashPolicy::TornLast];
-        for (nth, policy) in all.into_iter().chain((0..subsets).map(subset)).enumerate() {
-            let _context = Context(format!("run {seed}, crashed after operation {k}, {policy:?}"));
-            run.check(k, policy, (k + nth + from) % one_in == 0, counts);
+/// A number that stands for all files, their names and bytes.
+pub(crate) fn fingerprint(vfs: &MemVfs) -> u64 {
+    const CHUNK_BYTES: usize = 4 << 10;
+    let mut hasher = DefaultHasher::new();
+    let mut dirs = vec![PathBuf::from("/")];
+    while let Some(dir) = dirs.pop() {
+        for path in vfs.list(&dir).unwrap().into_iter().map(|name| dir.join(name)) {
+            path.hash(&mut hasher);
+            let found = vfs.metadata(&path).unwrap();
+            if found.is_dir {
+                dirs.push(path);
+                continue;
+            }
+            found.len_bytes.hash(&mut hasher);
+            let bytes = read_file(vfs, &path, u64::MAX).unwrap();
+            // Most of a log is zeros.
+            for (nth, chunk) in
+                bytes.chunks(CHUNK_BYTES).enumerate().filter(|(_, chunk)| *chunk != &[0; CHUNK_BYTES][..chunk.len()])
+            {
+                (nth, chunk).hash(&mut hasher);
+            }
         }
     }
-    run.operations()
+    hasher.finish()
 }
 
 fn sweep(seeds: std::ops::Range<u64>, len: usize, options: &Options) {

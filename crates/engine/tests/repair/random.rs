@@ -4,10 +4,11 @@ use crate::rebuild::{NEW, repaired_in};
 use crate::small::{Contents, DIR, all, builder, bytes, calm, checked, contents, files, used_bytes};
 use esker::vfs::{CrashPolicy, MemVfs, Vfs};
 use esker::{KeyspaceOptions, Options, WriteOptions};
+use esker_format::FileKind;
 use esker_testkit::random::Random;
 use esker_testkit::stress;
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// What an engine held at its end, and all that it ever did.
@@ -125,6 +126,17 @@ fn damage(vfs: &MemVfs, random: &mut Random) -> String {
     format!("{}: {said}", path.display())
 }
 
+/// Whether a log with records in it is nothing but zeros now: that can't be told from one that was made ahead and never begun.
+fn has_blanked_log(sound: &MemVfs, damaged: &MemVfs) -> bool {
+    let is_begun = |path: &&PathBuf| {
+        let Ok(mut log) = esker_wal::Reader::open(sound.open_read(path).unwrap(), "log") else { return false };
+        let name = FileKind::Wal(log.header().number).name();
+        path.ends_with(name) && log.next().unwrap().is_some()
+    };
+    let blank = |path: &PathBuf| damaged.metadata(path).is_ok() && used_bytes(damaged, path) == 0;
+    all(sound, ".wal").iter().filter(is_begun).any(blank)
+}
+
 /// How many damages were tried.
 fn one_case(seed: u64) -> u64 {
     let mut random = Random::new(seed);
@@ -168,7 +180,7 @@ fn one_case(seed: u64) -> u64 {
         }
         // The end of a log that was never promised to last is no loss.
         let is_cut = report.unused.iter().any(|(file, _)| file.contains(".wal"));
-        if report.is_whole() && report.exact && !is_cut {
+        if report.is_whole() && report.exact && !is_cut && !has_blanked_log(&sound, &vfs) {
             for (which, name) in NAMES.iter().enumerate() {
                 let found = found.get(*name).cloned().unwrap_or_default();
                 assert!(

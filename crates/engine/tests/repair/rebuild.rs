@@ -3,7 +3,7 @@
 use crate::small::{
     Contents, DIR, Small, all, builder, bytes, calm, checked, contents, files, small, used_bytes, vouched_bytes,
 };
-use esker::vfs::{Fault, FaultVfs, MemVfs, Operation, Rule, Vfs};
+use esker::vfs::{CrashPolicy, Fault, FaultVfs, MemVfs, Operation, Rule, Vfs};
 use esker::{Engine, ErrorKind, KeyspaceOptions, RepairReport, WriteOptions, repair};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -139,6 +139,38 @@ fn each_file_missing_cut_or_emptied() {
                 assert!(!report.losses.is_empty() || found == whole(&small), "{name}, {keep:?}: {report:#?}");
             }
         }
+    }
+}
+
+/// A log that was needed and did not begin as one went unmentioned where no other file vouched for it: the report called the directory whole, without a word of the writes that were gone.
+#[test]
+fn a_log_that_does_not_begin_as_one_is_named() {
+    let vfs = MemVfs::new();
+    let engine = builder(&vfs, DIR, calm()).open().unwrap();
+    engine.put("in a table", "1").unwrap();
+    engine.flush().unwrap();
+    engine.put("in the log", "2").unwrap();
+    let sound = Arc::new(vfs.crash_now(CrashPolicy::All));
+    let log = all(&sound, ".wal").into_iter().next_back().unwrap();
+    let spoiled = |spoil: &dyn Fn(&mut Vec<u8>)| {
+        let vfs = Arc::new(sound.crash_now(CrashPolicy::All));
+        vfs.edit(&log, |bytes| spoil(bytes)).unwrap();
+        let (report, found) = repaired(&vfs);
+        assert_eq!(found["default"].len(), 1, "{report:#?}");
+        let of_log =
+            |(file, why): &(String, String)| log.ends_with(file) && why.contains("does not begin as a log does");
+        (report.unused.iter().any(of_log), report)
+    };
+    for keep in [1, 12, 63] {
+        let (is_named, report) = spoiled(&|bytes| bytes.truncate(keep));
+        assert!(is_named, "{keep} bytes kept: {report:#?}");
+    }
+    let (is_named, report) = spoiled(&|bytes| bytes[..64].fill(0));
+    assert!(is_named, "zeros where the header was: {report:#?}");
+    // One that was made ahead and never begun looks like this.
+    for spoil in [Vec::clear as fn(&mut Vec<u8>), |bytes| bytes.fill(0)] {
+        let (is_named, report) = spoiled(&spoil);
+        assert!(!is_named && report.is_whole(), "{report:#?}");
     }
 }
 

@@ -85,6 +85,35 @@ fn what_is_pushed_while_a_sync_runs_waits_for_the_next() {
     assert_eq!(group.syncs(), 2, "nothing to do");
 }
 
+/// Every leader gave up the processor once before its sync, for others to join; one that was alone did so for nobody, and waited for whatever else the machine had to do.
+#[test]
+fn only_company_is_waited_for() {
+    let group = GroupSync::new(Lsn(0));
+    let (disk, sync) = stepped();
+    let log = add(&group, 0, sync);
+    let alone = |upto| {
+        log.set_pushed(Lsn(upto));
+        disk.answer.send(Ok(())).unwrap();
+        group.sync_to(Lsn(upto)).unwrap();
+        disk.began.recv().unwrap();
+    };
+    alone(10);
+    assert!(!group.lock().shared);
+    log.set_pushed(Lsn(20));
+    thread::scope(|s| {
+        let first = s.spawn(|| group.sync_to(Lsn(20)));
+        disk.began.recv().unwrap();
+        let second = s.spawn(|| group.sync_to(Lsn(20)));
+        wait_for(|| group.waiting() == 1);
+        disk.answer.send(Ok(())).unwrap();
+        first.join().unwrap().unwrap();
+        second.join().unwrap().unwrap();
+    });
+    assert!(group.lock().shared, "the next one lets others in first");
+    alone(30);
+    assert!(!group.lock().shared);
+}
+
 #[test]
 fn older_logs_are_synced_first_and_only_what_is_not_yet_durable() {
     let group = GroupSync::new(Lsn(0));
