@@ -16,6 +16,7 @@ use crate::core::Core;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::feed::Hold;
+use crate::gap;
 use crate::recovery::bad_record;
 use esker_format::batch;
 use esker_format::{FileKind, FileNo, SeqNo};
@@ -119,6 +120,11 @@ pub struct Changes {
 
 impl Changes {
     fn new(core: &Arc<Core>, since: u64, options: ChangeOptions) -> Result<Self> {
+        Self::begin(core, since, options).map_err(|error| gap::located(core, error))
+    }
+
+    /// As [`Changes::new`]; behind a gap that it finds there may be another at once.
+    pub(crate) fn begin(core: &Arc<Core>, since: u64, options: ChangeOptions) -> Result<Self> {
         core.check_open()?;
         let seen = SeqNo(since.min(SeqNo::MAX.0));
         // First of all, so that nothing goes that is still there.
@@ -499,7 +505,7 @@ impl Iterator for Changes {
             *was_told = !*was_told;
             return was_told.then(|| Err(error.clone()));
         }
-        let result = self.advance();
+        let result = self.advance().map_err(|error| gap::located(&self.hold.core, error));
         if let Err(error) = &result {
             self.failed = Some((error.clone(), true));
         }
