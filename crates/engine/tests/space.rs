@@ -130,3 +130,35 @@ fn a_disk_that_was_full_for_long_is_written_to_as_soon_as_any() {
     let took = clock.now() - begin;
     assert!(took < Duration::from_secs(4), "{took:?}, and what a flush of all memory takes in earnest comes to it");
 }
+
+/// The room that logs were made with stayed with them on a full disk, while a flush lacked less than that.
+#[test]
+fn what_is_made_ahead_gives_way_to_a_flush_that_lacks_space() {
+    let clock = Arc::new(ManualClock::new());
+    let vfs = MemVfs::new().with_clock(clock.clone());
+    let engine = open(&vfs);
+    let sealed = || engine.metrics().keyspaces[0].sealed_memtables;
+    let (mut written, mut random) = (0_u32, 7_u64);
+    while written < 3000 || sealed() == 0 {
+        // Does not compress.
+        let value = std::iter::repeat_with(|| {
+            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (random >> 56) as u8
+        });
+        engine.put(written.to_be_bytes(), value.take(1000).collect::<Vec<_>>()).unwrap();
+        written += 1;
+        if written < 3000 && written.is_multiple_of(64) {
+            work(&engine);
+        }
+    }
+    vfs.set_space(Some(vfs.used_bytes() + (256 << 10)));
+    for _ in 0..10 {
+        work(&engine);
+        clock.advance(Duration::from_millis(100));
+    }
+    assert!(engine.metrics().background_errors > 0, "a table of half a MiB had no place");
+    assert_eq!(sealed(), 0, "{:?}", logs(&vfs));
+    assert_eq!(engine.put("k", "v").unwrap_err().kind(), ErrorKind::NoSpace, "what failed is shown once");
+    engine.put(written.to_be_bytes(), [written as u8; 1000]).unwrap();
+    holds(&vfs, written + 1);
+}
