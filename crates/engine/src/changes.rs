@@ -21,7 +21,7 @@ use crate::recovery::bad_record;
 use esker_format::batch;
 use esker_format::{FileKind, FileNo, SeqNo};
 use esker_manifest::IngestMeta;
-use esker_wal::{Lsn, Reader, RecordKind, WalError};
+use esker_wal::{LogEnd, Lsn, Reader, RecordKind, WalError};
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::io;
@@ -374,7 +374,7 @@ impl Changes {
                     self.position = Some(end.position);
                     if self.logs.len() == 1 {
                         // It stays, to be gone on with. Behind its end somebody may be writing.
-                        return self.is_last(end.position).map(|()| None);
+                        return self.is_last(end).map(|()| None);
                     }
                     self.logs.pop_front();
                     self.follows(&name, end)?;
@@ -387,14 +387,23 @@ impl Changes {
     }
 
     /// Whether the last log may end there: what was there when it was looked at reaches no farther.
-    fn is_last(&self, end: Lsn) -> Result<()> {
+    fn is_last(&self, end: LogEnd) -> Result<()> {
         // Who only reads knows what the manifest says.
-        let until = self.hold.core.read_only_version.get().map_or(self.until.position, |version| version.log_durable);
-        if end >= until {
+        let version = self.hold.core.read_only_version.get();
+        let until = version.map_or(self.until.position, |version| version.log_durable);
+        if end.position >= until {
             return Ok(());
         }
+        if version.is_some() && !end.leftover && end.vouched <= end.position {
+            if self.seen >= self.until.seq {
+                return Ok(());
+            }
+            // It was flushed, which need not sync it, or logs that are not needed are gone.
+            return Err(Error::gap(self.seen.0, self.until.seq.0, "no log has it, and tables alone may"));
+        }
+        let position = end.position;
         Err(Error::corruption(format!(
-            "the logs that the feed of changes reads end at position {end}, but went on up to {until}"
+            "the logs that the feed of changes reads end at position {position}, but went on up to {until}"
         )))
     }
 
@@ -431,7 +440,7 @@ impl Changes {
     }
 
     /// Whether the next log goes on where one ends.
-    fn follows(&mut self, name: &str, end: esker_wal::LogEnd) -> Result<()> {
+    fn follows(&mut self, name: &str, end: LogEnd) -> Result<()> {
         let Some(next) = self.logs.front().copied() else { return Ok(()) };
         self.open_next(next)?;
         let start = self.reader.as_ref().map_or(end.position, |reader| reader.header().start);

@@ -358,3 +358,28 @@ fn from_where_a_gap_says_so_changes_can_be_told() {
     gaps.dedup();
     assert!(gaps.len() > 2, "at the mark, and where a log is missing: {gaps:?}");
 }
+
+/// To who only reads it was damage that a log, flushed without a sync, ended short of where the next one began, of which nothing had got to the disk.
+#[test]
+fn what_a_power_cut_took_off_the_end_of_the_logs_is_a_gap_to_who_only_reads() {
+    let memory = MemVfs::new();
+    let vfs: Arc<dyn Vfs> = Arc::clone(&memory) as _;
+    let engine = open(&vfs, &small());
+    engine.put("a", "1").unwrap();
+    engine.sync().unwrap();
+    for i in 0..40 {
+        engine.put(format!("b{i}"), [7; 300]).unwrap();
+    }
+    engine.flush().unwrap();
+    let image: Arc<dyn Vfs> = Arc::new(memory.crash_now(CrashPolicy::SyncedOnly));
+    let builder = Engine::builder("/data").vfs(image).options(small()).read_only(true);
+    let reader = builder.background(Background::Manual).open().unwrap();
+    assert_eq!(reader.get("b39").unwrap().unwrap(), [7; 300]);
+    let newest = reader.metrics().last_seq;
+    let mut changes = reader.changes_since(0).unwrap();
+    assert_eq!(shown(&changes.next().unwrap().unwrap()), "1[a=1]");
+    for error in [changes.next().unwrap().unwrap_err(), reader.changes_since(1).unwrap_err()] {
+        assert_eq!((error.kind(), error.changes_from()), (ErrorKind::Gap, Some(newest)), "{error}");
+    }
+    assert!(since(&reader, newest).is_empty());
+}
