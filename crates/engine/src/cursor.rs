@@ -48,11 +48,14 @@ struct Inner {
 }
 
 impl Inner {
-    /// The value at hand, which is not what stands in the table.
+    /// The value at hand, wherever it is.
     #[inline(never)]
     fn load(&self) -> Result<&[u8]> {
         if let Some(value) = self.loaded.get() {
             return Ok(value);
+        }
+        if !self.walk.is_elsewhere() {
+            return Ok(self.walk.stored());
         }
         if self.walk.trailer().kind() == ValueKind::Expiring {
             return Ok(decode_expiry(self.walk.stored())?.1);
@@ -94,7 +97,16 @@ impl Cursor {
         inner.failed.clone().map_or(Ok(()), Err)
     }
 
-    #[inline]
+    /// The short way of [`Self::stepped`]: whether it led there.
+    #[inline(always)]
+    fn stepped_in_lent(&mut self, step: impl FnOnce(&mut Walk) -> bool) -> bool {
+        match &mut self.inner {
+            Ok(inner) => inner.loaded.get().is_none() && step(&mut inner.walk),
+            Err(_) => false,
+        }
+    }
+
+    #[inline(never)]
     fn stepped(&mut self, step: impl FnOnce(&mut Walk) -> Result<()>) -> Result<()> {
         let inner = self.inner()?;
         if !inner.walk.valid() {
@@ -136,13 +148,13 @@ impl Cursor {
     #[expect(clippy::should_implement_trait, reason = "a cursor is not an iterator: it lends")]
     #[inline]
     pub fn next(&mut self) -> Result<()> {
-        self.stepped(Walk::next)
+        if self.stepped_in_lent(Walk::next_lent) { Ok(()) } else { self.stepped(Walk::next) }
     }
 
     /// Moves to the key before; does nothing where the cursor stands nowhere.
     #[inline]
     pub fn prev(&mut self) -> Result<()> {
-        self.stepped(Walk::prev)
+        if self.stepped_in_lent(Walk::prev_lent) { Ok(()) } else { self.stepped(Walk::prev) }
     }
 
     /// The key.
@@ -166,8 +178,22 @@ impl Cursor {
     /// If the cursor is not [`valid`](Self::valid).
     #[inline]
     pub fn value(&self) -> Result<&[u8]> {
+        match &self.inner {
+            Ok(inner) => match inner.walk.lent_value() {
+                Some(value) => Ok(value),
+                None => self.value_of_any(),
+            },
+            Err(_) => self.value_of_any(),
+        }
+    }
+
+    #[inline(never)]
+    fn value_of_any(&self) -> Result<&[u8]> {
         let inner = self.inner.as_ref().map_err(Error::clone)?;
-        if inner.walk.is_elsewhere() { inner.load() } else { Ok(inner.walk.stored()) }
+        match inner.walk.put_value() {
+            Some(value) => Ok(value),
+            None => inner.load(),
+        }
     }
 
     /// What is stored of the entry, if it is of a kind that expires.

@@ -210,8 +210,8 @@ impl Lend for Source {
         self.in_table_mut().map_or(0, |table| table.lend(way, plain, lent))
     }
 
-    fn take_back(&mut self, lent: &mut InBlock, steps: usize) {
-        self.in_table_mut().expect("it has lent").take_back(lent, steps);
+    fn take_back(&mut self, lent: &mut InBlock) -> bool {
+        self.in_table_mut().expect("it has lent").take_back(lent)
     }
 
     fn lent_value_slice(&self, lent: &InBlock) -> Slice {

@@ -112,6 +112,38 @@ impl Walk {
         self.view.passed()
     }
 
+    /// Moves to the next entry, if no layer below need be asked for it: whether it has.
+    #[inline(always)]
+    pub(crate) fn next_lent(&mut self) -> bool {
+        let moves = self.view.next_lent();
+        if moves {
+            self.count_step();
+        }
+        moves
+    }
+
+    /// As [`Self::next_lent`], to the entry before.
+    #[inline(always)]
+    pub(crate) fn prev_lent(&mut self) -> bool {
+        let moves = self.view.prev_lent();
+        if moves {
+            self.count_step();
+        }
+        moves
+    }
+
+    /// The value, if it stands in the table, and no layer below need be asked for it.
+    #[inline(always)]
+    pub(crate) fn lent_value(&self) -> Option<&[u8]> {
+        self.view.lent_value()
+    }
+
+    /// The value, if it stands in the table.
+    #[inline(always)]
+    pub(crate) fn put_value(&self) -> Option<&[u8]> {
+        self.view.put_value()
+    }
+
     /// Moves to the next entry; only from one.
     #[inline]
     pub(crate) fn next(&mut self) -> Result<()> {

@@ -43,6 +43,15 @@ pub(crate) fn shuffled(seed: u64) -> Vec<u64> {
     (0..all).map(step).filter(|i| *i < ENTRIES).collect()
 }
 
+/// A number that belongs to entry `i` and tells nothing of its neighbours'. (The finalizer of MurmurHash3.)
+pub(crate) fn mixed(i: u64) -> u64 {
+    let mut mixed = i + 1;
+    for factor in [0xff51_afd7_ed55_8ccd, 0xc4ce_b9fe_1a85_ec53] {
+        mixed = (mixed ^ mixed >> 33).wrapping_mul(factor);
+    }
+    mixed ^ mixed >> 33
+}
+
 /// What a look at entries adds up to: every part compares it with what it must be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Seen {

@@ -304,8 +304,8 @@ where
         self.standing_mut().map_or(0, |source| source.lend(way, plain, lent))
     }
 
-    fn take_back(&mut self, lent: &mut Self::Lent, steps: usize) {
-        self.open_source_mut().expect("it has lent").take_back(lent, steps);
+    fn take_back(&mut self, lent: &mut Self::Lent) -> bool {
+        self.open_source_mut().expect("it has lent").take_back(lent)
     }
 
     fn lent_value_slice(&self, lent: &Self::Lent) -> Slice {

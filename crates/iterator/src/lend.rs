@@ -34,6 +34,8 @@ pub struct Plain<'a> {
     pub until: Option<&'a [u8]>,
     /// How many steps at most.
     pub steps: usize,
+    /// Whether the entry that the source stands on must be so too.
+    pub from_here: bool,
 }
 
 impl<'a> Plain<'a> {
@@ -50,13 +52,14 @@ impl<'a> Plain<'a> {
             Bound::Included(key) | Bound::Excluded(key) => Some(&**key),
             Bound::Unbounded => None,
         };
-        Self { newest, oldest, until, steps: usize::MAX }
+        Self { newest, oldest, until, steps: usize::MAX, from_here: false }
     }
 }
 
 /// An entry, and a way to its neighbours. One that was made by `Default` has nothing.
 pub trait Lent: Default {
-    /// Moves to the entry behind in key order; only within what was lent. `false`, and it stays, if the bytes it reads are not what they were.
+    /// Moves to the entry behind in key order; only within what was lent. `false` if it can't: what was lent ends earlier than was said, it goes the other way only, or the bytes it reads are not what they were.
+    /// Then it is to be given back, which tells where that [ends](Lend::take_back); until it is, no step succeeds in this direction.
     fn next(&mut self) -> bool;
 
     /// Moves to the entry before, likewise.
@@ -77,7 +80,7 @@ pub trait Lend: InternalIterator {
     /// What it lends.
     type Lent: Lent;
 
-    /// Exchanges `lent` for the entry that it stands on, if it is known, at next to no cost, that there are entries behind it in this direction which are as `plain` says: how many.
+    /// Exchanges `lent` for the entry that it stands on, if it is known, at next to no cost, that there are entries behind it in this direction which are as `plain` says: how many, at most.
     /// Until it has it [back](Self::take_back), nothing else may be asked of it. With 0 nothing has happened.
     ///
     /// # Panics
@@ -87,12 +90,12 @@ pub trait Lend: InternalIterator {
         0
     }
 
-    /// Takes back what it lent, and stands on the entry that it is on by now: so many steps, in the direction in which it lent, from where it was.
+    /// Takes back what it lent, and stands on the entry that it is on by now, perhaps behind older versions of its key; if a step failed, and this says `true`, on the next one in the direction in which it lent, of which nothing is known.
     ///
     /// # Panics
     /// If it lent nothing.
-    fn take_back(&mut self, lent: &mut Self::Lent, steps: usize) {
-        let _ = (lent, steps);
+    fn take_back(&mut self, lent: &mut Self::Lent) -> bool {
+        let _ = lent;
         panic!("{NOTHING}")
     }
 

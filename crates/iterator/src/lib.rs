@@ -50,7 +50,7 @@ pub use concat::{ConcatIterator, Run};
 pub use covers::Covers;
 pub use lend::{Lend, Lent, NothingLent, Plain, Way};
 pub use merge::{MergeFailure, MergeOperator, Operands, OperatorError, Stack, check_operand};
-pub use merging::MergingIterator;
+pub use merging::{LentMerge, MergingIterator};
 pub use tombstones::{
     Covering, Fragments, RangeTombstone, RangeTombstoneBuf, RangeTombstones, Stretch, TombstoneRun, is_before_end,
 };

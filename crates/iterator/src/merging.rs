@@ -18,8 +18,11 @@
 //! Invariant: going forward, each child but the first stands on its first entry behind the first one's; going backward, on its
 //! last one before it. A turn restores that by seeks, which also hold when entries have come into a child meanwhile.
 
+mod lending;
+
 use crate::heads::Heads;
-use crate::{InternalIterator, Lend, Plain, Stepped, Way};
+use crate::{InternalIterator, Stepped, Way};
+pub use lending::LentMerge;
 use esker_format::{InternalKey, Slice, Trailer};
 use std::cmp::Ordering;
 
@@ -423,34 +426,5 @@ impl<I: InternalIterator> InternalIterator for MergingIterator<I> {
         self.put_back(stepped.is_newest);
         let Standing { trailer, is_newest, .. } = self.standing[0];
         Some(Stepped { trailer, is_newest: is_newest && self.is_only_one_of_its_key() })
-    }
-}
-
-impl<I: Lend> Lend for MergingIterator<I> {
-    type Lent = I::Lent;
-
-    /// Where another child may come in between soon, as far as none does.
-    fn lend(&mut self, way: Way, plain: &Plain<'_>, lent: &mut I::Lent) -> usize {
-        if !self.travels(way) {
-            return 0;
-        }
-        if self.standing.len() == 1 {
-            return self.first_mut().lend(way, plain, lent);
-        }
-        match plain.steps.min(self.free) {
-            0 => 0,
-            steps => self.first_mut().lend(way, &Plain { steps, ..*plain }, lent),
-        }
-    }
-
-    fn take_back(&mut self, lent: &mut I::Lent, steps: usize) {
-        self.first_mut().take_back(lent, steps);
-        if steps > 0 && self.standing.len() > 1 {
-            (self.free, self.is_ahead) = (self.free - steps, true);
-        }
-    }
-
-    fn lent_value_slice(&self, lent: &I::Lent) -> Slice {
-        self.first().lent_value_slice(lent)
     }
 }

@@ -128,6 +128,10 @@ impl Lend for VecIterator {
     type Lent = LentVec;
 
     fn lend(&mut self, way: Way, plain: &Plain<'_>, lent: &mut LentVec) -> usize {
+        let is_newest = self.prev_is_other_key() || (way == Way::Forward && !plain.from_here);
+        if !is_newest || (plain.from_here && !plain.takes(self.key().trailer)) {
+            return 0;
+        }
         let (from, until) = (self.at, plain.until.map(|until| self.steps_before(way, until)));
         let most = plain.steps.min(until.unwrap_or(usize::MAX));
         let mut steps = 0;
@@ -148,8 +152,9 @@ impl Lend for VecIterator {
         steps
     }
 
-    fn take_back(&mut self, lent: &mut LentVec, _steps: usize) {
+    fn take_back(&mut self, lent: &mut LentVec) -> bool {
         std::mem::swap(self, &mut lent.0);
+        false
     }
 }
 

@@ -30,7 +30,7 @@ use crate::covers::GREATEST_KEY;
 use crate::merge::Stack;
 use crate::{Bounds, Covers, Lend, Lent, Stepped, Way};
 use esker_format::{InternalKey, SeqNo, Slice, Trailer, ValueKind, split_expiry};
-use lending::Lending;
+use lending::{Borrowed, Lending};
 use std::ops::Bound;
 
 /// Versions of one key passed singly; a seek costs about as much as some tens of steps.
@@ -297,29 +297,38 @@ impl<I: Lend> VisibleIterator<I> {
     #[inline]
     #[expect(clippy::should_implement_trait, reason = "the cursor's word; it lends, so it is no `Iterator`")]
     pub fn next(&mut self) -> Result<(), I::Error> {
-        if self.place == Place::Lent {
-            if self.lending.ahead > 0 && self.lent.next() {
-                (self.lending.ahead, self.lending.behind) = (self.lending.ahead - 1, self.lending.behind + 1);
-                return Ok(());
-            }
-            self.give_back();
+        if self.next_lent() {
+            return Ok(());
+        }
+        if self.give_back() {
+            return self.find_from_here(Way::Forward);
         }
         if !matches!(self.place, Place::Inner | Place::InnerFromBehind) {
             return self.next_by_steps();
         }
-        if self.lending.is_due() && self.borrow(Way::Forward) {
-            return Ok(());
+        if self.lending.is_due() {
+            match self.borrow(Way::Forward) {
+                Borrowed::Next => return Ok(()),
+                Borrowed::Past => return self.find_from_here(Way::Forward),
+                Borrowed::Nothing => {}
+            }
         }
         if let Some(trailer) = self.inner.try_next_key() {
             if self.is_shown(trailer) && self.ends_behind() {
                 (self.place, self.trailer) = (Place::Inner, trailer);
                 return Ok(());
             }
-            self.place = Place::Nowhere;
-            let found = self.find_forward();
-            return self.check(found);
+            return self.find_from_here(Way::Forward);
         }
         self.next_by_steps()
+    }
+
+    /// Shows the first entry that is to be shown from that of `inner` on.
+    #[inline(never)]
+    fn find_from_here(&mut self, way: Way) -> Result<(), I::Error> {
+        self.place = Place::Nowhere;
+        let found = if way == Way::Forward { self.find_forward() } else { self.find_backward() };
+        self.check(found)
     }
 
     #[inline(never)]
@@ -353,27 +362,28 @@ impl<I: Lend> VisibleIterator<I> {
     /// If the iterator is not valid and has no error to return.
     #[inline]
     pub fn prev(&mut self) -> Result<(), I::Error> {
-        if self.place == Place::Lent {
-            if self.lending.behind > 0 && self.lent.prev() {
-                (self.lending.ahead, self.lending.behind) = (self.lending.ahead + 1, self.lending.behind - 1);
-                return Ok(());
-            }
-            self.give_back();
+        if self.prev_lent() {
+            return Ok(());
+        }
+        if self.give_back() {
+            return self.find_from_here(Way::Backward);
         }
         if self.place != Place::InnerFromBehind {
             return self.prev_by_steps();
         }
-        if self.lending.is_due() && self.borrow(Way::Backward) {
-            return Ok(());
+        if self.lending.is_due() {
+            match self.borrow(Way::Backward) {
+                Borrowed::Next => return Ok(()),
+                Borrowed::Past => return self.find_from_here(Way::Backward),
+                Borrowed::Nothing => {}
+            }
         }
         if let Some(Stepped { trailer, is_newest }) = self.inner.try_prev() {
             if is_newest && self.is_shown(trailer) && self.begins_before() {
                 self.trailer = trailer;
                 return Ok(());
             }
-            self.place = Place::Nowhere;
-            let found = self.find_backward();
-            return self.check(found);
+            return self.find_from_here(Way::Backward);
         }
         self.prev_by_steps()
     }

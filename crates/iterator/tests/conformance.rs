@@ -2,7 +2,7 @@
 
 use esker_format::InternalKey;
 use esker_iterator::{ConcatIterator, InternalIterator, MergingIterator, Run, VecIterator};
-use esker_testkit::iterator_suite::{self, Entry};
+use esker_testkit::iterator_suite::{self, Entry, Lends};
 use std::convert::Infallible;
 
 #[test]
@@ -49,9 +49,10 @@ fn merging_nine_of_which_some_are_empty() {
 
 #[test]
 fn lending() {
-    iterator_suite::run_lending(|entries| VecIterator::new(entries.to_vec()));
-    (1..5).for_each(|count| iterator_suite::run_lending(|entries| merged(entries, count)));
-    iterator_suite::run_lending(|entries| ConcatIterator::new(Cut::new(entries, 7)));
+    iterator_suite::run_lending(Lends::BothWays, |entries| VecIterator::new(entries.to_vec()));
+    iterator_suite::run_lending(Lends::BothWays, |entries| merged(entries, 1));
+    (2..6).for_each(|count| iterator_suite::run_lending(Lends::OneWay, |entries| merged(entries, count)));
+    iterator_suite::run_lending(Lends::BothWays, |entries| ConcatIterator::new(Cut::new(entries, 7)));
 }
 
 /// With forty, a child that has moved goes far back.

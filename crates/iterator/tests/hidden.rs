@@ -88,8 +88,8 @@ impl Lend for Counted {
         self.inner.lend(way, plain, lent)
     }
 
-    fn take_back(&mut self, lent: &mut LentVec, steps: usize) {
-        self.inner.take_back(lent, steps);
+    fn take_back(&mut self, lent: &mut LentVec) -> bool {
+        self.inner.take_back(lent)
     }
 }
 

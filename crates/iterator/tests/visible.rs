@@ -91,8 +91,8 @@ impl Lend for Knowing {
         if self.knows() { self.inner.lend(way, plain, lent) } else { 0 }
     }
 
-    fn take_back(&mut self, lent: &mut LentVec, steps: usize) {
-        self.inner.take_back(lent, steps);
+    fn take_back(&mut self, lent: &mut LentVec) -> bool {
+        self.inner.take_back(lent)
     }
 }
 

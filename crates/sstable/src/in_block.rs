@@ -2,6 +2,7 @@
 
 use crate::block::{Entry, HEADER_BYTES, Layout};
 use crate::table::Block;
+use crate::words::load_le;
 use esker_format::{InternalKey, Trailer};
 use esker_iterator::Lent;
 use esker_vfs::Map;
@@ -16,8 +17,8 @@ const WORD_BYTES: usize = 8;
 /// Allocates nothing from entry to entry, except to hold the longest key so far.
 #[derive(Debug)]
 pub struct InBlock {
-    /// Of the whole table, if it is mapped.
-    map: Option<Map>,
+    /// If the table is mapped: the payload, unless the block is a copy.
+    window: Option<Map>,
     block: Option<Block>,
     layout: Option<Layout>,
     i: usize,
@@ -30,10 +31,10 @@ pub struct InBlock {
 }
 
 impl InBlock {
-    /// Nowhere yet.
+    /// Nowhere yet, in a table that has this map, if it is mapped.
     pub(crate) fn new(map: Option<Map>) -> Self {
         Self {
-            map,
+            window: map,
             block: None,
             layout: None,
             i: 0,
@@ -43,10 +44,6 @@ impl InBlock {
             trailer: Trailer::MIN,
             entry: Entry::default(),
         }
-    }
-
-    pub(crate) fn map(&self) -> Option<&Map> {
-        self.map.as_ref()
     }
 
     pub(crate) fn block(&self) -> Option<&Block> {
@@ -74,7 +71,7 @@ impl InBlock {
     /// The block's layout and its payload.
     #[inline(always)]
     pub(crate) fn parts(&self) -> Option<(&Layout, &[u8])> {
-        Some((self.layout.as_ref()?, payload(&self.map, self.block.as_ref()?)))
+        Some((self.layout.as_ref()?, payload(&self.window, &self.block)))
     }
 
     #[inline(always)]
@@ -82,13 +79,16 @@ impl InBlock {
         InternalKey { user_key: self.key(), trailer: self.trailer }
     }
 
-    /// Enters a block, whose entries have `lift` added to their trailers. Gives it back if its header can't be read.
-    pub(crate) fn enter(&mut self, block: Block, lift: u64) -> Result<(), Block> {
-        let payload = payload(&self.map, &block);
-        let Some((layout, prefix)) = Layout::parse(payload).and_then(|layout| Some((layout, layout.prefix(payload)?)))
-        else {
-            return Err(block);
-        };
+    /// Enters a block of the table with this map, if it is mapped, whose entries have `lift` added to their trailers. `None` if its header can't be read; then it is in the block, and on no entry.
+    pub(crate) fn enter(&mut self, map: Option<&Map>, block: Block, lift: u64) -> Option<()> {
+        self.layout = None;
+        let block = self.block.insert(block);
+        if let (Block::Mapped(range), Some(window), Some(map)) = (block, &mut self.window, map) {
+            window.move_to(map, range.clone()).then_some(())?;
+        }
+        let payload = payload(&self.window, &self.block);
+        let layout = Layout::parse(payload)?;
+        let prefix = layout.prefix(payload)?;
         self.prefix_len = prefix.len();
         if self.key.len() < prefix.len() + SHORT_BYTES {
             self.key.resize(prefix.len() + SHORT_BYTES, 0);
@@ -98,8 +98,7 @@ impl InBlock {
             _ => self.key[..prefix.len()].copy_from_slice(prefix),
         }
         self.layout = Some(layout.lifted(lift));
-        self.block = Some(block);
-        Ok(())
+        Some(())
     }
 
     #[inline(always)]
@@ -115,7 +114,7 @@ impl InBlock {
         mut stands: impl FnMut(&Layout, &[u8], &Entry, &Entry) -> bool,
     ) -> Option<()> {
         let layout = self.layout.as_ref()?;
-        let payload = payload(&self.map, self.block.as_ref()?);
+        let payload = payload(&self.window, &self.block);
         let entry = layout.entry(payload, i)?;
         if !stands(layout, payload, &self.entry, &entry) {
             return None;
@@ -123,11 +122,10 @@ impl InBlock {
         self.trailer = layout.trailer(payload, i)?;
         let (from, len) = (entry.rest.start, entry.rest.len());
         self.key_len = self.prefix_len + len;
-        let short = self.key.get_mut(self.prefix_len..).and_then(|key| key.first_chunk_mut::<SHORT_BYTES>());
-        match (short, payload.get(from..).and_then(|rest| rest.first_chunk::<SHORT_BYTES>())) {
-            (Some(key), Some(rest)) if len <= WORD_BYTES => key[..WORD_BYTES].copy_from_slice(&rest[..WORD_BYTES]),
-            (Some(key), Some(rest)) if len <= SHORT_BYTES => *key = *rest,
-            _ => copy_long(&mut self.key, self.prefix_len, payload.get(entry.rest.clone())?),
+        let room = self.key.get_mut(self.prefix_len..).and_then(|key| key.first_chunk_mut::<SHORT_BYTES>());
+        match room {
+            Some(room) if len <= WORD_BYTES => room[..WORD_BYTES].copy_from_slice(&load_le(payload, from).to_le_bytes()),
+            _ => copy_longer(&mut self.key, self.prefix_len, payload, entry.rest.clone())?,
         }
         self.entry = entry;
         self.i = i;
@@ -141,13 +139,14 @@ impl Default for InBlock {
     }
 }
 
+/// Steps are calls, so that whoever makes them stays small.
 impl Lent for InBlock {
-    #[inline(always)]
+    #[inline(never)]
     fn next(&mut self) -> bool {
         self.try_stand(self.i + 1).is_some()
     }
 
-    #[inline(always)]
+    #[inline(never)]
     fn prev(&mut self) -> bool {
         self.i > 0 && self.try_stand(self.i - 1).is_some()
     }
@@ -164,30 +163,31 @@ impl Lent for InBlock {
 
     #[inline(always)]
     fn value(&self) -> &[u8] {
-        let block = self.block.as_ref().expect("an entry is in a block");
-        &payload(&self.map, block)[self.entry.value.clone()]
+        &payload(&self.window, &self.block)[self.entry.value.clone()]
     }
 }
 
-/// A block's payload: as [`crate::Table`] has it, by a shorter way.
+/// The payload of the block that was entered.
 #[inline(always)]
-fn payload<'a>(map: &'a Option<Map>, block: &'a Block) -> &'a [u8] {
-    match (block, map) {
-        // One that was entered lies in the map; branching is cheaper than choosing.
-        (Block::Mapped(range), Some(map)) => map.get(range.clone()).unwrap_or_else(|| nothing()),
-        (Block::Cached(block), _) => (**block).as_ref(),
-        (Block::Mapped(_), None) => unreachable!("mapped blocks come from a map"),
+fn payload<'a>(window: &'a Option<Map>, block: &'a Option<Block>) -> &'a [u8] {
+    match (block, window) {
+        (Some(Block::Cached(copy)), _) => (**copy).as_ref(),
+        (_, Some(window)) => window,
+        _ => &[],
     }
 }
 
-#[cold]
-fn nothing() -> &'static [u8] {
-    &[]
-}
-
-/// Puts a rest of any length behind the prefix.
-fn copy_long(key: &mut Vec<u8>, prefix_len: usize, rest: &[u8]) {
-    key.truncate(prefix_len);
-    key.extend_from_slice(rest);
-    key.resize(key.len() + SHORT_BYTES, 0);
+/// Puts the rest of a key, of any length, behind the prefix.
+#[inline(never)]
+fn copy_longer(key: &mut Vec<u8>, prefix_len: usize, payload: &[u8], rest: Range<usize>) -> Option<()> {
+    let room = key.get_mut(prefix_len..).and_then(|key| key.first_chunk_mut::<SHORT_BYTES>());
+    match (room, payload.get(rest.start..).and_then(|rest| rest.first_chunk::<SHORT_BYTES>())) {
+        (Some(room), Some(start)) if rest.len() <= SHORT_BYTES => *room = *start,
+        _ => {
+            key.truncate(prefix_len);
+            key.extend_from_slice(payload.get(rest)?);
+            key.resize(key.len() + SHORT_BYTES, 0);
+        }
+    }
+    Some(())
 }

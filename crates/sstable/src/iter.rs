@@ -90,7 +90,7 @@ impl TableIter {
 
     /// Sends for the lines of block `number` that are read first, if they come from a map as they are.
     fn prefetch_head(&self, number: usize) {
-        if let (Some(map), Ok((index, payload))) = (self.at.map(), self.table.index())
+        if let (Some(map), Ok((index, payload))) = (self.table.map(), self.table.index())
             && let Some(place) = index.block(payload, number)
             && !place.compressed
         {
@@ -101,7 +101,7 @@ impl TableIter {
 
     /// Sends for the values from that of entry `i` of the present block on.
     fn prefetch_values(&self, i: usize) {
-        if let (Some(map), Some(Block::Mapped(range))) = (self.at.map(), self.at.block())
+        if let (Some(map), Some(Block::Mapped(range))) = (self.table.map(), self.at.block())
             && let Some((layout, payload)) = self.at.parts()
             && let Some(entry) = layout.entry(payload, i)
         {
@@ -114,11 +114,11 @@ impl TableIter {
     fn enter(&mut self, number: usize) -> Result<usize, TableError> {
         let fill = if self.walked < LONG_WALK_BLOCKS { self.fill } else { Fill::Nothing };
         let block = self.table.block(number, fill)?;
-        if let Err(block) = self.at.enter(block, self.table.lift()) {
-            return Err(self.table.damaged(number, &block));
-        }
         self.number = number;
-        Ok(self.at.count())
+        match self.at.enter(self.table.map(), block, self.table.lift()) {
+            Some(()) => Ok(self.at.count()),
+            None => self.fall().map(|()| 0),
+        }
     }
 
     /// Stands on entry `i` of the present block.
@@ -432,8 +432,9 @@ impl Lend for TableIter {
         steps
     }
 
-    fn take_back(&mut self, lent: &mut InBlock, _steps: usize) {
+    fn take_back(&mut self, lent: &mut InBlock) -> bool {
         std::mem::swap(&mut self.at, lent);
+        false
     }
 
     fn lent_value_slice(&self, lent: &InBlock) -> Slice {

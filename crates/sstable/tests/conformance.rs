@@ -2,7 +2,7 @@
 
 mod support;
 
-use esker_testkit::iterator_suite;
+use esker_testkit::iterator_suite::{self, Lends};
 use support::{MODES, build, codecs, options, try_open};
 
 /// Small blocks, so that every boundary between blocks is met, and large ones, so that a search within a block has something to do.
@@ -23,7 +23,7 @@ fn tables_do_what_an_internal_iterator_must() {
 fn tables_lend_what_follows() {
     for codec in codecs() {
         for (block_size_bytes, mode) in [(64, MODES[0]), (4096, MODES[1]), (4096, MODES[2])] {
-            iterator_suite::run_lending(|entries| {
+            iterator_suite::run_lending(Lends::BothWays, |entries| {
                 try_open(&build(entries, options(block_size_bytes, codec)), mode).unwrap().iter()
             });
         }

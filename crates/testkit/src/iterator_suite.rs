@@ -263,24 +263,33 @@ where
     Ok(())
 }
 
+/// What a source lends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lends {
+    /// So many entries as it says, and they are walked both ways.
+    BothWays,
+    /// What may end earlier than it says, and is perhaps walked in the direction alone in which it was lent.
+    OneWay,
+}
+
 /// Runs what a source that lends entries must do, on what `make` builds of sorted entries with unique keys, of which there is one or more.
 ///
 /// # Panics
 /// If it lends anything but the entries that follow, or does not stand where they were given back.
-pub fn run_lending<I>(make: impl Fn(&[Entry]) -> I)
+pub fn run_lending<I>(lends: Lends, make: impl Fn(&[Entry]) -> I)
 where
     I: Lend,
     I::Error: Debug,
 {
     for sample in samples() {
-        let all = |way| Asked { way, oldest: 0, newest: SeqNo::MAX.0, until: None, steps: usize::MAX };
-        lend_all_the_way(&mut make(&sample), &sample, &all(Way::Forward));
-        lend_all_the_way(&mut make(&sample), &sample, &all(Way::Backward));
+        let all = |way| Asked { way, oldest: 0, newest: SeqNo::MAX.0, until: None, steps: usize::MAX, from_here: false };
+        lend_all_the_way(&mut make(&sample), &sample, &all(Way::Forward), lends);
+        lend_all_the_way(&mut make(&sample), &sample, &all(Way::Backward), lends);
     }
     let cases = (any_entries(1..120), vec(any_asked(), 1..20));
     TestRunner::new(Config { cases: CASES, failure_persistence: None, ..Config::default() })
         .run(&cases, |(entries, asked)| {
-            asked.iter().for_each(|asked| lend_all_the_way(&mut make(&entries), &entries, asked));
+            asked.iter().for_each(|asked| lend_all_the_way(&mut make(&entries), &entries, asked, lends));
             Ok(())
         })
         .unwrap_or_else(|failure| panic!("{failure}"));
@@ -294,69 +303,113 @@ struct Asked {
     newest: u64,
     until: Option<Index>,
     steps: usize,
+    from_here: bool,
 }
 
 fn any_asked() -> impl Strategy<Value = Asked> {
     let way = prop_oneof![Just(Way::Forward), Just(Way::Backward)];
     let newest = prop_oneof![1..30u64, Just(SeqNo::MAX.0)];
     let steps = prop_oneof![1..9usize, Just(usize::MAX)];
-    (way, prop_oneof![Just(0), 1..9u64], newest, any::<Option<Index>>(), steps)
-        .prop_map(|(way, oldest, newest, until, steps)| Asked { way, oldest, newest, until, steps })
+    (way, prop_oneof![Just(0), 1..9u64], newest, any::<Option<Index>>(), steps, any::<bool>()).prop_map(
+        |(way, oldest, newest, until, steps, from_here)| Asked { way, oldest, newest, until, steps, from_here },
+    )
 }
 
 /// Walks from end to end, borrowing from each entry on; goes back and forth in what is lent, and gives it back at one place of it after another.
-fn lend_all_the_way<I: Lend>(iter: &mut I, entries: &[Entry], asked: &Asked)
+fn lend_all_the_way<I: Lend>(iter: &mut I, entries: &[Entry], asked: &Asked, lends: Lends)
 where
     I::Error: Debug,
 {
     let until = asked.until.map(|index| &index.get(entries).0.user_key[..]);
-    let plain = Plain { newest: SeqNo(asked.newest), oldest: SeqNo(asked.oldest), until, steps: asked.steps };
+    let Asked { steps, from_here, .. } = *asked;
+    let plain = Plain { newest: SeqNo(asked.newest), oldest: SeqNo(asked.oldest), until, steps, from_here };
     let is_forward = asked.way == Way::Forward;
-    let place = |step: usize| if is_forward { step } else { entries.len() - 1 - step };
     if is_forward {
         iter.seek_to_first().unwrap()
     } else {
         iter.seek_to_last().unwrap()
     }
-    let mut at = 0;
-    while at < entries.len() {
+    let is_plain = |this: usize| {
+        let key = &entries[this].0;
+        let is_newest = this.checked_sub(1).is_none_or(|before| entries[before].0.user_key != key.user_key);
+        let is_before =
+            until.is_none_or(|until| if is_forward { *key.user_key < *until } else { *key.user_key > *until });
+        assert!(is_newest && is_before && plain.takes(key.trailer), "entry {this} was lent");
+    };
+    let key_of = |this: usize| &entries[this].0.user_key;
+    // The newest version of the next key.
+    let next_key = |this: usize| -> Option<usize> {
+        if is_forward {
+            (this + 1..entries.len()).find(|other| key_of(*other) != key_of(this))
+        } else {
+            let before = (0..this).rev().find(|other| key_of(*other) != key_of(this))?;
+            (0..=before).find(|other| key_of(*other) == key_of(before))
+        }
+    };
+    let mut this = if is_forward { 0 } else { entries.len() - 1 };
+    let mut round = 0;
+    loop {
+        round += 1;
         let mut lent = I::Lent::default();
         let steps = iter.lend(asked.way, &plain, &mut lent);
-        let stands_at = |lent: &I::Lent, step: usize| {
-            let (key, value) = &entries[place(at + step)];
+        let left = if is_forward { entries.len() - 1 - this } else { this };
+        assert!(steps <= asked.steps && steps <= left, "{steps} steps of {left}");
+        let stands_at = |lent: &I::Lent, this: usize| {
+            let (key, value) = &entries[this];
             assert_eq!((lent.key(), lent.trailer(), lent.value()), (&key.user_key[..], key.trailer, &value[..]));
         };
-        assert!(steps <= asked.steps && steps < entries.len() - at);
-        for step in 1..=steps {
-            let (this, before) = (place(at + step), place(at + step).checked_sub(1));
-            let (key, value) = &entries[this];
-            let is_newest = before.is_none_or(|before| entries[before].0.user_key != key.user_key);
-            let is_before =
-                until.is_none_or(|until| if is_forward { *key.user_key < *until } else { *key.user_key > *until });
-            assert!(is_newest && is_before && plain.takes(key.trailer), "entry {this} was lent");
-            let on = |lent: &mut I::Lent| if is_forward { lent.next() } else { lent.prev() };
-            let back = |lent: &mut I::Lent| if is_forward { lent.prev() } else { lent.next() };
-            assert!(on(&mut lent));
-            stands_at(&lent, step);
-            assert!(back(&mut lent));
-            stands_at(&lent, step - 1);
-            assert!(on(&mut lent));
-            assert_eq!(iter.lent_value_slice(&lent), *value);
+        let on = |lent: &mut I::Lent| if is_forward { lent.next() } else { lent.prev() };
+        let back = |lent: &mut I::Lent| if is_forward { lent.prev() } else { lent.next() };
+        if steps > 0 && from_here {
+            is_plain(this);
         }
+        let (mut before, mut turns, mut made) = (this, false, 0);
+        while made < steps && on(&mut lent) {
+            (before, this, made) = (this, next_key(this).expect("there is a key behind"), made + 1);
+            is_plain(this);
+            stands_at(&lent, this);
+            turns = back(&mut lent);
+            assert!(turns || lends == Lends::OneWay);
+            if turns {
+                stands_at(&lent, before);
+                assert!(on(&mut lent));
+            }
+            assert_eq!(iter.lent_value_slice(&lent), entries[this].1);
+        }
+        let is_at_end = made < steps;
+        assert!(!is_at_end || (lends == Lends::OneWay && !on(&mut lent)), "the end of what was lent is the end");
         // Given back where it is, or one step before.
-        let made = steps - usize::from(steps > 0 && at.is_multiple_of(3));
-        if made < steps {
-            assert!(if is_forward { lent.prev() } else { lent.next() });
+        if turns && !is_at_end && round % 3 == 0 {
+            assert!(back(&mut lent));
+            this = before;
         }
-        if steps > 0 {
-            iter.take_back(&mut lent, made);
+        if steps > 0 && iter.take_back(&mut lent) {
+            assert!(is_at_end, "past what was lent");
+            this = if is_forward { next_key(this).expect("a key behind") } else { this - 1 };
         }
-        at += made;
-        self::stands_at(iter, entries, place(at)).unwrap_or_else(|failure| panic!("{failure}"));
-        at += 1;
+        stands(iter, entries, this);
         if is_forward { iter.next().unwrap() } else { iter.prev().unwrap() }
+        let beside = if is_forward { Some(this + 1) } else { this.checked_sub(1) };
+        let Some(mut beside) = beside.filter(|beside| *beside < entries.len()) else { break };
+        // Older versions of what was lent may have been passed.
+        while lends == Lends::OneWay && is_forward && key_of(beside) == key_of(this) {
+            if iter.valid() && iter.key() == entries[beside].0.as_ref() {
+                break;
+            }
+            beside += 1;
+            if beside == entries.len() {
+                assert!(!iter.valid());
+                return;
+            }
+        }
+        this = beside;
+        stands(iter, entries, this);
     }
     assert!(!iter.valid());
+}
+
+fn stands<I: InternalIterator>(iter: &I, entries: &[Entry], at: usize) {
+    stands_at(iter, entries, at).unwrap_or_else(|failure| panic!("{failure}"));
 }
 
 /// What it says of the entries beside the one it stands on is true, and asking moves nothing.

@@ -78,6 +78,17 @@ impl Map {
     pub fn part(&self, range: Range<usize>) -> Option<Self> {
         self.get(range).map(|bytes| Self { bytes: NonNull::from(bytes), owner: Arc::clone(&self.owner) })
     }
+
+    /// Becomes the bytes in `range` of `whole`, as [`part`](Self::part) makes them; of a map of the same file already, without a touch to what threads share. `false`, and it stays what it is, if there are not so many.
+    #[inline]
+    pub fn move_to(&mut self, whole: &Self, range: Range<usize>) -> bool {
+        let Some(bytes) = whole.get(range).map(NonNull::from) else { return false };
+        if !Arc::ptr_eq(&self.owner, &whole.owner) {
+            self.owner = Arc::clone(&whole.owner);
+        }
+        self.bytes = bytes;
+        true
+    }
 }
 
 impl Clone for Map {
@@ -92,7 +103,7 @@ impl Deref for Map {
 
     #[inline(always)]
     fn deref(&self) -> &[u8] {
-        // SAFETY: `of` and `part` point into what `owner` owns, and nothing else makes a `Map`. The owner is behind an `Arc` that this map
+        // SAFETY: `of`, `part` and `move_to` point into what `owner` owns, and nothing else makes or changes a `Map`. The owner is behind an `Arc` that this map
         // holds, so it lives as long as the result, which borrows the map; it is never changed or moved, and neither are a mapping's or a box's bytes.
         unsafe { self.bytes.as_ref() }
     }
@@ -138,6 +149,19 @@ mod tests {
         let inner = copy.part(3..5).unwrap();
         drop(copy);
         assert_eq!(std::thread::spawn(move || inner.to_vec()).join().unwrap(), [13, 14]);
+    }
+
+    #[test]
+    fn a_part_moves_to_where_there_are_bytes_of_the_same_file_or_another() {
+        let (one, other) = (Map::from_bytes(*b"0123456789"), Map::from_bytes(*b"abcdefghij"));
+        let mut part = one.part(2..4).unwrap();
+        assert!(part.move_to(&one, 7..10));
+        assert_eq!(&part[..], b"789");
+        assert!(!part.move_to(&one, 7..11));
+        assert_eq!((&part[..], Arc::strong_count(&one.owner)), (&b"789"[..], 2));
+        assert!(part.move_to(&other, 0..1));
+        drop((one, other));
+        assert_eq!((&part[..], Arc::strong_count(&part.owner)), (&b"a"[..], 1));
     }
 
     #[test]
