@@ -206,7 +206,9 @@ fn a_log_may_be_cut_to_its_records_while_it_is_read() {
         let vfs = MemVfs::new();
         let group = GroupSync::new(Lsn::ZERO);
         let mut log = create_by(backend, &*vfs, 1, Lsn::ZERO, &group);
-        (0..300).for_each(|_| drop(append(&mut log, &[7; 1000])));
+        for _ in 0..300 {
+            append(&mut log, &[7; 1000]);
+        }
         log.push().unwrap();
         let mut reader = Reader::open(vfs.open_read(&path(1)).unwrap(), "000001.wal").unwrap();
         assert_eq!(reader.next().unwrap().unwrap().payload, [7; 1000]);
