@@ -151,7 +151,10 @@ impl Core {
             Err(error) => error,
         };
         if error.kind() == ErrorKind::NoSpace {
-            self.give_up_kept_log();
+            // What the writer has made ahead for itself may be what this lacks.
+            let mut commit = self.commit.lock();
+            commit.written_at.get_or_insert(now);
+            self.give_back_logs(&mut commit);
         }
         {
             let mut state = self.state.lock();

@@ -16,11 +16,12 @@ use crate::core::Core;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::feed::Hold;
+use crate::gap;
 use crate::recovery::bad_record;
 use esker_format::batch;
 use esker_format::{FileKind, FileNo, SeqNo};
 use esker_manifest::IngestMeta;
-use esker_wal::{Lsn, Reader, RecordKind, WalError};
+use esker_wal::{LogEnd, Lsn, Reader, RecordKind, WalError};
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::io;
@@ -119,6 +120,11 @@ pub struct Changes {
 
 impl Changes {
     fn new(core: &Arc<Core>, since: u64, options: ChangeOptions) -> Result<Self> {
+        Self::begin(core, since, options).map_err(|error| gap::located(core, error))
+    }
+
+    /// As [`Changes::new`]; behind a gap that it finds there may be another at once.
+    pub(crate) fn begin(core: &Arc<Core>, since: u64, options: ChangeOptions) -> Result<Self> {
         core.check_open()?;
         let seen = SeqNo(since.min(SeqNo::MAX.0));
         // First of all, so that nothing goes that is still there.
@@ -368,7 +374,7 @@ impl Changes {
                     self.position = Some(end.position);
                     if self.logs.len() == 1 {
                         // It stays, to be gone on with. Behind its end somebody may be writing.
-                        return self.is_last(end.position).map(|()| None);
+                        return self.is_last(end).map(|()| None);
                     }
                     self.logs.pop_front();
                     self.follows(&name, end)?;
@@ -381,14 +387,23 @@ impl Changes {
     }
 
     /// Whether the last log may end there: what was there when it was looked at reaches no farther.
-    fn is_last(&self, end: Lsn) -> Result<()> {
+    fn is_last(&self, end: LogEnd) -> Result<()> {
         // Who only reads knows what the manifest says.
-        let until = self.hold.core.read_only_version.get().map_or(self.until.position, |version| version.log_durable);
-        if end >= until {
+        let version = self.hold.core.read_only_version.get();
+        let until = version.map_or(self.until.position, |version| version.log_durable);
+        if end.position >= until {
             return Ok(());
         }
+        if version.is_some() && !end.leftover && end.vouched <= end.position {
+            if self.seen >= self.until.seq {
+                return Ok(());
+            }
+            // It was flushed, which need not sync it, or logs that are not needed are gone.
+            return Err(Error::gap(self.seen.0, self.until.seq.0, "no log has it, and tables alone may"));
+        }
+        let position = end.position;
         Err(Error::corruption(format!(
-            "the logs that the feed of changes reads end at position {end}, but went on up to {until}"
+            "the logs that the feed of changes reads end at position {position}, but went on up to {until}"
         )))
     }
 
@@ -425,7 +440,7 @@ impl Changes {
     }
 
     /// Whether the next log goes on where one ends.
-    fn follows(&mut self, name: &str, end: esker_wal::LogEnd) -> Result<()> {
+    fn follows(&mut self, name: &str, end: LogEnd) -> Result<()> {
         let Some(next) = self.logs.front().copied() else { return Ok(()) };
         self.open_next(next)?;
         let start = self.reader.as_ref().map_or(end.position, |reader| reader.header().start);
@@ -499,7 +514,7 @@ impl Iterator for Changes {
             *was_told = !*was_told;
             return was_told.then(|| Err(error.clone()));
         }
-        let result = self.advance();
+        let result = self.advance().map_err(|error| gap::located(&self.hold.core, error));
         if let Err(error) = &result {
             self.failed = Some((error.clone(), true));
         }

@@ -316,7 +316,8 @@ impl Core {
         };
         let old = commit.writer.take().expect("checked above");
         let bytes = old.bytes();
-        let begun = old.seal().and_then(|start| self.begin_log(spare, start, &commit.group));
+        let sealed = if self.is_to_be_used_again() { old.seal() } else { old.seal_trimmed() };
+        let begun = sealed.and_then(|start| self.begin_log(spare, start, &commit.group));
         let new = begun.map_err(|error| self.stop_writing(error.into()))?;
         let (number, start) = (new.number(), new.start());
         commit.writer = Some(new);

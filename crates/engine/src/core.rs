@@ -285,10 +285,13 @@ pub(crate) struct Retry {
 }
 
 impl Retry {
+    /// Writing resumes within five seconds of room on a disk that was full, and what was waited for takes a while too.
+    const WAIT_MAX: Duration = Duration::from_secs(2);
+
     pub(crate) fn failed(&mut self, now: Duration, error: Error) {
         self.failures += 1;
         let wait = Duration::from_millis(50) * 2u32.pow(self.failures.min(8) - 1);
-        self.not_before = now + wait.min(Duration::from_secs(5));
+        self.not_before = now + wait.min(Self::WAIT_MAX);
         self.error = Some(error);
     }
 }

@@ -190,9 +190,20 @@ impl Error {
     pub(crate) fn gap(since: u64, from: u64, why: &str) -> Self {
         Self(Arc::new(Inner {
             kind: ErrorKind::Gap,
-            message: format!(
-                "what came right behind sequence number {since} can't be told any more: {why}; changes can be told from {from} on"
-            ),
+            message: format!("what came right behind sequence number {since} can't be told any more: {why}"),
+            path: None,
+            offset: None,
+            outcome_unknown: false,
+            changes_from: Some(from),
+            source: None,
+        }))
+    }
+
+    /// The same gap, which reaches farther.
+    pub(crate) fn with_changes_from(&self, from: u64) -> Self {
+        Self(Arc::new(Inner {
+            kind: self.0.kind,
+            message: self.0.message.clone(),
             path: None,
             offset: None,
             outcome_unknown: false,
@@ -225,7 +236,8 @@ impl fmt::Display for Error {
             ("", Some(source)) => source.fmt(f),
             (message, Some(source)) => write!(f, "{message}: {source}"),
             (message, None) => f.write_str(message),
-        }
+        }?;
+        self.0.changes_from.map_or(Ok(()), |from| write!(f, "; changes can be told from {from} on"))
     }
 }
 

@@ -85,6 +85,7 @@ mod feed;
 mod filter;
 mod finding;
 mod flush;
+mod gap;
 mod ingest;
 mod install;
 mod instants;

@@ -10,6 +10,8 @@
 //! Logs are made ahead while something is written: after a flush on demand that leaves nothing in memory, or some seconds without a write, all that was made ahead is given back, so
 //! that a store at rest takes no more space than it needs.
 //!
+//! A few sealed logs keep their room until they are used again; those that pile up behind a flush that is late are cut to what they hold.
+//!
 //! Room is made by background work, before the writer comes to it; see [`Fill`] for how. The writer that is faster makes its own.
 
 use crate::commit::{Commit, SpareLog};
@@ -22,6 +24,9 @@ use esker_wal::{Ahead, Backend, Fill, GroupSync, Prepared};
 use parking_lot::Mutex;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+/// Sealed logs that keep the room that was made in them. One becomes the next log, and while it is flushed the other fills.
+const ROOMY_LOGS_MAX: usize = 2;
 
 /// What is known of the logs' files beside those that are needed.
 #[derive(Debug, Default)]
@@ -112,6 +117,14 @@ impl Core {
             Err(error) if esker_wal::is_no_space(&error) => Ok(()),
             Err(error) => Err(Error::io("make room for a log in", &self.dir, error)),
         }
+    }
+
+    /// Whether the log that is now sealed keeps its room for the one that will take its file. Where flush is behind, or logs are kept for the feed, that is long hence: many small logs with the room of large ones
+    /// fill a disk on which there is little data.
+    pub(crate) fn is_to_be_used_again(&self) -> bool {
+        let state = self.state.lock();
+        // The one that is sealed is among them.
+        state.logs.len() + state.feed.retained.len() <= ROOMY_LOGS_MAX
     }
 
     /// A log is not needed any more: keeps its file for another, or has it unlinked.

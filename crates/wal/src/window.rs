@@ -64,11 +64,24 @@ impl Window {
             let have = self.bytes.len();
             let more = (wanted - have as u64).min(GROWTH_BYTES_MAX);
             self.bytes.resize(have + more as usize, 0);
-            if let Err(error) = self.file.read_exact_at(&mut self.bytes[have..], offset + have as u64) {
+            if let Err(error) = self.read_at(offset + have as u64, have) {
                 self.bytes.truncate(have);
                 return Err(error);
             }
         }
         Ok(())
+    }
+
+    /// Fills the buffer from `have` on with what stands at `offset`. A log whose writer gives back room while it is read has zeros there, as it had before.
+    fn read_at(&mut self, offset: u64, have: usize) -> io::Result<()> {
+        let bytes = &mut self.bytes[have..];
+        let Err(error) = self.file.read_exact_at(bytes, offset) else { return Ok(()) };
+        let len_now = self.file.len_bytes()?;
+        if error.kind() != io::ErrorKind::UnexpectedEof || len_now >= self.len {
+            return Err(error);
+        }
+        let there = (len_now.saturating_sub(offset) as usize).min(bytes.len());
+        bytes[there..].fill(0);
+        self.file.read_exact_at(&mut bytes[..there], offset)
     }
 }

@@ -266,6 +266,16 @@ impl Writer {
         Ok(self.end)
     }
 
+    /// As [`Writer::seal`], and gives back what is allocated ahead: for a log that is not soon to be used again. Where that fails the file stays longer than it need be.
+    ///
+    /// # Errors
+    /// As [`Writer::seal`].
+    pub fn seal_trimmed(mut self) -> Result<Lsn, WalError> {
+        self.push()?;
+        let _ = self.segment.trim();
+        self.seal()
+    }
+
     /// Pushes, and gives back what is allocated ahead. For a log that is not appended to any more; one that is allocates anew.
     ///
     /// # Errors

@@ -4,8 +4,8 @@ mod support;
 
 use esker_vfs::{CrashPolicy, Fault, FaultVfs, MemVfs, Operation, Rule, TraceVfs, Vfs};
 use esker_wal::{
-    Backend, EndCause, FILE_HEADER_BYTES, Fill, GroupSync, Lsn, Prepared, RESERVE_BYTES, RecordKind, Reserve, WalError,
-    Writer, vouched,
+    Backend, EndCause, FILE_HEADER_BYTES, Fill, GroupSync, Lsn, Prepared, RESERVE_BYTES, Reader, RecordKind, Reserve,
+    WalError, Writer, vouched,
 };
 use std::sync::Arc;
 use support::{append, bytes_of, create_by, header, path, read_all, read_bytes, recycle};
@@ -196,6 +196,30 @@ fn a_second_life_that_can_not_begin_is_an_error() {
         let (old, new) = (vfs.metadata(&path(1)).is_ok(), vfs.metadata(&path(2)).is_ok());
         assert!(old != new, "{operation:?}");
         create_by(Backend::Mapped, &*vfs, 3, end, &group);
+    }
+}
+
+/// A reader that had opened a log failed with an unexpected end of file when the log was cut to what it holds.
+#[test]
+fn a_log_may_be_cut_to_its_records_while_it_is_read() {
+    for backend in [Backend::Mapped, Backend::Write] {
+        let vfs = MemVfs::new();
+        let group = GroupSync::new(Lsn::ZERO);
+        let mut log = create_by(backend, &*vfs, 1, Lsn::ZERO, &group);
+        for _ in 0..300 {
+            append(&mut log, &[7; 1000]);
+        }
+        log.push().unwrap();
+        let mut reader = Reader::open(vfs.open_read(&path(1)).unwrap(), "000001.wal").unwrap();
+        assert_eq!(reader.next().unwrap().unwrap().payload, [7; 1000]);
+        let end = log.seal_trimmed().unwrap();
+        assert_eq!(vfs.metadata(&path(1)).unwrap().len_bytes, end.0);
+        let mut records = 1;
+        while reader.next().unwrap().is_some() {
+            records += 1;
+        }
+        assert_eq!((records, reader.end().unwrap().position), (300, end), "{backend:?}");
+        assert!(!reader.end().unwrap().leftover);
     }
 }
 

@@ -315,3 +315,71 @@ fn what_a_power_cut_left_in_tables_alone_is_a_gap() {
         assert!(since(&engine, newest).is_empty());
     }
 }
+
+/// A gap named what follows on it, and asked from there it was the next gap: the manifest's mark lay farther on than where the logs go on, or a log was missing behind the mark. Logs that were let go of are there again
+/// after a power cut, but for what of them had not got to the disk.
+#[test]
+fn from_where_a_gap_says_so_changes_can_be_told() {
+    let memory = MemVfs::new();
+    let vfs: Arc<dyn Vfs> = Arc::clone(&memory) as _;
+    let engine = open(&vfs, &Options { wal_retain_bytes: Some(24 << 10), log_backend: LogBackend::Write, ..small() });
+    let mut logs = BTreeMap::new();
+    for i in 0..240 {
+        engine.put(format!("a{i:03}"), [7; 300]).unwrap();
+        for name in vfs.list("/data".as_ref()).unwrap().into_iter().filter(|name| name.ends_with(".wal")) {
+            let path = std::path::Path::new("/data").join(name);
+            logs.insert(path.clone(), esker::vfs::read_file(&*vfs, &path, 1 << 20).unwrap());
+        }
+        if i == 50 {
+            engine.ingest([table(&vfs, "t.sst", &["m", "n"])], &IngestOptions::default()).unwrap();
+        }
+        if i % 35 == 34 {
+            engine.flush().unwrap();
+        }
+    }
+    let newest = engine.metrics().last_seq;
+    let mut gaps = Vec::new();
+    // The last two hold what no table has: it is damage if one is missing.
+    for missing in logs.keys().rev().skip(2) {
+        let image: Arc<dyn Vfs> = Arc::new(vfs_crash(&vfs));
+        for (path, bytes) in logs.iter().filter(|(path, _)| image.metadata(path).is_err()) {
+            image.create_new(path).unwrap().append(bytes).unwrap();
+        }
+        image.remove_file(missing).unwrap();
+        let reader = Engine::builder("/data").vfs(image).read_only(true).background(Background::Manual).open().unwrap();
+        for since in 0..newest {
+            let Err(error) = reader.changes_since(since) else { continue };
+            let from = error.changes_from().unwrap_or_else(|| panic!("{error}"));
+            let told = reader.changes_since(from);
+            assert!(told.is_ok(), "without {missing:?}: since {since}: {error}; then: {}", told.unwrap_err());
+            gaps.push(from);
+        }
+    }
+    gaps.dedup();
+    assert!(gaps.len() > 2, "at the mark, and where a log is missing: {gaps:?}");
+}
+
+/// To who only reads it was damage that a log, flushed without a sync, ended short of where the next one began, of which nothing had got to the disk.
+#[test]
+fn what_a_power_cut_took_off_the_end_of_the_logs_is_a_gap_to_who_only_reads() {
+    let memory = MemVfs::new();
+    let vfs: Arc<dyn Vfs> = Arc::clone(&memory) as _;
+    let engine = open(&vfs, &small());
+    engine.put("a", "1").unwrap();
+    engine.sync().unwrap();
+    for i in 0..40 {
+        engine.put(format!("b{i}"), [7; 300]).unwrap();
+    }
+    engine.flush().unwrap();
+    let image: Arc<dyn Vfs> = Arc::new(memory.crash_now(CrashPolicy::SyncedOnly));
+    let builder = Engine::builder("/data").vfs(image).options(small()).read_only(true);
+    let reader = builder.background(Background::Manual).open().unwrap();
+    assert_eq!(reader.get("b39").unwrap().unwrap(), [7; 300]);
+    let newest = reader.metrics().last_seq;
+    let mut changes = reader.changes_since(0).unwrap();
+    assert_eq!(shown(&changes.next().unwrap().unwrap()), "1[a=1]");
+    for error in [changes.next().unwrap().unwrap_err(), reader.changes_since(1).unwrap_err()] {
+        assert_eq!((error.kind(), error.changes_from()), (ErrorKind::Gap, Some(newest)), "{error}");
+    }
+    assert!(since(&reader, newest).is_empty());
+}
