@@ -164,6 +164,17 @@ impl Cursor {
     #[inline]
     pub fn key(&self) -> &[u8] {
         match &self.inner {
+            Ok(inner) => match inner.walk.lent_key() {
+                Some(key) => key,
+                None => self.key_of_any(),
+            },
+            Err(_) => self.key_of_any(),
+        }
+    }
+
+    #[inline(never)]
+    fn key_of_any(&self) -> &[u8] {
+        match &self.inner {
             Ok(inner) => inner.walk.key(),
             Err(error) => panic!("the cursor is not valid: {error}"),
         }

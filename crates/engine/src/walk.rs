@@ -132,6 +132,12 @@ impl Walk {
         moves
     }
 
+    /// The key, if no layer below need be asked for it.
+    #[inline(always)]
+    pub(crate) fn lent_key(&self) -> Option<&[u8]> {
+        self.view.lent_key()
+    }
+
     /// The value, if it stands in the table, and no layer below need be asked for it.
     #[inline(always)]
     pub(crate) fn lent_value(&self) -> Option<&[u8]> {

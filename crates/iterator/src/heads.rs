@@ -42,7 +42,7 @@ impl Heads {
     }
 
     /// The head of a key. `None` if the prefix has to be sought anew.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn head(&self, key: &[u8]) -> Option<u64> {
         let rest = strip_prefix(key, &self.prefix)?;
         (self.ties < TIES).then(|| head_of(rest) ^ self.flip)

@@ -7,12 +7,15 @@ use crate::read_ahead::ReadAhead;
 use crate::table::{Block, Fill, Table};
 use esker_format::{InternalKey, Slice, Trailer};
 use esker_iterator::{InternalIterator, Lend, Lent, Plain, Stepped, Way};
-use esker_vfs::{CACHE_LINE_BYTES, prefetch};
+use esker_vfs::{CACHE_LINE_BYTES, Map, prefetch};
 use std::fmt;
+use std::ops::Range;
 use std::sync::Arc;
 
 /// Lines at a block's start, where all but its values lie, that are sent for ahead of their use.
 const HEAD_LINES: usize = 8;
+/// Lines at a block's end that are sent for ahead of a walk backward.
+const TAIL_LINES: usize = 64;
 /// Lines of values that are sent for where a seek has landed.
 const VALUE_LINES: usize = 6;
 /// A seek that lands so near a block's end sends for the next one: few ask for one entry only.
@@ -90,13 +93,25 @@ impl TableIter {
 
     /// Sends for the lines of block `number` that are read first, if they come from a map as they are.
     fn prefetch_head(&self, number: usize) {
-        if let (Some(map), Ok((index, payload))) = (self.table.map(), self.table.index())
-            && let Some(place) = index.block(payload, number)
-            && !place.compressed
-        {
-            let lines = (place.range.len() / CACHE_LINE_BYTES).min(HEAD_LINES);
-            (0..lines).for_each(|line| prefetch(map, place.range.start + line * CACHE_LINE_BYTES));
+        if let Some((map, range)) = self.mapped_block(number) {
+            let lines = (range.len() / CACHE_LINE_BYTES).min(HEAD_LINES);
+            (0..lines).for_each(|line| prefetch(map, range.start + line * CACHE_LINE_BYTES));
         }
+    }
+
+    /// Sends for the last values of block `number`, likewise: who comes from behind reads them first.
+    fn prefetch_tail(&self, number: usize) {
+        if let Some((map, range)) = self.mapped_block(number) {
+            let lines = (range.len() / CACHE_LINE_BYTES).min(TAIL_LINES);
+            (1..=lines).for_each(|line| prefetch(map, range.end - line * CACHE_LINE_BYTES));
+        }
+    }
+
+    /// Where block `number` is in the map, if it is there as it is.
+    fn mapped_block(&self, number: usize) -> Option<(&Map, Range<usize>)> {
+        let (index, payload) = self.table.index().ok()?;
+        let place = index.block(payload, number).filter(|place| !place.compressed)?;
+        Some((self.table.map()?, place.range))
     }
 
     /// Sends for the values from that of entry `i` of the present block on.
@@ -176,6 +191,7 @@ impl TableIter {
         }
         if let Some(number) = self.number.checked_sub(2) {
             self.prefetch_head(number);
+            self.prefetch_tail(number);
         }
         let result = self.before(0);
         self.keep_error(result)

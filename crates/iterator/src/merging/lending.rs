@@ -14,6 +14,7 @@ use crate::heads::Heads;
 use crate::{Lend, Lent, Plain, Way};
 use esker_format::{Slice, Trailer};
 use std::cmp::Ordering;
+use std::hint::select_unpredictable;
 
 /// What a [`MergingIterator`] lends: the entries of one child, or of several in turns. Of several it goes one way only, that of the merge, and shows the newest version of each key.
 #[derive(Debug, Default)]
@@ -33,6 +34,8 @@ struct Turns<L> {
     others: Vec<L>,
     /// In the order in which their entries come; of one key, the newest first.
     order: Vec<Turn>,
+    /// Which child each part is of.
+    children: Vec<u32>,
     way: Way,
     /// Those of the merge.
     heads: Heads,
@@ -52,7 +55,6 @@ struct Turn {
     /// Steps that are left of it.
     left: u32,
     part: u32,
-    child: u32,
 }
 
 impl<L: Lent> Turns<L> {
@@ -60,6 +62,7 @@ impl<L: Lent> Turns<L> {
         Self {
             others: Vec::new(),
             order: Vec::new(),
+            children: Vec::new(),
             way: Way::Forward,
             heads: Heads::new(),
             limit: None,
@@ -72,13 +75,9 @@ impl<L: Lent> Turns<L> {
     /// From the order in which the children stand.
     fn begin(&mut self, first: &mut L, way: Way) {
         (self.way, self.is_past, self.is_astray) = (way, false, false);
-        // Backward, of one key the oldest comes first there.
-        for behind in if way == Way::Backward { 2..self.order.len() } else { 0..0 } {
-            let mut at = behind;
-            while at > 1 && self.leads(first, self.order[at], self.order[at - 1]) {
-                self.order.swap(at, at - 1);
-                at -= 1;
-            }
+        if way == Way::Backward {
+            // Of one key the oldest comes first there.
+            self.place_by_keys(first, 1);
         }
         // Older versions of the key that is shown may be where nothing is lent.
         self.is_over = !self.pass_older(first) || self.limit == Some(self.order[0].head);
@@ -125,13 +124,39 @@ impl<L: Lent> Turns<L> {
             return false;
         };
         turn.head = head;
-        let mut before = at + 1;
-        while before < self.order.len() && self.leads(first, self.order[before], turn) {
-            self.order[before - 1] = self.order[before];
-            before += 1;
-        }
-        self.order[before - 1] = turn;
+        self.place(first, at, turn);
         true
+    }
+
+    /// Puts a turn that was in place `at`, or before, where it belongs now. Which part comes next nobody foresees, so nothing branches on it.
+    #[inline(always)]
+    fn place(&mut self, first: &L, at: usize, mut turn: Turn) {
+        let mut ties = false;
+        for i in at + 1..self.order.len() {
+            let other = self.order[i];
+            ties |= other.head == turn.head;
+            let leads = other.head < turn.head;
+            self.order[i - 1] = select_unpredictable(leads, other, turn);
+            turn = select_unpredictable(leads, turn, other);
+        }
+        if let Some(last) = self.order.last_mut() {
+            *last = turn;
+        }
+        if ties {
+            self.place_by_keys(first, at);
+        }
+    }
+
+    /// Puts those in order whose heads are equal.
+    #[cold]
+    fn place_by_keys(&mut self, first: &L, from: usize) {
+        for behind in from + 1..self.order.len() {
+            let mut at = behind;
+            while at > from && self.leads(first, self.order[at], self.order[at - 1]) {
+                self.order.swap(at, at - 1);
+                at -= 1;
+            }
+        }
     }
 
     #[inline(always)]
@@ -221,9 +246,11 @@ impl<I: Lend> MergingIterator<I> {
         turns.order.clear();
         let turn = |standing: Standing, steps: usize, part: usize| {
             let (left, part) = (steps.min(u32::MAX as usize) as u32, part as u32);
-            Turn { head: standing.head, left, part, child: standing.child }
+            Turn { head: standing.head, left, part }
         };
         turns.order.push(turn(first, steps, 0));
+        turns.children.clear();
+        turns.children.push(first.child);
         let mut sum = steps;
         // That of the first is shown already; those of the others will be.
         let plain_from_here = Plain { from_here: true, ..*plain };
@@ -237,6 +264,7 @@ impl<I: Lend> MergingIterator<I> {
                 break;
             }
             turns.order.push(turn(*standing, steps, part));
+            turns.children.push(standing.child);
             sum += steps + 1;
         }
         turns.limit = self.standing.get(turns.order.len()).map(|standing| standing.head);
@@ -254,8 +282,9 @@ impl<I: Lend> MergingIterator<I> {
         (self.wins, self.free, self.is_ahead) = (0, 0, false);
         for (standing, turn) in self.standing.iter_mut().zip(&turns.order) {
             let part = part_mut(&mut lent.first, &mut turns.others, turn.part);
-            *standing = Standing { head: turn.head, child: turn.child, is_newest: true, trailer: part.trailer() };
-            self.children[turn.child as usize].take_back(part);
+            let child = turns.children[turn.part as usize];
+            *standing = Standing { head: turn.head, child, is_newest: true, trailer: part.trailer() };
+            self.children[child as usize].take_back(part);
         }
         if turns.is_astray {
             self.sort_all();
@@ -289,7 +318,9 @@ impl<I: Lend> Lend for MergingIterator<I> {
 
     fn lent_value_slice(&self, lent: &Self::Lent) -> Slice {
         match &lent.turns {
-            Some(turns) if lent.has_turns => self.children[turns.order[0].child as usize].lent_value_slice(lent.part()),
+            Some(turns) if lent.has_turns => {
+                self.children[turns.children[lent.shown] as usize].lent_value_slice(lent.part())
+            }
             _ => self.first().lent_value_slice(&lent.first),
         }
     }

@@ -99,6 +99,12 @@ impl<I: Lend> VisibleIterator<I> {
         moves
     }
 
+    /// The user key, if the entry was lent.
+    #[inline(always)]
+    pub fn lent_key(&self) -> Option<&[u8]> {
+        (self.place == Place::Lent).then(|| self.lent.key())
+    }
+
     /// The value, if the entry was lent and is of kind [`ValueKind::Put`]. The beginning of [`put_value`](Self::put_value), small enough to be a part of its callers.
     #[inline(always)]
     pub fn lent_value(&self) -> Option<&[u8]> {
