@@ -1,6 +1,6 @@
 //! Disks that are full and syncs that fail: reads go on, nothing acknowledged is lost, and writing resumes.
 
-use esker::vfs::{CrashPolicy, Fault, FaultVfs, MemVfs, Operation, Rule, Vfs};
+use esker::vfs::{CrashPolicy, Fault, FaultVfs, ManualClock, MemVfs, Operation, Rule, Vfs};
 use esker::{Background, Durability, Engine, ErrorKind, KeyspaceOptions, Options, WriteBatch, WriteOptions};
 use esker_testkit::stress;
 use std::collections::BTreeMap;
@@ -112,7 +112,8 @@ fn a_resume_that_fails_can_be_repeated() {
 
 #[test]
 fn a_full_disk_loses_nothing_takes_deletes_and_resumes_by_itself() {
-    let memory = MemVfs::new().with_space(6 << 20);
+    let clock = Arc::new(ManualClock::new());
+    let memory = MemVfs::new().with_space(6 << 20).with_clock(Arc::clone(&clock) as _);
     let vfs: Arc<dyn Vfs> = Arc::clone(&memory) as _;
     let engine = open(&vfs, Background::Threads);
     let doomed = engine.keyspace("doomed", KeyspaceOptions::default()).unwrap();
@@ -138,9 +139,11 @@ fn a_full_disk_loses_nothing_takes_deletes_and_resumes_by_itself() {
 
     memory.set_space(Some(64 << 20));
     let begin = Instant::now();
-    while engine.put("writing", "again").is_err() {
-        assert!(begin.elapsed() < Duration::from_secs(5), "writing did not resume: {:?}", engine.metrics());
+    while let Err(error) = engine.put("writing", "again") {
+        assert!(begin.elapsed() < Duration::from_secs(5), "writing did not resume: {error}: {:?}", engine.metrics());
         std::thread::sleep(Duration::from_millis(10));
+        // What failed in the background is tried again when its time has come by this clock.
+        clock.advance(Duration::from_millis(10));
     }
     engine.flush().unwrap();
     check_all(&engine, acknowledged);
