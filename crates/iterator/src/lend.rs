@@ -59,7 +59,7 @@ impl<'a> Plain<'a> {
 /// An entry, and a way to its neighbours. One that was made by `Default` has nothing.
 pub trait Lent: Default {
     /// Moves to the entry behind in key order; only within what was lent. `false` if it can't: what was lent ends earlier than was said, it goes the other way only, or the bytes it reads are not what they were.
-    /// Then it is to be given back, which tells where that [ends](Lend::take_back); until it is, no step succeeds in this direction.
+    /// Then it is to be given back, which tells where that [ends](Lend::take_back), and not to be looked at before. An end stays the end, however often it is tried.
     fn next(&mut self) -> bool;
 
     /// Moves to the entry before, likewise.

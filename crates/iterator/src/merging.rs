@@ -13,10 +13,10 @@
 //! needs fewer comparisons, the logarithm, but each is a branch that no processor foresees, where these are foreseen but for the last. Far behind, the place is sought by halves.
 //!
 //! One that came first several times in a row is asked how far it goes before the second's key (so far as the end of a block), and goes so far without any comparison: old data under a few
-//! new entries are read as if they were alone.
+//! new entries, and sources that [lend](crate::Lend) nothing. Those that lend do so in turns (`lending`).
 //!
 //! Invariant: going forward, each child but the first stands on its first entry behind the first one's; going backward, on its
-//! last one before it. A turn restores that by seeks, which also hold when entries have come into a child meanwhile.
+//! last one before it. A turn restores that by seeks, which also hold when entries have come into a child meanwhile. (Of what was lent and given back, older versions of the key that is shown may have been passed.)
 
 mod lending;
 

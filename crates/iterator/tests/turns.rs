@@ -211,3 +211,49 @@ fn most_steps_ask_nobody() {
         assert!((1..count / 2).contains(&asked.get()), "{} steps of {count} asked for", asked.get());
     }
 }
+
+/// Of numbered keys.
+fn puts(keys: impl Iterator<Item = u16>, value: &str) -> VecIterator {
+    let put = |i| (InternalKey::new(&key(i), SeqNo(7), ValueKind::Put).to_buf(), value.into());
+    VecIterator::new(keys.map(put).collect())
+}
+
+fn walked<I: Lend>(view: &mut VisibleIterator<I>, is_forward: bool) -> Vec<(Vec<u8>, Vec<u8>)> {
+    let mut found = Vec::new();
+    assert!(if is_forward { view.seek_to_first() } else { view.seek_to_last() }.is_ok());
+    while view.valid() {
+        found.push((view.key().to_vec(), view.value().to_vec()));
+        assert!(if is_forward { view.next() } else { view.prev() }.is_ok());
+    }
+    if !is_forward {
+        found.reverse();
+    }
+    found
+}
+
+/// A merge that lent to a merge did not say that it stood behind what it had shown, and an entry was lost.
+#[test]
+fn a_merge_of_merges_lends() {
+    let belongs = |i: u16, part| (u32::from(i).wrapping_mul(0x9e37_79b1) >> 13) % 6 == part;
+    let source = |part| puts((0..200).filter(move |i| belongs(*i, part)), "");
+    let pair = |part| MergingIterator::new(vec![source(part), source(part + 1)]);
+    let merged = MergingIterator::new(vec![pair(0), pair(2), pair(4)]);
+    let mut view = VisibleIterator::new(merged, SeqNo::MAX, Bounds::default());
+    let all: Vec<_> = (0..200).map(|i| (key(i), Vec::new())).collect();
+    assert_eq!(walked(&mut view, true), all);
+    assert_eq!(walked(&mut view, false), all);
+}
+
+/// Should two sources hold the same entry, that of the earlier one is shown, also where it is lent.
+#[test]
+fn the_earlier_of_two_same_entries_is_shown() {
+    let earlier = puts([0, 10, 12, 14, 16, 18, 50, 60, 70, 80].into_iter(), "earlier");
+    let later = puts([1, 11, 13, 15, 17, 19, 50, 61, 70, 81].into_iter(), "later");
+    let mut view = VisibleIterator::new(MergingIterator::new(vec![earlier, later]), SeqNo::MAX, Bounds::default());
+    for is_forward in [true, false] {
+        let found = walked(&mut view, is_forward);
+        assert_eq!(found.len(), 18);
+        let both = found.iter().filter(|(found, _)| [key(50), key(70)].contains(found));
+        assert!(both.clone().count() == 2 && both.into_iter().all(|(_, value)| value == b"earlier"), "{found:?}");
+    }
+}

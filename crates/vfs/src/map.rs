@@ -83,10 +83,11 @@ impl Map {
     #[inline]
     pub fn move_to(&mut self, whole: &Self, range: Range<usize>) -> bool {
         let Some(bytes) = whole.get(range).map(NonNull::from) else { return false };
-        if !Arc::ptr_eq(&self.owner, &whole.owner) {
-            self.owner = Arc::clone(&whole.owner);
+        if Arc::ptr_eq(&self.owner, &whole.owner) {
+            self.bytes = bytes;
+        } else {
+            *self = Self { bytes, owner: Arc::clone(&whole.owner) };
         }
-        self.bytes = bytes;
         true
     }
 }

@@ -4,7 +4,7 @@
 //!   child   stands on, and lends                  17  21  22  25  40  60: without a word to any layer,
 //!     2     17 25#9 80                            then it is over: 61 is not lent, and 70 is behind it
 //!     0     21 22 40 70
-//!     3     25#7 60 90                            25#7 is passed when 25#9 is left: of one key the newest is shown
+//!     3     25#7 60 90                            25#7 is passed when 25#9 is reached: of one key the newest is shown
 //!     1     61, and lends nothing: the limit
 //! ```
 //! That some step goes too far is known when it has been made. It is not taken back: [`Lend::take_back`] tells of it.
@@ -44,7 +44,7 @@ struct Turns<L> {
     is_over: bool,
     /// It is over, and the parts stand behind the entry that is shown.
     is_past: bool,
-    /// It is over, since a key came up that has no head.
+    /// The head of a part is not known.
     is_astray: bool,
 }
 
@@ -166,10 +166,11 @@ impl<L: Lent> Turns<L> {
 
     #[cold]
     fn leads_by_key(&mut self, first: &L, a: Turn, b: Turn) -> bool {
+        let (child_of_a, child_of_b) = (self.children[a.part as usize], self.children[b.part as usize]);
         let (a, b) = (part(first, &self.others, a.part), part(first, &self.others, b.part));
         let by_key = if self.way == Way::Forward { a.key().cmp(b.key()) } else { b.key().cmp(a.key()) };
         if by_key == Ordering::Equal {
-            return a.trailer() > b.trailer();
+            return (a.trailer(), child_of_b) > (b.trailer(), child_of_a);
         }
         self.heads.tie();
         by_key.is_lt()
@@ -280,11 +281,15 @@ impl<I: Lend> MergingIterator<I> {
         let turns = lent.turns.as_mut().expect("it was lent in turns");
         std::mem::swap(&mut self.heads, &mut turns.heads);
         (self.wins, self.free, self.is_ahead) = (0, 0, false);
+        let mut is_past = turns.is_past;
         for (standing, turn) in self.standing.iter_mut().zip(&turns.order) {
             let part = part_mut(&mut lent.first, &mut turns.others, turn.part);
             let child = turns.children[turn.part as usize];
             *standing = Standing { head: turn.head, child, is_newest: true, trailer: part.trailer() };
-            self.children[child as usize].take_back(part);
+            if self.children[child as usize].take_back(part) {
+                turns.is_astray = true;
+                is_past |= turn.part as usize == lent.shown;
+            }
         }
         if turns.is_astray {
             self.sort_all();
@@ -292,7 +297,7 @@ impl<I: Lend> MergingIterator<I> {
             let (children, direction) = (&self.children, self.direction);
             self.standing.sort_unstable_by(|a, b| order(children, direction, a, b));
         }
-        turns.is_past
+        is_past
     }
 }
 

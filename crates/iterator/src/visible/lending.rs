@@ -5,7 +5,7 @@ use crate::{Lend, Lent, Plain, Way};
 use esker_format::ValueKind;
 
 /// After a source had nothing to lend, it is asked again after 0, 1, 3, 7, .. steps: the first time it may be the end of a block. One that never lent begins as if it had refused some times: few steps behind a seek are not worth
-/// asking a memtable again and again. What was at its end after fewer steps than [`WORTH_STEPS`] counts as nothing.
+/// asking a memtable again and again. What is given back fewer steps away than [`WORTH_STEPS`] counts as nothing.
 const REFUSALS_MAX: u32 = 6;
 const REFUSALS_AT_FIRST: u32 = 3;
 const WORTH_STEPS: usize = 4;
@@ -74,7 +74,7 @@ impl Lending {
 }
 
 impl<I: Lend> VisibleIterator<I> {
-    /// Moves to the next entry, if that was lent: whether it was. The beginning of [`next`](Self::next), small enough to be a part of its callers.
+    /// Moves to the next entry, if that was lent: whether it was. The beginning of [`next`](Self::next), small enough to be a part of its callers, which is to be called if this says `false`, and before anything else: until then it shows no entry in particular.
     #[inline(always)]
     pub fn next_lent(&mut self) -> bool {
         self.lending.ahead > 0 && self.step_lent(Way::Forward)
