@@ -37,6 +37,7 @@ use std::ops::Bound;
 const SKIPS_BEFORE_SEEK: usize = 32;
 /// Candidates longer than this are held as slices, which may pin them; shorter ones are copied into a buffer that is kept.
 const COPIED_BYTES_MAX: usize = 1024;
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Place {
     /// Before the first seek, past an end, or after an error.
