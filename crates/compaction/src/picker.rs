@@ -4,7 +4,7 @@
 //! - Below level 0 the tables of a level share no user key, and a job never cuts between two versions of one. So a plan for a table takes along all
 //!   that overlaps it in the output level, and no more is needed.
 //! - A table of level 0 never leaves an older one behind that overlaps it: what goes down would lie under something older.
-//! - Level 0 merges into itself only by runs of neighbours in age, and nothing is left between them.
+//! - Level 0 merges into itself only by runs of neighbours in age, and nothing is left between them; tables that were ingested together are of one age.
 //! - Level 0 goes to the topmost level in use, so nothing older is jumped over.
 //!
 //! Every plan of [`Picker::pick`] moves tables down or, level 0 into itself, makes fewer of them, so picking ends.
@@ -361,11 +361,27 @@ impl<'a> Choice<'a> {
         if tables.len() < (self.options.l0_trigger + self.options.l0_slowdown) / 2 {
             return None;
         }
-        (0..tables.len()).find_map(|start| self.l0_run(start))
+        let cuts = self.l0_cuts();
+        cuts.iter().find_map(|&start| self.l0_run(start, &cuts))
     }
 
-    /// The run of level 0 that begins with its table `start`, if it is worth it.
-    fn l0_run(&self, start: usize) -> Option<Plan> {
+    /// Where level 0 can be cut into what is newer and what is older: before which of its tables, and behind the last. Between two of one ingest, which share their sequence number, it can't.
+    fn l0_cuts(&self) -> Vec<usize> {
+        let tables = &self.version.levels[0];
+        let mut newer_from = SeqNo::MAX;
+        let mut cuts: Vec<usize> = (0..tables.len())
+            .filter(|&at| {
+                let is_cut = at == 0 || tables[at].largest_seq < newer_from;
+                newer_from = newer_from.min(tables[at].smallest_seq);
+                is_cut
+            })
+            .collect();
+        cuts.push(tables.len());
+        cuts
+    }
+
+    /// The run of level 0 that begins with its table `start` and ends at one of the cuts, if it is worth it.
+    fn l0_run(&self, start: usize, cuts: &[usize]) -> Option<Plan> {
         let tables = &self.version.levels[0];
         let (mut bytes, mut per_saved, mut end) = (0u64, u64::MAX, start);
         for table in &tables[start..] {
@@ -377,6 +393,7 @@ impl<'a> Choice<'a> {
             per_saved = now;
             end += 1;
         }
+        let end = cuts[..cuts.partition_point(|&cut| cut <= end)].last().map_or(start, |&cut| cut.max(start));
         let run = &tables[start..end];
         let span = Span::hull(run)?;
         if run.len() < L0_RUN_MIN || self.busy.writes(self.version.id, Level::ZERO, span) {
@@ -425,9 +442,11 @@ impl<'a> Choice<'a> {
         let crosses = self.options.codec_changes_at.is_some_and(|at| Level::ZERO < at && at <= plan.output_level);
         let first = self.version.levels[0].iter().position(|table| table.number == run[0].number)?;
         let are_neighbours = self.version.levels[0][first..].iter().zip(run).all(|(a, b)| a.number == b.number);
+        let cuts = self.l0_cuts();
+        let is_cut_off = [first, first + run.len()].iter().all(|end| cuts.contains(end));
         let span = Span::hull(run)?;
         let fits = bytes_of(run) <= self.options.grandparent_bytes_max();
-        if !crosses || !are_neighbours || !fits || self.busy.writes(self.version.id, Level::ZERO, span) {
+        if !crosses || !are_neighbours || !is_cut_off || !fits || self.busy.writes(self.version.id, Level::ZERO, span) {
             return None;
         }
         Some(Plan {

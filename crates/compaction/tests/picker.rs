@@ -209,6 +209,28 @@ fn level_0_merges_into_itself_while_the_way_down_is_blocked() {
     picks(&format!("{eight}\n{blocked} 14 16 18"), "none");
 }
 
+/// A run of level 0 was cut between tables that had been ingested together, and so have one sequence number. The table that came of it lay on both sides of the one left
+/// behind, in age and by its keys; the manifest refused it, and writing stopped.
+#[test]
+fn level_0_is_not_cut_between_tables_that_were_ingested_together() {
+    let blocked = "L6: 1:a-z@60\nbusy: 1";
+    let tree = |runs: &str| format!("L0: {runs} 14:a-f@9 13:a-f@9 12:a-f@9 11:a-f@9\n{blocked}");
+    let whole = "L0[18 17 16 15 14 13 12 11] -> L0 merge, deeper 1";
+    picks(&tree("18#15:g-h@9 17#15:e-f@9 16#15:c-d@9 15:a-b@9"), whole);
+    // 15 is busy, and so are those that came with it.
+    let four = "L0[14 13 12 11] -> L0 merge, deeper 1";
+    picks(&format!("{} 15", tree("18#15:g-h@9 17#15:e-f@9 16#15:c-d@9 15:a-b@9")), four);
+    picks(&format!("{} 18", tree("18#15:g-h@9 17#15:e-f@9 16#15:c-d@9 15:a-b@9")), four);
+    // It would end before 12, which is too large, and leaves 13 to it.
+    let tree = tree("18:a-f@9 17:a-f@9 16:a-f@9 15:a-f@9");
+    let large = tree.replace("13:a-f@9 12:a-f@9", "13#12:a-c@9 12:d-f@90");
+    picks(&large, "L0[18 17 16 15 14] -> L0 merge, deeper 13 | 12 | 11 | 1");
+    // What reads ask for would stay in level 0 too; 13 is on its way down.
+    let at_2 = LeveledOptions { codec_changes_at: Some(esker_manifest::Level(2)), ..options() };
+    reads_get(at_2.clone(), "L0: 13#12:c-d@9 12:a-b@9 11:a-h@9", "L0[13 12 11] -> L0 merge");
+    reads_get(at_2, "L0: 13#12:c-d@9 12:a-b@9 11:a-h@9\nbusy: 13", "L0[12 11] -> L6 merge");
+}
+
 #[test]
 fn a_range_goes_down_step_by_step_to_the_bottom() {
     let (version, busy) = define(

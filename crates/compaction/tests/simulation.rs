@@ -1,7 +1,7 @@
 //! A whole tree in memory: flushes, compactions that overlap in time, snapshots. After every step each key must read as in a plain map, at the
 //! newest sequence number and at every snapshot, and the version must pass the manifest's own checks.
 
-use esker_compaction::{Busy, CompactionIter, LeveledOptions, Picker, Plan, PlanKind};
+use esker_compaction::{Busy, CompactionIter, LeveledOptions, Picker, Plan, PlanKind, place};
 use esker_format::{FileId, FileNo, InternalKey, InternalKeyBuf, KeyspaceId, SeqNo, ValueKind};
 use esker_iterator::{MergingIterator, VecIterator};
 use esker_manifest::{KeyspaceVersion, LEVELS, Level, TableMeta, Version, VersionEdit};
@@ -17,8 +17,11 @@ const KEYS: u8 = 40;
 enum Op {
     /// Writes to these keys, `false` deletes; then a flush.
     Flush(Vec<(u8, bool)>),
+    /// Tables from outside, of so many keys each, one behind the other from a first key on: all of one sequence number.
+    Ingest(u8, Vec<u8>),
     Pick,
     PickIdle,
+    PickForReads,
     PickRange(u8, u8),
     /// The n-th running plan ends.
     Finish(usize),
@@ -38,8 +41,10 @@ fn ops() -> impl Strategy<Value = Vec<Op>> {
     ];
     let op = prop_oneof![
         8 => flush.prop_map(Op::Flush),
+        2 => (0..KEYS, prop::collection::vec(1u8..4, 1..6)).prop_map(|(from, counts)| Op::Ingest(from, counts)),
         8 => Just(Op::Pick),
         1 => Just(Op::PickIdle),
+        2 => Just(Op::PickForReads),
         2 => (0..KEYS, 0..KEYS).prop_map(|(a, b)| Op::PickRange(a.min(b), a.max(b))),
         5 => any::<usize>().prop_map(Op::Finish),
         1 => any::<usize>().prop_map(Op::Abandon),
@@ -67,8 +72,8 @@ struct Tree {
 }
 
 impl Tree {
-    /// A base level of `base_entries`, and level 0 merged into itself from `(2 + l0_slowdown) / 2` tables on.
-    fn new(base_entries: u64, l0_slowdown: usize) -> Self {
+    /// A base level of `base_entries`, level 0 merged into itself from `(2 + l0_slowdown) / 2` tables on, and another codec from `codec_changes_at` on.
+    fn new(base_entries: u64, l0_slowdown: usize, codec_changes_at: Option<Level>) -> Self {
         let options = LeveledOptions {
             l0_trigger: 2,
             l0_slowdown,
@@ -76,6 +81,7 @@ impl Tree {
             level_ratio: 2,
             table_bytes: 2 * ENTRY_BYTES,
             grandparent_factor: 8,
+            codec_changes_at,
             ..LeveledOptions::default()
         };
         let mut version = Version::new();
@@ -136,6 +142,26 @@ impl Tree {
         entries.sort();
         let meta = self.table(entries);
         let edit = VersionEdit { add: vec![(KeyspaceId::DEFAULT, Level::ZERO, meta)], ..VersionEdit::default() };
+        self.version = self.version.apply(&edit).unwrap();
+    }
+
+    /// Every second key from the first one on.
+    fn ingest(&mut self, from: u8, counts: &[u8]) {
+        self.seq += 1;
+        let seq = SeqNo(self.seq);
+        let mut keys = (from..KEYS).step_by(2);
+        let mut edit = VersionEdit::default();
+        for &count in counts {
+            let keys: Vec<u8> = keys.by_ref().take(count.into()).collect();
+            if keys.is_empty() {
+                break;
+            }
+            self.model.extend(keys.iter().map(|&key| ((key, seq.0), true)));
+            let entry = |key| (InternalKey::new(&[key], seq, ValueKind::Put).to_buf(), Vec::new());
+            let meta = TableMeta { table_seq: Some(seq), ..self.table(keys.into_iter().map(entry).collect()) };
+            let level = place(&self.keyspace(), &self.busy, &meta);
+            edit.add.push((KeyspaceId::DEFAULT, level, meta));
+        }
         self.version = self.version.apply(&edit).unwrap();
     }
 
@@ -213,6 +239,7 @@ impl Tree {
         let plan = match op {
             Op::Pick => self.picker.pick(&keyspace, &self.busy),
             Op::PickIdle => self.picker.pick_idle(&keyspace, &self.busy, self.droppable(), 0),
+            Op::PickForReads => self.picker.pick_for_reads(&keyspace, &self.busy),
             Op::PickRange(from, to) => {
                 self.picker.pick_range(&keyspace, &self.busy, Bound::Included(&[*from]), Bound::Excluded(&[*to]))
             }
@@ -220,6 +247,7 @@ impl Tree {
         };
         match op {
             Op::Flush(writes) => self.flush(writes),
+            Op::Ingest(from, counts) => self.ingest(*from, counts),
             Op::Finish(which) => self.end(*which, true),
             Op::Abandon(which) => self.end(*which, false),
             Op::Exclude(which) => {
@@ -253,8 +281,13 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(250) })]
 
     #[test]
-    fn every_read_stays_right(ops in ops(), base_entries in prop::sample::select(vec![2u64, 8, 30]), l0_slowdown in 2usize..9) {
-        let mut tree = Tree::new(base_entries, l0_slowdown);
+    fn every_read_stays_right(
+        ops in ops(),
+        base_entries in prop::sample::select(vec![2u64, 8, 30]),
+        l0_slowdown in 2usize..9,
+        codec_changes_at in prop::option::of((1u8..7).prop_map(Level)),
+    ) {
+        let mut tree = Tree::new(base_entries, l0_slowdown, codec_changes_at);
         for op in &ops {
             tree.apply(op);
             tree.check();

@@ -3,9 +3,10 @@
 //! ```text
 //! L0: 9:a-f@10 8:b-c@10        table 9 holds keys a to f, 10 bytes; level 0 newest first
 //! L6: 3:a-c@40!6               table 3 holds 6 tombstones among its 10 entries
+//! L0: 12#11:a-c@9 11:d-f@9     tables 12 and 11, ingested together
 //! busy: 3                      excluded from all plans
 //! ```
-//! All entries of a table have the table's number as sequence number.
+//! All entries of a table have the table's number as sequence number, where none is given.
 #![allow(dead_code, reason = "each test program uses a part")]
 
 use esker_compaction::{Busy, LeveledOptions, Plan};
@@ -45,11 +46,13 @@ pub(crate) fn table(number: u64, smallest: &str, largest: &str, file_bytes: u64,
 }
 
 fn parse_table(text: &str) -> TableMeta {
-    let (number, rest) = text.split_once(':').unwrap();
+    let (name, rest) = text.split_once(':').unwrap();
+    let (number, seq) = name.split_once('#').unwrap_or((name, name));
     let (keys, size) = rest.split_once('@').unwrap();
     let (smallest, largest) = keys.split_once('-').unwrap();
     let (bytes, deletions) = size.split_once('!').unwrap_or((size, "0"));
-    table(number.parse().unwrap(), smallest, largest, bytes.parse().unwrap(), deletions.parse().unwrap())
+    let seq_like = table(seq.parse().unwrap(), smallest, largest, bytes.parse().unwrap(), deletions.parse().unwrap());
+    TableMeta { number: FileNo(number.parse().unwrap()), ..seq_like }
 }
 
 /// A tree, and what is excluded in it.
