@@ -1,14 +1,17 @@
 //! `cargo xtask mutants`: what the tests of a crate make of it when one thing in it is wrong.
 //!
-//! cargo-mutants changes one operator, or has one function return something made up, builds, and runs the tests of that crate; they are to fail. Those that pass all the same have survived: either
+//! cargo-mutants changes one operator, or has one function return something made up, builds, and runs the tests of that crate, by cargo-nextest, which ends with the first that fails; they are to fail. Those that pass all the same have survived: either
 //! a test is missing, or the change makes no difference that a user could see. `docs/mutants.md` lists the latter with the reason, and a survivor that is not listed there fails the task.
 
+mod known;
 mod page;
 
 use crate::command_line;
+use crate::output;
 use crate::record::Record;
 use crate::toolchain::is_there;
 use comfy_table::{Table, presets::ASCII_MARKDOWN};
+use known::Known;
 use page::Page;
 use std::path::Path;
 use std::process::Command;
@@ -20,7 +23,11 @@ const CRATES: [&str; 4] = ["wal", "sstable", "manifest", "compaction"];
 const CAUGHT_MIN: f64 = 90.0;
 
 /// A mutant whose tests take longer hangs, in seconds: many times what they take on a quiet machine.
-const HANGS_AFTER: &str = "300";
+const HANGS_AFTER: &str = "90";
+
+/// The programs that it takes, and how to ask whether they are there.
+const PROGRAMS: [(&str, &[&str]); 2] =
+    [("cargo-mutants", &["mutants", "--version"]), ("cargo-nextest", &["nextest", "--version"])];
 
 /// How cargo-mutants ends when it has tried all: they are caught, some are not, some hang.
 const WHOLE: [i32; 3] = [0, 2, 3];
@@ -37,6 +44,12 @@ pub(crate) struct Args {
     /// How many at once; each has a copy of the tree and objects of its own.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=64))]
     jobs: u64,
+    /// Break the files of this very tree, one at a time, and put them right again, in the place of a copy of it: what is built stays. For a clone where nobody works.
+    #[arg(long, conflicts_with = "jobs")]
+    in_place: bool,
+    /// Only those that survived so far, or were not tried yet; the figures are of all.
+    #[arg(long, conflicts_with = "shard")]
+    again: bool,
     /// Add the figures to `docs/stress.md`.
     #[arg(long)]
     record: bool,
@@ -85,8 +98,8 @@ impl Outcome {
 
 /// Tries the mutants that `args` name, prints what became of them, and fails if too many survive, or one that no one has judged.
 pub(crate) fn attack(root: &Path, args: &Args) -> Result<(), String> {
-    if !is_there("cargo", &["mutants", "--version"]) {
-        return Err("cargo-mutants is not there: `cargo install cargo-mutants --locked`".into());
+    if let Some((name, _)) = PROGRAMS.iter().find(|(_, question)| !is_there("cargo", question)) {
+        return Err(format!("{name} is not there: `cargo install {name} --locked`"));
     }
     let record = args.record.then(|| Record::of_head(root)).transpose()?;
     let page = Page::load(root)?;
@@ -119,7 +132,18 @@ pub(crate) fn attack(root: &Path, args: &Args) -> Result<(), String> {
 fn try_all(root: &Path, name: &str, args: &Args) -> Result<Outcome, String> {
     let directory = root.join("target/mutants").join(name);
     std::fs::create_dir_all(&directory).map_err(|error| format!("{}: {error}", directory.display()))?;
-    let mut command = command(root, name, args, &directory);
+    let known_path = directory.join("known.json");
+    let mut known = Known::load(&known_path)?;
+    let package = format!("esker-{name}");
+    let all = output(root, "cargo", &["mutants", "--no-config", "--package", &package, "--list"])?;
+    let mut command = command(root, &package, args, &directory);
+    if args.again {
+        let open: Vec<String> = all.lines().filter(|name| known.is_open(name)).map(literally).collect();
+        if open.is_empty() {
+            return outcome(name, &known, all.lines());
+        }
+        command.args(["--re", &format!("^(?:{})$", open.join("|"))]);
+    }
     let line = command_line(&command);
     // Its words are for who watches; those of this program may be for another.
     let status =
@@ -130,28 +154,39 @@ fn try_all(root: &Path, name: &str, args: &Args) -> Result<Outcome, String> {
     }
     let outcomes = directory.join("mutants.out/outcomes.json");
     let text = std::fs::read_to_string(&outcomes).map_err(|error| format!("{}: {error}", outcomes.display()))?;
-    let outcome = parse(name, &text)?;
+    let tried = Known::of_run(&text)?;
+    known.0.extend(tried.0.clone());
+    known.store(&known_path)?;
+    let outcome = if args.again { outcome(name, &known, all.lines()) } else { outcome(name, &tried, tried.names()) }?;
     if outcome.tried() == 0 { Err(format!("{name}: no mutants")) } else { Ok(outcome) }
 }
 
-fn command(root: &Path, name: &str, args: &Args, directory: &Path) -> Command {
+/// A name as a regular expression that fits it alone.
+fn literally(name: &str) -> String {
+    let escaped = |c: char| if c.is_ascii_punctuation() { format!("\\{c}") } else { c.to_string() };
+    name.chars().map(escaped).collect()
+}
+
+fn command(root: &Path, package: &str, args: &Args, directory: &Path) -> Command {
     let mut command = Command::new("cargo");
-    command.current_dir(root).args(["mutants", "--no-config", "--package", &format!("esker-{name}")]);
-    command.args(["--shard", &args.shard, "--sharding", "round-robin", "--jobs", &args.jobs.to_string()]);
-    command.args(["--timeout", HANGS_AFTER, "--output"]).arg(directory);
-    // What is long by nature is as long as a mutant needs to be seen; nothing is built twice or looked at in a debugger.
-    command.env("PROPTEST_CASES", "32").env("CARGO_PROFILE_DEV_DEBUG", "0");
+    command.current_dir(root).args(["mutants", "--no-config", "--package", package, "--test-tool", "nextest"]);
+    command.args(["--shard", &args.shard, "--sharding", "round-robin", "--timeout", HANGS_AFTER, "--output"]);
+    command.arg(directory).arg("--cargo-test-arg=--max-fail=1:immediate");
+    match args.in_place {
+        true => command.arg("--in-place"),
+        false => command.args(["--jobs", &args.jobs.to_string()]),
+    };
+    // A second for what has changed in the place of many for all; nothing is looked at in a debugger, and a failure is one however long its script.
+    command.env("CARGO_INCREMENTAL", "1").env("CARGO_PROFILE_DEV_DEBUG", "0");
+    command.env("PROPTEST_CASES", "32").env("PROPTEST_MAX_SHRINK_ITERS", "0");
     command
 }
 
-/// What cargo-mutants wrote down.
-fn parse(name: &str, text: &str) -> Result<Outcome, String> {
-    let file: serde_json::Value = serde_json::from_str(text).map_err(|error| format!("outcomes.json: {error}"))?;
-    let list = file["outcomes"].as_array().ok_or("outcomes.json: there are no outcomes")?;
+/// What became of these mutants of a crate.
+fn outcome<'a>(name: &str, known: &Known, mutants: impl Iterator<Item = &'a str>) -> Result<Outcome, String> {
     let mut outcome = Outcome { name: name.to_owned(), ..Outcome::default() };
-    for one in list {
-        let Some(mutant) = one["scenario"]["Mutant"]["name"].as_str() else { continue };
-        match one["summary"].as_str() {
+    for mutant in mutants {
+        match known.0.get(mutant).map(String::as_str) {
             Some("CaughtMutant") => outcome.caught += 1,
             Some("Timeout") => outcome.hung += 1,
             Some("Unviable") => outcome.refused += 1,
@@ -191,23 +226,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn outcomes_are_read_as_they_are_written() {
-        let one = |name: &str, summary: &str| {
-            format!(r#"{{"scenario":{{"Mutant":{{"name":"{name}"}}}},"summary":"{summary}"}}"#)
-        };
-        let list = [
-            r#"{"scenario":"Baseline","summary":"Success"}"#.to_owned(),
-            one("a.rs:1:2: replace + with -", "CaughtMutant"),
-            one("a.rs:2:2: replace < with ==", "Timeout"),
-            one("a.rs:3:2: replace f -> u8 with 0", "MissedMutant"),
-            one("a.rs:4:2: replace g -> T with Default::default()", "Unviable"),
-        ];
-        let outcome = parse("wal", &format!(r#"{{"outcomes":[{}]}}"#, list.join(","))).unwrap();
-        assert_eq!((outcome.tried(), outcome.caught, outcome.hung, outcome.refused), (3, 1, 1, 1));
-        assert_eq!(outcome.survivors, ["a.rs:3:2: replace f -> u8 with 0"]);
-        assert!((outcome.share() - 66.7).abs() < 0.1);
-        assert!(parse("wal", &format!(r#"{{"outcomes":[{}]}}"#, one("a", "Failure"))).unwrap_err().contains("Failure"));
-        assert!(parse("wal", "{}").is_err());
+    fn outcomes_are_counted() {
+        let ends = ["CaughtMutant", "Timeout", "MissedMutant", "Unviable"];
+        let known = Known(["a", "b", "c", "d"].into_iter().map(str::to_owned).zip(ends.map(str::to_owned)).collect());
+        let found = outcome("wal", &known, known.names()).unwrap();
+        assert_eq!((found.tried(), found.caught, found.hung, found.refused), (3, 1, 1, 1));
+        assert_eq!(found.survivors, ["c"]);
+        assert!((found.share() - 66.7).abs() < 0.1);
+        assert!(outcome("wal", &known, ["e"].into_iter()).unwrap_err().contains('e'));
+    }
+
+    #[test]
+    fn a_name_fits_itself_alone() {
+        assert_eq!(literally("a.rs:1:2: replace + with -"), r"a\.rs\:1\:2\: replace \+ with \-");
     }
 
     #[test]
