@@ -14,12 +14,12 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::finding::{Finding, Gravity, Progress};
 use crate::open::holds_everything;
 use crate::options::RecoveryMode;
-use crate::recovery;
+use crate::recovery::{self, Told};
 use crate::verify::differences;
 use crate::{Background, Engine, Options};
 use esker_blob::{Access, BlobFile, BlobRef};
-use esker_format::{FileKind, FileNo, KeyspaceId, SeqNo, ValueKind, batch, expiry::decode_expiry};
-use esker_manifest::{BlobMeta, BlobUse, ManifestError, TableMeta, Version, VersionSet};
+use esker_format::{FileKind, FileNo, SeqNo, ValueKind, batch, expiry::decode_expiry};
+use esker_manifest::{BlobMeta, BlobUse, ManifestError, Recovered, TableMeta, Version, VersionSet};
 use esker_sstable::{BlockCache, Expect, InternalIterator, ReadMode, Table, TableOptions, Verify};
 use esker_vfs::{FileLock, LockMode, Vfs};
 use esker_wal::{Lsn, Reader, RecordKind};
@@ -84,12 +84,12 @@ pub fn verify_deep(
     let state = Progress { done_bytes: 0, total_bytes };
     let mut check = Check { vfs, dir, kinds, progress, state, report: DeepReport::default() };
     let _lock = check.lock()?;
-    let version = check.manifest();
-    let version = version.as_deref();
+    let recovered = check.manifest();
+    let version = recovered.as_ref().map(|recovered| &*recovered.version);
     check.tables(version);
     check.blob_files(version);
     check.logs(version);
-    check.opens(version);
+    check.opens(recovered.as_ref());
     check.others(version);
     check.report.findings.sort_by(|a, b| a.file.cmp(&b.file));
     Ok(check.report)
@@ -157,8 +157,8 @@ impl Check<'_> {
         self.vfs.metadata(&self.path(kind)).ok().map(|found| found.len_bytes)
     }
 
-    /// The version that the manifest ends with.
-    fn manifest(&mut self) -> Option<Arc<Version>> {
+    /// What the manifest holds.
+    fn manifest(&mut self) -> Option<Recovered> {
         match VersionSet::read(&**self.vfs, self.dir) {
             Ok(recovered) => {
                 let manifest = FileKind::Manifest(recovered.manifest).name();
@@ -167,7 +167,7 @@ impl Check<'_> {
                     let place = Some(recovered.end.position.0);
                     self.note(&manifest, place, format!("its end: {}", recovered.end.cause), meaning, "nothing");
                 }
-                Some(recovered.version)
+                Some(recovered)
             }
             Err(error) => {
                 let file = match &error {
@@ -493,10 +493,10 @@ impl Check<'_> {
     }
 
     /// Whether an engine would open, and what it would leave out.
-    fn opens(&mut self, version: Option<&Version>) {
-        let Some(version) = version else { return };
+    fn opens(&mut self, recovered: Option<&Recovered>) {
+        let Some(recovered) = recovered else { return };
         if !self.kinds.contains(&FileKind::Lock) {
-            return self.replays(version);
+            return self.replays(recovered);
         }
         let options = Options { create_if_missing: false, ..Options::default() };
         let engine = Engine::builder(self.dir).vfs(Arc::clone(self.vfs)).options(options).read_only(true);
@@ -527,7 +527,8 @@ impl Check<'_> {
     }
 
     /// Of a directory that can't be opened because it lacks its lock: whether the logs that the manifest needs are there, and lead on from where the tables end.
-    fn replays(&mut self, version: &Version) {
+    fn replays(&mut self, recovered: &Recovered) {
+        let version = &*recovered.version;
         const LOST: &str =
             "writes that were on stable storage are gone: the directory does not open, with a LOCK either";
         const RESTORE: &str = "restore the directory from a copy, or have repair make a new one of what is left";
@@ -552,8 +553,8 @@ impl Check<'_> {
         if oldest != FileNo(0) && logs.first() != Some(&oldest) {
             return self.damage(&FileKind::Wal(oldest).name(), None, recovery::missing_log(oldest), LOST, RESTORE);
         }
-        let (mode, durable) = (RecoveryMode::PointInTime, version.log_durable);
-        if let Err(error) = recovery::replay(&**self.vfs, self.dir, &logs, oldest, durable, mode, |_| Ok(())) {
+        let (mode, told) = (RecoveryMode::PointInTime, Told::new(version, recovered.log_begun));
+        if let Err(error) = recovery::replay(&**self.vfs, self.dir, &logs, told, mode, |_| Ok(())) {
             self.damage("the directory", None, error, LOST, RESTORE);
         }
     }
@@ -588,17 +589,11 @@ fn check_batch(payload: &[u8], last: &mut SeqNo, version: Option<&Version>) -> R
     if first <= before {
         return Err(format!("sequence number {first} behind {before}"));
     }
-    let known = |id: KeyspaceId| version.is_none_or(|version| id < version.next_keyspace);
-    for op in ops {
+    for (op, seq) in ops.zip(first.0..) {
         let op = op.map_err(|error| error.to_string())?;
-        if !known(op.keyspace) {
-            return Err(format!("an operation on keyspace {}, which was never made", op.keyspace.0));
+        if let Some(why) = version.and_then(|version| recovery::unheard_of(version, op.keyspace, SeqNo(seq))) {
+            return Err(why);
         }
     }
-    match version {
-        Some(version) if *last > version.last_seq => {
-            Err(format!("sequence number {last}; none above {} was ever reserved", version.last_seq))
-        }
-        _ => Ok(()),
-    }
+    Ok(())
 }

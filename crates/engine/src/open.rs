@@ -28,7 +28,7 @@ use crate::metrics::Counters;
 use crate::options::Options;
 use crate::options_text;
 use crate::read::{LevelView, ReadState};
-use crate::recovery::{self, Replayed};
+use crate::recovery::{self, Replayed, Told};
 use crate::removals::Removals;
 use crate::snapshot::SnapshotList;
 use crate::tables::TableSet;
@@ -60,7 +60,7 @@ pub(crate) fn open(mut builder: Builder) -> Result<Arc<Core>> {
     let vfs = Arc::clone(&builder.vfs);
     let lock = lock(&*vfs, &builder)?;
     options_text::check_stored(&*vfs, &builder.dir)?;
-    let (manifest, version) = open_manifest(&vfs, &builder, &operators)?;
+    let (manifest, version, told) = open_manifest(&vfs, &builder, &operators)?;
     let mode = builder.background;
     let default_options = builder.default_keyspace.clone();
     let core = new_core(builder, operators, lock, manifest, &version)?;
@@ -75,7 +75,7 @@ pub(crate) fn open(mut builder: Builder) -> Result<Arc<Core>> {
 
     let logs = core.logs_to_replay(&version)?;
     let mut pending = Vec::new();
-    let replayed = core.replay(&version, &logs, &mut pending)?;
+    let replayed = core.replay(&version, told, &logs, &mut pending)?;
     let last_seq = replayed
         .last_seq
         .max(version.last_seq)
@@ -151,22 +151,24 @@ fn open_manifest(
     vfs: &Arc<dyn Vfs>,
     builder: &Builder,
     operators: &Operators,
-) -> Result<(Option<VersionSet>, Arc<Version>)> {
+) -> Result<(Option<VersionSet>, Arc<Version>, Told)> {
     if builder.read_only {
         let recovered = VersionSet::read(&**vfs, &builder.dir)?;
-        return Ok((None, recovered.version));
+        let told = Told::new(&recovered.version, recovered.log_begun);
+        return Ok((None, recovered.version, told));
     }
-    let set = match VersionSet::recover(Arc::clone(vfs), &builder.dir) {
-        Ok((set, _)) => set,
+    let (set, begun) = match VersionSet::recover(Arc::clone(vfs), &builder.dir) {
+        Ok((set, recovered)) => (set, recovered.log_begun),
         Err(ManifestError::NoEngine(_)) => {
             operators.check_known(&builder.default_keyspace)?;
             let default = options_text::keyspace_text(&builder.default_keyspace);
-            VersionSet::create_with(Arc::clone(vfs), &builder.dir, &default)?
+            (VersionSet::create_with(Arc::clone(vfs), &builder.dir, &default)?, Lsn(0))
         }
         Err(error) => return Err(error.into()),
     };
     let version = Arc::clone(set.current());
-    Ok((Some(set), version))
+    let told = Told::new(&version, begun);
+    Ok((Some(set), version, told))
 }
 
 fn new_core(

@@ -15,10 +15,28 @@
 use crate::error::{Error, Result};
 use crate::options::RecoveryMode;
 use esker_format::batch::{self, BatchOp};
-use esker_format::{FileKind, FileNo, SeqNo};
+use esker_format::{FileKind, FileNo, KeyspaceId, SeqNo};
+use esker_manifest::Version;
 use esker_vfs::{ReadableFile, Vfs};
 use esker_wal::{EndCause, FILE_HEADER_BYTES, LogHeader, Lsn, Reader, RecordKind, WalError};
 use std::path::Path;
+
+/// What the manifest says of the logs.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Told {
+    /// The first log that is still needed.
+    pub(crate) oldest: FileNo,
+    /// It begins here, or before.
+    pub(crate) begun: Lsn,
+    /// How far the line is known to have been on stable storage.
+    pub(crate) durable: Lsn,
+}
+
+impl Told {
+    pub(crate) fn new(version: &Version, begun: Lsn) -> Self {
+        Self { oldest: version.oldest_log, begun, durable: version.log_durable }
+    }
+}
 
 /// What came of replaying.
 #[derive(Debug)]
@@ -65,17 +83,15 @@ pub(crate) struct Numbered<'a> {
 }
 
 /// Replays `logs` (ascending) in order, giving each operation to `apply`.
-///
-/// `oldest` is the first log that the manifest still needs, `durable` how far it knows the line to have been on stable storage.
 pub(crate) fn replay(
     vfs: &dyn Vfs,
     dir: &Path,
     logs: &[FileNo],
-    oldest: FileNo,
-    durable: Lsn,
+    told: Told,
     mode: RecoveryMode,
     mut apply: impl FnMut(Numbered<'_>) -> Result<()>,
 ) -> Result<Replayed> {
+    let Told { oldest, begun, durable } = told;
     let mut replayed = Replayed {
         last_seq: SeqNo::ZERO,
         next_position: durable,
@@ -95,7 +111,9 @@ pub(crate) fn replay(
         if broken.is_some() {
             // Only its word on what was durable counts now. Without a header it has none to give, and nothing to set aside.
             match esker_wal::vouched(open()?, &name) {
-                Ok(_) if is_not_begun(&Reader::open(open()?, &name)?, number, oldest) => {}
+                Ok(_) if is_not_begun(&Reader::open(open()?, &name)?, number, oldest) => {
+                    refuse_misnamed(vfs, dir, oldest, mode)?
+                }
                 Ok(claimed) => {
                     vouched = vouched.max(claimed);
                     replayed.set_aside.push((number, "it follows a break in an earlier log".into()));
@@ -107,11 +125,12 @@ pub(crate) fn replay(
         }
         let left = match Reader::open(open()?, &name) {
             Ok(reader) if is_not_begun(&reader, number, oldest) => {
+                refuse_misnamed(vfs, dir, oldest, mode)?;
                 if number != oldest {
                     continue;
                 }
                 let reason = format!("log {name} holds a former log, number {}", reader.header().number);
-                Left::Broken { at: durable, leftover: false, reason }
+                Left::Broken { at: begun, leftover: false, reason }
             }
             Ok(mut reader) => {
                 let header = *reader.header();
@@ -153,7 +172,7 @@ pub(crate) fn replay(
             // shows by where the next log starts.
             Err(WalError::NoHeader { .. }) if number != oldest => continue,
             Err(error @ WalError::NoHeader { .. }) => {
-                Left::Broken { at: durable, leftover: false, reason: error.to_string() }
+                Left::Broken { at: begun, leftover: false, reason: error.to_string() }
             }
             Err(error) => return Err(error.into()),
         };
@@ -206,6 +225,35 @@ fn is_not_begun(reader: &Reader, number: FileNo, oldest: FileNo) -> bool {
     holds < number && holds < oldest
 }
 
+/// A needed log whose file has another log's name: the number that the file has, and the one that it should have. `oldest` is the first log that is needed.
+pub(crate) fn misnamed(vfs: &dyn Vfs, dir: &Path, oldest: FileNo) -> Result<Option<(FileNo, FileNo)>> {
+    let names = vfs.list(dir).map_err(|error| Error::io("list", dir, error))?;
+    let logs = names.iter().filter_map(|name| match FileKind::parse(name) {
+        Some(FileKind::Wal(number)) => Some((number, name)),
+        _ => None,
+    });
+    let told = logs.filter_map(|(number, name)| {
+        let reader = Reader::open(vfs.open_read(&dir.join(name)).ok()?, name).ok()?;
+        Some((number, reader.header().number))
+    });
+    Ok(told.filter(|(number, told)| told != number && *told >= oldest).min())
+}
+
+/// A needed log's name on the file of a former one is as it should be only where the log was never begun; then it is nowhere.
+fn refuse_misnamed(vfs: &dyn Vfs, dir: &Path, oldest: FileNo, mode: RecoveryMode) -> Result<()> {
+    if mode != RecoveryMode::PointInTime {
+        return Ok(());
+    }
+    match misnamed(vfs, dir, oldest)? {
+        Some((number, told)) => Err(Error::corruption(renamed(&FileKind::Wal(number).name(), told))),
+        None => Ok(()),
+    }
+}
+
+fn renamed(name: &str, told: FileNo) -> String {
+    format!("log {name} says that it is number {told}: it was renamed or swapped")
+}
+
 /// Whether the log holds a whole record of writes.
 pub(crate) fn holds_writes(vfs: &dyn Vfs, dir: &Path, number: FileNo) -> Result<bool> {
     let name = FileKind::Wal(number).name();
@@ -225,6 +273,15 @@ pub(crate) fn holds_writes(vfs: &dyn Vfs, dir: &Path, number: FileNo) -> Result<
         }
     }
     Ok(false)
+}
+
+/// Why an operation can't be there if the manifest ends with `version`: keyspaces and numbers are given out there, and synced, before they are used.
+pub(crate) fn unheard_of(version: &Version, keyspace: KeyspaceId, seq: SeqNo) -> Option<String> {
+    if keyspace >= version.next_keyspace {
+        return Some(format!("an operation on keyspace {}, which was never made", keyspace.0));
+    }
+    let reserved = version.last_seq;
+    (seq > reserved).then(|| format!("sequence number {seq}; none above {reserved} was ever reserved"))
 }
 
 /// Whether anything was written behind the place of the header.
@@ -254,7 +311,7 @@ fn check_header(header: &LogHeader, number: FileNo, name: &str) -> Result<()> {
     if header.number == number {
         return Ok(());
     }
-    Err(Error::corruption(format!("log {name} says that it is number {}: it was renamed or swapped", header.number)))
+    Err(Error::corruption(renamed(name, header.number)))
 }
 
 /// Replays one log up to the first record that is not whole.

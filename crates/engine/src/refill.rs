@@ -21,7 +21,7 @@ use crate::core::{Core, KeyspaceCore};
 use crate::error::{Error, Result};
 use crate::memory::CountedTable;
 use crate::open::Pending;
-use crate::recovery::{self, Numbered, Replayed};
+use crate::recovery::{self, Numbered, Replayed, Told};
 use esker_format::batch::BatchOp;
 use esker_format::{FileNo, InternalKey, KeyHash, KeyspaceId, SeqNo, ValueKind};
 use esker_manifest::Version;
@@ -416,14 +416,20 @@ impl Core {
     }
 
     /// Replays the logs into the memtables; what does not fit in memory is written as tables, which are added to `pending`.
-    pub(crate) fn replay(&self, version: &Version, logs: &[FileNo], pending: &mut Vec<Pending>) -> Result<Replayed> {
+    pub(crate) fn replay(
+        &self,
+        version: &Version,
+        told: Told,
+        logs: &[FileNo],
+        pending: &mut Vec<Pending>,
+    ) -> Result<Replayed> {
         let keyspaces = self.commit.lock().keyspaces.clone();
         let fillings = keyspaces.iter().map(|(id, keyspace)| (*id, Filling::of(keyspace))).collect();
         let filler = Filler { core: self, fillings, pending };
         background::helped(|scope| {
             let mut gatherer = Gatherer::new(scope, filler, version);
-            let (oldest, durable, mode) = (version.oldest_log, version.log_durable, self.options.recovery);
-            let replayed = recovery::replay(&*self.vfs, &self.dir, logs, oldest, durable, mode, |op| gatherer.add(&op));
+            let mode = self.options.recovery;
+            let replayed = recovery::replay(&*self.vfs, &self.dir, logs, told, mode, |op| gatherer.add(&op));
             match replayed {
                 Ok(replayed) => {
                     gatherer.finish()?;

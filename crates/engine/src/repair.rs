@@ -5,6 +5,7 @@
 //! ```
 //! | module | does |
 //! |---|---|
+//! | `judge` | says whether the manifest can be taken at its word |
 //! | `tables` | finds tables, reads what can be read of them, and says whose they are |
 //! | `logs` | reads logs, behind breaks too |
 //! | `merge` | writes what each key has in the end |
@@ -19,6 +20,7 @@
 //! A newer version hides older ones. Where it is lost they are not, if they still lie in another file. And what compaction has dropped for good may still lie in a table that it had read: the
 //! manifest says that such a table counts for nothing, so without the manifest deleted keys, filtered ones and replaced values may be there again, and operands count twice. The report says where.
 
+mod judge;
 mod logs;
 mod merge;
 mod report;
@@ -30,13 +32,10 @@ use crate::checkpoint::{make_empty_dir, remove_all};
 use crate::deep::verify_deep;
 use crate::error::{Error, ErrorKind, Result};
 use crate::finding::Progress;
-use crate::open::holds_everything;
 use crate::options_text;
 use esker_blob::BlobFile;
 use esker_format::{FileKind, FileNo, KeyspaceId, SeqNo};
-use esker_manifest::{
-    DEFAULT_KEYSPACE, KeyspaceVersion, Level, ManifestError, Salvaged, Version, VersionEdit, VersionSet, salvage,
-};
+use esker_manifest::{DEFAULT_KEYSPACE, KeyspaceVersion, Level, Salvaged, Version, VersionEdit, VersionSet, salvage};
 use esker_sstable::Table;
 use esker_vfs::{FileLock, LockMode, Vfs, read_file};
 use std::collections::{BTreeMap, BTreeSet};
@@ -304,40 +303,6 @@ impl Repair<'_> {
         }
         self.copy_options()?;
         self.install(version, edit, last_seq)
-    }
-
-    /// Whether the manifest can be taken at its word: it is whole, and nothing says that its end was cut off.
-    fn judge_manifest(&mut self) {
-        let Some(version) = self.facts.version.clone() else {
-            self.report.manifest_error = self.facts.error.as_ref().map(ManifestError::to_string);
-            return;
-        };
-        let named: BTreeSet<FileNo> = version.tables().map(|(_, _, table)| table.number).collect();
-        let there: BTreeSet<FileNo> = self
-            .kinds
-            .iter()
-            .filter_map(|kind| if let FileKind::Table(number) = kind { Some(*number) } else { None })
-            .collect();
-        let is_missing = named.iter().any(|number| !there.contains(number));
-        let oldest = version.oldest_log;
-        let lacks_log =
-            !holds_everything(&version) && oldest > FileNo(0) && !self.kinds.contains(&FileKind::Wal(oldest));
-        let mut others = there.iter().filter(|number| !named.contains(number));
-        let is_newer = |number: &FileNo| holds_everything(&version) && *number >= version.oldest_log;
-        let writes = |kind: &FileKind| match kind {
-            FileKind::Wal(number) if *number >= version.oldest_log && holds_everything(&version) => {
-                crate::recovery::holds_writes(&**self.vfs, self.from, *number).unwrap_or(true)
-            }
-            _ => false,
-        };
-        let is_cut = (is_missing || lacks_log) && others.clone().next().is_some()
-            || others.any(is_newer)
-            || self.kinds.iter().any(writes);
-        if is_cut {
-            self.report.manifest_error =
-                Some("its end is missing: there are tables or logs of which it knows nothing".into());
-        }
-        self.report.exact = !is_cut;
     }
 
     /// Names and options of all keyspaces, those of sources without one included.

@@ -2,6 +2,8 @@
 
 #[path = "repair/deep.rs"]
 mod deep;
+#[path = "repair/logs.rs"]
+mod logs;
 #[path = "model/options.rs"]
 #[expect(dead_code, reason = "the other sets of options are for other suites")]
 mod options;

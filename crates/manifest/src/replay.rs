@@ -69,6 +69,9 @@ impl EditReader {
 pub struct Recovered {
     /// The version that the last whole edit made.
     pub version: Arc<Version>,
+    /// The oldest log that is needed begins here or before: so far the logs were known to be on stable storage when it became the oldest. Where `Version::log_durable` lies behind, that log
+    /// has been synced since, its header too.
+    pub log_begun: Lsn,
     /// The number of the manifest.
     pub manifest: FileNo,
     /// How many whole edits it holds, the snapshot at its front included.
@@ -93,14 +96,18 @@ pub(crate) fn replay(vfs: &dyn Vfs, directory: &Path, number: FileNo) -> Result<
         return Err(ManifestError::WrongNumber { name, found: reader.header().number });
     }
     let mut version = Version::nothing();
-    let mut edits = 0;
+    let (mut edits, mut log_begun) = (0, Lsn(0));
     while let Some((position, edit)) = reader.next_edit()? {
         let applied = if edit.snapshot == (edits == 0) {
             crate::apply::apply(&version, &edit).map_err(RecordError::Edit)
         } else {
             Err(RecordError::Snapshot)
         };
-        version = applied.map_err(|source| ManifestError::Record { name: name.clone(), position, source })?;
+        let next = applied.map_err(|source| ManifestError::Record { name: name.clone(), position, source })?;
+        if next.oldest_log != version.oldest_log {
+            log_begun = next.log_durable;
+        }
+        version = next;
         edits += 1;
     }
     let end = reader.end().cloned().ok_or_else(|| ManifestError::NoEdit { name: name.clone() })?;
@@ -110,7 +117,7 @@ pub(crate) fn replay(vfs: &dyn Vfs, directory: &Path, number: FileNo) -> Result<
     if edits == 0 {
         return Err(ManifestError::NoEdit { name });
     }
-    Ok(Recovered { version: Arc::new(version), manifest: number, edits, end })
+    Ok(Recovered { version: Arc::new(version), log_begun, manifest: number, edits, end })
 }
 
 /// Reads the manifest that CURRENT names.

@@ -38,6 +38,8 @@ pub struct Salvaged {
     pub flushed: BTreeMap<KeyspaceId, SeqNo>,
     /// No log below this one was needed.
     pub oldest_log: FileNo,
+    /// Where there is a version: its oldest log begins here or before, see [`crate::Recovered::log_begun`].
+    pub log_begun: Lsn,
     /// How far the logs were known to be on stable storage.
     pub log_durable: Lsn,
     /// No sequence number above this one is known to have been given out.
@@ -62,6 +64,7 @@ pub fn salvage(vfs: &dyn Vfs, directory: &Path) -> Result<Salvaged, ManifestErro
         Ok(recovered) => {
             found.edits = recovered.edits;
             found.learn(&recovered.version.snapshot());
+            found.log_begun = recovered.log_begun;
             found.version = Some(recovered.version);
             return Ok(found);
         }

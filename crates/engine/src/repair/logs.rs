@@ -8,7 +8,7 @@ use super::{Loss, Repair};
 use crate::error::Result;
 use crate::open::holds_everything;
 use crate::options::RecoveryMode;
-use crate::recovery;
+use crate::recovery::{self, Told};
 use esker_format::batch::{self, BatchOp};
 use esker_format::{
     FileKind, FileNo, InternalKey, InternalKeyBuf, KeyspaceId, SeqNo, Trailer, ValueKind, split_expiry,
@@ -16,6 +16,7 @@ use esker_format::{
 use esker_iterator::{RangeTombstone, RangeTombstoneBuf};
 use esker_wal::{LogHeader, Lsn, Reader, RecordKind, WalError};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
 
 /// So much is gathered before it becomes a table, in bytes.
 const GATHERED_BYTES: usize = 64 << 20;
@@ -90,9 +91,13 @@ impl Repair<'_> {
             return Ok(false);
         }
         let (vfs, from) = (self.vfs, self.from);
-        let (mode, durable) = (RecoveryMode::PointInTime, version.log_durable);
+        // What it is called says nothing then of which is needed.
+        if recovery::misnamed(&**vfs, from, version.oldest_log)?.is_some() {
+            return Ok(false);
+        }
+        let (mode, told) = (RecoveryMode::PointInTime, Told::new(&version, self.facts.log_begun));
         let mut operations = 0;
-        let replayed = recovery::replay(&**vfs, from, &needed, version.oldest_log, durable, mode, |numbered| {
+        let replayed = recovery::replay(&**vfs, from, &needed, told, mode, |numbered| {
             operations += 1;
             self.gather(numbered.op, numbered.seq, gathered, sources)
         });
@@ -101,8 +106,10 @@ impl Repair<'_> {
         self.report.log_operations += operations;
         let met: BTreeSet<FileNo> = replayed.logs.iter().map(|log| log.number).collect();
         let met = &met | &replayed.set_aside.iter().map(|(number, _)| *number).collect();
-        for number in needed.into_iter().filter(|number| !met.contains(number)) {
-            self.name_headless(number)?;
+        // Where one that is needed is not to be found, it may be any that does not begin as a log.
+        let is_one_missing = needed.iter().any(|number| !met.contains(number));
+        for number in logs.iter().filter(|number| is_one_missing && !met.contains(number)) {
+            self.name_headless(*number);
         }
         for (number, why) in replayed.set_aside {
             let why = format!("{why}: it was never promised to last");
@@ -111,26 +118,33 @@ impl Repair<'_> {
         Ok(true)
     }
 
-    /// Says of a log that is passed over that it does not begin as one, if it was ever written to.
-    fn name_headless(&mut self, number: FileNo) -> Result<()> {
+    /// Says of a log that is passed over that it does not begin as one, if it was ever written to, or of the oldest that it is another.
+    fn name_headless(&mut self, number: FileNo) {
         let kind = FileKind::Wal(number);
         let (name, path) = (kind.name(), kind.path(self.from));
-        let open = || self.vfs.open_read(&path).map_err(|error| crate::Error::io("open", &path, error));
-        if let Err(WalError::NoHeader { cause, .. }) = Reader::open(open()?, &name)
-            && recovery::holds_bytes(&*open()?, &path, 0)?
-        {
-            let why = format!(
-                "it does not begin as a log does ({cause}), and nothing says that what it held was promised to last"
-            );
-            self.report.unused.push((name, why));
-        }
-        Ok(())
+        let why = match self.vfs.open_read(&path) {
+            Err(error) => format!("it can't be opened: {error}"),
+            Ok(file) => match Reader::open(Arc::clone(&file), &name) {
+                Err(WalError::NoHeader { cause, .. }) if recovery::holds_bytes(&*file, &path, 0).unwrap_or(true) => {
+                    format!("it does not begin as a log does ({cause})")
+                }
+                Ok(reader) if number == self.facts.oldest_log && reader.header().number < number => {
+                    format!("it holds a former log, number {}, and nothing of its own", reader.header().number)
+                }
+                _ => return,
+            },
+        };
+        self.report.unused.push((name, format!("{why}, and nothing says that what it held was promised to last")));
     }
 
     /// Each log by itself.
     fn read_each(&mut self, logs: &[FileNo], gathered: &mut Gathered, sources: &mut Vec<Source>) -> Result<()> {
         (self.report.logs, self.report.log_operations) = (0, 0);
+        let oldest = self.facts.oldest_log;
+        // All that older logs hold is in tables then, and none of these is damaged.
+        let is_former_needless = self.report.exact && gathered.lossy.is_empty();
         let mut known: Vec<Log> = Vec::new();
+        let mut strange: Vec<(FileNo, Option<Box<Loss>>)> = Vec::new();
         let mut vouched = self.facts.log_durable;
         for &number in logs {
             match self.look_at(number) {
@@ -138,20 +152,28 @@ impl Repair<'_> {
                     vouched = vouched.max(claimed);
                     known.push(log);
                 }
-                Err(Some(loss)) => self.report.losses.push(*loss),
-                Err(None) => self.name_headless(number)?,
+                Err(loss) => strange.push((number, loss)),
+            }
+        }
+        // A file of a needed log's name is another's if that log is found elsewhere; if it is not, it may be any that does not begin as a log.
+        let is_lacking = |number: FileNo| number >= oldest && !known.iter().any(|log| log.header.number == number);
+        let is_one_missing = known.iter().any(|log| is_lacking(log.number));
+        for (number, loss) in strange {
+            match loss {
+                _ if is_former_needless && !is_lacking(number) && !is_one_missing => {}
+                Some(loss) if !is_former_needless || is_lacking(number) => self.report.losses.push(*loss),
+                _ => self.name_headless(number),
             }
         }
         let known_numbers: BTreeSet<FileNo> =
             logs.iter().copied().chain(known.iter().map(|log| log.header.number)).collect();
         let starts: BTreeSet<Lsn> = known.iter().map(|log| log.header.start).collect();
         // One that was made ahead holds a former log, of use only where it is still needed or the others go on behind it.
-        let oldest = self.facts.oldest_log;
         let is_former = |log: &Log| {
             let is_needed = oldest > FileNo(0) && log.header.number >= oldest;
             log.header.number < log.number && !is_needed && !starts.contains(&log.end)
         };
-        let mut line: Vec<(Lsn, Lsn)> = Vec::new();
+        let mut line: Vec<(Lsn, Lsn, FileNo)> = Vec::new();
         for log in known {
             let name = FileKind::Wal(log.number).name();
             if is_former(&log) {
@@ -159,8 +181,11 @@ impl Repair<'_> {
                 self.report.unused.push((name, why));
                 continue;
             }
-            let end = self.read_log(&log, vouched, &starts, gathered, sources)?;
-            line.push((log.header.start, end));
+            let end = match is_former_needless && log.header.number < oldest {
+                true => log.end,
+                false => self.read_log(&log, vouched, &starts, gathered, sources)?,
+            };
+            line.push((log.header.start, end, log.header.number));
         }
         line.sort();
         let gap = |from: Lsn, to: Lsn| Loss {
@@ -169,18 +194,19 @@ impl Repair<'_> {
             ..Loss::default()
         };
         for pair in line.windows(2) {
-            if pair[1].0 > pair[0].1 {
+            let is_needless = is_former_needless && pair[1].2 <= oldest;
+            if pair[1].0 > pair[0].1 && !is_needless {
                 self.report.losses.push(gap(pair[0].1, pair[1].0));
             }
         }
         let needed = !self.facts.version.as_ref().is_some_and(|version| holds_everything(version));
-        let end = line.iter().map(|(_, end)| *end).max();
+        let end = line.iter().map(|(_, end, _)| *end).max().unwrap_or(self.facts.log_begun);
         if needed && oldest > FileNo(0) && !known_numbers.contains(&oldest) {
             let what = "it is missing, and the manifest says that it holds writes that no table has".to_owned();
             self.report.losses.push(Loss { file: FileKind::Wal(oldest).name(), what, ..Loss::default() });
         }
-        if needed && vouched > end.unwrap_or(Lsn::ZERO) {
-            self.report.losses.push(gap(end.unwrap_or(Lsn::ZERO), vouched));
+        if needed && vouched > end {
+            self.report.losses.push(gap(end, vouched));
         }
         Ok(())
     }
@@ -193,7 +219,7 @@ impl Repair<'_> {
         let lost = |what: String| Some(Box::new(Loss { file: kind.name(), what, ..Loss::default() }));
         let file = self.vfs.open_read(&path).map_err(|error| lost(format!("it can't be opened: {error}")))?;
         self.read(file.len_bytes().unwrap_or(0));
-        let mut reader = Reader::open(std::sync::Arc::clone(&file), &name).map_err(|error| {
+        let mut reader = Reader::open(Arc::clone(&file), &name).map_err(|error| {
             let holds = recovery::holds_more_than_a_header(&*file, &path).unwrap_or(true);
             holds.then(|| lost(format!("without its header no record can be told from damage: {error}"))).flatten()
         })?;

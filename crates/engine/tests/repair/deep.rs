@@ -1,7 +1,7 @@
 //! `verify_deep`: what is damaged is told, all of it, and what is sound is not.
 
 use crate::small::{
-    Contents, DIR, Small, all, builder, calm, checked, contents, files, small, used_bytes, vouched_bytes,
+    Contents, DIR, Small, all, builder, calm, checked, contents, files, small, swap, used_bytes, vouched_bytes,
 };
 use esker::vfs::{MemVfs, Vfs};
 use esker::{DeepReport, Gravity};
@@ -92,10 +92,7 @@ fn a_file_that_is_missing_cut_or_another_is_told_by_name() {
     for part in [".sst", ".blob"] {
         let paths = all(&small.vfs, part);
         let vfs = small.copy();
-        let between = Path::new(DIR).join("between");
-        vfs.rename(&paths[0], &between).unwrap();
-        vfs.rename(&paths[1], &paths[0]).unwrap();
-        vfs.rename(&between, &paths[1]).unwrap();
+        swap(&vfs, &paths[0], &paths[1]);
         let report = checked(&vfs, DIR);
         let names = [&paths[0], &paths[1]].map(|path| path.file_name().unwrap().to_str().unwrap().to_owned());
         assert_eq!(damaged(&report).into_iter().filter(|file| names.contains(file)).count(), 2, "{part}: {report:#?}");

@@ -1,12 +1,13 @@
 //! Random directories, damaged at random: whatever is left, what is repaired holds nothing that was not written, and all of it where nothing is reported as lost.
 
 use crate::rebuild::{NEW, repaired_in};
-use crate::small::{Contents, DIR, all, builder, bytes, calm, checked, contents, files, used_bytes};
+use crate::small::{Contents, DIR, all, builder, bytes, calm, checked, contents, files, swap, used_bytes};
 use esker::vfs::{CrashPolicy, MemVfs, Vfs};
 use esker::{KeyspaceOptions, Options, WriteOptions};
-use esker_format::FileKind;
+use esker_format::{FileKind, FileNo};
 use esker_testkit::random::Random;
 use esker_testkit::stress;
+use esker_wal::{LogEnd, Lsn, Reader};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -16,6 +17,8 @@ use std::sync::Arc;
 struct History {
     now: [Contents; 2],
     ever: [BTreeMap<Vec<u8>, Vec<Vec<u8>>>; 2],
+    /// What it held after each operation.
+    states: Vec<[Contents; 2]>,
 }
 
 const NAMES: [&str; 2] = ["default", "other"];
@@ -25,7 +28,7 @@ fn written(random: &mut Random) -> (Arc<MemVfs>, History) {
     let vfs = MemVfs::new();
     let options = Options { wal_retain_bytes: (random.index(3) == 0).then_some(1 << 20), ..calm() };
     let mut engine = builder(&vfs, DIR, options.clone()).open().unwrap();
-    let mut history = History::default();
+    let mut history = History { states: vec![Default::default()], ..History::default() };
     let operations = 40 + random.index(200);
     for n in 0..operations {
         let which = random.index(3) / 2;
@@ -66,6 +69,7 @@ fn written(random: &mut Random) -> (Arc<MemVfs>, History) {
                 now.insert(key, value);
             }
         }
+        history.states.push(history.now.clone());
     }
     if random.index(3) == 0 {
         engine.close().unwrap();
@@ -109,10 +113,7 @@ fn damage(vfs: &MemVfs, random: &mut Random) -> String {
         6 => {
             let other = &paths[random.index(paths.len())];
             if other != path {
-                let between = Path::new(DIR).join("between");
-                vfs.rename(path, &between).unwrap();
-                vfs.rename(other, path).unwrap();
-                vfs.rename(&between, other).unwrap();
+                swap(vfs, path, other);
             }
             format!("swapped with {}", other.display())
         }
@@ -126,15 +127,38 @@ fn damage(vfs: &MemVfs, random: &mut Random) -> String {
     format!("{}: {said}", path.display())
 }
 
-/// Whether a log with records in it is nothing but zeros now: that can't be told from one that was made ahead and never begun.
-fn has_blanked_log(sound: &MemVfs, damaged: &MemVfs) -> bool {
-    let is_begun = |path: &&PathBuf| {
-        let Ok(mut log) = esker_wal::Reader::open(sound.open_read(path).unwrap(), "log") else { return false };
-        let name = FileKind::Wal(log.header().number).name();
-        path.ends_with(name) && log.next().unwrap().is_some()
+/// Where each log starts and its whole records end, by the number that it says it has.
+fn log_ends(vfs: &MemVfs) -> BTreeMap<FileNo, (Lsn, LogEnd)> {
+    let end = |path: &PathBuf| {
+        let mut log = Reader::open(vfs.open_read(path).unwrap(), "log").ok()?;
+        while log.next().ok()?.is_some() {}
+        Some((log.header().number, (log.header().start, *log.end()?)))
     };
-    let blank = |path: &PathBuf| damaged.metadata(path).is_ok() && used_bytes(damaged, path) == 0;
-    all(sound, ".wal").iter().filter(is_begun).any(blank)
+    all(vfs, ".wal").iter().filter_map(end).collect()
+}
+
+/// Whether the end of a log that was needed, or all of it, is gone in a way that can't be told from one where it was never written: nothing that is left says that it was on stable storage, and where
+/// it was there is nothing, zeros, or in the place of all of it a former log, as in a file made ahead. The manifest names of all logs the oldest alone, so one that is missing is not missed.
+fn lacks_an_end_unseen(sound: &MemVfs, damaged: &MemVfs) -> bool {
+    let facts = |vfs: &MemVfs| esker_manifest::salvage(vfs, Path::new(DIR)).unwrap();
+    let oldest = facts(sound).oldest_log;
+    let left = log_ends(damaged);
+    let vouched = left.values().map(|(_, end)| end.vouched).chain([facts(damaged).log_durable]).max();
+    log_ends(sound).range(oldest..).any(|(number, (start, end))| {
+        let (position, leftover) = left.get(number).map_or((*start, false), |(_, end)| (end.position, end.leftover));
+        let path = FileKind::Wal(*number).path(Path::new(DIR));
+        let is_missed = *number == oldest && damaged.metadata(&path).is_err();
+        position < end.position && !leftover && vouched <= Some(position) && !is_missed
+    })
+}
+
+/// Whether the needed log's header is gone, and the manifest does not know where that log began: the edit that made it the oldest also told of a sync of its beginning. Then it can't be known that
+/// some of it was promised, and a keyspace whose writes are in tables may be ahead of one whose writes were there (open questions of the roadmap).
+fn lacks_a_beginning_unseen(sound: &MemVfs, damaged: &MemVfs) -> bool {
+    let facts = esker_manifest::salvage(damaged, Path::new(DIR)).unwrap();
+    let Some(&(began, _)) = log_ends(sound).get(&facts.oldest_log) else { return false };
+    let is_known = facts.log_durable > facts.log_begun || began == facts.log_begun;
+    !is_known && !log_ends(damaged).contains_key(&facts.oldest_log)
 }
 
 /// How many damages were tried.
@@ -178,17 +202,18 @@ fn one_case(seed: u64) -> u64 {
                 assert!(is_ever, "{what}: {} in {name} was never so. {report:#?}", key.escape_ascii());
             }
         }
-        // The end of a log that was never promised to last is no loss.
-        let is_cut = report.unused.iter().any(|(file, _)| file.contains(".wal"));
-        if report.is_whole() && report.exact && !is_cut && !has_blanked_log(&sound, &vfs) {
-            for (which, name) in NAMES.iter().enumerate() {
-                let found = found.get(*name).cloned().unwrap_or_default();
-                assert!(
-                    found == history.now[which],
-                    "{what}: {name}. {report:#?}\n{found:?}\n{:?}",
-                    history.now[which]
-                );
-            }
+        if report.is_whole() && report.exact {
+            let found = NAMES.map(|name| found.get(name).cloned().unwrap_or_default());
+            let is_now = found == history.now;
+            // The end of a log that was never promised to last is no loss. What is there then is what was there at one time.
+            let is_cut =
+                report.unused.iter().any(|(file, why)| file.contains(".wal") && why.contains("promised to last"));
+            let may_be_older = is_cut || lacks_an_end_unseen(&sound, &vfs);
+            assert!(
+                is_now || may_be_older && history.states.contains(&found) || lacks_a_beginning_unseen(&sound, &vfs),
+                "{what}: {report:#?}\n{found:?}\n{:?}",
+                history.now
+            );
         }
         assert!(tried > 0 || (report.is_whole() && !found_wrong), "{what}: {report:#?}");
     }

@@ -1,7 +1,7 @@
 //! `repair`: the original stays as it was, the result opens and passes, and holds what the files that can be read hold.
 
 use crate::small::{
-    Contents, DIR, Small, all, builder, bytes, calm, checked, contents, files, small, used_bytes, vouched_bytes,
+    Contents, DIR, Small, all, builder, bytes, calm, checked, contents, files, small, swap, used_bytes, vouched_bytes,
 };
 use esker::vfs::{CrashPolicy, Fault, FaultVfs, MemVfs, Operation, Rule, Vfs};
 use esker::{Engine, ErrorKind, KeyspaceOptions, RepairReport, WriteOptions, repair};
@@ -22,7 +22,7 @@ pub(crate) fn repaired_in(vfs: &Arc<MemVfs>, to: &str) -> esker::Result<RepairRe
 
 /// Repairs, and reads all keyspaces of the result through an engine that writes to it.
 #[track_caller]
-fn repaired(vfs: &Arc<MemVfs>) -> (RepairReport, BTreeMap<String, Contents>) {
+pub(crate) fn repaired(vfs: &Arc<MemVfs>) -> (RepairReport, BTreeMap<String, Contents>) {
     read_back(vfs, repaired_in(vfs, NEW).unwrap())
 }
 
@@ -181,10 +181,7 @@ fn tables_under_each_others_names_are_told_apart() {
         let paths = all(&small.vfs, part);
         for i in 1..paths.len() {
             let vfs = small.copy();
-            let between = Path::new(DIR).join("between");
-            vfs.rename(&paths[0], &between).unwrap();
-            vfs.rename(&paths[i], &paths[0]).unwrap();
-            vfs.rename(&between, &paths[i]).unwrap();
+            swap(&vfs, &paths[0], &paths[i]);
             let (report, found) = repaired(&vfs);
             judge(&small, &report, &found, part);
             assert!(report.losses.is_empty() && found == whole(&small), "{report:#?}");
@@ -199,10 +196,7 @@ fn a_damaged_table_under_anothers_name_is_told_by_its_id() {
     let paths = all(&small.vfs, ".sst");
     for (other, at) in (1..paths.len()).flat_map(|other| (130..210).step_by(13).map(move |at| (other, at))) {
         let vfs = small.copy();
-        let between = Path::new(DIR).join("between");
-        vfs.rename(&paths[0], &between).unwrap();
-        vfs.rename(&paths[other], &paths[0]).unwrap();
-        vfs.rename(&between, &paths[other]).unwrap();
+        swap(&vfs, &paths[0], &paths[other]);
         vfs.edit(&paths[0], |bytes| {
             let len = bytes.len();
             bytes[len - at] ^= 1;

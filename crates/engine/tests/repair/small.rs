@@ -86,6 +86,14 @@ pub(crate) fn all(vfs: &MemVfs, part: &str) -> Vec<PathBuf> {
     found
 }
 
+/// Gives each of two files the other's name.
+pub(crate) fn swap(vfs: &MemVfs, one: &Path, other: &Path) {
+    let between = Path::new(DIR).join("between");
+    vfs.rename(one, &between).unwrap();
+    vfs.rename(other, one).unwrap();
+    vfs.rename(&between, other).unwrap();
+}
+
 /// Everything in the directory, byte for byte.
 pub(crate) fn bytes(vfs: &MemVfs, dir: &str) -> BTreeMap<PathBuf, Vec<u8>> {
     files(vfs, dir).into_iter().map(|path| (path.clone(), read_file(vfs, &path, 1 << 30).unwrap())).collect()

@@ -1,0 +1,74 @@
+//! Whether the manifest can be taken at its word.
+//!
+//! Where it was cut off between two edits it can be read to its end, and says nothing of all that came later. Other files know better: a table or log that it should name and does not, an operation
+//! of a keyspace that it has not made.
+
+use super::Repair;
+use crate::open::holds_everything;
+use crate::recovery;
+use esker_format::{FileKind, FileNo, SeqNo, batch};
+use esker_manifest::{ManifestError, Version};
+use esker_wal::{Reader, RecordKind};
+use std::collections::BTreeSet;
+
+impl Repair<'_> {
+    /// Whether the manifest can be taken at its word: it is whole, and nothing says that its end was cut off.
+    pub(super) fn judge_manifest(&mut self) {
+        let Some(version) = self.facts.version.clone() else {
+            self.report.manifest_error = self.facts.error.as_ref().map(ManifestError::to_string);
+            return;
+        };
+        let named: BTreeSet<FileNo> = version.tables().map(|(_, _, table)| table.number).collect();
+        let there: BTreeSet<FileNo> = self
+            .kinds
+            .iter()
+            .filter_map(|kind| if let FileKind::Table(number) = kind { Some(*number) } else { None })
+            .collect();
+        let is_missing = named.iter().any(|number| !there.contains(number));
+        let oldest = version.oldest_log;
+        let lacks_log =
+            !holds_everything(&version) && oldest > FileNo(0) && !self.kinds.contains(&FileKind::Wal(oldest));
+        let mut others = there.iter().filter(|number| !named.contains(number));
+        let is_newer = |number: &FileNo| holds_everything(&version) && *number >= version.oldest_log;
+        let writes = |kind: &FileKind| match kind {
+            FileKind::Wal(number) => {
+                is_newer(number) && recovery::holds_writes(&**self.vfs, self.from, *number).unwrap_or(true)
+                    || self.is_ahead_of(&version, *number)
+            }
+            _ => false,
+        };
+        let is_cut = (is_missing || lacks_log) && others.clone().next().is_some()
+            || others.any(is_newer)
+            || self.kinds.iter().any(writes);
+        if is_cut {
+            self.report.manifest_error =
+                Some("its end is missing: there are tables or logs of which it knows nothing".into());
+        }
+        self.report.exact = !is_cut;
+    }
+
+    /// Whether a log holds what can't have been written yet when the manifest ended with `version`.
+    fn is_ahead_of(&self, version: &Version, number: FileNo) -> bool {
+        let kind = FileKind::Wal(number);
+        // What can't be read says nothing here; what that means is for who takes from it.
+        let Ok(file) = self.vfs.open_read(&kind.path(self.from)) else { return false };
+        let Ok(mut reader) = Reader::open(file, &kind.name()) else { return false };
+        // Under whatever name it lies.
+        let is_newer = holds_everything(version) && reader.header().number >= version.oldest_log;
+        loop {
+            let Ok(record) = reader.next() else { return false };
+            let Some(record) = record else {
+                match reader.skip_break() {
+                    Ok(Some(_)) => continue,
+                    _ => return false,
+                }
+            };
+            let RecordKind::Data = record.kind else { continue };
+            let Ok((first, ops)) = batch::decode(record.payload) else { continue };
+            let mut ops = ops.flatten().zip(first.0..);
+            if is_newer || ops.any(|(op, seq)| recovery::unheard_of(version, op.keyspace, SeqNo(seq)).is_some()) {
+                return true;
+            }
+        }
+    }
+}
