@@ -1,10 +1,12 @@
 //! `cargo xtask mutants`: what the tests of a crate make of it when one thing in it is wrong.
 //!
-//! cargo-mutants changes one operator, or has one function return something made up, builds, and runs the tests of that crate, by cargo-nextest, which ends with the first that fails; they are to fail. Those that pass all the same have survived: either
+//! cargo-mutants names them: another operator, a function that returns something made up. All that can be are [built together](together), the rest one by one, by cargo-mutants itself; the tests of that crate are to fail. Those that pass all the same have survived: either
 //! a test is missing, or the change makes no difference that a user could see. `docs/mutants.md` lists the latter with the reason, and a survivor that is not listed there fails the task.
 
 mod known;
 mod page;
+mod switches;
+mod together;
 
 use crate::command_line;
 use crate::output;
@@ -13,8 +15,9 @@ use crate::toolchain::is_there;
 use comfy_table::{Table, presets::ASCII_MARKDOWN};
 use known::Known;
 use page::Page;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
+use switches::Mutant;
 
 /// The crates on which all promises about files rest.
 const CRATES: [&str; 4] = ["wal", "sstable", "manifest", "compaction"];
@@ -24,10 +27,6 @@ const CAUGHT_MIN: f64 = 90.0;
 
 /// A mutant whose tests take longer hangs, in seconds: many times what they take on a quiet machine.
 const HANGS_AFTER: &str = "90";
-
-/// The programs that it takes, and how to ask whether they are there.
-const PROGRAMS: [(&str, &[&str]); 2] =
-    [("cargo-mutants", &["mutants", "--version"]), ("cargo-nextest", &["nextest", "--version"])];
 
 /// How cargo-mutants ends when it has tried all: they are caught, some are not, some hang.
 const WHOLE: [i32; 3] = [0, 2, 3];
@@ -39,16 +38,13 @@ pub(crate) struct Args {
     #[arg(long = "crate", value_name = "CRATE", value_parser = clap::builder::PossibleValuesParser::new(CRATES))]
     crates: Vec<String>,
     /// Only every Nth of them, from the Kth on: 0/10 is a tenth.
-    #[arg(long, value_name = "K/N", default_value = "0/1", value_parser = shard)]
-    shard: String,
-    /// How many at once; each has a copy of the tree and objects of its own.
-    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=64))]
+    #[arg(long = "shard", value_name = "K/N", default_value = "0/1", value_parser = shard)]
+    part: (usize, usize),
+    /// How many at once.
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u64).range(1..=64))]
     jobs: u64,
-    /// Break the files of this very tree, one at a time, and put them right again, in the place of a copy of it: what is built stays. For a clone where nobody works.
-    #[arg(long, conflicts_with = "jobs")]
-    in_place: bool,
     /// Only those that survived so far, or were not tried yet; the figures are of all.
-    #[arg(long, conflicts_with = "shard")]
+    #[arg(long)]
     again: bool,
     /// Add the figures to `docs/stress.md`.
     #[arg(long)]
@@ -58,12 +54,9 @@ pub(crate) struct Args {
     json: bool,
 }
 
-fn shard(text: &str) -> Result<String, String> {
-    let numbers = text.split_once('/').and_then(|(k, n)| Some((k.parse::<u32>().ok()?, n.parse::<u32>().ok()?)));
-    match numbers {
-        Some((k, n)) if k < n => Ok(format!("{k}/{n}")),
-        _ => Err("two numbers, the first below the second: 0/10".into()),
-    }
+fn shard(text: &str) -> Result<(usize, usize), String> {
+    let numbers = text.split_once('/').and_then(|(k, n)| Some((k.parse().ok()?, n.parse().ok()?)));
+    numbers.filter(|(k, n)| k < n).ok_or_else(|| "two numbers, the first below the second: 0/10".into())
 }
 
 /// What became of the mutants of one crate.
@@ -90,16 +83,21 @@ impl Outcome {
     }
 
     /// Of the record.
-    fn row(&self, shard: &str) -> String {
+    fn row(&self, (part, parts): (usize, usize)) -> String {
         let Self { name, caught, hung, survivors, .. } = self;
-        format!("{name} | {shard} | {} | {caught} | {hung} | {} | {:.1} %", self.tried(), survivors.len(), self.share())
+        format!(
+            "{name} | {part}/{parts} | {} | {caught} | {hung} | {} | {:.1} %",
+            self.tried(),
+            survivors.len(),
+            self.share()
+        )
     }
 }
 
 /// Tries the mutants that `args` name, prints what became of them, and fails if too many survive, or one that no one has judged.
 pub(crate) fn attack(root: &Path, args: &Args) -> Result<(), String> {
-    if let Some((name, _)) = PROGRAMS.iter().find(|(_, question)| !is_there("cargo", question)) {
-        return Err(format!("{name} is not there: `cargo install {name} --locked`"));
+    if !is_there("cargo", &["mutants", "--version"]) {
+        return Err("cargo-mutants is not there: `cargo install cargo-mutants --locked`".into());
     }
     let record = args.record.then(|| Record::of_head(root)).transpose()?;
     let page = Page::load(root)?;
@@ -109,7 +107,7 @@ pub(crate) fn attack(root: &Path, args: &Args) -> Result<(), String> {
         match try_all(root, name, args) {
             // At once: what comes next takes hours, and may be stopped.
             Ok(outcome) => {
-                record.iter().try_for_each(|record| record.add(root, "mutants", &[outcome.row(&args.shard)]))?;
+                record.iter().try_for_each(|record| record.add(root, "mutants", &[outcome.row(args.part)]))?;
                 outcomes.push(outcome);
             }
             Err(error) => broken.push(error),
@@ -134,52 +132,72 @@ fn try_all(root: &Path, name: &str, args: &Args) -> Result<Outcome, String> {
     std::fs::create_dir_all(&directory).map_err(|error| format!("{}: {error}", directory.display()))?;
     let known_path = directory.join("known.json");
     let mut known = Known::load(&known_path)?;
+    let tree = copy(root)?;
     let package = format!("esker-{name}");
-    let all = output(root, "cargo", &["mutants", "--no-config", "--package", &package, "--list"])?;
-    let mut command = command(root, &package, args, &directory);
-    if args.again {
-        let open: Vec<String> = all.lines().filter(|name| known.is_open(name)).map(literally).collect();
-        if open.is_empty() {
-            return outcome(name, &known, all.lines());
+    let list = output(&tree, "cargo", &["mutants", "--no-config", "--package", &package, "--list", "--json"])?;
+    let all = Mutant::list(&list)?;
+    let (part, parts) = args.part;
+    let of_part = (0..).zip(&all).filter(|(at, _)| at % parts == part).map(|(_, mutant)| mutant);
+    let asked: Vec<&Mutant> = of_part.collect();
+    let wanted: Vec<Mutant> =
+        asked.iter().filter(|one| !args.again || known.is_open(&one.name)).map(|one| (*one).clone()).collect();
+    if !wanted.is_empty() {
+        known.0.retain(|name, _| all.iter().any(|mutant| mutant.name == *name));
+        let together = together::try_all(&tree, name, &wanted, args.jobs as usize)?;
+        let left: Vec<&str> =
+            wanted.iter().map(|one| one.name.as_str()).filter(|name| !together.0.contains_key(*name)).collect();
+        known.0.extend(together.0.clone());
+        known.store(&known_path)?;
+        if !left.is_empty() {
+            known.0.extend(one_by_one(&tree, &package, &left, &directory)?.0);
+            known.store(&known_path)?;
         }
-        command.args(["--re", &format!("^(?:{})$", open.join("|"))]);
     }
+    let outcome = outcome(name, &known, asked.iter().map(|one| one.name.as_str()))?;
+    if outcome.tried() == 0 { Err(format!("{name}: no mutants")) } else { Ok(outcome) }
+}
+
+/// A copy of the workspace as it lies there, where files may be broken.
+fn copy(root: &Path) -> Result<PathBuf, String> {
+    let tree = root.join("target/mutants/tree");
+    let failed = |path: &Path, error: std::io::Error| format!("{}: {error}", path.display());
+    for file in output(root, "git", &["ls-files", "-z"])?.split_terminator('\0') {
+        let (from, to) = (root.join(file), tree.join(file));
+        let parent = to.parent().unwrap_or(&tree);
+        std::fs::create_dir_all(parent).map_err(|error| failed(parent, error))?;
+        let text = std::fs::read(&from).map_err(|error| failed(&from, error))?;
+        together::write(&to, text)?;
+    }
+    Ok(tree)
+}
+
+/// Those that can't be built together, each by a build of its own.
+fn one_by_one(tree: &Path, package: &str, mutants: &[&str], directory: &Path) -> Result<Known, String> {
+    let names: Vec<String> = mutants.iter().map(|name| literally(name)).collect();
+    let mut command = Command::new("cargo");
+    command.current_dir(tree).args(["mutants", "--no-config", "--in-place", "--package", package]);
+    command.args(["--timeout", HANGS_AFTER, "--re", &format!("^(?:{})$", names.join("|")), "--output"]);
+    command.arg(directory).args(["--cargo-test-arg=--lib", "--cargo-test-arg=--tests"]);
+    command.env("CARGO_TARGET_DIR", tree.join("target"));
+    // A second for what has changed in the place of many for all; nothing is looked at in a debugger, and a failure is one however long its script.
+    command.env("CARGO_INCREMENTAL", "1").env("CARGO_PROFILE_DEV_DEBUG", "0");
+    command.env("PROPTEST_CASES", "32").env("PROPTEST_MAX_SHRINK_ITERS", "0");
     let line = command_line(&command);
     // Its words are for who watches; those of this program may be for another.
     let status =
         command.stdout(std::io::stderr()).status().map_err(|error| format!("`{line}` did not start: {error}"))?;
-    // Else what lies there is of an earlier run, or of a part of this one.
     if !status.code().is_some_and(|code| WHOLE.contains(&code)) {
         return Err(format!("`{line}` failed: {status}"));
     }
     let outcomes = directory.join("mutants.out/outcomes.json");
     let text = std::fs::read_to_string(&outcomes).map_err(|error| format!("{}: {error}", outcomes.display()))?;
-    let tried = Known::of_run(&text)?;
-    known.0.extend(tried.0.clone());
-    known.store(&known_path)?;
-    let outcome = if args.again { outcome(name, &known, all.lines()) } else { outcome(name, &tried, tried.names()) }?;
-    if outcome.tried() == 0 { Err(format!("{name}: no mutants")) } else { Ok(outcome) }
+    Known::of_run(&text)
 }
 
 /// A name as a regular expression that fits it alone.
 fn literally(name: &str) -> String {
     let escaped = |c: char| if c.is_ascii_punctuation() { format!("\\{c}") } else { c.to_string() };
     name.chars().map(escaped).collect()
-}
-
-fn command(root: &Path, package: &str, args: &Args, directory: &Path) -> Command {
-    let mut command = Command::new("cargo");
-    command.current_dir(root).args(["mutants", "--no-config", "--package", package, "--test-tool", "nextest"]);
-    command.args(["--shard", &args.shard, "--sharding", "round-robin", "--timeout", HANGS_AFTER, "--output"]);
-    command.arg(directory).arg("--cargo-test-arg=--max-fail=1:immediate");
-    match args.in_place {
-        true => command.arg("--in-place"),
-        false => command.args(["--jobs", &args.jobs.to_string()]),
-    };
-    // A second for what has changed in the place of many for all; nothing is looked at in a debugger, and a failure is one however long its script.
-    command.env("CARGO_INCREMENTAL", "1").env("CARGO_PROFILE_DEV_DEBUG", "0");
-    command.env("PROPTEST_CASES", "32").env("PROPTEST_MAX_SHRINK_ITERS", "0");
-    command
 }
 
 /// What became of these mutants of a crate.
@@ -229,7 +247,7 @@ mod tests {
     fn outcomes_are_counted() {
         let ends = ["CaughtMutant", "Timeout", "MissedMutant", "Unviable"];
         let known = Known(["a", "b", "c", "d"].into_iter().map(str::to_owned).zip(ends.map(str::to_owned)).collect());
-        let found = outcome("wal", &known, known.names()).unwrap();
+        let found = outcome("wal", &known, ["a", "b", "c", "d"].into_iter()).unwrap();
         assert_eq!((found.tried(), found.caught, found.hung, found.refused), (3, 1, 1, 1));
         assert_eq!(found.survivors, ["c"]);
         assert!((found.share() - 66.7).abs() < 0.1);
@@ -243,7 +261,7 @@ mod tests {
 
     #[test]
     fn a_shard_is_one_of_so_many() {
-        assert_eq!(shard("3/10"), Ok("3/10".into()));
+        assert_eq!(shard("3/10"), Ok((3, 10)));
         ["10/10", "3", "a/b", "1/0", "-1/2", ""].iter().for_each(|text| assert!(shard(text).is_err(), "{text}"));
     }
 }

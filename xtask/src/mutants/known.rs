@@ -33,10 +33,6 @@ impl Known {
         std::fs::write(path, text).map_err(|error| format!("{}: {error}", path.display()))
     }
 
-    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
-        self.0.keys().map(String::as_str)
-    }
-
     /// Whether it is to be tried again: it survived, or was never tried.
     pub(super) fn is_open(&self, name: &str) -> bool {
         self.0.get(name).is_none_or(|end| end == "MissedMutant")

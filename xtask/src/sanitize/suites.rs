@@ -97,7 +97,11 @@ pub(crate) const TSAN: Tool = Tool {
         environment: &[("RUSTFLAGS", "-Zsanitizer=thread")],
         suites: &[
             suite("esker-memtable", &["--lib", "--test", "concurrent"], &["--skip", "_model"]),
+            suite("esker-vfs", &["--lib"], &["guard", "--skip", "faults_that_are_not_ours", "--skip", "_model"]),
             suite("esker-wal", &["--test", "group"], &[]),
+            // Histories of threads, checked for cycles; and the ends of ranges, raced for.
+            suite("esker", &["--lib"], &["transaction::tests", "--skip", "it_is_as_walking"]),
+            suite("esker", &["--test", "life", "--test", "mapped"], &[]),
             suite("esker", &["--test", "group_commit", "--test", "multi_get", "--test", "conditional"], &[]),
             suite("esker", &["--test", "exclusive", "--test", "scans", "--test", "following"], &[]),
         ],

@@ -64,7 +64,7 @@ const ALLOWED: [Allowed; 17] = [
     Allowed { name: "esker-testkit", layer: 2, ours: &["esker-format", "esker-vfs", "esker-iterator"],
         third_party: &["proptest"], optional: &[] },
     Allowed { name: "xtask", layer: 0, ours: &[],
-        third_party: &["clap", "comfy-table", "indicatif", "serde_json", "toml"], optional: &[] },
+        third_party: &["clap", "comfy-table", "indicatif", "proc-macro2", "serde_json", "syn", "toml"], optional: &[] },
 ];
 
 /// What tests, examples and benches of every crate may use besides.
