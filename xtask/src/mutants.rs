@@ -196,7 +196,7 @@ fn one_by_one(tree: &Path, package: &str, mutants: &[&str], directory: &Path) ->
 
 /// A name as a regular expression that fits it alone.
 fn literally(name: &str) -> String {
-    let escaped = |c: char| if c.is_ascii_punctuation() { format!("\\{c}") } else { c.to_string() };
+    let escaped = |c: char| if r"\.+*?()|[]{}^$".contains(c) { format!("\\{c}") } else { c.to_string() };
     name.chars().map(escaped).collect()
 }
 
@@ -256,7 +256,7 @@ mod tests {
 
     #[test]
     fn a_name_fits_itself_alone() {
-        assert_eq!(literally("a.rs:1:2: replace + with -"), r"a\.rs\:1\:2\: replace \+ with \-");
+        assert_eq!(literally("a.rs:1:2: replace + with -> (x)"), r"a\.rs:1:2: replace \+ with -> \(x\)");
     }
 
     #[test]
