@@ -28,6 +28,7 @@ const fn engine(name: &'static str, target: &'static str, test: &'static str, tr
 /// All of them, in the order in which they run.
 pub(super) const SUITES: &[Suite] = &[
     engine("model", "model", "the_engine_does_what_a_map_of_versions_does", "operations", 1_000_000),
+    engine("cursors", "cursors", "whatever_a_cursor_lies_over_it_shows_what_is_there", "steps", 1_000_000_000),
     engine("crash", "crash", "sweep::crashes_anywhere", "images", 100_000),
     engine("bounded", "crash", "bounded::all_short_sequences_crashed_anywhere", "sequences", 16_104),
     engine("torn", "crash", "torn::the_last_append_torn_in_every_way", "images", 1_000_000),
