@@ -251,7 +251,7 @@ struct Nodes<'a> {
 impl Nodes<'_> {
     fn site(&self, genre: &str, span: &Range<usize>) -> Option<(Range<usize>, Form)> {
         if genre == "FnValue" {
-            return Some((span.start..span.start, Form::Body));
+            return Some((span.clone(), Form::Body));
         }
         let there = self.found.iter().filter(|(kind, start, ..)| *kind == genre && *start == span.start);
         there.min_by_key(|(.., range, _)| range.len()).map(|(.., range, form)| (range.clone(), *form))
