@@ -75,3 +75,84 @@ impl Ahead {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use esker_vfs::ManualClock;
+    use std::ops::Range;
+    use std::sync::Mutex;
+
+    /// A log's room, which notes how it is made.
+    #[derive(Debug)]
+    struct Noting {
+        len: Mutex<u64>,
+        /// Beyond this it does not grow, as if the log had ended there.
+        len_max: u64,
+        grown: Mutex<Vec<u64>>,
+        populated: Mutex<Vec<Range<u64>>>,
+    }
+
+    impl Noting {
+        fn new(len: u64, len_max: u64) -> Arc<Self> {
+            Arc::new(Self { len: Mutex::new(len), len_max, grown: Mutex::default(), populated: Mutex::default() })
+        }
+    }
+
+    impl LogRoom for Noting {
+        fn len_bytes(&self) -> u64 {
+            *self.len.lock().unwrap()
+        }
+
+        fn grow(&self, len_bytes: u64) -> io::Result<()> {
+            self.grown.lock().unwrap().push(len_bytes);
+            let mut len = self.len.lock().unwrap();
+            *len = len_bytes.min(self.len_max).max(*len);
+            Ok(())
+        }
+
+        fn grow_written(&self, len_bytes: u64) -> io::Result<()> {
+            self.grow(len_bytes)
+        }
+
+        fn populate(&self, from: u64, to: u64) {
+            self.populated.lock().unwrap().push(from..to);
+        }
+    }
+
+    const TO: u64 = 3 * POPULATE_BYTES + 8192;
+
+    #[test]
+    fn room_is_populated_in_steps_also_where_the_log_is_long_enough() {
+        for len in [0, 8192, 2 * POPULATE_BYTES, TO, 2 * TO] {
+            let room = Noting::new(len, u64::MAX);
+            assert_eq!(Ahead::new(room.clone(), 0, TO).make(Fill::Populated, &ManualClock::new()).unwrap(), 0);
+            let populated = room.populated.lock().unwrap();
+            assert_eq!((populated[0].start, populated[3].end, populated.len()), (0, TO, 4));
+            assert!(populated.windows(2).all(|pair| pair[0].end == pair[1].start));
+            assert_eq!(room.len_bytes(), len.max(TO));
+        }
+    }
+
+    #[test]
+    fn zeros_are_written_in_steps_with_a_pause_behind_each() {
+        let (room, clock) = (Noting::new(8192, u64::MAX), ManualClock::new());
+        let began = clock.now();
+        let zeros = Ahead::new(room.clone(), 0, TO).make(Fill::Written, &clock).unwrap();
+        assert_eq!((zeros, room.len_bytes()), (TO - 8192, TO));
+        let grown = room.grown.lock().unwrap();
+        assert!(grown.windows(2).all(|pair| pair[1] - pair[0] <= WRITE_BYTES) && grown[0] <= 8192 + WRITE_BYTES);
+        assert_eq!(clock.now() - began, WRITE_PAUSE * grown.len() as u32);
+    }
+
+    #[test]
+    fn once_the_log_has_ended_no_more_is_made() {
+        for (fill, step) in [(Fill::Populated, POPULATE_BYTES), (Fill::Written, WRITE_BYTES)] {
+            let room = Noting::new(0, step);
+            let zeros = Ahead::new(room.clone(), 0, TO).make(fill, &ManualClock::new()).unwrap();
+            assert_eq!(zeros, if fill == Fill::Written { step } else { 0 }, "what was written, not what was to be");
+            assert_eq!(*room.grown.lock().unwrap(), [step, 2 * step]);
+            assert!(room.populated.lock().unwrap().iter().all(|range| range.end <= step));
+        }
+    }
+}

@@ -282,3 +282,30 @@ impl ShortPayload {
         &self.bytes[PLACE_BYTES..self.end + zeros]
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// In one piece or not: the checksum is that of the format, and what is stored is the payload and zeros.
+    #[test]
+    fn a_short_payload_is_laid_out_in_one_piece() {
+        let (file_id, position, kind) = (FileId(7), Lsn(64), RecordKind::Data);
+        let mut short = ShortPayload::new();
+        for len in [ShortPayload::BYTES_MAX, 255, 8, 1, 0, ShortPayload::BYTES_MAX + 1] {
+            let payload = vec![0xee; len];
+            let parts = [&payload[..len / 3], &payload[len / 3..]];
+            let crc = Crc::new().bytes(&place(file_id, position, kind, len as u32)).bytes(&payload).finish();
+            assert_eq!(payload_crc(file_id, position, kind, len as u32, &parts), crc);
+            let is_short = short.lay(file_id, position, kind, len as u32, &parts);
+            assert_eq!(is_short, len <= ShortPayload::BYTES_MAX);
+            if is_short {
+                assert_eq!(short.crc(), crc);
+                assert_eq!(
+                    short.with_zeros(ShortPayload::ZEROS_MAX),
+                    [payload, vec![0; ShortPayload::ZEROS_MAX]].concat()
+                );
+            }
+        }
+    }
+}

@@ -141,7 +141,8 @@ impl GroupSync {
             state.leading = true;
             let waiting = state.waiters.len();
             // Who is alone would give up the processor for nobody: on a busy machine for as long as a sync takes, or longer.
-            let gathers = state.shared || waiting > 0;
+            // Who waits by now did so when the last round ended, as others wait for a leader alone.
+            let gathers = state.shared;
             drop(state);
             self.lead(gathers.then_some(waiting));
         }
@@ -169,7 +170,7 @@ impl GroupSync {
     /// that passes it. Logs are adopted in their order; one that ends at or below [`GroupSync::durable`] needs no sync and is left out.
     ///
     /// # Errors
-    /// [`WalError::OutOfLine`] if a log is being written, or the one before it ends behind `start`.
+    /// [`WalError::OutOfLine`] if a log is being written, the one before it ends behind `start`, or `end` lies before `start`.
     pub fn adopt(&self, name: &str, start: Lsn, end: Lsn, syncer: Arc<dyn FileSync>) -> Result<(), WalError> {
         let mut state = self.lock();
         let before = state.logs.back().map_or(Lsn::ZERO, |log| log.pushed());

@@ -326,13 +326,9 @@ fn what_a_newer_version_writes_is_refused_by_name() {
     }
 }
 
-/// Makes a changed record header's checksum right.
+/// As [`support::sign_record`], in a [`small_log`].
 fn sign_record(bytes: &mut [u8], offset: usize) {
-    let position = START.0 + offset as u64;
-    let file_id = support::header(3, START, START).file_id.0;
-    let header = &bytes[offset..offset + 20];
-    let crc = esker_format::checksum::Crc::new().u64(file_id).u64(position).bytes(header).finish();
-    bytes[offset + 20..offset + 24].copy_from_slice(&crc.to_le_bytes());
+    support::sign_record(bytes, 3, START, offset);
 }
 
 #[test]

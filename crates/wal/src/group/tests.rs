@@ -3,6 +3,7 @@
 use crate::error::WalError;
 use crate::frame::Lsn;
 use crate::group::{GroupSync, Log};
+use crate::sync::tests::YIELDS;
 use esker_vfs::FileSync;
 use std::fmt;
 use std::io;
@@ -94,10 +95,12 @@ fn only_company_is_waited_for() {
     let alone = |upto| {
         log.set_pushed(Lsn(upto));
         disk.answer.send(Ok(())).unwrap();
+        let yields = YIELDS.get();
         group.sync_to(Lsn(upto)).unwrap();
         disk.began.recv().unwrap();
+        YIELDS.get() - yields
     };
-    alone(10);
+    assert_eq!(alone(10), 0);
     assert!(!group.lock().shared);
     log.set_pushed(Lsn(20));
     thread::scope(|s| {
@@ -110,8 +113,9 @@ fn only_company_is_waited_for() {
         second.join().unwrap().unwrap();
     });
     assert!(group.lock().shared, "the next one lets others in first");
-    alone(30);
+    assert_eq!(alone(30), 1, "and does not wait on when none comes");
     assert!(!group.lock().shared);
+    assert_eq!(alone(40), 0);
 }
 
 #[test]
@@ -156,6 +160,57 @@ fn nothing_passes_an_older_log_that_fails() {
     let error = group.sync_to(Lsn(20)).unwrap_err();
     assert_eq!(error.to_string(), "log log: sync at 10: EIO");
     assert_eq!(group.durable(), Lsn(0));
+}
+
+#[test]
+fn a_log_of_which_nothing_is_pushed_is_not_synced() {
+    let group = GroupSync::new(Lsn(0));
+    let one = add(&group, 0, || Ok(()));
+    one.set_pushed(Lsn(10));
+    group.seal(&one);
+    add(&group, 10, || panic!("must not be synced"));
+    group.sync_to(Lsn(10)).unwrap();
+    assert_eq!((group.durable(), group.syncs()), (Lsn(10), 1));
+}
+
+fn adopt(group: &GroupSync, start: u64, end: u64) -> Result<(), WalError> {
+    group.adopt("old", Lsn(start), Lsn(end), Arc::new(Disk(|| Ok(()))))
+}
+
+#[test]
+fn an_adopted_log_is_synced_by_the_round_that_passes_it() {
+    let group = GroupSync::new(Lsn(10));
+    let failing = Arc::new(Disk(|| Err(io::Error::other("EIO"))));
+    group.adopt("durable", Lsn(0), Lsn(9), failing.clone()).unwrap();
+    group.adopt("durable", Lsn(9), Lsn(10), failing.clone()).unwrap();
+    assert_eq!(Arc::strong_count(&failing), 1, "what needs no sync is left out");
+    adopt(&group, 10, 30).unwrap();
+    adopt(&group, 30, 40).unwrap();
+    // One that nothing was written to.
+    adopt(&group, 40, 40).unwrap();
+    assert_eq!((group.durable(), group.syncs()), (Lsn(10), 0));
+    group.sync_to(Lsn(35)).unwrap();
+    assert_eq!((group.durable(), group.syncs()), (Lsn(40), 2));
+
+    group.adopt("failing", Lsn(100), Lsn(150), failing).unwrap();
+    assert_eq!(group.sync_to(Lsn(150)).unwrap_err().to_string(), "log failing: sync at 50: EIO");
+}
+
+#[test]
+fn a_log_out_of_line_is_not_adopted() {
+    let group = GroupSync::new(Lsn(0));
+    adopt(&group, 0, 10).unwrap();
+    for (start, end) in [(9, 20), (5, 3), (20, 15)] {
+        let error = adopt(&group, start, end).unwrap_err();
+        assert!(matches!(error, WalError::OutOfLine { end: Some(Lsn(10)), .. }), "{start} to {end}: {error}");
+    }
+    adopt(&group, 10, 20).unwrap();
+    // There may be a gap.
+    adopt(&group, 25, 30).unwrap();
+    add(&group, 30, || Ok(()));
+    let error = adopt(&group, 30, 40).unwrap_err();
+    assert!(matches!(error, WalError::OutOfLine { end: None, start: Lsn(30), .. }), "{error}");
+    assert_eq!(group.lock().logs.len(), 4, "what was refused is not there");
 }
 
 #[test]

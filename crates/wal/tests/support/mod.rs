@@ -1,6 +1,7 @@
 //! What the tests share: small logs in memory, and files that are just bytes.
 #![allow(dead_code, unreachable_pub, reason = "each test uses some of it")]
 
+use esker_format::checksum::Crc;
 use esker_format::{FileId, FileKind, FileNo};
 use esker_vfs::{Map, ReadableFile, Vfs};
 use esker_wal::{Backend, GroupSync, LogEnd, LogHeader, Lsn, Prepared, Reader, RecordKind, Reserve, WalError, Writer};
@@ -91,4 +92,12 @@ pub fn read_all(file: Arc<dyn ReadableFile>) -> Result<(Vec<Owned>, LogEnd), Wal
 
 pub fn read_bytes(bytes: &[u8]) -> Result<(Vec<Owned>, LogEnd), WalError> {
     read_all(Arc::new(Bytes(bytes.to_vec())))
+}
+
+/// Makes the checksum of a changed record header right, in log `number` that starts at `start`.
+pub fn sign_record(bytes: &mut [u8], number: u64, start: Lsn, offset: usize) {
+    let head = &bytes[offset..offset + 20];
+    let file_id = header(number, start, start).file_id.0;
+    let crc = Crc::new().u64(file_id).u64(start.0 + offset as u64).bytes(head).finish();
+    bytes[offset + 20..offset + 24].copy_from_slice(&crc.to_le_bytes());
 }
