@@ -147,12 +147,13 @@ mod tests {
 
     #[test]
     fn once_the_log_has_ended_no_more_is_made() {
-        for (fill, step) in [(Fill::Populated, POPULATE_BYTES), (Fill::Written, WRITE_BYTES)] {
-            let room = Noting::new(0, step);
+        const LEN: u64 = 4096;
+        for (fill, from, step) in [(Fill::Populated, 0, POPULATE_BYTES), (Fill::Written, LEN, WRITE_BYTES)] {
+            let room = Noting::new(LEN, LEN + step);
             let zeros = Ahead::new(room.clone(), 0, TO).make(fill, &ManualClock::new()).unwrap();
             assert_eq!(zeros, if fill == Fill::Written { step } else { 0 }, "what was written, not what was to be");
-            assert_eq!(*room.grown.lock().unwrap(), [step, 2 * step]);
-            assert!(room.populated.lock().unwrap().iter().all(|range| range.end <= step));
+            assert_eq!(*room.grown.lock().unwrap(), [from + step, from + 2 * step]);
+            assert!(room.populated.lock().unwrap().iter().all(|range| range.end <= LEN + step));
         }
     }
 }
