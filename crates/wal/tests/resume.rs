@@ -117,7 +117,7 @@ fn headers_are_looked_for_right_behind_zeros() {
 fn nothing_that_begins_before_a_break_is_found_behind_it() {
     let (mut bytes, offsets) = log_of(&[&[7; 40], b"torn"]);
     let at = offsets[1] - 8;
-    let mut forged = vec![0; RECORD_HEADER_BYTES];
+    let mut forged = [0; RECORD_HEADER_BYTES];
     let file_id = header(1, START, START).file_id.0;
     let payload_crc = Crc::new().u64(file_id).u64(position(at).0).bytes(&[1, 0, 0, 0, 0]).finish();
     forged[4..8].copy_from_slice(&payload_crc.to_le_bytes());

@@ -107,6 +107,22 @@ fn the_reserve_can_be_used_to_its_last_bytes() {
 }
 
 #[test]
+fn room_that_others_made_can_be_used_to_its_last_byte() {
+    let vfs = MemVfs::new();
+    let mut log = roomy(&*vfs, 0);
+    // No multiple of what is allocated at a time.
+    const LEN: u64 = 300_000;
+    log.ahead(LEN).unwrap().make(Fill::Populated, vfs.clock()).unwrap();
+    vfs.set_space(Some(0));
+    let end_mark = RECORD_HEADER_BYTES as u64;
+    let payload = vec![7; (LEN - log.bytes() - end_mark) as usize - RECORD_HEADER_BYTES];
+    log.append(RecordKind::Data, &[&payload], Reserve::Use).unwrap();
+    assert!(log.append(RecordKind::Data, &[], Reserve::Use).unwrap_err().is_no_space());
+    log.sync().unwrap();
+    assert_eq!(read_all(vfs.open_read(&path(1)).unwrap()).unwrap().0.len(), 1);
+}
+
+#[test]
 fn a_prepared_log_says_how_it_is_written() {
     let vfs = MemVfs::new();
     assert!(Prepared::create(&*vfs, &path(1), Backend::Mapped).unwrap().is_mapped());
