@@ -44,6 +44,8 @@ pub(crate) struct Driver {
     durable: usize,
     /// nor one that loses nothing of what the kernel had what was committed up to here.
     pushed: usize,
+    /// The last sequence number of each commit.
+    ends: Vec<u64>,
     /// How many operations there were; values are made of it.
     ops: usize,
     /// Whether the filter is there in the next engine to be opened,
@@ -140,6 +142,7 @@ impl Driver {
             snapshots: Vec::new(),
             durable: 0,
             pushed: 0,
+            ends: Vec::new(),
             ops: 0,
             register: true,
             has_filter: true,
@@ -266,7 +269,7 @@ impl Driver {
             Way::Batch => driver.engine().write_with(&batch, &options),
             Way::Transaction => driver.transact(&commit, &options),
         });
-        self.model.commit(commit);
+        self.commit(commit);
         match terms.level {
             Level::Memory => {}
             Level::Os => self.pushed = self.model.commits(),
@@ -274,11 +277,17 @@ impl Driver {
         }
     }
 
+    /// Has the model do what the engine has just done.
+    fn commit<'a>(&mut self, effects: impl IntoIterator<Item = (Space, &'a Key, Effect)>) {
+        self.model.commit(effects);
+        self.ends.push(self.engine().snapshot().seq());
+    }
+
     fn clear(&mut self, name: usize) {
         let Some(space) = self.model.living()[name] else { return };
         let (keyspace, _) = self.handles[name].clone().expect("it lives");
         self.until_there_is_room(|_| keyspace.clear());
-        self.model.commit([(space, &Key::new(), Effect::DeleteTo(None))]);
+        self.commit([(space, &Key::new(), Effect::DeleteTo(None))]);
         self.pushed = self.model.commits();
     }
 
@@ -334,7 +343,7 @@ impl Driver {
         }
         // It never expires, whatever the time to live of the keyspace.
         let effect = |value: &Option<Vec<u8>>| value.clone().map_or(Effect::Delete, Effect::Put);
-        self.model.commit(entries.iter().map(|(key, value)| (space, *key, effect(value))));
+        self.commit(entries.iter().map(|(key, value)| (space, *key, effect(value))));
         self.durable = self.model.commits();
     }
 
@@ -497,11 +506,12 @@ impl Driver {
         let found = contents(&engine).unwrap();
         assert_eq!(found, read_only, "what a reader sees of what the crash left");
         let spaces = by_space(found, &self.model.living());
-        let at = self.model.find(&spaces, from..=self.model.commits(), self.model.now().look);
-        let at = at.unwrap_or_else(|| {
-            panic!("after the crash: no state from {from} to {}: {spaces:?}", self.model.commits());
-        });
+        let told = self.last_told(&engine);
+        let (from, to) = told.map_or((from, self.model.commits()), |told| (from.max(told), told));
+        let at = self.model.find(&spaces, from..=to, self.model.now().look);
+        let at = at.unwrap_or_else(|| panic!("after the crash: no state from {from} to {to}: {spaces:?}"));
         self.model.truncate(at);
+        self.ends.truncate(at);
 
         // What was found is safe now, whatever happens next.
         self.vfs = Arc::new(image.crash_now(CrashPolicy::SyncedOnly));

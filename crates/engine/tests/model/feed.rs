@@ -1,7 +1,7 @@
 //! The feed of changes beside the model.
 
 use super::Driver;
-use esker::{ErrorKind, Keyspace, KeyspaceId, Operation};
+use esker::{ChangeOptions, Engine, ErrorKind, Keyspace, KeyspaceId, Operation};
 use esker_testkit::model::{At, Contents, Key, Space};
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
@@ -23,6 +23,20 @@ fn there(keyspace: &Keyspace, range: &RangeInclusive<Key>) -> BTreeMap<Key, Time
 }
 
 impl Driver {
+    /// The last commit that the feed of changes tells of, behind a crash; `None` where it need not tell of all: no logs are kept for it, or it says that there is a gap.
+    ///
+    /// Commits that look alike to who reads may not be so to the feed, which is told of nothing that a filter does: where the filter has removed a value, and its deletion, written later, was lost in a power cut, both states
+    /// read the same, and only without the deletion does the feed make the value. So of such commits it is to say which was the last; what it makes must then be that state and no other.
+    pub(super) fn last_told(&self, engine: &Engine) -> Option<usize> {
+        engine.options().wal_retain_bytes?;
+        // Of what was found nothing is to become durable by being told.
+        let changes = engine.changes_since_with(0, &ChangeOptions { durable: false }).ok()?;
+        let last = changes.last().map_or(0, |change| change.unwrap().seq());
+        let told = self.ends.partition_point(|end| *end <= last);
+        assert_eq!(last, told.checked_sub(1).map_or(0, |at| self.ends[at]), "it ends where a commit did");
+        Some(told)
+    }
+
     /// The feed of changes makes the same of nothing, where logs are kept for it and none was cut off by a crash: the same values, which expire when those do. Of what was ingested the range is read, and what came later is told later.
     pub(super) fn check_feed(&self) {
         let engine = self.engine();

@@ -12,7 +12,7 @@
 //! walk 0 now - - first,next,seek=key%20
 //! clear 0 | take | release 0 | flush | compact 0 - - | work 3 | create 1 | drop 1 | sync | pass 9 | set-back 9 | filter off | reopen | crash synced
 //! ```
-//! Of a key, bytes other than letters, digits and `/` are `%` and two hex digits; the empty key is `.`; `*300` behind it repeats its last byte to that length.
+//! A line that begins with `#` is a comment. Of a key, bytes other than letters, digits and `/` are `%` and two hex digits; the empty key is `.`; `*300` behind it repeats its last byte to that length.
 
 use super::op::{Change, Crash, Key, Level, Op, Range, Source, Step, Terms, View, Write};
 use std::fmt;
@@ -50,7 +50,7 @@ impl FromStr for Script {
     type Err = ScriptError;
 
     fn from_str(text: &str) -> Result<Self, ScriptError> {
-        let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+        let lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
         lines.map(|line| parse(line).ok_or_else(|| ScriptError(line.into()))).collect::<Result<_, _>>().map(Self)
     }
 }
