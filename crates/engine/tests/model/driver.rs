@@ -188,7 +188,7 @@ impl Driver {
             Op::Release(_) => {}
             Op::Flush => {
                 self.engine().flush().unwrap();
-                self.durable = self.model.commits();
+                self.flushed(self.model.living().into_iter().flatten());
             }
             Op::Compact(space, range) => self.compact(*space, range),
             Op::Work(steps) => {
@@ -455,12 +455,17 @@ impl Driver {
         let Some(space) = self.model.living()[name] else { return };
         let (keyspace, _) = self.handles[name].as_ref().expect("it lives");
         keyspace.compact_range((range.lower.clone(), range.upper.clone())).unwrap();
-        // All of it was flushed, and what came before is never less durable.
-        self.durable = self.durable.max(self.model.last_write(space));
+        self.flushed([space]);
         if name == FILTERED && self.has_filter {
             self.model.filter(space, range, self.held());
         }
         self.look();
+    }
+
+    /// All of these keyspaces was flushed, and what came before is never less durable. What was last written to one that was dropped by then no flush makes so.
+    fn flushed(&mut self, spaces: impl IntoIterator<Item = Space>) {
+        let last = spaces.into_iter().map(|space| self.model.last_write(space)).max();
+        self.durable = self.durable.max(last.unwrap_or(0));
     }
 
     /// Sets the wall clock right.
