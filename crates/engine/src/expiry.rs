@@ -60,6 +60,8 @@ impl Time {
     pub(crate) fn new(clock: &dyn Clock, kept_ms: u64) -> Self {
         let time = Self { ahead_ms: AtomicI64::new(i64::MIN), ..Self::default() };
         time.raise(clock, kept_ms);
+        // Whoever sets the wall clock back from now on does so to an engine that has seen how far it was, though nobody asks it for a while.
+        time.raise(clock, clock.unix_ms());
         time
     }
 

@@ -377,6 +377,25 @@ fn the_clock_may_go_back() {
     check(&engine, "long", None);
 }
 
+/// An engine in which nothing expired yet did not look at the wall clock before it was asked for the time. If that was set back between opening and the first write with a time to live,
+/// it took the time that it was set to, and the value was gone early: as soon as the clock was right again.
+#[test]
+fn a_clock_that_is_set_back_before_anybody_asks_is_one_that_is_set_back() {
+    let place = Place::new();
+    let begin = place.clock.unix_ms();
+    place.open().close().unwrap();
+    place.clock.set_unix_ms(begin + 50_000);
+    let engine = place.open();
+    place.clock.set_unix_ms(begin);
+    engine.put_with("k", "v", &ttl(10)).unwrap();
+    place.clock.set_unix_ms(begin + 50_000);
+    check(&engine, "k", Some("v"));
+    place.advance(9);
+    check(&engine, "k", Some("v"));
+    place.advance(1);
+    check(&engine, "k", None);
+}
+
 /// After a crash time goes on from where the manifest has it: a minute before, at most.
 #[test]
 fn at_most_a_minute_is_lost_by_a_crash_and_a_clock_set_back() {
