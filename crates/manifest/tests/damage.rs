@@ -2,6 +2,7 @@
 
 mod support;
 
+use esker_format::checksum::crc32c;
 use esker_format::{FileId, FileNo, SeqNo};
 use esker_manifest::{Found, Lsn, ManifestError, RecordError, Version, VersionEdit, VersionSet, probe};
 use esker_vfs::{CrashPolicy, MemVfs, Vfs, read_file};
@@ -170,6 +171,10 @@ fn a_directory_without_current_is_new_only_if_nothing_can_be_lost() {
     drop(set);
     vfs.remove_file(&path("CURRENT")).unwrap();
     assert!(probe(&*vfs, directory()).is_err(), "an engine without tables has its keyspaces to lose");
+    // Damaged, it may have held anything: what is missing is still CURRENT.
+    vfs.edit(&path(MANIFEST), |bytes| bytes[70] ^= 1).unwrap();
+    let error = probe(&*vfs, directory()).unwrap_err();
+    assert!(matches!(error, ManifestError::CurrentMissing { .. }), "{error}");
 }
 
 /// Writes a manifest record by record, checksums and all, and opens it.
@@ -223,6 +228,19 @@ fn what_only_a_newer_version_understands_is_unsupported_and_not_corruption() {
         assert!(error.is_unsupported() && !error.is_corruption(), "{error}");
     }
     assert_eq!(*forged(&[&snapshot, b"\x7f\x01x"]).unwrap(), Version::new(), "what may be skipped is skipped");
+}
+
+#[test]
+fn a_manifest_in_a_newer_log_format_is_unsupported_and_not_corruption() {
+    let vfs = fresh();
+    drop(create(&vfs));
+    let newer = changed(&vfs, MANIFEST, |bytes| {
+        bytes[8] += 1;
+        let crc = crc32c(&bytes[..60]);
+        bytes[60..64].copy_from_slice(&crc.to_le_bytes());
+    });
+    let error = recover(&newer).unwrap_err();
+    assert!(error.is_unsupported() && !error.is_corruption(), "{error}");
 }
 
 /// For whoever makes do with what is left: what the other edits say, also behind the one that was hit.
@@ -282,6 +300,8 @@ fn numbers_that_are_used_up_are_an_error() {
     let mut set = recover(&vfs).unwrap();
     let error = set.new_file_no().unwrap_err();
     assert!(matches!(error, ManifestError::Edit(_)), "{error}");
+    let room = u64::MAX - 1000;
+    assert_eq!(error.to_string(), format!("file number {} is not below the limit {room}", u64::MAX));
     assert!(set.commit(edit("clock 1")).is_err());
     assert_eq!(names(&vfs).len(), 3, "nothing was written");
 }

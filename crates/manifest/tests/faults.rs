@@ -254,6 +254,23 @@ fn a_full_disk_within_a_write_is_poison() {
     assert!(after_power_cuts(&memory).iter().all(|version| *version == last));
 }
 
+/// Whoever waits for room must learn that room is what is missing, also where the manifest itself fitted.
+#[test]
+fn a_full_disk_at_current_is_told_as_such_and_healed_by_a_restart() {
+    let memory = fresh();
+    drop(create(&memory));
+    for fault in [Fault::ENOSPC, Fault::EIO] {
+        let vfs = FaultVfs::new(shared(&memory));
+        let mut set = set_on(&vfs).unwrap();
+        vfs.add(Rule::new(Operation::Append, fault).path("*CURRENT*").times(1));
+        let error = set.commit(edit("clock 1")).unwrap_err();
+        assert!(fired(&vfs) && matches!(error, ManifestError::Io { .. }), "{error}");
+        assert_eq!((error.is_no_space(), error.is_corruption()), (fault == Fault::ENOSPC, false), "{error}");
+        assert!(set.poison().is_some(), "which manifest is the current one is open");
+        set.restart(edit("clock 1")).unwrap();
+    }
+}
+
 /// Taken for one that was never finished, the manifest would be replaced.
 #[test]
 fn a_first_manifest_that_can_not_be_read_is_not_taken_for_an_interrupted_creation() {

@@ -173,6 +173,26 @@ fn a_manifest_that_is_large_because_there_is_much_to_say_is_not_rewritten_each_t
     assert!(manifests <= 3, "{manifests} manifests");
 }
 
+/// The new version's options grow byte by byte, until the manifest before them is no longer than twice what there is to say.
+#[test]
+fn a_manifest_is_rewritten_once_it_is_longer_than_twice_its_live_content() {
+    let mut kept_at = None;
+    for len in 0..200 {
+        let vfs = fresh();
+        let mut set = create(&vfs);
+        set.set_rewrite_bytes(0);
+        let (before, number) = (set.manifest_bytes(), set.manifest_number());
+        let version = set.commit(edit(&format!("create keyspace 1 \"a\" \"{}\"", "x".repeat(len)))).unwrap();
+        let live = version.snapshot().encode().len() as u64;
+        assert_eq!(set.manifest_number() != number, before > 2 * live, "{before} bytes, {live} of them live");
+        if set.manifest_number() == number {
+            kept_at.get_or_insert((before, live));
+        }
+    }
+    let (before, live) = kept_at.unwrap();
+    assert_eq!(before, 2 * live, "the limit itself was met");
+}
+
 #[test]
 fn a_thousand_keyspaces_with_tables_come_back() {
     let vfs = fresh();
