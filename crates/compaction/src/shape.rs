@@ -117,6 +117,7 @@ mod tests {
         assert!(grades.is_sorted());
         assert!(grades[1] > 0.0 && grades[3] < 1.0);
         assert_eq!(grades[4..], [1.0, 1.0]);
+        assert_eq!(grades[1..4], [1.0 / 9.0, 5.0 / 9.0, 8.0 / 9.0], "in even steps, the last of which is the stop");
         assert_eq!(grade(7, 5, 5), 1.0, "a stop at the slowdown leaves no room for degrees");
     }
 }

@@ -127,6 +127,23 @@ fn short_values_and_deletions_hide_as_well() {
     assert_eq!(show(percent(30).pick_garbage(&version, &busy).as_ref()), "none");
 }
 
+/// What is collected is moved at some time: so not too much at a time, but for a file that is larger alone.
+#[test]
+fn the_files_collected_at_a_time_hold_a_quarter_of_a_gibibyte_at_most() {
+    let collected = |live: [u64; 3]| {
+        let [a, b, c] = live;
+        let blobs: String = (20..).zip(live).map(|(number, live)| format!("{number}:{} ", live * 3)).collect();
+        let uses = format!("1>20:{a} 1>21:{b} 1>22:{c}");
+        let (version, busy) = with_blobs("L6: 1:a-f@10", &blobs, &uses);
+        numbers(&percent(0).collectable(&version, &busy))
+    };
+    let half = 128 << 20;
+    assert_eq!(collected([half - 8, half, 8]), [20, 21, 22]);
+    assert_eq!(collected([half, half, 8]), [20, 21]);
+    assert_eq!(collected([half, half + 8, 8]), [20]);
+    assert_eq!(collected([3 * half, 8, 8]), [20]);
+}
+
 /// A file that only a damaged table refers to, however much garbage it has, does not take the place of those that can be collected.
 #[test]
 fn what_damaged_tables_hold_keeps_nothing_else_from_being_collected() {
