@@ -215,3 +215,65 @@ impl From<Infallible> for CompactionError {
         match never {}
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn full() -> io::Error {
+        io::ErrorKind::StorageFull.into()
+    }
+
+    fn table(source: TableError) -> [CompactionError; 2] {
+        [CompactionError::input(FileNo(4))(source.clone()), CompactionError::output(FileNo(4))(source)]
+    }
+
+    fn blob(source: BlobError) -> [CompactionError; 2] {
+        [CompactionError::blob_input(FileNo(5))(source.clone()), CompactionError::blob_output(FileNo(5))(source)]
+    }
+
+    #[test]
+    fn an_error_of_the_system_is_found_wherever_it_came_up() {
+        let name: Arc<str> = "x".into();
+        let tables = table(TableError::from_io(&name, "write", full()));
+        let blobs = blob(BlobError::from_io(&name, "write", full()));
+        for error in tables.into_iter().chain(blobs).chain([CompactionError::io("create x", full())]) {
+            assert!(error.is_no_space() && error.io_error().is_some(), "{error}");
+            assert!(!error.is_corruption() && !error.is_unsupported() && !error.is_stopped(), "{error}");
+            assert!(error.source().is_some(), "{error}");
+        }
+        let stopped = CompactionError::new(Cause::Stopped);
+        assert!(stopped.is_stopped() && stopped.io_error().is_none() && !stopped.is_unsupported());
+    }
+
+    #[test]
+    fn what_a_newer_build_may_know_is_no_damage() {
+        let file: Arc<str> = "x".into();
+        let part = esker_sstable::BlockKind::Data;
+        for error in
+            table(TableError::Unsupported { table: Arc::clone(&file), part, offset: 0, what: "codec", found: 9 })
+        {
+            assert!(error.is_unsupported() && !error.is_corruption() && error.damaged_input().is_none(), "{error}");
+        }
+        let [read, _] = blob(BlobError::Unsupported { file, what: "version", found: 9 });
+        assert!(read.is_unsupported() && !read.is_corruption() && read.damaged_input().is_none(), "{read}");
+    }
+
+    /// What was read can't be written in order: then it is the inputs that are wrong, and nobody knows which.
+    #[test]
+    fn entries_out_of_order_are_damage_of_the_inputs() {
+        let key = |key: &[u8]| {
+            esker_format::InternalKey::new(key, esker_format::SeqNo(1), esker_format::ValueKind::Put).to_buf()
+        };
+        let [_, write] = table(TableError::OutOfOrder { table: "x".into(), previous: key(b"b"), key: key(b"a") });
+        assert!(write.is_corruption() && write.damaged_input().is_none(), "{write}");
+        let [_, other] = table(TableError::Empty { table: "x".into() });
+        assert!(!other.is_corruption(), "{other}");
+    }
+
+    #[test]
+    fn shown_in_full_it_names_the_files_that_nobody_needs() {
+        let shown = format!("{:?}", CompactionError::new(Cause::Stopped).with_created(vec![FileNo(77)]));
+        assert!(shown.contains("Stopped") && shown.contains("77"), "{shown}");
+    }
+}

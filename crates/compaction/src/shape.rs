@@ -119,5 +119,6 @@ mod tests {
         assert_eq!(grades[4..], [1.0, 1.0]);
         assert_eq!(grades[1..4], [1.0 / 9.0, 5.0 / 9.0, 8.0 / 9.0], "in even steps, the last of which is the stop");
         assert_eq!(grade(7, 5, 5), 1.0, "a stop at the slowdown leaves no room for degrees");
+        assert_eq!(grade(5, 7, 5), 1.0, "a stop holds though the slowdown lies behind it");
     }
 }

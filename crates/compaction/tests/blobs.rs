@@ -127,6 +127,51 @@ fn short_values_and_deletions_hide_as_well() {
     assert_eq!(show(percent(30).pick_garbage(&version, &busy).as_ref()), "none");
 }
 
+#[test]
+fn garbage_is_weighed_by_the_size_of_its_file() {
+    let collected = |in_large: u64| {
+        let (version, busy) =
+            with_blobs("L6: 1:a-f@10", "20:10000 21:1000", &format!("1>20:{} 1>21:100", 10_000 - in_large));
+        numbers(&percent(40).collectable(&version, &busy))
+    };
+    // Without file 21's, 4,040 of 10,100 are allowed.
+    assert_eq!((collected(4040), collected(4041)), (vec![21], vec![20, 21]));
+}
+
+#[test]
+fn in_level_0_a_table_is_collected_with_what_it_overlaps_and_one_that_refers_to_nothing_is_left() {
+    let (version, busy) = with_blobs("L0: 9:a-f@10 8:a-f@10 7:x-z@10", "21:1000", "8>21:100");
+    assert_eq!(show(percent(30).pick_garbage(&version, &busy).as_ref()), "L0[9 8] -> L6 merge");
+    let (version, mut busy) = with_blobs("L6: 1:a-c@10 2:d-f@10", "21:1000", "1>21:100");
+    busy.add(&percent(30).pick_garbage(&version, &busy).unwrap());
+    assert_eq!(show(percent(30).pick_garbage(&version, &busy).as_ref()), "none");
+}
+
+/// Ten short values hide half of twenty, and range tombstones what lies between their ends.
+#[test]
+fn what_is_hidden_is_in_proportion() {
+    let (blobs, uses): (String, String) = (20..40).map(|n| (format!("{n}:100 "), format!("1>{n}:100 "))).unzip();
+    let (version, _) = with_blobs(
+        "L5: 9:a-f@10
+ L6: 1:a-f@10",
+        &blobs,
+        &uses,
+    );
+    let pick =
+        |version: &KeyspaceVersion, limit, busy: &Busy| show(percent(limit).pick_garbage(version, busy).as_ref());
+    let down = "L5[9] L6[1] -> L6 merge";
+    assert_eq!((pick(&version, 50, &Busy::new()).as_str(), pick(&version, 49, &Busy::new()).as_str()), ("none", down));
+    let mut busy = Busy::new();
+    busy.exclude(FileNo(9));
+    assert_eq!(pick(&version, 49, &busy), "none");
+
+    let mut version = version;
+    let table = Arc::make_mut(&mut version.levels[5][0]);
+    table.entries = 0;
+    table.ranges = Some(esker_manifest::RangeUse { count: 1, begin: b"a"[..].into(), end: b"z"[..].into() });
+    assert_eq!(pick(&version, 99, &Busy::new()), down, "all of it");
+}
+
 /// What is collected is moved at some time: so not too much at a time, but for a file that is larger alone.
 #[test]
 fn the_files_collected_at_a_time_hold_a_quarter_of_a_gibibyte_at_most() {
@@ -223,6 +268,7 @@ fn values_go_where_they_belong_and_are_moved_only_out_of_what_is_collected() {
     let plan = plan.pick(&version, &Busy::new()).unwrap();
 
     let passed_on = run(&plan, &folder, &job).unwrap();
+    assert_eq!(passed_on.read_bytes, plan.input_bytes());
     assert!(passed_on.blobs.is_empty(), "references are passed on, values stay");
     let uses: Vec<_> = passed_on.outputs[0].blobs.iter().map(|used| (used.file.0, used.records)).collect();
     assert_eq!(uses, [(100, 1), (101, 1), (102, 1)], "of the first file, what c and d referred to is garbage");
@@ -233,6 +279,7 @@ fn values_go_where_they_belong_and_are_moved_only_out_of_what_is_collected() {
     let uses: Vec<_> = moved.outputs[0].blobs.iter().map(|used| (used.file.0, used.records)).collect();
     assert_eq!(uses, [(101, 1), (102, 1), (103, 1)]);
     assert_eq!(moved.blobs[0].number, FileNo(103));
+    assert_eq!(moved.read_bytes, plan.input_bytes() + 112, "and the value of e");
     let read = |entries: &folder::Entries, key: &[u8]| {
         let (_, stored) = entries.iter().find(|(found, _)| *found.user_key == *key).unwrap();
         blobs.read_blob(BlobRef::decode(stored).unwrap()).unwrap()
