@@ -303,6 +303,24 @@ fn values_go_where_they_belong_and_are_moved_only_out_of_what_is_collected() {
     assert!(error.is_corruption());
 }
 
+#[test]
+fn progress_tells_of_what_is_written_in_tables_and_blob_files() {
+    let vfs = MemVfs::new();
+    let folder = Folder::new(Arc::clone(&vfs) as Arc<dyn Vfs>);
+    let blobs = Blobs { vfs, next: Cell::new(5000) };
+    let none = BTreeSet::new();
+    for value_bytes_min in [100, usize::MAX] {
+        let blob_config = BlobConfig { value_bytes_min, file_bytes: 10_000, collect: &none, files: &blobs };
+        let told = Cell::new(0);
+        let on_progress = |progress: esker_compaction::Progress| told.set(progress.written_bytes);
+        let job = JobConfig { blobs: Some(blob_config), on_progress: &on_progress, ..config() };
+        let entries = (0..1000).map(|n| put(&format!("k{n:04}"), 5, &[7; 200])).collect();
+        let outcome = folder.flush(entries, &job).unwrap();
+        let (told, written) = (told.get(), outcome.written_bytes);
+        assert!(told > written / 2 && told <= written, "{told} of {written}");
+    }
+}
+
 /// Large values go into blob files with their time before the reference, stay there, and come back.
 #[test]
 fn large_values_that_expire_lie_in_blob_files() {
