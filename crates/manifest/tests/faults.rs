@@ -237,6 +237,45 @@ fn a_rewrite_that_there_is_no_room_for_is_given_up_and_not_tried_at_each_commit(
     assert!((3..12).contains(&tries), "{tries} tries");
 }
 
+#[test]
+fn a_rewrite_that_fails_otherwise_fails_the_commit() {
+    let outgrown = |rule: Rule| {
+        let memory = fresh();
+        drop(create(&memory));
+        let vfs = FaultVfs::new(shared(&memory));
+        let mut set = set_on(&vfs).unwrap();
+        set.set_rewrite_bytes(1 << 10);
+        set.commit(edit("clock 0")).unwrap();
+        vfs.add(rule);
+        let mut commits = (1..200).map(|clock| set.commit(VersionEdit { clock_ms: Some(clock), ..Default::default() }));
+        let error = commits.find_map(Result::err).unwrap();
+        assert!(fired(&vfs), "{error}");
+        (error.is_no_space(), set.poison().is_some())
+    };
+    // A device that fails is no full disk, whose manifest is used up first.
+    assert_eq!(outgrown(Rule::new(Operation::CreateNew, Fault::EIO).path("*MANIFEST*").times(1)), (false, true));
+    // And behind a full disk at CURRENT it is open which of the two manifests counts.
+    assert_eq!(outgrown(Rule::new(Operation::Append, Fault::ENOSPC).path("*CURRENT*").times(1)), (true, true));
+}
+
+#[test]
+fn what_is_in_the_way_of_a_creation_is_named() {
+    let memory = fresh();
+    drop(create(&memory));
+    let version = Arc::clone(recover(&memory).unwrap().current());
+    memory.remove_file(&support::path("CURRENT")).unwrap();
+    let failing = |operation| {
+        let vfs = FaultVfs::new(shared(&memory));
+        vfs.add(Rule::new(operation, Fault::EIO));
+        vfs as Arc<dyn Vfs>
+    };
+    let error = VersionSet::create(failing(Operation::RemoveFile), directory()).unwrap_err().to_string();
+    assert!(error.contains("remove"), "{error}");
+    let error = VersionSet::create_from(failing(Operation::Metadata), directory(), &version).unwrap_err().to_string();
+    assert!(error.contains("look at"), "{error}");
+    assert_eq!(names(&memory), ["MANIFEST-000001"]);
+}
+
 /// A full disk in the middle of a long write: part of it may be in the file, so this is not the full disk that changed nothing.
 #[test]
 fn a_full_disk_within_a_write_is_poison() {

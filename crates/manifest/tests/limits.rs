@@ -157,3 +157,9 @@ fn what_a_text_leaves_out_of_a_table_follows_from_its_keys() {
     let two = table("a#9,PUT .. a#5,PUT");
     assert_eq!((two.number, two.entries, two.smallest_seq, two.largest_seq), (FileNo(4), 2, SeqNo(5), SeqNo(9)));
 }
+
+#[test]
+fn the_bottom_is_the_last_level_there_is() {
+    assert_eq!(Level::all().last(), Some(Level::BOTTOM));
+    assert_eq!(Level::all().count(), Level::BOTTOM.index() + 1);
+}
