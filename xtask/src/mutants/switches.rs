@@ -60,6 +60,8 @@ pub(super) struct Switched {
     arms: Vec<(u32, Range<usize>)>,
     /// What was put into parentheses, with the numbers of the switches in front of it.
     sites: Vec<(Vec<u32>, Range<usize>)>,
+    /// Which of these are patterns that got a guard.
+    patterns: Vec<usize>,
 }
 
 impl Switched {
@@ -70,6 +72,12 @@ impl Switched {
         }
         let around = self.sites.iter().filter(|(_, range)| range.contains(&at));
         around.min_by_key(|(_, range)| range.len()).map_or_else(Vec::new, |(numbers, _)| numbers.clone())
+    }
+
+    /// Those of the first arm that got a guard behind this byte: a `match` that lacks an arm is told of where it begins.
+    pub(super) fn blamed_behind(&self, at: usize) -> Vec<u32> {
+        let arms = self.patterns.iter().map(|site| &self.sites[*site]).filter(|(_, range)| range.start > at);
+        arms.min_by_key(|(_, range)| range.start).map_or_else(Vec::new, |(numbers, _)| numbers.clone())
     }
 
     /// The numbers of all switches that there are.
@@ -124,6 +132,7 @@ pub(super) fn switched(text: &str, mutants: &[(u32, &Mutant)]) -> Result<Switche
 
     let mut made = Switched {
         sites: sites.iter().map(|site| (site.there.iter().map(|(number, _)| *number).collect(), 0..0)).collect(),
+        patterns: (0..sites.len()).filter(|at| sites[*at].form == Form::Pattern).collect(),
         ..Switched::default()
     };
     let mut from = 0;
@@ -379,5 +388,16 @@ mod tests {
         assert_eq!(blamed("else { a +"), [7]);
         assert_eq!(blamed("else { b * c"), [8]);
         assert_eq!(blamed("ä"), [0u32; 0]);
+    }
+
+    #[test]
+    fn a_match_that_lacks_an_arm_is_owed_to_the_next_one() {
+        let text = "fn f() { match a { 1 => 2, _ => 3 } match b { 4 => 5, _ => 6 } }";
+        let mutants = ["1 => 2,", "4 => 5,"].map(|of| mutant(text, "MatchArm", of, 0, ""));
+        let made = made(text, &mutants);
+        assert_eq!(
+            [" a {", " b {", "6 }"].map(|part| made.blamed_behind(made.text.find(part).unwrap())),
+            [vec![7], vec![8], vec![]]
+        );
     }
 }

@@ -88,12 +88,9 @@ fn build(
                 return Ok((programs, files.values().flat_map(Switched::numbers).collect()));
             }
             Compiled::Errors(errors, said) => {
-                let blamed = |(path, at, _): &(PathBuf, usize, String)| {
-                    files.get(&tree.join(path)).map_or_else(Vec::new, |made| made.blamed(*at))
-                };
-                let found: BTreeSet<u32> = errors.iter().flat_map(blamed).collect();
+                let found: BTreeSet<u32> = errors.iter().flat_map(|error| blamed(error, &files, tree)).collect();
                 if found.is_empty() {
-                    let text = errors.first().map_or(said.as_str(), |(.., text)| text.as_str());
+                    let text = errors.first().map_or(said.as_str(), |error| error.text.as_str());
                     return Err(format!("{name} does not build, and no mutant is at fault:\n{text}"));
                 }
                 refused.extend(found);
@@ -101,6 +98,12 @@ fn build(
         }
     }
     Err(format!("{name} does not build: {} mutants were taken out in vain", refused.len()))
+}
+
+/// The switches to which an error is owed.
+fn blamed(error: &CompileError, files: &BTreeMap<PathBuf, Switched>, tree: &Path) -> Vec<u32> {
+    let Some(made) = files.get(&tree.join(&error.file)) else { return Vec::new() };
+    if error.lacks_arm { made.blamed_behind(error.at) } else { made.blamed(error.at) }
 }
 
 fn original<'a>(path: &Path, before: &'a mut BTreeMap<PathBuf, String>) -> Result<&'a String, String> {
@@ -120,11 +123,21 @@ pub(super) fn write(path: &Path, text: impl AsRef<[u8]>) -> Result<(), String> {
     std::fs::write(path, text).map_err(|error| format!("{}: {error}", path.display()))
 }
 
+struct CompileError {
+    /// In the workspace.
+    file: PathBuf,
+    /// Where, in bytes.
+    at: usize,
+    /// A `match` that does not cover all.
+    lacks_arm: bool,
+    text: String,
+}
+
 /// What the compiler says.
 enum Compiled {
     Programs(Vec<PathBuf>),
-    /// Each by file, byte, and what is printed of it; and what cargo has to say.
-    Errors(Vec<(PathBuf, usize, String)>, String),
+    /// And what cargo has to say.
+    Errors(Vec<CompileError>, String),
 }
 
 fn compile(tree: &Path, name: &str) -> Result<Compiled, String> {
@@ -151,7 +164,8 @@ fn compile(tree: &Path, name: &str) -> Result<Compiled, String> {
             message["spans"].as_array().map_or(&[][..], Vec::as_slice).iter().filter(|span| span["is_primary"] == true);
         spans.filter_map(move |span| {
             let at = span["byte_start"].as_u64()? as usize;
-            Some((PathBuf::from(span["file_name"].as_str()?), at, text.to_owned()))
+            let file = PathBuf::from(span["file_name"].as_str()?);
+            Some(CompileError { file, at, lacks_arm: message["code"]["code"] == "E0004", text: text.to_owned() })
         })
     });
     Ok(Compiled::Errors(places.collect(), String::from_utf8_lossy(&output.stderr).into_owned()))
