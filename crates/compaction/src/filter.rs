@@ -146,3 +146,33 @@ fn words_of(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
     format!("it panicked: {}", text.unwrap_or("and did not say why"))
 }
+
+#[cfg(all(test, target_pointer_width = "64"))]
+mod tests {
+    use super::*;
+    use esker_format::{InternalKey, SeqNo};
+    use esker_iterator::VecIterator;
+
+    /// What comes of a value in whose place the filter puts one of so many bytes; how long it is then.
+    fn replaced(len: usize) -> Result<usize, CompactionError> {
+        // Zeros that nobody looks at take no memory.
+        let filter = move |_: u8, _: &[u8], _: &[u8]| FilterDecision::Replace(vec![0; len]);
+        let filtering = Filtering { filter: &filter, level: Level::BOTTOM, files: None, has_newer: None };
+        let key = InternalKey::new(b"k", SeqNo(5), ValueKind::Put).to_buf();
+        let entries = VecIterator::new(vec![(key, b"short".to_vec())]);
+        let mut iter = CompactionIter::new(entries, &[], SeqNo(9), |_: &[u8]| false);
+        iter.seek_to_first().unwrap();
+        assert!(filtering.judge(&mut iter)?);
+        Ok(iter.value().len())
+    }
+
+    /// As long as a value may be that expires, whether it does or not.
+    #[test]
+    fn a_value_that_is_put_in_the_place_of_another_is_as_long_as_any_may_be() {
+        let most = VALUE_BYTES_MAX - EXPIRY_BYTES;
+        assert_eq!(replaced(most).unwrap(), most);
+        let error = replaced(most + 1).unwrap_err();
+        assert_eq!(error.to_string(), format!("compaction filter: a value of {} bytes is too long", most + 1));
+        assert!(matches!(error.cause(), Cause::Filter { .. }) && !error.is_corruption());
+    }
+}

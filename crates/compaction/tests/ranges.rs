@@ -264,6 +264,29 @@ fn tombstones_stay_while_something_older_may_lie_below_or_a_snapshot_needs_them(
 }
 
 #[test]
+fn a_tombstone_hides_what_is_older_and_no_version_of_its_own_number() {
+    let folder = Folder::new(MemVfs::new());
+    let entries = ["b#4", "c#5", "d#6"].map(|version| put(&version[..1], version[2..].parse().unwrap(), b""));
+    let written = write(&folder, entries.into(), &ranges("a..z#5"), &JobConfig { horizon: SeqNo(9), ..config() });
+    assert_eq!(keys(&folder.entries(&written[0])), "c#5,PUT d#6,PUT", "what comes in together has one number");
+}
+
+/// One that went too early would let what it hides come up again.
+#[test]
+fn a_tombstone_is_held_against_the_first_and_the_last_key_of_what_lies_deeper() {
+    let folder = Folder::new(MemVfs::new());
+    let above = table(&folder, vec![put("x", 20, b"")], "b..d#15");
+    let is_kept = |deeper: &[[&str; 2]]| {
+        let below = deeper.iter().map(|[first, last]| table(&folder, vec![put(first, 1, b""), put(last, 2, b"")], ""));
+        let plan = merge(vec![(0, vec![above.clone()])], 5, vec![below.collect()]);
+        let outcome = run(&plan, &folder, &JobConfig { horizon: SeqNo(20), ..config() }).unwrap();
+        ranges_in(&folder, &outcome.outputs[0]) == "[[b, d)#15]"
+    };
+    assert!(is_kept(&[["a", "b"]]) && is_kept(&[["a", "aa"], ["cz", "z"]]) && is_kept(&[["a", "z"]]));
+    assert!(!is_kept(&[["a", "az"], ["d", "z"]]), "its end is beyond it");
+}
+
+#[test]
 fn idle_work_brings_down_what_hides_a_table_and_moves_keep_the_range() {
     let folder = Folder::new(MemVfs::new());
     let picker = Picker::new(LeveledOptions::default());
