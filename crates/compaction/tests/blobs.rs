@@ -309,8 +309,8 @@ fn progress_tells_of_what_is_written_in_tables_and_blob_files() {
     let folder = Folder::new(Arc::clone(&vfs) as Arc<dyn Vfs>);
     let blobs = Blobs { vfs, next: Cell::new(5000) };
     let none = BTreeSet::new();
-    for value_bytes_min in [100, usize::MAX] {
-        let blob_config = BlobConfig { value_bytes_min, file_bytes: 10_000, collect: &none, files: &blobs };
+    for (value_bytes_min, file_bytes) in [(100, 10_000), (100, 1_000_000), (usize::MAX, 10_000)] {
+        let blob_config = BlobConfig { value_bytes_min, file_bytes, collect: &none, files: &blobs };
         let told = Cell::new(0);
         let on_progress = |progress: esker_compaction::Progress| told.set(progress.written_bytes);
         let job = JobConfig { blobs: Some(blob_config), on_progress: &on_progress, ..config() };

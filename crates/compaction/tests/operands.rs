@@ -74,6 +74,32 @@ fn a_tombstone_under_operands_that_fail_stays_as_long_as_it_hides_something() {
     assert_eq!(left(Append::new(), entries(), &[SeqNo(4)], false), ("a#9,PUT a#3,PUT".into(), 0));
 }
 
+/// An operator may go by it: where it is to put operands together it is promised two.
+#[test]
+fn one_operand_alone_is_put_together_with_nothing() {
+    struct Two;
+    impl MergeOperator for Two {
+        fn merge(&self, _: &[u8], base: Option<&[u8]>, _: Operands<'_>) -> Result<Vec<u8>, OperatorError> {
+            Ok(base.unwrap_or(b"none").to_vec())
+        }
+
+        fn combine(&self, _: &[u8], mut operands: Operands<'_>) -> Result<Option<Vec<u8>>, OperatorError> {
+            Ok(Some([operands.next().unwrap(), operands.next().ok_or("one alone")?].concat()))
+        }
+    }
+    let entries = |count: u64| (10 - count..10).map(|seq| operand("a", seq)).collect::<Entries>();
+    let counts = |count, older| {
+        let iter = CompactionIter::new(VecIterator::new(entries(count)), &[], SeqNo(9), |_: &[u8]| older);
+        let mut iter = iter.with_operator(Arc::new(Two));
+        iter.seek_to_first().unwrap();
+        let kind = iter.key().trailer.kind();
+        (kind, iter.value().to_vec(), iter.counts().folded, iter.counts().not_folded)
+    };
+    assert_eq!(counts(1, true), (ValueKind::Merge, b"+".to_vec(), 0, 0));
+    assert_eq!(counts(2, true), (ValueKind::Merge, b"++".to_vec(), 1, 0));
+    assert_eq!(counts(1, false), (ValueKind::Put, b"none".to_vec(), 0, 0));
+}
+
 /// No keyspace has both; if one did, neither the value nor its time may get lost.
 #[test]
 fn operands_over_what_expires_are_left_as_they_are() {

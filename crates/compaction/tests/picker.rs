@@ -120,6 +120,14 @@ fn levels_above_the_base_are_drained() {
 }
 
 #[test]
+fn levels_above_the_base_are_drained_in_their_turn() {
+    // One that is to be empty counts as full, and by its size beside the base size, 64: 130 of 64 are as much as 66 there.
+    let tree = |above| format!("L2: 2:d-f@{above}\nL4: 11:a-c@130\nL6: 1:s-z@6400");
+    picks(&tree(65), "L4[11] -> L5 move");
+    picks(&tree(66), "L2[2] -> L3 move");
+}
+
+#[test]
 fn what_is_busy_is_kept_away_from() {
     let four = "L0: 14:a-f@9 13:b-d@9 12:c-e@9 11:a-c@9";
     picks(&format!("{four}\nL6: 1:f-g@9\nbusy: 1"), "none");
