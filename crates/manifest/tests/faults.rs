@@ -247,9 +247,12 @@ fn a_rewrite_that_fails_otherwise_fails_the_commit() {
         set.set_rewrite_bytes(1 << 10);
         set.commit(edit("clock 0")).unwrap();
         vfs.add(rule);
-        let mut commits = (1..200).map(|clock| set.commit(VersionEdit { clock_ms: Some(clock), ..Default::default() }));
-        let error = commits.find_map(Result::err).unwrap();
-        assert!(fired(&vfs), "{error}");
+        let error = (1..200).find_map(|clock| {
+            let done = set.commit(VersionEdit { clock_ms: Some(clock), ..VersionEdit::default() });
+            assert_eq!(done.is_err(), fired(&vfs), "what fails is the commit that came to it");
+            done.err()
+        });
+        let error = error.unwrap();
         (error.is_no_space(), set.poison().is_some())
     };
     // A device that fails is no full disk, whose manifest is used up first.

@@ -132,6 +132,21 @@ fn a_prepared_log_says_how_it_is_written() {
 }
 
 #[test]
+fn only_a_lack_of_maps_or_of_space_has_a_next_best() {
+    let vfs = FaultVfs::new(MemVfs::new());
+    vfs.add(Rule::new(Operation::CreateLog, Fault::EIO).times(1));
+    Prepared::create(&*vfs, &path(1), Backend::Mapped).unwrap_err();
+    for (backend, operation) in [(Backend::Mapped, Operation::Grow), (Backend::Write, Operation::Preallocate)] {
+        let vfs = FaultVfs::new(MemVfs::new());
+        let mut log = create_by(backend, &*vfs, 1, Lsn::ZERO, &GroupSync::new(Lsn::ZERO));
+        vfs.add(Rule::new(operation, Fault::EIO).times(1));
+        let payload = [7; 16 << 10];
+        let failed = (0..1_000).any(|_| log.append(RecordKind::Data, &[&payload], Reserve::Keep).is_err());
+        assert!(failed, "a device that fails is not asked for less");
+    }
+}
+
+#[test]
 fn a_prepared_log_that_was_synced_outlives_a_power_cut_with_its_room() {
     let memory = MemVfs::new();
     let vfs = FaultVfs::new(memory.clone());
