@@ -96,7 +96,11 @@ pub(crate) const TSAN: Tool = Tool {
     groups: &[Group {
         environment: &[("RUSTFLAGS", "-Zsanitizer=thread")],
         suites: &[
-            suite("esker-memtable", &["--lib", "--test", "concurrent"], &["--skip", "_model"]),
+            suite(
+                "esker-memtable",
+                &["--lib", "--test", "concurrent"],
+                &["--skip", "_model", "--skip", "many_versions_of_one_key"],
+            ),
             suite("esker-vfs", &["--lib"], &["guard", "--skip", "faults_that_are_not_ours", "--skip", "_model"]),
             suite("esker-wal", &["--test", "group"], &[]),
             // Histories of threads, checked for cycles; and the ends of ranges, raced for.
