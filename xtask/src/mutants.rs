@@ -8,10 +8,9 @@ mod page;
 mod switches;
 mod together;
 
-use crate::command_line;
-use crate::output;
 use crate::record::Record;
 use crate::toolchain::is_there;
+use crate::{command_line, output};
 use comfy_table::{Table, presets::ASCII_MARKDOWN};
 use known::Known;
 use page::Page;
@@ -105,7 +104,7 @@ pub(crate) fn attack(root: &Path, args: &Args) -> Result<(), String> {
     let (mut outcomes, mut broken) = (Vec::new(), Vec::new());
     for name in chosen {
         match try_all(root, name, args) {
-            // At once: what comes next takes hours, and may be stopped.
+            // At once: what comes next takes long, and may be stopped.
             Ok(outcome) => {
                 record.iter().try_for_each(|record| record.add(root, "mutants", &[outcome.row(args.part)]))?;
                 outcomes.push(outcome);
@@ -137,8 +136,7 @@ fn try_all(root: &Path, name: &str, args: &Args) -> Result<Outcome, String> {
     let list = output(&tree, "cargo", &["mutants", "--no-config", "--package", &package, "--list", "--json"])?;
     let all = Mutant::list(&list)?;
     let (part, parts) = args.part;
-    let of_part = (0..).zip(&all).filter(|(at, _)| at % parts == part).map(|(_, mutant)| mutant);
-    let asked: Vec<&Mutant> = of_part.collect();
+    let asked: Vec<&Mutant> = all.iter().skip(part).step_by(parts).collect();
     let wanted: Vec<Mutant> =
         asked.iter().filter(|one| !args.again || known.is_open(&one.name)).map(|one| (*one).clone()).collect();
     if !wanted.is_empty() {
@@ -178,10 +176,7 @@ fn one_by_one(tree: &Path, package: &str, mutants: &[&str], directory: &Path) ->
     command.current_dir(tree).args(["mutants", "--no-config", "--in-place", "--package", package]);
     command.args(["--timeout", HANGS_AFTER, "--re", &format!("^(?:{})$", names.join("|")), "--output"]);
     command.arg(directory).args(["--cargo-test-arg=--lib", "--cargo-test-arg=--tests"]);
-    command.env("CARGO_TARGET_DIR", tree.join("target"));
-    // A second for what has changed in the place of many for all; nothing is looked at in a debugger, and a failure is one however long its script.
-    command.env("CARGO_INCREMENTAL", "1").env("CARGO_PROFILE_DEV_DEBUG", "0");
-    command.env("PROPTEST_CASES", "32").env("PROPTEST_MAX_SHRINK_ITERS", "0");
+    together::build_quickly(together::test_briefly(&mut command), tree);
     let line = command_line(&command);
     // Its words are for who watches; those of this program may be for another.
     let status =
@@ -209,7 +204,7 @@ fn outcome<'a>(name: &str, known: &Known, mutants: impl Iterator<Item = &'a str>
             Some("Timeout") => outcome.hung += 1,
             Some("Unviable") => outcome.refused += 1,
             Some("MissedMutant") => outcome.survivors.push(mutant.to_owned()),
-            other => return Err(format!("outcomes.json: {mutant}: {other:?}")),
+            other => return Err(format!("what became of it is not known: {mutant}: {other:?}")),
         }
     }
     Ok(outcome)

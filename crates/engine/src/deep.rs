@@ -528,10 +528,10 @@ impl Check<'_> {
 
     /// Of a directory that can't be opened because it lacks its lock: whether the logs that the manifest needs are there, and lead on from where the tables end.
     fn replays(&mut self, recovered: &Recovered) {
-        let version = &*recovered.version;
         const LOST: &str =
             "writes that were on stable storage are gone: the directory does not open, with a LOCK either";
         const RESTORE: &str = "restore the directory from a copy, or have repair make a new one of what is left";
+        let version = &*recovered.version;
         let oldest = version.oldest_log;
         let logs = self.logs_from(oldest);
         if holds_everything(version) {

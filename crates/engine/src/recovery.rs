@@ -102,6 +102,12 @@ pub(crate) fn replay(
     };
     let mut expected: Option<Lsn> = None;
     let mut broken: Option<(Lsn, FileNo, String)> = None;
+    // It opens every log, so once is enough.
+    let mut names_are_checked = false;
+    let mut check_names = || match std::mem::replace(&mut names_are_checked, true) {
+        true => Ok(()),
+        false => refuse_misnamed(vfs, dir, oldest, mode),
+    };
     let mut vouched = durable;
 
     for &number in logs {
@@ -111,9 +117,7 @@ pub(crate) fn replay(
         if broken.is_some() {
             // Only its word on what was durable counts now. Without a header it has none to give, and nothing to set aside.
             match esker_wal::vouched(open()?, &name) {
-                Ok(_) if is_not_begun(&Reader::open(open()?, &name)?, number, oldest) => {
-                    refuse_misnamed(vfs, dir, oldest, mode)?
-                }
+                Ok(_) if is_not_begun(&Reader::open(open()?, &name)?, number, oldest) => check_names()?,
                 Ok(claimed) => {
                     vouched = vouched.max(claimed);
                     replayed.set_aside.push((number, "it follows a break in an earlier log".into()));
@@ -125,7 +129,7 @@ pub(crate) fn replay(
         }
         let left = match Reader::open(open()?, &name) {
             Ok(reader) if is_not_begun(&reader, number, oldest) => {
-                refuse_misnamed(vfs, dir, oldest, mode)?;
+                check_names()?;
                 if number != oldest {
                     continue;
                 }

@@ -140,15 +140,22 @@ enum Compiled {
     Errors(Vec<CompileError>, String),
 }
 
+/// A second for what has changed in the place of many for all, and nothing is looked at in a debugger.
+pub(super) fn build_quickly<'a>(command: &'a mut Command, tree: &Path) -> &'a mut Command {
+    command.env("CARGO_TARGET_DIR", tree.join("target"));
+    command.env("CARGO_INCREMENTAL", "1").env("CARGO_PROFILE_DEV_DEBUG", "0")
+}
+
+/// What is long by nature is as long as a mutant needs to be seen, and a failure is one however long its script.
+pub(super) fn test_briefly(command: &mut Command) -> &mut Command {
+    command.env("PROPTEST_CASES", "32").env("PROPTEST_MAX_SHRINK_ITERS", "0")
+}
+
 fn compile(tree: &Path, name: &str) -> Result<Compiled, String> {
     let mut command = Command::new("cargo");
     command.current_dir(tree).args(["test", "--no-run", "--lib", "--tests", "--message-format=json"]);
-    command.args(["--package", &format!("esker-{name}")]).stderr(Stdio::null());
-    command
-        .env("CARGO_TARGET_DIR", tree.join("target"))
-        .env("CARGO_PROFILE_DEV_DEBUG", "0")
-        .env("CARGO_INCREMENTAL", "1");
-    let output = command.output().map_err(|error| format!("cargo: {error}"))?;
+    command.args(["--package", &format!("esker-{name}")]);
+    let output = build_quickly(&mut command, tree).output().map_err(|error| format!("cargo: {error}"))?;
     let text = String::from_utf8_lossy(&output.stdout);
     let lines: Vec<Value> = text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
     if output.status.success() {
@@ -207,8 +214,7 @@ fn test(directory: &Path, program: &Path, name: &str) -> Command {
     command.current_dir(directory).args(["-c", &format!(r#"ulimit -v {ADDRESSES_KIB}; exec "$0" "$@""#)]);
     command.arg(program).args([name, "--exact"]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     command.env("CARGO_MANIFEST_DIR", directory).env("RUST_BACKTRACE", "0");
-    // What is long by nature is as long as a mutant needs to be seen, and a failure is one however long its script.
-    command.env("PROPTEST_CASES", "32").env("PROPTEST_MAX_SHRINK_ITERS", "0");
+    test_briefly(&mut command);
     command
 }
 
