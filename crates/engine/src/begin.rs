@@ -217,6 +217,7 @@ impl Core {
     fn first_edit(&self, version: &Version, number: FileNo, start: Lsn, last_seq: SeqNo) -> Result<VersionEdit> {
         Ok(VersionEdit {
             oldest_log: Some(number),
+            log_start: Some(start),
             log_durable: Some(start),
             flushed: version.keyspaces.keys().map(|id| (*id, last_seq)).collect(),
             reserve_seq: Some(self.seqs_to_reserve(last_seq, 0)?),

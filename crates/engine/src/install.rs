@@ -105,8 +105,8 @@ impl Core {
             }
             if !flushed.is_empty() {
                 let oldest = self.oldest_needed_log(flushed);
-                edit.oldest_log = Some(oldest.number);
                 // What lies before it is in tables. Should its header be lost, recovery knows by this where the line breaks.
+                (edit.oldest_log, edit.log_start) = (Some(oldest.number), Some(oldest.start));
                 edit.log_durable = edit.log_durable.max(Some(oldest.start.max(manifest.current().log_durable)));
             }
             edit.changes_from = self.changes_forgotten(manifest.current());

@@ -123,7 +123,7 @@ impl Core {
         // Nothing names the tables yet; left behind, they would fill the disk that may be full already.
         let writer = begun.inspect_err(|_| self.discard_files(edit_files(&edit)))?;
         let number = writer.number();
-        (edit.oldest_log, edit.log_durable) = (Some(number), Some(start));
+        (edit.oldest_log, edit.log_start, edit.log_durable) = (Some(number), Some(start), Some(start));
         // Not below what a batch that then failed had reserved.
         edit.reserve_seq = Some(self.seqs_to_reserve(commit.last_seq, 0)?.max(commit.reserved));
         edit.written_bytes = Some(self.counters.written_bytes());

@@ -18,9 +18,7 @@ pub(crate) fn apply(base: &Version, edit: &VersionEdit) -> Result<Version, EditE
     raise("reserved sequence number", &mut version.last_seq, edit.reserve_seq, |n| n.0)?;
     below("reserved sequence number", version.last_seq.0, SeqNo::MAX.0 + 1)?;
     raise("reserved file number", &mut version.next_file, edit.reserve_file, |n| n.0)?;
-    raise("oldest log", &mut version.oldest_log, edit.oldest_log, |n| n.0)?;
-    below("oldest log", version.oldest_log.0, version.next_file.0)?;
-    raise("log durable", &mut version.log_durable, edit.log_durable, |n| n.0)?;
+    name_oldest_log(&mut version, edit)?;
     raise("clock", &mut version.clock_ms, edit.clock_ms, |n| n)?;
     raise("bytes written", &mut version.written_bytes, edit.written_bytes, |n| n)?;
     for &id in &edit.drop_keyspaces {
@@ -45,6 +43,26 @@ pub(crate) fn apply(base: &Version, edit: &VersionEdit) -> Result<Version, EditE
     }
     check_default(&version)?;
     Ok(version)
+}
+
+/// Sets which logs are needed, where they begin, and how far they are durable.
+fn name_oldest_log(version: &mut Version, edit: &VersionEdit) -> Result<(), EditError> {
+    let before = version.oldest_log;
+    raise("oldest log", &mut version.oldest_log, edit.oldest_log, |n| n.0)?;
+    raise("log durable", &mut version.log_durable, edit.log_durable, |n| n.0)?;
+    match edit.log_start {
+        None if version.oldest_log != before => version.log_start = None,
+        told => raise("log start", &mut version.log_start, told.map(Some), |n| n.map_or(0, |n| n.0))?,
+    }
+    check_oldest_log(version)
+}
+
+fn check_oldest_log(version: &Version) -> Result<(), EditError> {
+    below("oldest log", version.oldest_log.0, version.next_file.0)?;
+    match version.log_start {
+        Some(start) => below("log start", start.0, version.log_durable.0.saturating_add(1)),
+        None => Ok(()),
+    }
 }
 
 /// Adds the edit's ingests to those that the feed of changes tells of, and leaves out what it no longer does.
@@ -269,7 +287,7 @@ fn close(version: &mut Version, clean: CleanClose) -> Result<(), EditError> {
 pub(crate) fn check(version: &Version) -> Result<(), EditError> {
     check_default(version)?;
     below("reserved sequence number", version.last_seq.0, SeqNo::MAX.0 + 1)?;
-    below("oldest log", version.oldest_log.0, version.next_file.0)?;
+    check_oldest_log(version)?;
     check_ingests(version)?;
     let mut names = BTreeSet::new();
     let mut numbers = BTreeSet::new();

@@ -37,6 +37,7 @@ const TAG_ADD_BLOB: u8 = 0x8d;
 const TAG_INGEST: u8 = 0x8e;
 const TAG_WRITTEN_BYTES: u8 = 0x01;
 const TAG_CHANGES_FROM: u8 = 0x02;
+const TAG_LOG_START: u8 = 0x03;
 
 /// In a table's description: how much of one blob file it refers to.
 const TABLE_TAG_BLOB: u8 = 0x81;
@@ -77,6 +78,8 @@ pub struct VersionEdit {
     pub reserve_file: Option<FileNo>,
     /// Logs below this number are no longer needed.
     pub oldest_log: Option<FileNo>,
+    /// The oldest log begins here. To be told with it: of one that comes without, it is not known.
+    pub log_start: Option<Lsn>,
     /// The logs are on stable storage up to here.
     pub log_durable: Option<Lsn>,
     /// The clock has reached this time, in milliseconds since 1970.
@@ -187,6 +190,7 @@ impl VersionEdit {
                 varint::put(body, log.0);
             });
         }
+        out.number(TAG_LOG_START, self.log_start.map(|n| n.0));
         out.0
     }
 
@@ -208,6 +212,7 @@ impl VersionEdit {
                 TAG_RESERVE_SEQ => once(&mut edit.reserve_seq, d, |d| seq(d, "reserved sequence number"))?,
                 TAG_RESERVE_FILE => once(&mut edit.reserve_file, d, |d| file(d, "reserved file number"))?,
                 TAG_OLDEST_LOG => once(&mut edit.oldest_log, d, |d| file(d, "oldest log"))?,
+                TAG_LOG_START => once(&mut edit.log_start, d, |d| d.varint("log start").map(Lsn))?,
                 TAG_LOG_DURABLE => once(&mut edit.log_durable, d, |d| d.varint("log durable").map(Lsn))?,
                 TAG_CLOCK_MS => once(&mut edit.clock_ms, d, |d| d.varint("clock"))?,
                 TAG_WRITTEN_BYTES => once(&mut edit.written_bytes, d, |d| d.varint("bytes written"))?,

@@ -69,8 +69,8 @@ impl EditReader {
 pub struct Recovered {
     /// The version that the last whole edit made.
     pub version: Arc<Version>,
-    /// The oldest log that is needed begins here or before: so far the logs were known to be on stable storage when it became the oldest. Where `Version::log_durable` lies behind, that log
-    /// has been synced since, its header too.
+    /// The oldest log that is needed begins here; in manifests that don't tell, here or before: so far the logs were known to be on stable storage when it became the oldest. Where
+    /// `Version::log_durable` lies behind, that log has been synced since, its header too.
     pub log_begun: Lsn,
     /// The number of the manifest.
     pub manifest: FileNo,
@@ -110,6 +110,7 @@ pub(crate) fn replay(vfs: &dyn Vfs, directory: &Path, number: FileNo) -> Result<
         version = next;
         edits += 1;
     }
+    let log_begun = version.log_start.unwrap_or(log_begun);
     let end = reader.end().cloned().ok_or_else(|| ManifestError::NoEdit { name: name.clone() })?;
     if end.vouched > end.position {
         return Err(ManifestError::Break { name, position: end.position, vouched: end.vouched });

@@ -31,6 +31,7 @@ impl fmt::Display for VersionEdit {
         line(f, "reserve seq", self.reserve_seq)?;
         line(f, "reserve file", self.reserve_file)?;
         line(f, "oldest log", self.oldest_log)?;
+        line(f, "log start", self.log_start)?;
         line(f, "log durable", self.log_durable)?;
         line(f, "clock", self.clock_ms)?;
         line(f, "next keyspace", self.next_keyspace)?;
@@ -146,7 +147,11 @@ fn item(edit: &mut VersionEdit, line: &str) -> Option<()> {
             _ => return None,
         },
         "oldest" => edit.oldest_log = Some(FileNo(words.word("log")?.number()?)),
-        "log" => edit.log_durable = Some(Lsn(words.word("durable")?.number()?)),
+        "log" => match words.next()? {
+            "start" => edit.log_start = Some(Lsn(words.number()?)),
+            "durable" => edit.log_durable = Some(Lsn(words.number()?)),
+            _ => return None,
+        },
         "clock" => edit.clock_ms = Some(words.number()?),
         "written" => edit.written_bytes = Some(words.number()?),
         "next" => edit.next_keyspace = Some(words.word("keyspace")?.keyspace()?),

@@ -70,6 +70,8 @@ pub struct Version {
     pub keyspaces: BTreeMap<KeyspaceId, Arc<KeyspaceVersion>>,
     /// Logs below this number hold nothing that is needed.
     pub oldest_log: FileNo,
+    /// Where the oldest log begins, if that was told.
+    pub log_start: Option<Lsn>,
     /// How far the logs were known to be on stable storage.
     pub log_durable: Lsn,
     /// No sequence number above this one has been given out: how far they are reserved.
@@ -114,6 +116,7 @@ impl Version {
         Self {
             keyspaces: BTreeMap::new(),
             oldest_log: FileNo(0),
+            log_start: None,
             log_durable: Lsn(0),
             last_seq: SeqNo::ZERO,
             next_file: FileNo(1),
@@ -166,6 +169,7 @@ impl Version {
             reserve_seq: Some(self.last_seq),
             reserve_file: Some(self.next_file),
             oldest_log: Some(self.oldest_log),
+            log_start: self.log_start,
             log_durable: Some(self.log_durable),
             clock_ms: Some(self.clock_ms),
             written_bytes: Some(self.written_bytes),

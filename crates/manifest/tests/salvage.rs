@@ -74,3 +74,29 @@ fn the_oldest_log_begins_where_the_logs_were_durable_when_it_became_the_oldest()
     }
     assert_eq!(salvage(&*vfs, directory()).unwrap().log_begun, Lsn(9000));
 }
+
+/// What was known of that by the order of edits alone was lost with each manifest that was begun anew.
+#[test]
+fn where_the_oldest_log_begins_is_told_and_outlasts_the_manifest() {
+    let vfs = fresh();
+    let mut set = create(&vfs);
+    for (text, expected) in [
+        ("reserve file 2000 \n oldest log 000004 \n log start 4096 \n log durable 5000", Some(4096)),
+        ("log durable 9000", Some(4096)),
+        ("oldest log 000004", Some(4096)),
+        ("oldest log 000007", None),
+        ("log start 8000", Some(8000)),
+        ("oldest log 000008 \n log start 9000 \n log durable 9500", Some(9000)),
+    ] {
+        let version = set.commit(edit(text)).unwrap();
+        assert_eq!(version.log_start, expected.map(Lsn), "after {text}");
+    }
+    for _ in 0..2 {
+        drop(set);
+        let recovered;
+        (set, recovered) = VersionSet::recover(Arc::clone(&vfs) as _, directory()).unwrap();
+        assert_eq!((recovered.log_begun, recovered.version.log_start), (Lsn(9000), Some(Lsn(9000))));
+        set.commit(edit("clock 1")).unwrap();
+    }
+    assert_eq!(salvage(&*vfs, directory()).unwrap().log_begun, Lsn(9000));
+}

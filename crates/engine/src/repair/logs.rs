@@ -187,6 +187,10 @@ impl Repair<'_> {
             };
             line.push((log.header.start, end, log.header.number));
         }
+        let needed = !self.facts.version.as_ref().is_some_and(|version| holds_everything(version));
+        let oldest_start = self.facts.version.as_ref().and_then(|version| version.log_start);
+        // Whatever has become of the log that begins there.
+        line.extend(oldest_start.filter(|start| needed && vouched > *start).map(|start| (start, start, oldest)));
         line.sort();
         let gap = |from: Lsn, to: Lsn| Loss {
             file: "the logs".into(),
@@ -199,7 +203,6 @@ impl Repair<'_> {
                 self.report.losses.push(gap(pair[0].1, pair[1].0));
             }
         }
-        let needed = !self.facts.version.as_ref().is_some_and(|version| holds_everything(version));
         let end = line.iter().map(|(_, end, _)| *end).max().unwrap_or(self.facts.log_begun);
         if needed && oldest > FileNo(0) && !known_numbers.contains(&oldest) {
             let what = "it is missing, and the manifest says that it holds writes that no table has".to_owned();

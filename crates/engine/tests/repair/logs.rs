@@ -79,14 +79,35 @@ fn a_needed_log_under_a_former_ones_name_is_found() {
 /// keyspace had synced of another was gone without a word, and an engine opened with the later writes of the one and none of the other.
 #[test]
 fn a_log_without_a_header_that_a_flush_has_synced_is_missed() {
+    is_missed(&with_a_needed_log());
+}
+
+/// Where the manifest had been begun anew since, it did not know any more where that log began, and the same was gone in silence.
+#[test]
+fn it_is_missed_by_a_manifest_that_was_begun_later_too() {
+    let vfs = with_a_needed_log();
+    let earlier = all(&vfs, "MANIFEST");
+    let _engine = builder(&vfs, DIR, calm()).open().unwrap();
+    assert_ne!(all(&vfs, "MANIFEST"), earlier);
+    is_missed(&Arc::new(vfs.crash_now(CrashPolicy::All)));
+}
+
+/// Its log holds `before` of one keyspace and `behind` of the other, which is in a table too.
+fn with_a_needed_log() -> Arc<MemVfs> {
     let vfs = MemVfs::new();
     let engine = builder(&vfs, DIR, calm()).open().unwrap();
     let other = engine.keyspace("other", KeyspaceOptions::default()).unwrap();
     engine.put("before", "in the log").unwrap();
     other.put("behind", "in a table").unwrap();
     other.compact_range(..).unwrap();
-    let sound = Arc::new(vfs.crash_now(CrashPolicy::All));
-    let log = all(&sound, ".wal").pop().unwrap();
+    Arc::new(vfs.crash_now(CrashPolicy::All))
+}
+
+/// That the oldest log is missed whichever way it is without a header. In it is the one key of `default`, in a table that of `other`.
+fn is_missed(sound: &Arc<MemVfs>) {
+    let log = all(sound, ".wal").remove(0);
+    let (report, found) = repaired(&Arc::new(sound.crash_now(CrashPolicy::All)));
+    assert!(report.is_whole() && found["default"].len() == 1, "{report:#?}");
     for spoil in
         [Vec::clear as fn(&mut Vec<u8>), |bytes| bytes.truncate(12), |bytes| bytes[..64].fill(0), |bytes| bytes.fill(0)]
     {
@@ -96,7 +117,8 @@ fn a_log_without_a_header_that_a_flush_has_synced_is_missed() {
         assert_eq!(opened.kind(), ErrorKind::Corruption, "{opened}");
         assert!(!checked(&vfs, DIR).is_ok());
         let (report, found) = repaired(&vfs);
-        assert!(!report.losses.is_empty() && found["default"].is_empty() && found["other"].len() == 1, "{report:#?}");
+        assert!(!report.losses.is_empty(), "{report:#?}");
+        assert!(found["default"].is_empty() && found["other"].len() == 1, "{found:?}, {report:#?}");
     }
 }
 

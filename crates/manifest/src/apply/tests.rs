@@ -301,6 +301,7 @@ fn counters_never_go_back_and_nothing_passes_the_reservation() {
         "reserve seq 100
          reserve file 50
          oldest log 000010
+         log start 4000
          log durable 4096
          clock 1000
          written 5000
@@ -318,6 +319,14 @@ fn counters_never_go_back_and_nothing_passes_the_reservation() {
          oldest log 000009
          ----
          error: oldest log would go back from 10 to 9
+
+         log start 3999
+         ----
+         error: log start would go back from 4000 to 3999
+
+         log start 4097
+         ----
+         error: log start 4097 is not below the limit 4097
 
          log durable 4095
          ----
@@ -347,6 +356,9 @@ fn counters_never_go_back_and_nothing_passes_the_reservation() {
          ----
          error: next keyspace would go back from 1 to 0",
     );
+    let whole = "reserve file 9 \n oldest log 000007 \n log start 4096 \n log durable 4096";
+    let told = Version::new().apply(&whole.parse().unwrap()).unwrap();
+    assert!(Version { log_durable: crate::Lsn(4095), ..told }.check().is_err());
     let past_all = VersionEdit { reserve_seq: Some(SeqNo(SeqNo::MAX.0 + 1)), ..VersionEdit::default() };
     assert!(Version::new().apply(&past_all).is_err());
 }

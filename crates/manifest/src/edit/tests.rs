@@ -98,7 +98,7 @@ fn any_edit() -> impl Strategy<Value = VersionEdit> {
         prop::option::of(seq_no()),
         prop::option::of(file_no()),
         prop::option::of(file_no()),
-        any::<[Option<u64>; 3]>(),
+        any::<[Option<u64>; 4]>(),
         prop::option::of(keyspace_id()),
         (prop::option::of((seq_no(), file_no())), prop::option::of((seq_no(), file_no()))),
     );
@@ -117,6 +117,7 @@ fn any_edit() -> impl Strategy<Value = VersionEdit> {
             reserve_seq: seq,
             reserve_file: file,
             oldest_log: log,
+            log_start: n[3].map(Lsn),
             log_durable: n[0].map(Lsn),
             clock_ms: n[1],
             written_bytes: n[2],
@@ -179,7 +180,7 @@ fn refused(bytes: &[u8]) -> DecodeError {
 fn a_field_not_known_is_skipped_unless_its_tag_forbids_it() {
     let edit = VersionEdit { reserve_seq: Some(SeqNo(300)), ..VersionEdit::default() };
     for tag in 0..=255u8 {
-        let known = matches!(tag, TAG_SNAPSHOT..=TAG_INGEST | TAG_WRITTEN_BYTES | TAG_CHANGES_FROM);
+        let known = matches!(tag, TAG_SNAPSHOT..=TAG_INGEST | TAG_WRITTEN_BYTES..=TAG_LOG_START);
         let mut bytes = vec![tag, 3, b'n', b'e', b'w'];
         bytes.extend(edit.encode());
         match VersionEdit::decode(&bytes) {
