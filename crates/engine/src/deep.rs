@@ -8,6 +8,7 @@
 //!
 //! Invariants
 //! - It writes nothing, and holds the directory's lock shared.
+//! - No file is mapped.
 //! - What is found in one file keeps nobody from looking at the next one.
 
 use crate::error::{Error, ErrorKind, Result};
@@ -502,7 +503,9 @@ impl Check<'_> {
         if !self.kinds.contains(&FileKind::Lock) {
             return self.replays(recovered);
         }
-        let options = Options { create_if_missing: false, ..Options::default() };
+        // Not by way of a map: of what the device can't give this is to tell, and not to end the process.
+        let (read_mode, verify) = (ReadMode::Pread, Verify::Always);
+        let options = Options { create_if_missing: false, read_mode, verify, ..Options::default() };
         let engine = Engine::builder(self.dir).vfs(Arc::clone(self.vfs)).options(options).read_only(true);
         match engine.background(Background::Manual).open() {
             Ok(engine) => {

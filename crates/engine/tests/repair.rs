@@ -13,3 +13,5 @@ mod random;
 mod rebuild;
 #[path = "repair/small.rs"]
 mod small;
+#[path = "repair/unreadable.rs"]
+mod unreadable;

@@ -34,7 +34,7 @@ fn repaired_beside(vfs: &Arc<MemVfs>) -> (RepairReport, BTreeMap<String, Content
 }
 
 #[track_caller]
-fn read_back(vfs: &Arc<MemVfs>, report: RepairReport) -> (RepairReport, BTreeMap<String, Contents>) {
+pub(crate) fn read_back(vfs: &Arc<MemVfs>, report: RepairReport) -> (RepairReport, BTreeMap<String, Contents>) {
     assert!(checked(vfs, NEW).is_ok());
     let engine = builder(vfs, NEW, calm()).open().unwrap();
     let read = |name: String| {
