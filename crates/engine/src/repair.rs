@@ -108,13 +108,13 @@ pub fn repair(
     if !kinds.iter().any(holds) {
         return Err(Error::new(ErrorKind::NotFound, format!("there is nothing of an engine in {}", from.display())));
     }
-    let is_new = make_empty_dir(&**vfs, to)?;
+    let made = make_empty_dir(&**vfs, to)?;
     let result = build(vfs, from, to, kinds, progress).map(|mut report| {
         report.unused.extend(no_files);
         report
     });
     if result.is_err() {
-        remove_all(&**vfs, to, is_new);
+        remove_all(&**vfs, to, &made);
     }
     result
 }
@@ -286,17 +286,18 @@ impl Repair<'_> {
             last_seq = last_seq.max(greatest.unwrap_or_default());
             let ranges = gathered.ranges.get(&id).map_or(&[][..], |ranges| ranges);
             let merged = self.merge(id, name, &tables, ranges)?;
+            let shown = name.escape_debug();
             let is_known = self.facts.keyspaces.contains_key(&id);
             if merged.operands > 0 && !is_known {
                 self.remark(format!(
-                    "keyspace '{name}' holds merge operands, and which operator they are for stood in the manifest: its merged values can't be read until that is known"
+                    "keyspace '{shown}' holds merge operands, and which operator they are for stood in the manifest: its merged values can't be read until that is known"
                 ));
             }
             // Compaction sums operands up under the number of the newest. Where the older ones come from a log once more, or from a table that no longer counted, nothing shows that they are in it.
             let anew = gathered.lossy.contains(&id) && self.report.log_operations > 0;
             if merged.operands > 0 && (!self.report.exact || anew) {
                 self.remark(format!(
-                    "keyspace '{name}' holds merge operands from tables and logs that may overlap: some may count twice in its merged values"
+                    "keyspace '{shown}' holds merge operands from tables and logs that may overlap: some may count twice in its merged values"
                 ));
             }
             let bytes = merged.tables.iter().map(|table| table.file_bytes).sum::<u64>()
@@ -349,14 +350,20 @@ impl Repair<'_> {
 
     /// The options of the damaged directory, if they can be read.
     fn copy_options(&mut self) -> Result<()> {
-        let Ok(Some(kind)) = options_text::newest_file(&**self.vfs, self.from) else { return Ok(()) };
-        let is_sound = options_text::read_newest(&**self.vfs, self.from).is_ok();
-        let Some(bytes) = read_file(&**self.vfs, &kind.path(self.from), OPTIONS_BYTES_MAX).ok().filter(|_| is_sound)
-        else {
-            return Ok(());
-        };
-        let path = FileKind::Options(self.new_number()).path(self.to);
-        esker_vfs::replace_file(&**self.vfs, &path, &bytes).map_err(|error| Error::io("write", &path, error))
+        let Some(kind) = options_text::newest_file(&**self.vfs, self.from)? else { return Ok(()) };
+        let is_sound = options_text::read_newest(&**self.vfs, self.from);
+        let read =
+            || read_file(&**self.vfs, &kind.path(self.from), OPTIONS_BYTES_MAX).map_err(|error| error.to_string());
+        match is_sound.map_err(|error| error.to_string()).and_then(|_| read()) {
+            Ok(bytes) => {
+                let path = FileKind::Options(self.new_number()).path(self.to);
+                esker_vfs::replace_file(&**self.vfs, &path, &bytes).map_err(|error| Error::io("write", &path, error))
+            }
+            Err(why) => {
+                self.remark(format!("with which options the directory was last opened is not known: {why}"));
+                Ok(())
+            }
+        }
     }
 
     /// Writes manifest and CURRENT.

@@ -4,6 +4,8 @@
 mod deep;
 #[path = "repair/logs.rs"]
 mod logs;
+#[path = "repair/newer.rs"]
+mod newer;
 #[path = "model/options.rs"]
 #[expect(dead_code, reason = "the other sets of options are for other suites")]
 mod options;
@@ -13,5 +15,7 @@ mod random;
 mod rebuild;
 #[path = "repair/small.rs"]
 mod small;
+#[path = "repair/stale.rs"]
+mod stale;
 #[path = "repair/unreadable.rs"]
 mod unreadable;

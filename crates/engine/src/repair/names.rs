@@ -32,6 +32,7 @@ impl Repair<'_> {
             source.keyspace = Some(id);
             if only_default {
                 self.remark(format!("nothing says to which keyspace {file} belongs; it was taken for 'default', of which alone there is a sign"));
+                self.remark("if the directory had other keyspaces, of keys that two of them had only the newest values are there".into());
             } else {
                 next = next.saturating_add(1);
                 let name = format!("table-{}", source.number.0);
@@ -61,8 +62,10 @@ impl Repair<'_> {
             while id != KeyspaceId::DEFAULT && !taken.insert(name.clone()) {
                 let other = format!("{name}-{}", id.0);
                 self.remark(format!(
-                    "two keyspaces are called '{name}', one of which was dropped; keyspace {} is called '{other}'",
-                    id.0
+                    "two keyspaces are called '{}', one of which was dropped; keyspace {} is called '{}'",
+                    name.escape_debug(),
+                    id.0,
+                    other.escape_debug()
                 ));
                 name = other;
             }
@@ -70,7 +73,7 @@ impl Repair<'_> {
             let options = match options_text::parse_keyspace(&options) {
                 Ok(_) => options,
                 Err(error) => {
-                    self.remark(format!("keyspace '{name}' has the options of a new one: {error}"));
+                    self.remark(format!("keyspace '{}' has the options of a new one: {error}", name.escape_debug()));
                     String::new()
                 }
             };
