@@ -274,7 +274,7 @@ pub(crate) fn may_be_newer(vfs: &dyn Vfs, dir: &Path) -> bool {
         |name: &str| !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"_.".contains(&b));
     newest(vfs, dir).ok().flatten().is_some_and(|(_, text)| {
         let is_plain = text.chars().all(|letter| letter == '\n' || !letter.is_control() && letter != '\u{fffd}');
-        is_plain && lines(&text).all(|(name, value)| is_named(name) && !value.is_empty())
+        is_plain && text.ends_with('\n') && lines(&text).all(|(name, value)| is_named(name) && !value.is_empty())
     })
 }
 

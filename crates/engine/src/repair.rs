@@ -109,7 +109,17 @@ pub fn repair(
         return Err(Error::new(ErrorKind::NotFound, format!("there is nothing of an engine in {}", from.display())));
     }
     let made = make_empty_dir(&**vfs, to)?;
-    let result = build(vfs, from, to, kinds, progress).map(|mut report| {
+    let patient = Patient::new(vfs, from);
+    let result = loop {
+        let known = patient.unreadable_pieces();
+        let result = build(vfs, &patient, from, to, kinds.clone(), progress);
+        // What was read the first time and not the second is damaged only now. Known to be, it is so from the beginning.
+        if result.is_ok() || patient.unreadable_pieces() == known {
+            break result;
+        }
+        remove_all(&**vfs, to, &[]);
+    };
+    let result = result.map(|mut report| {
         report.unused.extend(no_files);
         report
     });
@@ -174,15 +184,14 @@ fn lock(vfs: &dyn Vfs, from: &Path) -> Result<Option<Box<dyn FileLock>>> {
 }
 
 fn build(
-    vfs: &Arc<dyn Vfs>,
+    plain_vfs: &Arc<dyn Vfs>,
+    patient: &Arc<Patient>,
     from: &Path,
     to: &Path,
     kinds: BTreeSet<FileKind>,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<RepairReport> {
-    let plain_vfs = vfs;
-    let patient = Patient::new(vfs, from);
-    let vfs = &(Arc::clone(&patient) as Arc<dyn Vfs>);
+    let vfs = &(Arc::clone(patient) as Arc<dyn Vfs>);
     let facts = salvage(&**vfs, from)?;
     let total_bytes = kinds
         .iter()
@@ -223,7 +232,7 @@ fn build(
 struct Repair<'a> {
     /// The patient one.
     vfs: &'a Arc<dyn Vfs>,
-    patient: Arc<Patient>,
+    patient: &'a Patient,
     from: &'a Path,
     to: &'a Path,
     /// The files of the damaged directory.

@@ -49,6 +49,11 @@ impl Patient {
         held(&self.unreadable).clone()
     }
 
+    /// How many pieces are known that can't be read.
+    pub(super) fn unreadable_pieces(&self) -> usize {
+        held(&self.unreadable).values().map(|known| known.pieces.len()).sum()
+    }
+
     /// Whether any of these bytes is known not to be readable.
     pub(super) fn is_unreadable(&self, path: &Path, bytes: Range<u64>) -> bool {
         is_unreadable(&self.unreadable, path, bytes)
