@@ -229,26 +229,21 @@ pub(crate) fn decompress(stored: &[u8], codec: Codec) -> Result<Vec<u8>, Fault> 
         return Err(Fault::Damaged("a compressed block longer than any is written"));
     }
     let wrong_length = Err(Fault::Damaged("a compressed block of another length than it says"));
-    match codec {
+    let payload = match codec {
         Codec::Lz4 => {
             if length > body.len().saturating_mul(LZ4_RATIO_MAX) {
                 return wrong_length;
             }
             let mut payload = vec![0; length];
-            match lz4_flex::block::decompress_into(body, &mut payload) {
-                Ok(n) if n == length => Ok(payload),
-                Ok(_) => wrong_length,
-                Err(_) => Err(Fault::Damaged("not an LZ4 block")),
-            }
+            let found = lz4_flex::block::decompress_into(body, &mut payload);
+            payload.truncate(found.map_err(|_| Fault::Damaged("not an LZ4 block"))?);
+            payload
         }
         #[cfg(feature = "zstd")]
-        Codec::Zstd => match zstd::bulk::decompress(body, length) {
-            Ok(payload) if payload.len() == length => Ok(payload),
-            Ok(_) => wrong_length,
-            Err(_) => Err(Fault::Damaged("not a zstd frame")),
-        },
-        _ => Err(Fault::Unsupported { what: "codec", found: codec as u64 }),
-    }
+        Codec::Zstd => zstd::bulk::decompress(body, length).map_err(|_| Fault::Damaged("not a zstd frame"))?,
+        _ => return Err(Fault::Unsupported { what: "codec", found: codec as u64 }),
+    };
+    if payload.len() == length { Ok(payload) } else { wrong_length }
 }
 
 #[cfg(test)]
