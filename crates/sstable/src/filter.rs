@@ -2,8 +2,8 @@
 //!
 //! Putze, Sanders, Singler: Cache-, Hash- and Space-Efficient Bloom Filters (2007), in the form that Apache Parquet uses.
 
+use crate::fetch::prefetch;
 use crate::hash::KeyHash;
-use esker_vfs::prefetch;
 
 pub(crate) const FILTER_BLOCK_BYTES: usize = 32;
 

@@ -9,9 +9,9 @@
 //! which lie together, and a whole fence only where heads are equal.
 
 use crate::error::Fault;
+use crate::fetch::{prefetch, prefetch_range};
 use crate::frame::TRAILER_BYTES;
 use esker_format::{InternalKey, Trailer, common_prefix, head_of, strip_prefix};
-use esker_vfs::{prefetch, prefetch_range};
 use std::ops::Range;
 
 const HEADER_BYTES: usize = 8;
