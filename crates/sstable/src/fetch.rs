@@ -1,4 +1,5 @@
-//! What is sent for ahead of its use. Such hints show in no result and in no count of instructions, only in how long a look-up waits; so tests of this crate can see them.
+//! What is sent for ahead of its use. Such hints show in no result and in no count of instructions, only in how long a look-up waits; so this
+//! crate's tests can see them.
 
 #[cfg(test)]
 mod noted;

@@ -240,7 +240,7 @@ fn a_filter_is_whole_blocks() {
     let bytes = table();
     let filter = block(&bytes, FILTER);
     let len = filter.len() - TRAILER_BYTES;
-    assert!(len >= 32 && len % 32 == 0);
+    assert!(len >= 32 && len.is_multiple_of(32));
     for cut in [1, 31, len - 1, len] {
         let changed = with_filter(&bytes, filter.start, len - cut);
         for mode in MODES {
@@ -270,7 +270,8 @@ impl ReadableFile for Replaced {
     }
 }
 
-/// Footer, properties and range tombstones are in memory from opening on. Each is held against the file as it is now, and so is a file that is a right table by itself.
+/// Footer, properties and range tombstones are in memory from opening on. Each is held against the file as it is now, even if that is a right table by
+/// itself.
 #[test]
 fn what_is_in_memory_is_still_what_is_in_the_file() {
     let dated = |layer: &str, created_unix_ms| {

@@ -1,4 +1,5 @@
-//! What a table knows of an entry's neighbours without a step: whether they are of another key, and how many come before one. It may say that it knows nothing, but then each step of a walk compares keys.
+//! What a table knows of an entry's neighbours without a step: whether they are of another key, and how many come before one. It may say that it
+//! knows nothing, but then each step of a walk compares keys.
 
 mod support;
 
