@@ -470,3 +470,6 @@ impl fmt::Debug for TableIter {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -674,3 +674,6 @@ impl fmt::Debug for Table {
         write!(f, "Table({}: {entries} entries, {smallest:?} to {largest:?})", self.name)
     }
 }
+
+#[cfg(test)]
+pub(crate) mod tests;
