@@ -424,21 +424,25 @@ impl Check<'_> {
         self.kinds.iter().filter_map(number).filter(|number| *number >= oldest).collect()
     }
 
-    /// Every record of every log that is still part of the engine.
+    /// Every record of every log that is still part of the engine: needed, or kept for the feed of changes.
     fn logs(&mut self, version: Option<&Version>) {
-        let oldest = version.map_or(FileNo(0), |version| match version.changes_log {
-            FileNo(0) => version.oldest_log,
-            kept => kept.min(version.oldest_log),
-        });
-        let logs = self.logs_from(oldest);
-        for number in logs {
+        let oldest = version.map_or(FileNo(0), |version| version.changes_log.min(version.oldest_log));
+        for number in self.logs_from(oldest) {
             self.log(number, version);
         }
     }
 
     fn log(&mut self, number: FileNo, version: Option<&Version>) {
-        const LOST: &str = "writes that were on stable storage are gone: the directory does not open";
-        const SALVAGE: &str = "restore this file from a copy, go on without what is lost (RecoveryMode::Salvage), or have repair make a new directory of what is left";
+        let (lost, salvage) = match version {
+            Some(version) if number < version.oldest_log => (
+                "the feed of changes can't tell of it; all that this log held is in tables",
+                "restore this file from a copy, if somebody is to follow the feed from so far back; else nothing",
+            ),
+            _ => (
+                "writes that were on stable storage are gone: the directory does not open",
+                "restore this file from a copy, go on without what is lost (RecoveryMode::Salvage), or have repair make a new directory of what is left",
+            ),
+        };
         let kind = FileKind::Wal(number);
         let name = kind.name();
         let len = self.len(kind).unwrap_or(0);
@@ -468,7 +472,7 @@ impl Check<'_> {
                     records += 1;
                     if let Err(what) = check_batch(record.payload, &mut last, version) {
                         let place = in_file(record.position);
-                        self.damage(&name, place, what, "a write is not as it was made", SALVAGE);
+                        self.damage(&name, place, what, "a write is not as it was made", salvage);
                     }
                 }
                 Ok(Some(_)) => records += 1,
@@ -478,11 +482,11 @@ impl Check<'_> {
         };
         self.report.log_records += records;
         if let Some(error) = failed {
-            self.damage(&name, None, error, "what lies behind can't be read", SALVAGE);
+            self.damage(&name, None, error, "what lies behind can't be read", salvage);
         } else if let Some(end) = reader.end().copied().filter(|end| end.leftover) {
             if end.vouched > end.position {
                 let what = format!("a record is not whole, and was on stable storage: {}", end.cause);
-                self.damage(&name, in_file(end.position), what, LOST, SALVAGE);
+                self.damage(&name, in_file(end.position), what, lost, salvage);
             } else {
                 let what = format!("its end is not whole: {}", end.cause);
                 let meaning = "as a kill or a power cut leaves it; nothing that was promised to last is missing";

@@ -128,7 +128,10 @@ impl TableIter {
 
     /// Enters block `number`: how many entries it has.
     fn enter(&mut self, number: usize) -> Result<usize, TableError> {
-        let fill = if self.walked < LONG_WALK_BLOCKS { self.fill } else { Fill::Nothing };
+        let fill = match self.fill {
+            Fill::Cache if self.walked >= LONG_WALK_BLOCKS => Fill::Nothing,
+            fill => fill,
+        };
         let block = self.table.block(number, fill)?;
         self.number = number;
         match self.at.enter(self.table.map(), block, self.table.lift()) {

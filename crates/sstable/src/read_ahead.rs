@@ -31,7 +31,7 @@ impl ReadAhead {
     pub(crate) fn new(fill: Fill) -> Self {
         match fill {
             Fill::Cache => Self { wait: BLOCKS_BEFORE, ..Self::at_once() },
-            Fill::Nothing => Self::at_once(),
+            Fill::Nothing | Fill::Anew => Self::at_once(),
         }
     }
 

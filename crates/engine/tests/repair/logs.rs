@@ -75,6 +75,23 @@ fn a_needed_log_under_a_former_ones_name_is_found() {
     }
 }
 
+/// As long as the feed of changes had never forgotten anything, the logs that are kept for it were not looked at.
+#[test]
+fn damage_in_a_log_that_is_kept_for_the_feed_is_found_and_told_as_such() {
+    let (sound, now) = with_kept_logs();
+    let logs = all(&sound, ".wal");
+    assert_eq!(checked(&sound, DIR).logs, logs.len() as u64);
+    for kept in &logs[..logs.len() - 1] {
+        let vfs = Arc::new(sound.crash_now(CrashPolicy::All));
+        vfs.edit(kept, |bytes| bytes[100] ^= 1).unwrap();
+        let report = checked(&vfs, DIR);
+        assert!(!report.is_ok() && report.findings.iter().all(|found| kept.ends_with(&found.file)), "{report:?}");
+        assert!(report.findings.iter().all(|found| found.meaning.contains("feed of changes")), "{report:?}");
+        let engine = builder(&vfs, DIR, calm()).open().unwrap();
+        assert_eq!(contents(&engine.keyspace("default", KeyspaceOptions::default()).unwrap()).unwrap(), now);
+    }
+}
+
 /// Where the needed log had lost its header, the line was taken to break as far as the manifest knew it to be on stable storage, which may be far behind where that log began: what a flush of one
 /// keyspace had synced of another was gone without a word, and an engine opened with the later writes of the one and none of the other.
 #[test]
