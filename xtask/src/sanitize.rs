@@ -127,6 +127,8 @@ fn command(root: &Path, tool: &Tool, group: &Group, suite: &Suite) -> Command {
     command.env_remove("RUSTUP_TOOLCHAIN").env_remove("CARGO").current_dir(root);
     command.arg(NIGHTLY).args(tool.cargo).args(["-p", suite.package]).args(suite.targets);
     command.envs(group.environment.iter().copied()).env("CARGO_TARGET_DIR", root.join(tool.target_dir));
+    // Tests run in the directories of their packages. The other tools don't look.
+    command.env("TSAN_OPTIONS", format!("suppressions={}", root.join("xtask/src/sanitize/tsan.supp").display()));
     command
 }
 

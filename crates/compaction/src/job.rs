@@ -145,7 +145,7 @@ impl Run for Series<'_> {
     fn open(&self, i: usize) -> Result<Input, CompactionError> {
         let number = self.inputs[i].number;
         let table = self.tables.open(&self.inputs[i]).map_err(CompactionError::input(number))?;
-        Ok(Input { number, iter: table.iter_once() })
+        Ok(Input { number, iter: table.iter_checked() })
     }
 }
 

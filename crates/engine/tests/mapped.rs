@@ -271,6 +271,35 @@ fn cut_somewhere(mode: (ReadMode, Verify), random: u64, name: &str) {
     are_new_there(&engine);
 }
 
+/// A table that is read in place was never checked again once it was written, by compaction neither: what rotted below went into a new table, with a checksum that passes, and all
+/// evidence went with the old one.
+#[test]
+fn what_rots_below_a_map_is_never_made_into_a_new_table() {
+    let directory = tempfile::tempdir().unwrap();
+    let open = || open(directory.path(), IN_PLACE);
+    let engine = open();
+    let value = |i: usize| format!("value {i:04} of all");
+    (0..500).map(|i| i * 7919 % 500).for_each(|i| engine.put(format!("{i:04}"), value(i)).unwrap());
+    engine.flush().unwrap();
+    let table = tables(directory.path()).pop().unwrap();
+    let bytes = std::fs::read(&table).unwrap();
+    let at = bytes.windows(10).position(|part| part == b"value 0333").unwrap();
+    let below = File::options().write(true).open(&table).unwrap();
+    below.write_all_at(b"V", at as u64).unwrap();
+
+    engine.put("0000", "to be compacted with").unwrap();
+    engine.flush().unwrap();
+    let refused = engine.compact_range(..).unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Corruption, "{refused}");
+    assert!(table.exists());
+    drop(engine);
+    assert_eq!(open().get("0333").unwrap_err().kind(), ErrorKind::Corruption);
+    below.write_all_at(b"v", at as u64).unwrap();
+    let engine = open();
+    engine.compact_range(..).unwrap();
+    assert!((1..500).all(|i| engine.get(format!("{i:04}")).unwrap().unwrap() == value(i).as_bytes()));
+}
+
 /// Of each table and blob file whose length is not what the manifest says no byte is read nor mapped, whoever opens it: to read, to write behind a crash, to compact, to verify. `verify_deep` and `repair` read them, and map none.
 #[test]
 fn no_file_of_another_length_is_mapped() {

@@ -2,12 +2,13 @@
 
 use crate::block::is_other;
 use crate::error::TableError;
+use crate::fetch::prefetch;
 use crate::in_block::InBlock;
 use crate::read_ahead::ReadAhead;
 use crate::table::{Block, Fill, Table};
 use esker_format::{InternalKey, Slice, Trailer};
 use esker_iterator::{InternalIterator, Lend, Lent, Plain, Stepped, Way};
-use esker_vfs::{CACHE_LINE_BYTES, Map, prefetch};
+use esker_vfs::{CACHE_LINE_BYTES, Map};
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
@@ -127,7 +128,10 @@ impl TableIter {
 
     /// Enters block `number`: how many entries it has.
     fn enter(&mut self, number: usize) -> Result<usize, TableError> {
-        let fill = if self.walked < LONG_WALK_BLOCKS { self.fill } else { Fill::Nothing };
+        let fill = match self.fill {
+            Fill::Cache if self.walked >= LONG_WALK_BLOCKS => Fill::Nothing,
+            fill => fill,
+        };
         let block = self.table.block(number, fill)?;
         self.number = number;
         match self.at.enter(self.table.map(), block, self.table.lift()) {
@@ -469,3 +473,6 @@ impl fmt::Debug for TableIter {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

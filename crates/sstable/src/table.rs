@@ -9,6 +9,7 @@
 use crate::block::{Layout, diagnose};
 use crate::cache::{BlockCache, BlockKey, CachedBlock};
 use crate::error::TableError;
+use crate::fetch::prefetch_range;
 use crate::filter;
 use crate::footer::{FOOTER_BYTES, Footer};
 use crate::frame::{BlockKind, Codec, Place, TRAILER_BYTES, decompress};
@@ -19,7 +20,7 @@ use crate::properties::Properties;
 use crate::source::{Bytes, Region};
 use esker_format::{FileId, InternalKey, SeqNo, Slice, Trailer};
 use esker_iterator::RangeTombstones;
-use esker_vfs::{Map, ReadableFile, prefetch_range};
+use esker_vfs::{Map, ReadableFile};
 use std::fmt;
 use std::io;
 use std::ops::Range;
@@ -127,6 +128,8 @@ const CHECKED_BYTES: usize = 256 << 10;
 pub(crate) enum Fill {
     Cache,
     Nothing,
+    /// Nothing, and what lies in a map is checked anew though it was before.
+    Anew,
 }
 
 impl Table {
@@ -344,7 +347,7 @@ impl Table {
         let block = match &self.hot.bytes {
             Bytes::Map(map, _) if !at.compressed => {
                 prefetch_range(map, at.range.start, BLOCK_START_BYTES);
-                self.mapped_block(map, number, at.range)?
+                self.mapped_block(map, number, at.range, Fill::Cache)?
             }
             _ => {
                 let block = self.cached_block(number, &at, Fill::Cache)?;
@@ -420,9 +423,15 @@ impl Table {
         TableIter::new(Arc::clone(self), Fill::Cache)
     }
 
-    /// As [`Table::iter`], for walks over much of a table, as compaction's: blocks that it loads are not kept in the cache.
+    /// As [`Table::iter`], for walks over much of a table: blocks that it loads are not kept in the cache.
     pub fn iter_once(self: &Arc<Self>) -> TableIter {
         TableIter::new(Arc::clone(self), Fill::Nothing)
+    }
+
+    /// As [`Table::iter_once`], for who makes a new table of this one, as compaction does: each block is checked when it is entered, also one in a map that was checked before. What the
+    /// device has lost meanwhile would else get a checksum that passes.
+    pub fn iter_checked(self: &Arc<Self>) -> TableIter {
+        TableIter::new(Arc::clone(self), Fill::Anew)
     }
 
     /// The map, if there is one: what mapped blocks lie in.
@@ -487,19 +496,23 @@ impl Table {
         let (index, payload) = self.index()?;
         let at = index.block(payload, number).ok_or_else(|| self.astray())?;
         match &self.hot.bytes {
-            Bytes::Map(map, _) if !at.compressed => self.mapped_block(map, number, at.range),
+            Bytes::Map(map, _) if !at.compressed => self.mapped_block(map, number, at.range, fill),
             _ => self.cached_block(number, &at, fill),
         }
     }
 
     #[inline]
-    fn mapped_block(&self, map: &Map, number: usize, range: Range<usize>) -> Result<Block, TableError> {
+    fn mapped_block(&self, map: &Map, number: usize, range: Range<usize>, fill: Fill) -> Result<Block, TableError> {
         let bit = 1 << (number % 64);
         let bits = self.hot.checked.get(number / 64).ok_or_else(|| self.astray())?;
         // Relaxed: the bit publishes no other memory; the map's bytes were there before it.
         if bits.load(Ordering::Relaxed) & bit == 0 {
             self.check_mapped_block(map, range.clone())?;
             bits.fetch_or(bit, Ordering::Relaxed);
+        } else if fill == Fill::Anew {
+            // Of the bytes that had this checksum before, the layout is known to be right.
+            self.place(BlockKind::Data, range.start as u64)
+                .check_uncompressed(map.get(range.clone()).unwrap_or(&[]))?;
         }
         Ok(Block::Mapped(range.start..range.end.saturating_sub(TRAILER_BYTES)))
     }
@@ -518,7 +531,7 @@ impl Table {
         let block = |number| index.block(payload, number).ok_or_else(|| self.astray());
         let first = block(number)?;
         if let (Bytes::Map(map, _), false) = (&self.hot.bytes, first.compressed) {
-            return self.mapped_block(map, number, first.range).map(|_| number + 1);
+            return self.mapped_block(map, number, first.range, Fill::Nothing).map(|_| number + 1);
         }
         let start = first.range.start;
         let mut places = vec![first.range];
@@ -673,3 +686,6 @@ impl fmt::Debug for Table {
         write!(f, "Table({}: {entries} entries, {smallest:?} to {largest:?})", self.name)
     }
 }
+
+#[cfg(test)]
+pub(crate) mod tests;
