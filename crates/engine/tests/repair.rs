@@ -2,6 +2,8 @@
 
 #[path = "repair/deep.rs"]
 mod deep;
+#[path = "repair/failing.rs"]
+mod failing;
 #[path = "repair/logs.rs"]
 mod logs;
 #[path = "repair/newer.rs"]

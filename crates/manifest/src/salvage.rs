@@ -211,6 +211,13 @@ impl Salvaged {
         for id in &edit.drop_keyspaces {
             self.keyspaces.remove(id);
             self.dropped.insert(*id);
+            // They go with it, and no edit says so.
+            let removed = &mut self.removed;
+            self.tables.retain(|number, (keyspace, _)| {
+                let stays = keyspace != id;
+                removed.extend((!stays).then_some(*number));
+                stays
+            });
         }
         for (id, name, options) in &edit.create_keyspaces {
             self.keyspaces.insert(*id, (name.clone(), options.clone()));

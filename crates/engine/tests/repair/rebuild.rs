@@ -3,8 +3,8 @@
 use crate::small::{
     Contents, DIR, Small, all, builder, bytes, calm, checked, contents, files, small, swap, used_bytes, vouched_bytes,
 };
-use esker::vfs::{CrashPolicy, Fault, FaultVfs, MemVfs, Operation, Rule, Vfs};
-use esker::{Engine, ErrorKind, KeyspaceOptions, RepairReport, WriteOptions, repair};
+use esker::vfs::{CrashPolicy, MemVfs, Vfs};
+use esker::{KeyspaceOptions, RepairReport, WriteOptions, repair};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
@@ -50,13 +50,13 @@ pub(crate) fn read_back(vfs: &Arc<MemVfs>, report: RepairReport) -> (RepairRepor
     (report, found)
 }
 
-fn whole(small: &Small) -> BTreeMap<String, Contents> {
+pub(crate) fn whole(small: &Small) -> BTreeMap<String, Contents> {
     BTreeMap::from([("default".to_owned(), small.default.clone()), ("other".to_owned(), small.other.clone())])
 }
 
 /// What is there was written once; and nothing is missing if the report says so.
 #[track_caller]
-fn judge(small: &Small, report: &RepairReport, found: &BTreeMap<String, Contents>, what: &str) {
+pub(crate) fn judge(small: &Small, report: &RepairReport, found: &BTreeMap<String, Contents>, what: &str) {
     for (name, found) in found {
         for (key, value) in found {
             let ever = small.ever.get(key).is_some_and(|ever| ever.contains(value));
@@ -427,118 +427,4 @@ fn that_operands_may_count_twice_is_remarked() {
     }
     let report = repaired_in(&vfs, NEW).unwrap();
     assert!(!report.exact && twice(&report), "{report:#?}");
-}
-
-/// Whichever operation in the new directory fails: an error, and nothing is left there.
-#[test]
-fn what_fails_is_taken_back() {
-    let small = small();
-    for n in (1..60).step_by(3) {
-        let vfs = small.copy();
-        let before = bytes(&vfs, DIR);
-        let faults = FaultVfs::new(Arc::clone(&vfs) as Arc<dyn Vfs>);
-        faults.add(Rule::any(Fault::ENOSPC).path("/new/*").nth(n));
-        match repair(&(Arc::clone(&faults) as Arc<dyn Vfs>), DIR, NEW, &mut |_| {}) {
-            Ok(_) => assert!(checked(&vfs, NEW).is_ok(), "{n}"),
-            Err(_) => assert!(vfs.metadata(Path::new(NEW)).is_err(), "{n}: {:?}", files(&vfs, NEW)),
-        }
-        assert!(bytes(&vfs, DIR) == before, "{n}");
-    }
-}
-
-/// A medium that gives nothing any more from some read on: what was read is right, and what was not is told.
-#[test]
-fn places_that_cant_be_read_are_losses() {
-    let small = small();
-    let mut tried = 0;
-    for n in (1..).step_by(3) {
-        let vfs = small.copy();
-        let faults = FaultVfs::new(Arc::clone(&vfs) as Arc<dyn Vfs>);
-        let rule = faults.add(Rule::new(Operation::Read, Fault::EIO).path("/data/*").from_nth(n));
-        let report = repair(&(Arc::clone(&faults) as Arc<dyn Vfs>), DIR, NEW, &mut |_| {}).unwrap();
-        if faults.rules().iter().any(|(id, _, struck)| *id == rule && *struck == 0) {
-            break;
-        }
-        tried += 1;
-        let (report, found) = read_back(&vfs, report);
-        judge(&small, &report, &found, &format!("from read {n} on"));
-        assert!(!report.is_whole(), "from read {n} on: {report:#?}");
-    }
-    assert!(tried > 10, "{tried}");
-}
-
-/// What failed left behind the directories above the new one that had been made for it.
-#[test]
-fn directories_made_for_what_fails_are_removed() {
-    let small = small();
-    for n in 1..8 {
-        let vfs = small.copy();
-        vfs.create_dir_all(Path::new("/there")).unwrap();
-        let faults = FaultVfs::new(Arc::clone(&vfs) as Arc<dyn Vfs>);
-        faults.add(Rule::any(Fault::ENOSPC).path("/there/a/b*").from_nth(2 + n).times(1));
-        repair(&(Arc::clone(&faults) as Arc<dyn Vfs>), DIR, "/there/a/b", &mut |_| {}).unwrap_err();
-        assert!(vfs.metadata(Path::new("/there/a")).is_err(), "{n}");
-        assert!(vfs.metadata(Path::new("/there")).is_ok(), "{n}");
-    }
-}
-
-/// Options that can't be read were left out without a word, and the check called garbage in their place sound.
-#[test]
-fn options_that_cant_be_read_are_told() {
-    let small = small();
-    let path = all(&small.vfs, "OPTIONS").remove(0);
-    let name = path.file_name().unwrap().to_str().unwrap();
-    for (spoil, is_damage) in [
-        ((|bytes| bytes.fill(0xee)) as fn(&mut Vec<u8>), true),
-        (|bytes| bytes.truncate(bytes.len() - 3), true),
-        (|bytes| bytes.extend_from_slice(b"no option\n"), true),
-        // As a newer version may have written.
-        (|bytes| bytes.extend_from_slice(b"color = blue\n"), false),
-    ] {
-        let vfs = small.copy();
-        vfs.edit(&path, spoil).unwrap();
-        let report = checked(&vfs, DIR);
-        let found: Vec<_> = report.findings.iter().filter(|found| found.file == name).collect();
-        assert!(found.len() == 1 && report.is_ok() != is_damage, "{report:#?}");
-        let (report, found) = repaired(&vfs);
-        assert!(report.exact && report.losses.is_empty() && found == whole(&small), "{report:#?}");
-        let is_told = report.remarks.iter().any(|remark| remark.contains("options") && remark.contains(name));
-        assert!(!report.is_whole() && is_told, "{report:#?}");
-    }
-}
-
-/// A keyspace's name may hold a line's end, and in a report it passed for a line of its own.
-#[test]
-fn names_stay_in_their_lines() {
-    let loss = |keyspace: &str| {
-        let mut report = RepairReport::default();
-        report.losses.push(esker::Loss::default());
-        report.losses[0].keyspace = Some(keyspace.to_owned());
-        report.losses[0].to_string()
-    };
-    assert_eq!(loss("a\nlost: b"), ": , of keyspace 'a\\nlost: b'");
-    assert_eq!(loss("größer"), ": , of keyspace 'größer'");
-}
-
-#[test]
-fn where_it_may_not_write_it_does_not() {
-    let small = small();
-    let vfs = small.copy();
-    for inside in ["/data", "/data/new", "/data/./a/../new", "/other/../data/x", "/none/../lnk/new"] {
-        assert_eq!(repaired_in(&vfs, inside).unwrap_err().kind(), ErrorKind::InvalidArgument, "{inside}");
-    }
-    vfs.create_dir_all(Path::new("/full")).unwrap();
-    vfs.create_new(Path::new("/full/something")).unwrap();
-    assert_eq!(repaired_in(&vfs, "/full").unwrap_err().kind(), ErrorKind::InvalidArgument);
-    assert_eq!(files(&vfs, "/full").len(), 1);
-    let as_vfs = Arc::clone(&vfs) as Arc<dyn Vfs>;
-    assert_eq!(repair(&as_vfs, "/none", NEW, &mut |_| {}).unwrap_err().kind(), ErrorKind::NotFound);
-    assert_eq!(repair(&as_vfs, "/full", NEW, &mut |_| {}).unwrap_err().kind(), ErrorKind::NotFound);
-    let engine = builder(&vfs, DIR, calm()).open().unwrap();
-    assert_eq!(repair(&as_vfs, DIR, NEW, &mut |_| {}).unwrap_err().kind(), ErrorKind::Locked);
-    engine.close().unwrap();
-    assert!(vfs.metadata(Path::new(NEW)).is_err(), "nothing is left of what failed");
-    let reader: Engine = builder(&vfs, DIR, calm()).read_only(true).open().unwrap();
-    repaired_in(&vfs, NEW).unwrap();
-    drop(reader);
 }

@@ -1,9 +1,9 @@
 //! Manifests and CURRENT of other times, and what is said where nothing is lost.
 
-use crate::rebuild::repaired;
+use crate::rebuild::{repaired, whole};
 use crate::small::{Contents, DIR, all, builder, calm, checked, contents, small};
 use esker::vfs::{CrashPolicy, MemVfs, Vfs, read_file};
-use esker::{Gravity, KeyspaceOptions};
+use esker::{Gravity, KeyspaceOptions, RepairReport};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -70,6 +70,27 @@ fn a_newer_manifest_than_current_names_is_read() {
         assert_eq!(found, whole, "{report:#?}");
         assert!(report.losses.is_empty(), "{report:#?}");
     }
+}
+
+/// Nothing but the newer manifest itself tells of it: the dropped keyspace came back, and that its table is missing was a loss.
+#[test]
+fn a_keyspace_that_was_dropped_since_stays_so() {
+    let vfs = MemVfs::new();
+    let engine = builder(&vfs, DIR, calm()).open().unwrap();
+    engine.put("a", "default's").unwrap();
+    engine.keyspace("passing", KeyspaceOptions::default()).unwrap().put("a", "gone").unwrap();
+    engine.close().unwrap();
+    let old = [held(&vfs, "CURRENT"), held(&vfs, "MANIFEST")];
+    let engine = builder(&vfs, DIR, calm()).open().unwrap();
+    engine.drop_keyspace("passing").unwrap();
+    while engine.step().unwrap() {}
+    engine.close().unwrap();
+    assert_ne!(held(&vfs, "MANIFEST").0, old[1].0);
+    old.iter().for_each(|(path, bytes)| write(&vfs, path, bytes));
+    let (report, found) = repaired(&Arc::new(vfs.crash_now(CrashPolicy::All)));
+    assert!(report.losses.is_empty() && !report.exact, "{report:#?}");
+    assert_eq!(found.keys().collect::<Vec<_>>(), ["default"], "{report:#?}");
+    assert_eq!(found["default"].len(), 1);
 }
 
 /// Of a directory that had been closed, and of which nothing but CURRENT was damaged, the logs were said to be missing and writes to be lost.
@@ -177,4 +198,42 @@ fn that_keyspaces_may_have_been_mixed_is_remarked() {
     let (report, found) = repaired(&vfs);
     let is_said = report.remarks.iter().any(|remark| remark.contains("only the newest values"));
     assert!(!report.is_whole() && is_said && found["default"].len() == 1, "{report:#?}");
+}
+
+/// Options that can't be read were left out without a word, and the check called garbage in their place sound.
+#[test]
+fn options_that_cant_be_read_are_told() {
+    let small = small();
+    let path = all(&small.vfs, "OPTIONS").remove(0);
+    let name = path.file_name().unwrap().to_str().unwrap();
+    for (spoil, is_damage) in [
+        ((|bytes| bytes.fill(0xee)) as fn(&mut Vec<u8>), true),
+        (|bytes| bytes.truncate(bytes.len() - 3), true),
+        (|bytes| bytes.extend_from_slice(b"no option\n"), true),
+        // As a newer version may have written.
+        (|bytes| bytes.extend_from_slice(b"color = blue\n"), false),
+    ] {
+        let vfs = small.copy();
+        vfs.edit(&path, spoil).unwrap();
+        let report = checked(&vfs, DIR);
+        let found: Vec<_> = report.findings.iter().filter(|found| found.file == name).collect();
+        assert!(found.len() == 1 && report.is_ok() != is_damage, "{report:#?}");
+        let (report, found) = repaired(&vfs);
+        assert!(report.exact && report.losses.is_empty() && found == whole(&small), "{report:#?}");
+        let is_told = report.remarks.iter().any(|remark| remark.contains("options") && remark.contains(name));
+        assert!(!report.is_whole() && is_told, "{report:#?}");
+    }
+}
+
+/// A keyspace's name may hold a line's end, and in a report it passed for a line of its own.
+#[test]
+fn names_stay_in_their_lines() {
+    let loss = |keyspace: &str| {
+        let mut report = RepairReport::default();
+        report.losses.push(esker::Loss::default());
+        report.losses[0].keyspace = Some(keyspace.to_owned());
+        report.losses[0].to_string()
+    };
+    assert_eq!(loss("a\nlost: b"), ": , of keyspace 'a\\nlost: b'");
+    assert_eq!(loss("größer"), ": , of keyspace 'größer'");
 }
