@@ -8,6 +8,9 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+/// A file and what it held.
+type File = (PathBuf, Vec<u8>);
+
 fn write(vfs: &MemVfs, path: &Path, bytes: &[u8]) {
     let _ = vfs.remove_file(path);
     let mut file = vfs.create_new(path).unwrap();
@@ -16,14 +19,14 @@ fn write(vfs: &MemVfs, path: &Path, bytes: &[u8]) {
 }
 
 /// What a file of this name holds now.
-fn held(vfs: &MemVfs, part: &str) -> (PathBuf, Vec<u8>) {
+fn held(vfs: &MemVfs, part: &str) -> File {
     let path = all(vfs, part).pop().unwrap();
     let bytes = read_file(vfs, &path, 1 << 30).unwrap();
     (path, bytes)
 }
 
 /// CURRENT and its manifest as they were before a keyspace was made, written and compacted; and all that there is at the end.
-fn with_an_old_current(closed: bool) -> (Arc<MemVfs>, [(PathBuf, Vec<u8>); 2], BTreeMap<String, Contents>) {
+fn with_an_old_current(closed: bool) -> (Arc<MemVfs>, [File; 2], BTreeMap<String, Contents>) {
     let vfs = MemVfs::new();
     let engine = builder(&vfs, DIR, calm()).open().unwrap();
     engine.put("a", "default's").unwrap();

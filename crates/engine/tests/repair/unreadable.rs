@@ -13,6 +13,9 @@ use std::sync::Arc;
 
 const PAGE: u64 = 4096;
 
+/// A key and its value.
+type Entry = (Vec<u8>, Vec<u8>);
+
 fn key(n: usize) -> Vec<u8> {
     format!("{n:05}").into_bytes()
 }
@@ -42,13 +45,7 @@ fn pages(vfs: &MemVfs, path: &Path) -> impl Iterator<Item = u64> + use<> {
 
 /// That of `written` just those are missing which the bytes of `at` overlap with, and that they are told of.
 #[track_caller]
-fn judge(
-    page: u64,
-    written: &[(Vec<u8>, Vec<u8>)],
-    at: impl Fn(usize) -> Range<u64>,
-    found: &Contents,
-    report: &RepairReport,
-) {
+fn judge(page: u64, written: &[Entry], at: impl Fn(usize) -> Range<u64>, found: &Contents, report: &RepairReport) {
     let mut is_lossy = false;
     for (n, (key, value)) in written.iter().enumerate() {
         let Range { start, end } = at(n);
@@ -101,7 +98,7 @@ fn a_page_of_a_table_costs_the_blocks_in_it() {
     assert_eq!(without_ranges, 1);
 }
 
-fn logged(synced: bool) -> (Arc<MemVfs>, PathBuf, Vec<(Vec<u8>, Vec<u8>)>) {
+fn logged(synced: bool) -> (Arc<MemVfs>, PathBuf, Vec<Entry>) {
     let vfs = MemVfs::new();
     let engine = builder(&vfs, DIR, Options { wal_bytes_max: 1 << 20, ..calm() }).open().unwrap();
     let written: Vec<_> = (0..600).map(|n| (key(n), vec![n as u8; 40])).collect();
