@@ -145,7 +145,16 @@ fn manifests(
         let FileKind::Manifest(number) = kind else { continue };
         let Ok(file) = vfs.open_read(&kind.path(directory)) else { continue };
         let (number, manifest) = match EditReader::open(file, &kind.name()) {
-            Ok(reader) => (reader.header().number, read(reader, &mut note)),
+            Ok(reader) => {
+                let told = reader.header().number;
+                // Under another's name it may be a log, whose records are no edits of any version.
+                let mut note = |error| {
+                    if told == number {
+                        note(error)
+                    }
+                };
+                (told, read(reader, &mut note))
+            }
             Err(error) => {
                 note(error);
                 (number, Manifest::default())

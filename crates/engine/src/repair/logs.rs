@@ -321,7 +321,8 @@ impl Repair<'_> {
             });
             let (first, ops) = match decoded {
                 Ok(decoded) => decoded,
-                Err(error) if error.is_unsupported() => {
+                // Under another's name it may be a manifest.
+                Err(error) if error.is_unsupported() && log.header.number == log.number => {
                     return Err(newer(&recovery::bad_record(&name, record.position, error)));
                 }
                 Err(error) => {

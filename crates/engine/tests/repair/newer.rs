@@ -1,7 +1,7 @@
 //! What a newer version has written is told apart from damage, and left to it.
 
 use crate::rebuild::{NEW, repaired_in};
-use crate::small::{DIR, all, builder, calm, checked, files, small};
+use crate::small::{DIR, all, builder, calm, checked, files, small, swap};
 use esker::vfs::{MemVfs, Vfs, read_file};
 use esker::{ErrorKind, Gravity};
 use esker_format::checksum::crc32c;
@@ -96,4 +96,14 @@ fn what_is_not_needed_may_be_newer() {
     }
     let report = repaired_in(&vfs, NEW).unwrap();
     assert!(report.is_whole(), "{report:#?}");
+}
+
+/// A log under a manifest's name: its records are no edits, and that is no sign of a newer version.
+#[test]
+fn a_log_under_a_manifests_name_is_not_called_newer() {
+    let small = small();
+    let vfs = small.copy();
+    swap(&vfs, &all(&vfs, "MANIFEST")[0], &all(&vfs, ".wal")[0]);
+    let report = repaired_in(&vfs, NEW).unwrap();
+    assert!(!report.is_whole(), "{report:#?}");
 }
