@@ -257,16 +257,16 @@ impl Core {
             self.changed.notify_all();
         }
         commit.vouched = durable;
-        insert(commit, batch.keyspaces(), encoded, first, last, here);
-        if commit.watch.is_on() {
-            commit.watch.note(encoded);
-        }
-        if self.edges.is_on() {
-            self.edges.note(encoded, last);
-        }
-        commit.last_seq = last;
-        // Release: pairs with the Acquire of readers, who then find the entries above.
-        self.visible.store(last.0, Ordering::Release);
+        self.visible.publish(last, || {
+            insert(commit, batch.keyspaces(), encoded, first, last, here);
+            if commit.watch.is_on() {
+                commit.watch.note(encoded);
+            }
+            if self.edges.is_on() {
+                self.edges.note(encoded, last);
+            }
+            commit.last_seq = last;
+        });
         self.counters.writes.add(1);
         Ok((durability == Durability::Sync).then(|| (Arc::clone(&commit.group), end)))
     }
