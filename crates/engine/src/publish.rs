@@ -12,6 +12,18 @@ use std::sync::atomic::Ordering;
 // From beside this module, since its model puts others in their place.
 use super::sync::{Arc, ArcSwap, AtomicU64, Guard};
 
+/// Puts in place what is to be shown: a closure, or what is to be inlined where a closure would become a call.
+pub(crate) trait PutInPlace {
+    fn put_in_place(self);
+}
+
+impl<F: FnOnce()> PutInPlace for F {
+    #[inline(always)]
+    fn put_in_place(self) {
+        self();
+    }
+}
+
 /// The newest sequence number that readers may see.
 #[derive(Debug)]
 pub(crate) struct Visible(AtomicU64);
@@ -29,8 +41,8 @@ impl Visible {
 
     /// Has what is numbered up to `last` put in place, and then shows it. One call at a time, in the order of the numbers.
     #[inline(always)]
-    pub(crate) fn publish(&self, last: SeqNo, put_in_place: impl FnOnce()) {
-        put_in_place();
+    pub(crate) fn publish(&self, last: SeqNo, what: impl PutInPlace) {
+        what.put_in_place();
         // Release: pairs with the Acquire above.
         self.0.store(last.0, Ordering::Release);
     }
