@@ -71,6 +71,10 @@ fn who_has_it_open() {
     let engine = Engine::builder(&place.db).background(Background::Manual).open().unwrap();
     let own = format!("process {} (", std::process::id());
     sees(&place, 1, &["closed: ", &own, "Never remove LOCK"]);
+    std::fs::remove_file(place.db.join("LOCK")).unwrap();
+    sees(&place, 1, &["closed: ", &own, "Never remove LOCK"]);
+    std::fs::write(place.db.join("LOCK"), "").unwrap();
+    sees(&place, 1, &["closed: ", &own, "Never remove LOCK"]);
     engine.close().unwrap();
     assert_eq!(signs(&place).0, 0);
     std::fs::remove_file(place.db.join("LOCK")).unwrap();

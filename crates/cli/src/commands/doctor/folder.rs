@@ -97,7 +97,8 @@ fn lock(doctor: &mut Doctor<'_>) -> bool {
     match OsVfs.lock(&path, LockMode::Shared) {
         Ok(_) => false,
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-            let holder = fs::metadata(&path).ok().and_then(|found| holder_of(found.dev(), found.ino()));
+            // By the folder too, which is locked whatever has become of the file.
+            let holder = [&path, doctor.db].into_iter().find_map(|locked| holder_of(&fs::metadata(locked).ok()?));
             let what = match &holder {
                 Some((pid, name)) => format!("process {pid} ({name}) has the store open for writing"),
                 None => "some process has the store open for writing".to_owned(),
@@ -131,9 +132,9 @@ fn lock(doctor: &mut Doctor<'_>) -> bool {
     }
 }
 
-/// Number and name of the process that holds a lock on this file, where the system tells.
-fn holder_of(device: u64, inode: u64) -> Option<(u32, String)> {
-    let pid = pid_in(&fs::read_to_string("/proc/locks").ok()?, device, inode)?;
+/// Number and name of the process that holds a lock on this file or folder, where the system tells.
+fn holder_of(locked: &fs::Metadata) -> Option<(u32, String)> {
+    let pid = pid_in(&fs::read_to_string("/proc/locks").ok()?, locked.dev(), locked.ino())?;
     let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
     Some((pid, name.trim().to_owned()))
 }
