@@ -22,6 +22,7 @@ use esker_format::files::temp_path;
 use esker_format::{FileKind, FileNo};
 use esker_wal::{Ahead, Backend, Fill, GroupSync, Prepared};
 use parking_lot::Mutex;
+use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -154,8 +155,16 @@ impl Core {
     }
 
     /// Whether an earlier process, or an earlier life in this one, left that word.
-    pub(crate) fn log_sync_failed_before(&self) -> bool {
-        self.vfs.metadata(&self.failed_log_sync()).is_ok()
+    ///
+    /// # Errors
+    /// It can't be looked: either guess could be wrong.
+    pub(crate) fn log_sync_failed_before(&self) -> Result<bool> {
+        let path = self.failed_log_sync();
+        match self.vfs.metadata(&path) {
+            Ok(_) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(Error::io("look for", &path, error)),
+        }
     }
 
     fn failed_log_sync(&self) -> PathBuf {
