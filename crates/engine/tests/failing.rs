@@ -4,8 +4,12 @@
 mod rules;
 #[path = "failing/run.rs"]
 mod run;
+#[path = "failing/store.rs"]
+mod store;
 #[path = "failing/worlds.rs"]
 mod worlds;
+#[path = "failing/writes.rs"]
+mod writes;
 
 use esker::vfs::{CrashPolicy, Fault, FaultVfs, ManualClock, MemVfs, Operation, Rule, Vfs};
 use esker::{Background, Engine, ErrorKind, KeyspaceOptions, Options, WriteBatch, WriteOptions};
