@@ -58,13 +58,16 @@ fn is_spared(rule: &Rule, backend: LogBackend) -> bool {
     let is_late = matches!(rule.fault, Fault::Delay(_));
     // It may be a bit of a part that nobody reads.
     let is_unread = rule.fault == Fault::FlipBit;
+    // Of a file that is not there that is said all the same.
+    let is_as_ever = matches!((rule.operation, rule.fault), (Some(Op::Metadata | Op::OpenRead), Fault::Done(_)));
     is_late
         || is_unread
+        || is_as_ever
         || match rule.operation {
             // What is not needed any more is removed by a later open, of which a listing that fails takes care too.
             Some(Op::RemoveFile | Op::RemoveDir | Op::List) => true,
             // Room ahead is made by the writer where nobody has made it before, and given back or not.
-            Some(Op::Preallocate | Op::Trim) => true,
+            Some(Op::Preallocate | Op::Grow | Op::GrowWritten | Op::Trim) => true,
             // What can't be linked is copied.
             Some(Op::HardLink) => true,
             // What a cursor looks at ahead it reads again when it comes there.

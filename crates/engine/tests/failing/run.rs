@@ -95,6 +95,13 @@ impl Run {
         })
     }
 
+    /// As `on`, of what has all that was committed on stable storage.
+    fn sync_by(&mut self, what: &str, engine: &Engine, act: impl FnOnce() -> Result<()>) {
+        if self.on(what, engine, act).is_ok() {
+            self.worlds.synced();
+        }
+    }
+
     /// Has something done that may tell so that something failed.
     fn act<T>(&mut self, what: &str, act: impl FnOnce() -> (Result<T>, bool)) -> Result<T> {
         let (struck_before, told_before) = (self.struck(), self.told);
@@ -138,30 +145,21 @@ impl Run {
         self.read(&store);
         let engine = &store.engine;
         match self.random.below(120) {
-            0..2 => {
-                if self.on("flush", engine, || engine.flush()).is_ok() {
-                    self.worlds.synced();
-                }
-            }
+            0..2 => self.sync_by("flush", engine, || engine.flush()),
             2..4 => {
                 let space = &store.spaces[self.random.index(SPACES)];
                 _ = self.on("compact_range", engine, || space.compact_range(..));
             }
-            4..6 => {
-                if self.on("sync", engine, || engine.sync()).is_ok() {
-                    self.worlds.synced();
-                }
-            }
+            4..6 => self.sync_by("sync", engine, || engine.sync()),
             6..10 => {
                 _ = self.on("resume", engine, || engine.resume());
                 self.unseen = None;
             }
             10 => {
-                let report = self.on("verify", engine, || match engine.verify()? {
+                _ = self.on("verify", engine, || match engine.verify()? {
                     report if report.is_ok() => Ok(()),
                     mut report => Err(report.damaged.pop_first().expect("not all is well").1),
                 });
-                drop(report);
             }
             11 => self.check_cut(),
             12 => self.checkpoint(&store, step),
@@ -226,9 +224,7 @@ impl Run {
 
     /// Closes and opens it, with failures in both, until that comes to an end.
     fn reopen(&mut self, store: Store) -> Store {
-        if self.on("close", &store.engine, || store.engine.close()).is_ok() {
-            self.worlds.synced();
-        }
+        self.sync_by("close", &store.engine, || store.engine.close());
         drop(store);
         let mut attempts = 0;
         let store = loop {
