@@ -139,7 +139,7 @@ impl Core {
         }
     }
 
-    /// Leaves word for the next open that a sync of a log failed. The kernel may then take for clean what never got to the device, and shows it to readers all the
+    /// Leaves word for the next open that a sync of a log failed, or of the manifest as it was closed. The kernel may then take for clean what never got to the device, and shows it to readers all the
     /// same: a sync that succeeds later, in another process too, proves nothing. So the next open must not leave what it replays to the logs.
     ///
     /// The note need not be durable, for what the kernel holds is not either. Its name is that of a temporary file, so the sweep takes it away.

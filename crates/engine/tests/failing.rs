@@ -324,6 +324,27 @@ fn whether_a_sync_has_failed_before_is_never_guessed() {
     assert_eq!(again.get("b").unwrap().as_deref(), Some(&b"2"[..]));
 }
 
+/// Where the sync of the manifest failed as an engine was closed, the next one believed the edit that it was shown, and removed the log that this says is not needed. The device had never got it, and behind a
+/// power cut nothing could be opened.
+#[test]
+fn a_close_whose_manifest_was_not_synced_is_none_in_order() {
+    let memory = MemVfs::new();
+    let faults = FaultVfs::new(Arc::clone(&memory) as Arc<dyn Vfs>);
+    let vfs: Arc<dyn Vfs> = Arc::clone(&faults) as _;
+    let engine = open(&vfs, Background::Manual);
+    engine.put_with("a", "1", &WriteOptions::sync()).unwrap();
+    faults.add(Rule::new(Operation::Sync, Fault::EIO).path("*MANIFEST*").times(1));
+    engine.close().unwrap_err();
+    drop(engine);
+
+    let engine = open(&vfs, Background::Manual);
+    // Whatever syncs the directory has the removal of files outlast the cut.
+    vfs.sync_dir("data".as_ref()).unwrap();
+    assert_eq!(engine.get("a").unwrap().unwrap(), b"1");
+    let image: Arc<dyn Vfs> = Arc::new(memory.crash_now(CrashPolicy::SyncedOnly));
+    assert_eq!(open(&image, Background::Manual).get("a").unwrap().unwrap(), b"1");
+}
+
 /// Whatever fails while an engine runs, is closed and opened: each failure is told, a read is right or an error, what was acknowledged is there, and outlasts a power cut if it was synced, and
 /// when all is well again it writes, and opens.
 #[test]
