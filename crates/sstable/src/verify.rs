@@ -202,9 +202,10 @@ impl Walk {
             if filter.is_some_and(|filter| !filter::may_contain(filter, hash)) {
                 return Err(Fault::Damaged("a key that the filter does not know"));
             }
+            let stored = payload.get(entry.value.clone()).ok_or_else(changed)?;
+            check_entry(key.trailer, stored)?;
             if key.trailer.kind().expires() {
-                let stored = payload.get(entry.value.clone()).ok_or_else(changed)?;
-                let (expiry, _) = split_expiry(stored).ok_or(Fault::Damaged("an expiry time cut short"))?;
+                let (expiry, _) = split_expiry(stored).ok_or_else(changed)?;
                 self.expiries.add(expiry);
             }
             let properties = &mut self.properties;
@@ -222,5 +223,17 @@ impl Walk {
             self.user_key.clone_from(&user_key);
         }
         Ok(())
+    }
+}
+
+/// Whether an entry is one that a writer may have made: a sequence number that there is, no value where it deletes, and a whole time where it expires.
+pub(crate) fn check_entry(trailer: Trailer, value: &[u8]) -> Result<(), Fault> {
+    if trailer.seq() > SeqNo::MAX {
+        return Err(Fault::Damaged("a sequence number beyond the greatest"));
+    }
+    match trailer.kind() {
+        ValueKind::Delete if !value.is_empty() => Err(Fault::Damaged("a deletion with a value")),
+        kind if kind.expires() && split_expiry(value).is_none() => Err(Fault::Damaged("an expiry time cut short")),
+        _ => Ok(()),
     }
 }
