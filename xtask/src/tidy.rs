@@ -55,7 +55,11 @@ const RULES: [Rule; 7] = [
 
 /// Checks the workspace and prints what is wrong, one line each.
 pub(crate) fn run(root: &Path) -> Result<(), String> {
-    let problems = check(&Tree::load(root)?);
+    let mut problems = check(&Tree::load(root)?);
+    let strange = crate::record::rows_of_no_commit(root).into_iter();
+    problems.extend(strange.map(|(line, commit)| {
+        Problem::new(crate::record::PAGE, line, format!("a record of commit {commit}, which is not in the history"))
+    }));
     for problem in &problems {
         eprintln!("{problem}");
     }

@@ -237,7 +237,7 @@ impl Builder {
         self.align();
         let mut bytes = Vec::new();
         if !self.index.finish_into(data_bytes, &mut bytes) {
-            let (bytes, bytes_max) = (self.index.payload_bytes() as u64, 1 << 31);
+            let (bytes, bytes_max) = (self.index.payload_bytes() as u64, i32::MAX as u64);
             return Err(TableError::TooLong { table: self.name, what: "index", bytes, bytes_max });
         }
         let index = self.write_block(BlockKind::Index, &bytes)?;
@@ -394,3 +394,6 @@ impl fmt::Debug for Builder {
         write!(f, "Builder({}: {} entries, {} bytes)", self.name, self.entries(), self.offset())
     }
 }
+
+#[cfg(test)]
+mod tests;

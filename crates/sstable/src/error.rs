@@ -206,3 +206,46 @@ pub(crate) enum Fault {
     Damaged(&'static str),
     Unsupported { what: &'static str, found: u64 },
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use esker_format::{InternalKey, Trailer};
+
+    /// One of each kind and case, with whether it is corruption, unsupported, lasting.
+    fn all() -> Vec<(TableError, [bool; 3])> {
+        let table: Arc<str> = "000012.sst".into();
+        let table = || Arc::clone(&table);
+        let (part, offset, what) = (BlockKind::Index, 40, "it");
+        let io = |source| TableError::from_io(&table(), "read", source);
+        let field = |source| TableError::Field { table: table(), part, offset, source };
+        let key = || InternalKey { user_key: b"k", trailer: Trailer::MIN }.to_buf();
+        let [corruption, unsupported, lasting] = [[true, false, false], [false, true, false], [false, false, true]];
+        let neither = [false; 3];
+        vec![
+            (io(io::ErrorKind::UnexpectedEof.into()), corruption),
+            (io(io::ErrorKind::PermissionDenied.into()), neither),
+            (io(io::Error::other(UnreadablePage { offset })), lasting),
+            (TableError::Checksum { table: table(), part, offset, expected: 1, found: 2 }, corruption),
+            (TableError::Mismatch { table: table(), part, offset, what, expected: 1, found: 2 }, corruption),
+            (TableError::Damaged { table: table(), part, offset, what }, corruption),
+            (field(DecodeError::Truncated { what, offset: 0, need: 2, have: 1 }), corruption),
+            (field(DecodeError::Invalid { what, offset: 0, found: 1 }), corruption),
+            (field(DecodeError::Unsupported { what, offset: 0, found: 1 }), unsupported),
+            (TableError::Unsupported { table: table(), part, offset, what, found: 1 }, unsupported),
+            (TableError::OutOfOrder { table: table(), previous: key(), key: key() }, neither),
+            (TableError::TooLong { table: table(), what, bytes: 2, bytes_max: 1 }, neither),
+            (TableError::BadLayer { table: table(), what }, neither),
+            (TableError::Empty { table: table() }, neither),
+        ]
+    }
+
+    #[test]
+    fn each_says_which_table_and_what_can_be_made_of_it() {
+        for (error, facts) in all() {
+            assert_eq!([error.is_corruption(), error.is_unsupported(), error.is_lasting()], facts, "{error}");
+            assert_eq!(error.table(), "000012.sst", "{error}");
+            assert!(error.to_string().starts_with("table 000012.sst: "), "{error}");
+        }
+    }
+}

@@ -195,8 +195,8 @@ impl Compressor {
             return None;
         }
         let room = match self.codec {
-            // zstd's own bound: the input, 1/256 of it, and something for small inputs.
-            Codec::Zstd => payload.len() + payload.len() / 256 + 1024,
+            #[cfg(feature = "zstd")]
+            Codec::Zstd => zstd::zstd_safe::compress_bound(payload.len()),
             _ => lz4_flex::block::get_maximum_output_size(payload.len()),
         };
         if self.buffer.len() < LENGTH_BYTES + room {
@@ -229,26 +229,21 @@ pub(crate) fn decompress(stored: &[u8], codec: Codec) -> Result<Vec<u8>, Fault> 
         return Err(Fault::Damaged("a compressed block longer than any is written"));
     }
     let wrong_length = Err(Fault::Damaged("a compressed block of another length than it says"));
-    match codec {
+    let payload = match codec {
         Codec::Lz4 => {
             if length > body.len().saturating_mul(LZ4_RATIO_MAX) {
                 return wrong_length;
             }
             let mut payload = vec![0; length];
-            match lz4_flex::block::decompress_into(body, &mut payload) {
-                Ok(n) if n == length => Ok(payload),
-                Ok(_) => wrong_length,
-                Err(_) => Err(Fault::Damaged("not an LZ4 block")),
-            }
+            let found = lz4_flex::block::decompress_into(body, &mut payload);
+            payload.truncate(found.map_err(|_| Fault::Damaged("not an LZ4 block"))?);
+            payload
         }
         #[cfg(feature = "zstd")]
-        Codec::Zstd => match zstd::bulk::decompress(body, length) {
-            Ok(payload) if payload.len() == length => Ok(payload),
-            Ok(_) => wrong_length,
-            Err(_) => Err(Fault::Damaged("not a zstd frame")),
-        },
-        _ => Err(Fault::Unsupported { what: "codec", found: codec as u64 }),
-    }
+        Codec::Zstd => zstd::bulk::decompress(body, length).map_err(|_| Fault::Damaged("not a zstd frame"))?,
+        _ => return Err(Fault::Unsupported { what: "codec", found: codec as u64 }),
+    };
+    if payload.len() == length { Ok(payload) } else { wrong_length }
 }
 
 #[cfg(test)]
@@ -322,5 +317,80 @@ mod tests {
     fn zstd_is_refused_without_its_feature() {
         assert!(Compressor::new(Codec::Zstd).is_none());
         assert!(matches!(decompress(&[0; 9], Codec::Zstd), Err(Fault::Unsupported { found: 2, .. })));
+    }
+
+    #[test]
+    fn a_codec_is_the_number_that_is_stored_for_it() {
+        for codec in [Codec::None, Codec::Lz4, Codec::Zstd] {
+            assert_eq!(Codec::from_byte(codec as u8), Some(codec));
+        }
+        assert!((3..=255).all(|byte| Codec::from_byte(byte).is_none()));
+    }
+
+    #[test]
+    fn a_tag_that_does_not_fit_is_told_as_it_was_found() {
+        let name: Arc<str> = "t".into();
+        let mut block = Vec::new();
+        seal(&mut block, 0, FileId(7), 0, BlockKind::Properties, Codec::Lz4);
+        let error = place(&name, 0).check(&block).unwrap_err();
+        assert_eq!(error.to_string(), "table t: block at 0: block kind 4, expected 1");
+        let tag = (BlockKind::Data as u8) << 4 | 6;
+        let block = [&[tag][..], &checksum(FileId(7), 0, &[], tag).to_le_bytes()].concat();
+        let error = place(&name, 0).check(&block).unwrap_err();
+        assert_eq!(error.to_string(), "table t: block at 0: codec 6 is not known to this version");
+    }
+
+    #[test]
+    fn nothing_is_compressed_unasked_or_beyond_what_may_be_read() {
+        let payload = vec![0; COMPRESSED_PAYLOAD_BYTES_MAX + 1];
+        assert!(Compressor::new(Codec::None).unwrap().compress(&payload[..1000]).is_none());
+        let mut compressor = Compressor::new(Codec::Lz4).unwrap();
+        assert!(compressor.compress(&payload).is_none());
+        assert!(compressor.compress(&payload[..1000]).is_some());
+    }
+
+    #[test]
+    fn seven_eighths_of_a_payload_are_kept_and_a_byte_more_is_not() {
+        let mut compressor = Compressor::new(Codec::Lz4).unwrap();
+        let mut noise = 1u64;
+        let random: Vec<u8> = std::iter::repeat_with(|| {
+            noise = noise.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            (noise >> 56) as u8
+        })
+        .take(8000)
+        .collect();
+        // Each byte of noise in the place of a zero takes about one more.
+        let mut stored = (6900..7100).map(|len| {
+            let payload = [&random[..len], &[0; 8000][len..]].concat();
+            compressor.compress(&payload).map(|(stored, _)| stored.len())
+        });
+        let kept: Vec<usize> = stored.by_ref().map_while(|stored| stored).collect();
+        assert_eq!(kept.last(), Some(&7000));
+        assert!(stored.all(|stored| stored.is_none()));
+    }
+
+    #[test]
+    fn the_buffer_is_as_long_as_the_longest_payload_needs_and_kept() {
+        let mut compressor = Compressor::new(Codec::Lz4).unwrap();
+        for (len, longest) in [(1000, 1000), (4000, 4000), (3900, 4000), (1, 4000)] {
+            compressor.compress(&vec![0; len]);
+            let needed = LENGTH_BYTES + lz4_flex::block::get_maximum_output_size(longest);
+            assert_eq!(compressor.buffer.len(), needed, "after {len} bytes");
+        }
+    }
+
+    #[test]
+    fn lengths_that_no_block_has_are_refused_before_there_is_room_for_them() {
+        let fault = |length: usize, body: &[u8], codec| {
+            decompress(&[&(length as u32).to_le_bytes(), body].concat(), codec).unwrap_err()
+        };
+        let longer = Fault::Damaged("a compressed block longer than any is written");
+        let another = Fault::Damaged("a compressed block of another length than it says");
+        let max = COMPRESSED_PAYLOAD_BYTES_MAX;
+        assert_eq!((fault(max, &[0; 9], Codec::Lz4), fault(max + 1, &[0; 9], Codec::Lz4)), (another, longer));
+        // Bytes that refer back to where nothing is: whoever looks at them sees that.
+        let body = [0x0f; 100];
+        let none = Fault::Damaged("not an LZ4 block");
+        assert_eq!((fault(25_500, &body, Codec::Lz4), fault(25_501, &body, Codec::Lz4)), (none, another));
     }
 }

@@ -295,7 +295,8 @@ mod tests {
         let mut bytes = some().encode();
         assert_eq!(&bytes[2..10], COMPARATOR.as_bytes());
         bytes[2] = b'B';
-        assert!(Properties::decode(&bytes).unwrap_err().is_unsupported());
+        let expected = DecodeError::Unsupported { what: "comparator of length", offset: 0, found: 8 };
+        assert_eq!(Properties::decode(&bytes).unwrap_err(), expected);
     }
 
     #[test]

@@ -302,3 +302,6 @@ fn id_in_properties(bytes: &Bytes, name: &Arc<str>, file_bytes: u64) -> Option<F
     let id = bytes.get(at + mark.len()..)?.first_chunk()?;
     Some(FileId(u64::from_le_bytes(*id)))
 }
+
+#[cfg(test)]
+mod tests;

@@ -226,11 +226,8 @@ impl Walk {
     }
 }
 
-/// Whether an entry is one that a writer may have made: a sequence number that there is, no value where it deletes, and a whole time where it expires.
+/// Whether an entry's value goes with its kind: none where it deletes, and a whole time where it expires. Any number will do: a trailer has room for none beyond the greatest.
 pub(crate) fn check_entry(trailer: Trailer, value: &[u8]) -> Result<(), Fault> {
-    if trailer.seq() > SeqNo::MAX {
-        return Err(Fault::Damaged("a sequence number beyond the greatest"));
-    }
     match trailer.kind() {
         ValueKind::Delete if !value.is_empty() => Err(Fault::Damaged("a deletion with a value")),
         kind if kind.expires() && split_expiry(value).is_none() => Err(Fault::Damaged("an expiry time cut short")),
