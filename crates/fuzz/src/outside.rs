@@ -73,7 +73,7 @@ pub(crate) fn attack(bytes: Vec<u8>) {
     }
     let mut expected = contents(&engine);
     let move_files = bytes.len() % 2 == 1;
-    match engine.ingest(&[FILE], &IngestOptions { move_files }) {
+    match engine.ingest([FILE], &IngestOptions { move_files }) {
         Ok(ingested) => {
             let entries = entries(&bytes).expect("it was read whole");
             assert_eq!(ingested.entries(), entries.len() as u64);
