@@ -228,9 +228,9 @@ impl Walk {
 
 /// Whether an entry's value goes with its kind: none where it deletes, and a whole time where it expires. Any number will do: a trailer has room for none beyond the greatest.
 pub(crate) fn check_entry(trailer: Trailer, value: &[u8]) -> Result<(), Fault> {
-    match trailer.kind() {
-        ValueKind::Delete if !value.is_empty() => Err(Fault::Damaged("a deletion with a value")),
-        kind if kind.expires() && split_expiry(value).is_none() => Err(Fault::Damaged("an expiry time cut short")),
-        _ => Ok(()),
-    }
+    let is_odd = match trailer.kind() {
+        ValueKind::Delete => !value.is_empty(),
+        kind => kind.expires() && split_expiry(value).is_none(),
+    };
+    if is_odd { Err(Fault::Damaged("an entry whose value does not go with its kind")) } else { Ok(()) }
 }
