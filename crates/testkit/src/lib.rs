@@ -6,6 +6,7 @@
 pub mod heap;
 pub mod iterator_suite;
 pub mod model;
+pub mod options;
 pub mod random;
 pub mod sparse;
 pub mod stress;
