@@ -5,13 +5,11 @@
 //! A power cut is the kernel's own: `xfs_io -x -c shutdown` (ext4 has the same call) lets nothing that is not on the device get there any more. ext4 is mounted with
 //! `noauto_da_alloc`: by default it hides a sync that is missing before a rename.
 
-#[path = "mounted/disk.rs"]
-mod disk;
 #[path = "kill/store.rs"]
 mod store;
 
-use disk::{Disk, Kind, run};
 use esker::{Durability, Engine, ErrorKind, WriteBatch, WriteOptions};
+use esker_testkit::disk::{Disk, Kind, run};
 use esker_testkit::stress;
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
