@@ -127,6 +127,9 @@ fn command(root: &Path, tool: &Tool, group: &Group, suite: &Suite) -> Command {
     command.env_remove("RUSTUP_TOOLCHAIN").env_remove("CARGO").current_dir(root);
     command.arg(NIGHTLY).args(tool.cargo).args(["-p", suite.package]).args(suite.targets);
     command.envs(group.environment.iter().copied()).env("CARGO_TARGET_DIR", root.join(tool.target_dir));
+    // Tests run in the directories of their packages, and some look how a process dies of a fault. The other tools don't look.
+    let suppressions = root.join("xtask/src/sanitize/tsan.supp");
+    command.env("TSAN_OPTIONS", format!("handle_sigbus=0:suppressions={}", suppressions.display()));
     command
 }
 

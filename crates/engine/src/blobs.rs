@@ -60,7 +60,7 @@ impl BlobSet {
     /// Opens the file that `state` is about, or finds it open. Does I/O: not under the state lock.
     ///
     /// # Errors
-    /// Only those that may pass, such as too many open files. A file that is damaged or missing comes back out of use: what lies in it can't be read, all else can.
+    /// Only those that may pass, such as too many open files. A file that is damaged, missing, or on a place that its device can't read comes back out of use: what lies in it can't be read, all else can.
     pub(crate) fn get(&self, state: &BlobState) -> Result<Arc<OpenBlob>> {
         let meta = &state.meta;
         if let Some(open) = self.find(meta.number) {
@@ -69,6 +69,8 @@ impl BlobSet {
         let file = match self.open_file(meta) {
             Ok(file) => Ok(file),
             Err(error) if error.is_corruption() || error.is_unsupported() => Err(Error::from(error)),
+            // That of a device does not pass either, and what lies elsewhere is served on.
+            Err(error) if error.io().is_some_and(esker_vfs::is_of_the_medium) => Err(Error::from(error)),
             Err(error) if error.io().is_some_and(|io| io.kind() == io::ErrorKind::NotFound) => {
                 let name = FileKind::Blob(meta.number).name();
                 Err(Error::corruption(format!("blob file {name} is missing: restore it from a copy")))

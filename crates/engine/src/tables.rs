@@ -94,7 +94,7 @@ impl TableSet {
     /// Opens the table that `meta` names, or finds it open. Does I/O: not under the state lock.
     ///
     /// # Errors
-    /// Only those that may pass, such as too many open files. A table that is damaged or missing comes back quarantined.
+    /// Only those that may pass, such as too many open files. A table that is damaged, missing, or on a place that its device can't read comes back quarantined.
     pub(crate) fn get(&self, meta: &Arc<TableMeta>) -> Result<Arc<OpenTable>> {
         if let Some(open) = self.open.lock().get(&meta.number).and_then(Weak::upgrade) {
             return Ok(open);
@@ -102,6 +102,8 @@ impl TableSet {
         let table = match self.open_file(meta) {
             Ok(table) => Ok(table),
             Err(error) if error.is_corruption() || error.is_unsupported() => Err(Error::from(error)),
+            // That of a device does not pass either, and what lies elsewhere is served on.
+            Err(error) if error.io().is_some_and(esker_vfs::is_of_the_medium) => Err(Error::from(error)),
             Err(error) if error.io().is_some_and(|io| io.kind() == io::ErrorKind::NotFound) => Err(Error::corruption(
                 format!("table {} is missing: restore it from a copy", FileKind::Table(meta.number).name()),
             )),

@@ -1,5 +1,7 @@
 //! Bit rot, truncation, missing and swapped files: an error or the right answer, never a panic, and never a wrong answer.
 
+#[path = "damage/medium.rs"]
+mod medium;
 #[path = "model/options.rs"]
 mod options;
 

@@ -18,9 +18,9 @@ mod tests;
 pub(crate) use builder::BlockBuilder;
 
 use crate::error::Fault;
+use crate::fetch::{prefetch, prefetch_range};
 use crate::words::{load_be, load_le};
 use esker_format::{InternalKey, Trailer, ValueKind, head_of, is_same, strip_prefix};
-use esker_vfs::{prefetch, prefetch_range};
 use std::cmp::Ordering;
 use std::ops::Range;
 

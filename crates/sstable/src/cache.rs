@@ -168,6 +168,8 @@ impl fmt::Debug for BlockCache {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::collections::HashSet;
+    use std::hash::BuildHasher;
 
     fn block(bytes: usize) -> Arc<CachedBlock> {
         Arc::new(CachedBlock::new(vec![0; bytes].into(), bytes))
@@ -196,5 +198,46 @@ mod tests {
         let cache = BlockCache::new(1 << 16);
         cache.insert(BlockKey { table: 1, block: 0 }, &block(1 << 20));
         assert_eq!(cache.usage_bytes(), 0);
+    }
+
+    #[test]
+    fn says_what_it_may_hold_and_what_it_holds() {
+        let cache = BlockCache::new(1 << 20);
+        assert_eq!(cache.capacity_bytes(), 1 << 20);
+        cache.insert(BlockKey { table: 1, block: 0 }, &block(4000));
+        assert_eq!(format!("{cache:?}"), "BlockCache(4128 of 1048576 bytes)");
+        cache.set_capacity(1 << 16);
+        assert_eq!(cache.capacity_bytes(), 1 << 16);
+    }
+
+    /// Equal hashes share a place in the cache's tables, so that each look-up compares its way along all of them.
+    #[test]
+    fn no_two_of_many_blocks_have_the_same_hash() {
+        let hasher = BuildHasherDefault::<BlockKeyHasher>::default();
+        let keys = (0..200).flat_map(|table| (0..500).map(move |block| BlockKey { table, block }));
+        let hashes: HashSet<u64> = keys.map(|key| hasher.hash_one(key)).collect();
+        assert_eq!(hashes.len(), 200 * 500);
+        let of_bytes = |bytes: [u8; 2]| {
+            let mut hasher = BlockKeyHasher::default();
+            hasher.write(&bytes);
+            hasher.finish()
+        };
+        let hashes: HashSet<u64> = (0..=u16::MAX).map(|bytes| of_bytes(bytes.to_le_bytes())).collect();
+        assert_eq!(hashes.len(), 1 << 16);
+    }
+
+    /// One line for all of them would go from processor to processor at each look-up.
+    #[test]
+    fn threads_count_in_several_places_and_all_are_summed() {
+        let cache = BlockCache::new(1 << 20);
+        std::thread::scope(|scope| {
+            for block in 0..40 {
+                let cache = &cache;
+                scope.spawn(move || cache.get(BlockKey { table: 1, block }));
+            }
+        });
+        let places = cache.counts.iter().filter(|counts| counts.misses.load(Ordering::Relaxed) > 0).count();
+        assert!(places > 1, "{places}");
+        assert_eq!((cache.hits(), cache.misses()), (0, 40));
     }
 }

@@ -2,8 +2,8 @@
 //!
 //! Putze, Sanders, Singler: Cache-, Hash- and Space-Efficient Bloom Filters (2007), in the form that Apache Parquet uses.
 
+use crate::fetch::prefetch;
 use crate::hash::KeyHash;
-use esker_vfs::prefetch;
 
 pub(crate) const FILTER_BLOCK_BYTES: usize = 32;
 
@@ -61,6 +61,7 @@ fn bits_of(hash: u64) -> [u32; 8] {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fetch::sent_for;
 
     fn hash(i: u64) -> u64 {
         KeyHash::of(&i.to_be_bytes()).0
@@ -83,5 +84,16 @@ mod tests {
         assert_eq!(bytes, [0; FILTER_BLOCK_BYTES]);
         assert!(!may_contain(&bytes, KeyHash(7)));
         assert!(may_contain(&[], KeyHash(7)));
+    }
+
+    #[test]
+    fn what_is_sent_for_is_where_a_probe_looks() {
+        for i in 0..100 {
+            // The bits of one key: all in one block of 16.
+            let bytes = build(&[hash(i); 64], 64);
+            assert_eq!(bytes.len(), 16 * FILTER_BLOCK_BYTES);
+            let at = bytes.iter().position(|byte| *byte != 0).unwrap() / FILTER_BLOCK_BYTES * FILTER_BLOCK_BYTES;
+            assert_eq!(sent_for(|| prefetch_block(&bytes, KeyHash(hash(i)))), vec![at..at + 1; 1]);
+        }
     }
 }

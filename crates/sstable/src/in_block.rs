@@ -193,3 +193,70 @@ fn copy_longer(key: &mut Vec<u8>, prefix_len: usize, payload: &[u8], rest: Range
     }
     Some(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::block::BlockBuilder;
+    use crate::cache::CachedBlock;
+    use crate::hash::KeyHash;
+    use esker_format::{SeqNo, ValueKind, common_prefix};
+    use std::sync::Arc;
+
+    fn block(user_keys: &[&[u8]]) -> Block {
+        let mut builder = BlockBuilder::default();
+        for user_key in user_keys {
+            let shared = common_prefix(builder.last_user_key(), user_key);
+            let key = InternalKey::new(user_key, SeqNo(7), ValueKind::Put);
+            builder.add(key, KeyHash::of(user_key), user_key, shared);
+        }
+        let mut payload = Vec::new();
+        builder.finish_into(&mut payload);
+        let len = payload.len();
+        Block::Cached(Arc::new(CachedBlock::new(payload.into(), len)))
+    }
+
+    /// Short keys come behind long ones, of which something could be left.
+    #[test]
+    fn steps_lead_to_every_entry_and_back_to_the_first() {
+        let long = [b'c'; 100];
+        let mut at = InBlock::new(None);
+        for user_keys in
+            [&[&b"a"[..], b"bbbbbbbbb", &long, b"d"][..], &[b"key-a", b"key-b"], &[b""], &[&long], &[b"", &long]]
+        {
+            at.enter(None, block(user_keys), 0).unwrap();
+            let mut found: Vec<Vec<u8>> = Vec::new();
+            let mut see = |at: &InBlock| {
+                assert_eq!((at.key(), at.trailer().seq()), (at.value(), SeqNo(7)));
+                found.push(at.key().to_vec());
+            };
+            at.try_stand(0).unwrap();
+            see(&at);
+            for i in 1..user_keys.len() {
+                assert!(at.next() && at.i() == i);
+                see(&at);
+            }
+            for i in (0..user_keys.len() - 1).rev() {
+                assert!(at.prev() && at.i() == i);
+                see(&at);
+            }
+            assert!(!at.prev() && at.i() == 0, "there is none before the first");
+            assert_eq!(at.key(), user_keys[0]);
+            let back = user_keys.iter().rev().skip(1);
+            assert_eq!(found, user_keys.iter().chain(back).map(|key| key.to_vec()).collect::<Vec<_>>());
+        }
+    }
+
+    #[test]
+    fn the_memory_held_is_that_of_the_longest_key() {
+        let (long, longer) = (vec![b'k'; 20_000], vec![b'k'; 30_000]);
+        for user_keys in [&[&b"a"[..], &long][..], &[&long], &[&long, &longer], &[b"a"]] {
+            let mut at = InBlock::new(None);
+            at.enter(None, block(user_keys), 0).unwrap();
+            at.try_stand(0).unwrap();
+            (1..user_keys.len()).for_each(|_| assert!(at.next()));
+            let longest = user_keys.iter().map(|key| key.len()).max().unwrap();
+            assert!(at.key.capacity() <= 2 * (longest + SHORT_BYTES), "{} for {longest}", at.key.capacity());
+        }
+    }
+}

@@ -9,9 +9,9 @@
 //! which lie together, and a whole fence only where heads are equal.
 
 use crate::error::Fault;
+use crate::fetch::{prefetch, prefetch_range};
 use crate::frame::TRAILER_BYTES;
 use esker_format::{InternalKey, Trailer, common_prefix, head_of, strip_prefix};
-use esker_vfs::{prefetch, prefetch_range};
 use std::ops::Range;
 
 const HEADER_BYTES: usize = 8;
@@ -297,77 +297,4 @@ fn push_separator(out: &mut Vec<u8>, last: &[u8], next: &[u8]) {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use esker_format::{SeqNo, ValueKind};
-    use proptest::prelude::*;
-
-    fn separate(last: &str, next: &str) -> String {
-        let mut out = Vec::new();
-        push_separator(&mut out, last.as_bytes(), next.as_bytes());
-        String::from_utf8(out).unwrap()
-    }
-
-    #[test]
-    fn separators_are_short() {
-        assert_eq!(separate("abcde", "abxyz"), "abd");
-        assert_eq!(separate("abcde", "abd"), "abcde");
-        assert_eq!(separate("abcde", "abdz"), "abd");
-        assert_eq!(separate("ab", "abc"), "ab");
-        assert_eq!(separate("", "a"), "");
-    }
-
-    proptest! {
-        #[test]
-        fn separators_separate(a: Vec<u8>, b: Vec<u8>) {
-            let (last, next) = if a < b { (a, b) } else { (b, a) };
-            prop_assume!(last != next);
-            let mut out = Vec::new();
-            push_separator(&mut out, &last, &next);
-            prop_assert!(last <= out && out < next && out.len() <= last.len().max(1));
-        }
-
-        /// Against a plain search over the blocks' last keys: the block found holds the first entry at or behind the target, or is
-        /// the one before, if the target lies between two blocks.
-        #[test]
-        fn finds_the_block(
-            keys in proptest::collection::btree_set(("[ab]{0,3}", 0u64..6), 2..40),
-            per_block in 1usize..4,
-            target in ("[abc]{0,4}", 0u64..7),
-        ) {
-            let mut keys: Vec<_> = keys.iter().map(|(k, s)| InternalKey::new(k.as_bytes(), SeqNo(*s), ValueKind::Put)).collect();
-            keys.sort();
-            let blocks: Vec<_> = keys.chunks(per_block).collect();
-            let mut builder = IndexBuilder::default();
-            for (i, block) in blocks.iter().enumerate() {
-                builder.add_block(100 * i as u64, i % 2 == 1);
-                builder.add_fence(*block.last().unwrap(), blocks.get(i + 1).map(|b| b[0]));
-            }
-            let mut payload = Vec::new();
-            let data_bytes = 100 * blocks.len() as u64;
-            prop_assert!(builder.finish_into(data_bytes, &mut payload));
-            let index = Index::validate(&payload, blocks.len() as u64, data_bytes).unwrap();
-            prop_assert_eq!(index.block(&payload, 0).unwrap(), BlockPlace { range: 0..100, compressed: false });
-            let target = InternalKey::seek(target.0.as_bytes(), SeqNo(target.1));
-            let found = index.find(&payload, target).unwrap();
-            let first = keys.partition_point(|k| *k < target);
-            if let Some(key) = keys.get(first) {
-                let block = first / per_block;
-                prop_assert!(found == block || (found + 1 == block && first % per_block == 0));
-                if key.user_key == target.user_key {
-                    prop_assert_eq!(found, block, "a version of the target's user key must be found in one step");
-                }
-            } else {
-                prop_assert!(found >= blocks.len() - 1);
-            }
-            let heads = words(&payload[HEADER_BYTES..index.offsets_at]);
-            for head in heads.iter().map(|head| u64::from_le_bytes(*head)).flat_map(|head| [head.wrapping_sub(1), head, head.wrapping_add(1)]) {
-                let plain = heads.partition_point(|fence| u64::from_le_bytes(*fence) < head);
-                prop_assert_eq!(index.first_at_or_behind(&payload, heads, head), plain);
-            }
-            for cut in 0..payload.len() {
-                prop_assert!(Index::validate(&payload[..cut], blocks.len() as u64, data_bytes).is_err());
-            }
-        }
-    }
-}
+mod tests;

@@ -2,12 +2,13 @@
 
 use crate::block::is_other;
 use crate::error::TableError;
+use crate::fetch::prefetch;
 use crate::in_block::InBlock;
 use crate::read_ahead::ReadAhead;
 use crate::table::{Block, Fill, Table};
 use esker_format::{InternalKey, Slice, Trailer};
 use esker_iterator::{InternalIterator, Lend, Lent, Plain, Stepped, Way};
-use esker_vfs::{CACHE_LINE_BYTES, Map, prefetch};
+use esker_vfs::{CACHE_LINE_BYTES, Map};
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
@@ -472,3 +473,6 @@ impl fmt::Debug for TableIter {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

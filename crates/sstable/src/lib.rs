@@ -42,6 +42,7 @@ mod block;
 mod builder;
 mod cache;
 mod error;
+mod fetch;
 mod filter;
 mod footer;
 mod frame;

@@ -132,4 +132,15 @@ mod tests {
         assert_eq!(ReadAhead::new(Fill::Cache).wait, BLOCKS_BEFORE);
         assert_eq!(ReadAhead::new(Fill::Nothing).wait, 0);
     }
+
+    /// As the picture above shows: each time twice as much as it is in, once it is half way through; not earlier, and not a block later.
+    #[test]
+    fn it_asks_again_exactly_half_way_through_and_for_more_each_time() {
+        const KIB: usize = 1 << 10;
+        let calls = [(0, 0..128 * KIB), (16, 128 * KIB..384 * KIB), (56, 384 * KIB..1024 * KIB)];
+        assert_eq!(asked(0..100, Way::Forward), calls);
+        let end = 1000 * BLOCK;
+        let calls = [(999, end - 128 * KIB..end), (983, end - 384 * KIB..end - 128 * KIB)];
+        assert_eq!(asked((950..1000).rev(), Way::Backward), calls);
+    }
 }

@@ -9,6 +9,7 @@
 use crate::block::{Layout, diagnose};
 use crate::cache::{BlockCache, BlockKey, CachedBlock};
 use crate::error::TableError;
+use crate::fetch::prefetch_range;
 use crate::filter;
 use crate::footer::{FOOTER_BYTES, Footer};
 use crate::frame::{BlockKind, Codec, Place, TRAILER_BYTES, decompress};
@@ -19,7 +20,7 @@ use crate::properties::Properties;
 use crate::source::{Bytes, Region};
 use esker_format::{FileId, InternalKey, SeqNo, Slice, Trailer};
 use esker_iterator::RangeTombstones;
-use esker_vfs::{Map, ReadableFile, prefetch_range};
+use esker_vfs::{Map, ReadableFile};
 use std::fmt;
 use std::io;
 use std::ops::Range;
@@ -685,3 +686,6 @@ impl fmt::Debug for Table {
         write!(f, "Table({}: {entries} entries, {smallest:?} to {largest:?})", self.name)
     }
 }
+
+#[cfg(test)]
+pub(crate) mod tests;

@@ -40,4 +40,16 @@ mod tests {
         assert_eq!(load_be(&bytes, 10), u64::from_be_bytes([11, 12, 0, 0, 0, 0, 0, 0]));
         assert_eq!((load_le(&bytes, 12), load_le(&bytes, usize::MAX)), (0, 0));
     }
+
+    #[test]
+    fn of_fewer_than_eight_bytes_there_are_those_that_there_are() {
+        for len in 0..8 {
+            let bytes: Vec<u8> = (1..=len).collect();
+            for at in 0..10 {
+                let mut word = [0; 8];
+                bytes.iter().skip(at).zip(&mut word).for_each(|(byte, to)| *to = *byte);
+                assert_eq!(load_le(&bytes, at), u64::from_le_bytes(word), "{len} bytes from {at} on");
+            }
+        }
+    }
 }

@@ -8,5 +8,6 @@ pub mod heap;
 pub mod iterator_suite;
 pub mod model;
 pub mod random;
+pub mod sparse;
 pub mod stress;
 pub mod vfs_suite;

@@ -285,6 +285,11 @@ pub struct Mapped {
     pub unreadable_pages: u64,
 }
 
+/// Whether an error of reading says that the device can't give these bytes (`EIO`, [`UnreadablePage`]), rather than that something is lacking for the moment.
+pub fn is_of_the_medium(error: &io::Error) -> bool {
+    UnreadablePage::of(error).is_some() || error.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error())
+}
+
 /// Reads a whole file, refusing one that is longer than `len_max` bytes (`FileTooLarge`).
 pub fn read_file(vfs: &dyn Vfs, path: &Path, len_max: u64) -> io::Result<Vec<u8>> {
     let file = vfs.open_read(path)?;

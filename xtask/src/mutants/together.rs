@@ -8,15 +8,22 @@ use crate::output;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-/// A test that takes so much longer than without a mutant has come to no end.
+/// A test that works for so much longer than without a mutant has come to no end. It is the processor's time, so that a test is not caught for a machine that does something else besides.
 const HANGS_AFTER: Duration = Duration::from_secs(5);
 const HANGS_TIMES: u32 = 10;
+
+/// One that waits for ever does no work; it is given so many times that by the clock.
+const WAITS_TIMES: u32 = 12;
+
+/// What ends a process that has had its time.
+const SIGXCPU: i32 = 24;
 
 /// How often what the compiler refuses is taken out and the rest built again.
 const BUILDS_MAX: usize = 40;
@@ -191,7 +198,7 @@ fn trace(directory: &Path, programs: &[PathBuf], jobs: usize) -> Result<Vec<Case
         let file = directory.join(format!("trace-{:?}", std::thread::current().id()).replace(['(', ')'], ""));
         let _ = std::fs::remove_file(&file);
         let begin = Instant::now();
-        let status = test(directory, program, name).env("ESKER_SWITCH_TRACE", &file).status();
+        let status = test(directory, program, name, None).env("ESKER_SWITCH_TRACE", &file).status();
         let time = begin.elapsed();
         bar.inc(1);
         if !status.is_ok_and(|status| status.success()) {
@@ -208,10 +215,12 @@ fn trace(directory: &Path, programs: &[PathBuf], jobs: usize) -> Result<Vec<Case
     Ok(cases)
 }
 
-/// One test of a program, with little memory and without a word.
-fn test(directory: &Path, program: &Path, name: &str) -> Command {
+/// One test of a program, with little memory, without a word, and with so much of the processor.
+fn test(directory: &Path, program: &Path, name: &str, work: Option<Duration>) -> Command {
     let mut command = Command::new("sh");
-    command.current_dir(directory).args(["-c", &format!(r#"ulimit -v {ADDRESSES_KIB}; exec "$0" "$@""#)]);
+    let seconds = work.map_or_else(|| "unlimited".to_owned(), |work| (work.as_secs() + 1).to_string());
+    let limits = format!(r#"ulimit -v {ADDRESSES_KIB}; ulimit -S -t {seconds}; exec "$0" "$@""#);
+    command.current_dir(directory).args(["-c", &limits]);
     command.arg(program).args([name, "--exact"]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     command.env("CARGO_MANIFEST_DIR", directory).env("RUST_BACKTRACE", "0");
     test_briefly(&mut command);
@@ -221,11 +230,12 @@ fn test(directory: &Path, program: &Path, name: &str) -> Command {
 /// What becomes of a mutant, in the words of cargo-mutants.
 fn attempt(directory: &Path, cases: &[Case], number: u32) -> Result<&'static str, String> {
     for case in cases.iter().filter(|case| case.reaches.contains(&number)) {
-        let mut child = test(directory, &case.program, &case.name)
+        let work = HANGS_AFTER + case.time * HANGS_TIMES;
+        let mut child = test(directory, &case.program, &case.name, Some(work))
             .env("ESKER_SWITCH", number.to_string())
             .spawn()
             .map_err(|error| format!("{}: {error}", case.name))?;
-        let end = Instant::now() + HANGS_AFTER + case.time * HANGS_TIMES;
+        let end = Instant::now() + work * WAITS_TIMES;
         let mut pause = Duration::from_millis(1);
         let status = loop {
             if let Some(status) = child.try_wait().map_err(|error| format!("{}: {error}", case.name))? {
@@ -241,6 +251,7 @@ fn attempt(directory: &Path, cases: &[Case], number: u32) -> Result<&'static str
         };
         match status {
             None => return Ok("Timeout"),
+            Some(status) if status.signal() == Some(SIGXCPU) => return Ok("Timeout"),
             Some(status) if !status.success() => return Ok("CaughtMutant"),
             Some(_) => {}
         }

@@ -1,3 +1,7 @@
+mod aim;
+mod headers;
+mod room;
+
 use super::*;
 use crate::hash::KeyHash;
 use esker_format::{InternalKeyBuf, SeqNo, common_prefix};
@@ -112,6 +116,20 @@ fn many_entries_and_long_ones() {
         put(&long(b'a', 9), 1, &vec![9; 70_000]),
         put(&long(b'b', 535), 4, b"v"),
     ]);
+}
+
+#[test]
+fn a_block_has_fingerprints_if_it_has_2_to_256_entries() {
+    for count in [1, 2, 3, 256, 257, 300u16] {
+        // Without values, so that behind the last key there is nothing that could be taken for another.
+        let entries: Entries = (0..count).map(|i| put(&i.to_be_bytes(), 7, b"")).collect();
+        let payload = check(&entries);
+        let layout = Layout::parse(&payload).unwrap();
+        for (i, (key, _)) in entries.iter().enumerate() {
+            let fingerprint = (2..=256).contains(&count).then(|| KeyHash::of(&key.user_key).fingerprint());
+            assert_eq!(layout.fingerprint(&payload, i), fingerprint, "entry {i} of {count}");
+        }
+    }
 }
 
 #[test]

@@ -44,12 +44,25 @@ fn install_now() -> io::Result<()> {
     }
     // Before the handler is there, which needs it.
     let _ = PREVIOUS.set(act(None)?);
+    act(Some(&ours())).map(drop)
+}
+
+#[expect(unsafe_code, reason = "as above")]
+fn ours() -> libc::sigaction {
     // SAFETY: zeros are a valid `sigaction`: no flags, an empty mask.
     let mut ours: libc::sigaction = unsafe { std::mem::zeroed() };
     ours.sa_sigaction = handle as HandlerOfInfo as usize;
     // On the thread's stack for signals, if it has one: Rust's threads do. Calls of the system that it interrupts begin anew.
     ours.sa_flags = libc::SA_SIGINFO | libc::SA_ONSTACK | libc::SA_RESTART;
-    act(Some(&ours)).map(drop)
+    ours
+}
+
+/// Takes the place of the default. A handler that was handed what somebody sent may have put that there, as the one of Rust's runtime does: it expects the signal to come again at once, and
+/// to end the process. One that was sent does not, and the maps are still to be guarded.
+fn stay() {
+    if act(None).is_ok_and(|now| now.sa_sigaction == libc::SIG_DFL) {
+        let _ = act(Some(&ours()));
+    }
 }
 
 /// Says what is done about `SIGBUS` now, and has it done otherwise from now on if `new` is given.
@@ -110,6 +123,9 @@ fn pass_on(signal: c_int, info: *mut siginfo_t, context: *mut c_void, is_fault: 
             let handler = unsafe { std::mem::transmute::<usize, Handler>(handler) };
             handler(signal);
         }
+    }
+    if !is_fault && previous.0 != libc::SIG_DFL {
+        stay();
     }
 }
 

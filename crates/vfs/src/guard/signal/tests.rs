@@ -74,13 +74,18 @@ fn child(case: &str) {
         "ignored" | "ignored, sent" => set(libc::SIG_IGN, 0),
         "handler" => set(theirs as Handler as usize, 0),
         "handler of info" => set(theirs_of_info as HandlerOfInfo as usize, libc::SA_SIGINFO),
-        "runtime" => {}
+        "runtime" | "runtime, sent before" => {}
         _ => panic!("{case}"),
     }
     if case.contains("sent") {
         install().unwrap();
         send_to_self();
-        std::process::exit(THEIRS);
+    }
+    match case {
+        // Rust's runtime took a signal that was sent for the last, and put the default there; so what came then was not guarded.
+        "runtime, sent before" => {}
+        sent if sent.contains("sent") => std::process::exit(THEIRS),
+        _ => {}
     }
     read_what_is_cut(dir.path());
     unreachable!("a read of what is not there");
@@ -91,7 +96,7 @@ fn faults_that_are_not_ours_end_as_they_would_have() {
     if let Ok(case) = std::env::var(CHILD) {
         return child(&case);
     }
-    for case in ["runtime", "default", "ignored", "default, sent"] {
+    for case in ["runtime", "runtime, sent before", "default", "ignored", "default, sent"] {
         assert_eq!(ends(case).signal(), Some(libc::SIGBUS), "{case}");
     }
     for case in ["handler", "handler of info", "ignored, sent"] {
