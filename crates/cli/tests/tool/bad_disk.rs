@@ -60,13 +60,11 @@ fn a_sector_that_cant_be_read_is_told_and_ends_nobody() {
         is_told(&place, hit, &["doctor", "DB"], in_the_end);
         is_told(&place, hit, &["get", "DB", "c0500"], true);
         is_told(&place, hit, &["dump", "sst", table.to_str().unwrap()], true);
-        for words in [&["get", "DB", "a0500"][..], &["get", "DB", "c0001"], &["stats", "DB"], &["changes", "DB"]] {
-            is_told(&place, hit, words, false);
-        }
+        // All else is served on.
+        assert_eq!(place.esker(["get", "DB", "a0500"]).text().len(), 160);
+        place.esker(["stats", "DB"]).text();
         if !in_the_end {
-            let value = place.esker(["get", "DB", "c0001"]).text();
-            assert_eq!(value.len(), 160);
-            place.esker(["stats", "DB"]).text();
+            assert_eq!(place.esker(["get", "DB", "c0001"]).text().len(), 160);
             let dumped = place.esker(["dump", "sst", table.to_str().unwrap()]);
             let (text, err) = (String::from_utf8(dumped.out).unwrap(), dumped.err);
             let has = |i: usize| text.contains(&format!(" put c{i:04}\t"));
