@@ -54,7 +54,7 @@ pub(crate) fn verify(common: &Common, db: &Path) -> Result {
             counted_in(damage.len() as u64, "damage", "damages"),
             first.advice,
             // Neither files of a newer version nor what the system refuses is a case for it.
-            if first.advice.contains("repair") {
+            if first.advice.contains("have repair make") {
                 format!(" (esker repair {} NEW)", shell::path(db))
             } else {
                 String::new()

@@ -29,7 +29,7 @@ enum Rank {
     Closed,
     /// It opens, and something in it can't be read, or writing fails or soon will.
     Broken,
-    /// It works, and is slower or larger than it need be, or something is damaged that nothing depends on.
+    /// It works, and is slower or larger than it need be.
     Strained,
     /// Nothing is wrong.
     Fine,

@@ -254,7 +254,7 @@ fn what_is_damaged_in_the_options_is_not_taken_for_a_newer_version_alone() {
     let sound = std::fs::read_to_string(&file).unwrap();
     for garbage in ["\u{0}\u{1}\u{2}", "no line of ours", &sound.replace("durability = os", "durability = \u{7}")] {
         std::fs::write(&file, garbage).unwrap();
-        sees(&place, 0, &["strained: the stored options are damaged", "opening does not depend on the file"]);
+        sees(&place, 1, &["broken: the stored options are damaged", "opening does not depend on the file"]);
         assert!(!signs(&place).1.join("\n").contains("newer version"));
     }
     for (line, flipped) in [("durability = os", "durability = or"), ("recovery = ", "secovery = ")] {

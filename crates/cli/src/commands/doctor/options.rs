@@ -23,7 +23,7 @@ pub(super) fn stored(doctor: &mut Doctor<'_>) -> Options {
         doctor.sees(Rank::Fine, what, format!("{begin}; {NO_CHECKSUM}"), next);
     } else {
         let what = format!("the stored options are damaged: {error}");
-        doctor.sees(Rank::Strained, what, begin, next);
+        doctor.sees(Rank::Broken, what, begin, next);
     }
     Options::default()
 }
