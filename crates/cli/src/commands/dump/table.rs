@@ -20,7 +20,10 @@ pub(super) fn sst(dump: &mut Dump, file: Opened, path: &Path) -> Result {
     let cache = BlockCache::new(0);
     let options = TableOptions { verify: Verify::Always, read_mode: ReadMode::Pread, cache, expect: None };
     let table = match Table::open(Arc::clone(&file), &name(path), options) {
-        Err(error) if !error.is_unsupported() => return blocks(dump, file, path, &error),
+        Err(error) if !error.is_unsupported() => {
+            dump.wrong.push(error.to_string());
+            return blocks(dump, file, path);
+        }
         table => table?,
     };
     about(dump, table.properties())?;
@@ -48,15 +51,14 @@ pub(super) fn sst(dump: &mut Dump, file: Opened, path: &Path) -> Result {
             }
             Ok(())
         }
-        // So it is where the index can't be read, which says where all others are.
-        None if dump.entries == ranges => blocks(dump, file, path, &damage),
+        // So it is where the index can't be read, which says where the blocks are.
+        None if dump.entries == ranges => blocks(dump, file, path),
         None => dump.about("no entries can be read from here on", &json!({ "missing": true })),
     }
 }
 
 /// Prints a table that does not open, or of which the index can't be read, as far as its blocks are found by themselves: `SEQ KIND KEY TAB VALUE` for each entry, then range tombstones, then what is missing.
-fn blocks(dump: &mut Dump, file: Opened, path: &Path, damage: &TableError) -> Result {
-    dump.wrong.push(damage.to_string());
+fn blocks(dump: &mut Dump, file: Opened, path: &Path) -> Result {
     let ranges_are_printed = dump.entries > 0;
     let mut printed = Ok(());
     let salvaged = salvage(file, &name(path), None, None, &mut |key, value| {
