@@ -57,6 +57,7 @@ fn a_sector_that_cant_be_read_is_told_and_ends_nobody() {
         for words in [["verify", "DB"], ["scan", "DB"], ["export", "DB"]] {
             is_told(&place, hit, &words, true);
         }
+        is_told(&place, hit, &["verify", "DB", "--deep"], true);
         is_told(&place, hit, &["doctor", "DB"], in_the_end);
         is_told(&place, hit, &["get", "DB", "c0500"], true);
         is_told(&place, hit, &["dump", "sst", table.to_str().unwrap()], true);
