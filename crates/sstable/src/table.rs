@@ -347,7 +347,7 @@ impl Table {
         let block = match &self.hot.bytes {
             Bytes::Map(map, _) if !at.compressed => {
                 prefetch_range(map, at.range.start, BLOCK_START_BYTES);
-                self.mapped_block(map, number, at.range, Fill::Cache)?
+                self.mapped_block(map, number, at.range)?
             }
             _ => {
                 let block = self.cached_block(number, &at, Fill::Cache)?;
@@ -496,25 +496,37 @@ impl Table {
         let (index, payload) = self.index()?;
         let at = index.block(payload, number).ok_or_else(|| self.astray())?;
         match &self.hot.bytes {
-            Bytes::Map(map, _) if !at.compressed => self.mapped_block(map, number, at.range, fill),
+            Bytes::Map(map, _) if !at.compressed => {
+                if fill == Fill::Anew {
+                    self.check_anew(map, number, at.range.clone())?;
+                }
+                self.mapped_block(map, number, at.range)
+            }
             _ => self.cached_block(number, &at, fill),
         }
     }
 
     #[inline]
-    fn mapped_block(&self, map: &Map, number: usize, range: Range<usize>, fill: Fill) -> Result<Block, TableError> {
+    fn mapped_block(&self, map: &Map, number: usize, range: Range<usize>) -> Result<Block, TableError> {
         let bit = 1 << (number % 64);
         let bits = self.hot.checked.get(number / 64).ok_or_else(|| self.astray())?;
         // Relaxed: the bit publishes no other memory; the map's bytes were there before it.
         if bits.load(Ordering::Relaxed) & bit == 0 {
             self.check_mapped_block(map, range.clone())?;
             bits.fetch_or(bit, Ordering::Relaxed);
-        } else if fill == Fill::Anew {
-            // Of the bytes that had this checksum before, the layout is known to be right.
-            self.place(BlockKind::Data, range.start as u64)
-                .check_uncompressed(map.get(range.clone()).unwrap_or(&[]))?;
         }
         Ok(Block::Mapped(range.start..range.end.saturating_sub(TRAILER_BYTES)))
+    }
+
+    /// Checks a block that was checked before; another will be anyway. Of bytes that had this checksum then, the layout is known to be right.
+    #[cold]
+    fn check_anew(&self, map: &Map, number: usize, range: Range<usize>) -> Result<(), TableError> {
+        let bits = self.hot.checked.get(number / 64).ok_or_else(|| self.astray())?;
+        if bits.load(Ordering::Relaxed) & 1 << (number % 64) != 0 {
+            let place = self.place(BlockKind::Data, range.start as u64);
+            place.check_uncompressed(map.get(range).unwrap_or(&[]))?;
+        }
+        Ok(())
     }
 
     #[cold]
@@ -531,7 +543,7 @@ impl Table {
         let block = |number| index.block(payload, number).ok_or_else(|| self.astray());
         let first = block(number)?;
         if let (Bytes::Map(map, _), false) = (&self.hot.bytes, first.compressed) {
-            return self.mapped_block(map, number, first.range, Fill::Nothing).map(|_| number + 1);
+            return self.mapped_block(map, number, first.range).map(|_| number + 1);
         }
         let start = first.range.start;
         let mut places = vec![first.range];
