@@ -10,6 +10,11 @@ pub(crate) struct Record {
     commit: String,
 }
 
+/// The page as it stands.
+pub(crate) fn page(root: &Path) -> Result<String, String> {
+    std::fs::read_to_string(root.join(PAGE)).map_err(|error| format!("{PAGE}: {error}"))
+}
+
 impl Record {
     /// Of what is checked out. With changes that no commit has there is nothing that a row could name; those of the page itself are earlier records.
     pub(crate) fn of_head(root: &Path) -> Result<Self, String> {
@@ -28,14 +33,15 @@ impl Record {
         change: impl FnOnce(&str, &str) -> Result<String, String>,
     ) -> Result<(), String> {
         let path = root.join(PAGE);
-        let with_name = |error| format!("{PAGE}: {error}");
-        let page = std::fs::read_to_string(&path).map_err(with_name)?;
+        let page = page(root)?;
         let date = output(root, "date", &["-u", "+%F"])?;
-        let page =
-            change(&page, &format!("| {date} | {} |", self.commit)).map_err(|error| format!("{PAGE}: {error}"))?;
+        let begin = format!("| {date} | {} |", self.commit);
+        let page = change(&page, &begin).map_err(|error| format!("{PAGE}: {error}"))?;
         // Whole or not at all: the rows are the record.
         let new = path.with_extension("md.new");
-        std::fs::write(&new, page).and_then(|()| std::fs::rename(&new, &path)).map_err(with_name)
+        std::fs::write(&new, page)
+            .and_then(|()| std::fs::rename(&new, &path))
+            .map_err(|error| format!("{PAGE}: {error}"))
     }
 
     /// Adds `rows`, cells behind date and commit, to the table that `<!-- end of NAME -->` closes.

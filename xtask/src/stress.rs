@@ -7,7 +7,7 @@ mod child;
 mod page;
 mod suites;
 
-use crate::record::Record;
+use crate::record::{self, Record};
 use child::Child;
 use comfy_table::{Table, presets::ASCII_MARKDOWN};
 use indicatif::{HumanCount, MultiProgress, ProgressBar, ProgressStyle};
@@ -36,7 +36,7 @@ pub(crate) struct Args {
     /// Suites that run at once.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=64))]
     jobs: u64,
-    /// The first seed of each suite; made from the time if not given.
+    /// The first seed of each suite. If not given, it is made from the time, and of suites of which there is an end it is the first that no recorded run has done.
     #[arg(long)]
     seed: Option<u64>,
     /// Add the figures to `docs/stress.md`.
@@ -77,12 +77,18 @@ impl Outcome {
 pub(crate) fn run(root: &Path, args: &Args) -> Result<(), String> {
     let chosen = suites::choose(&args.suites)?;
     let record = args.record.then(|| Record::of_head(root)).transpose()?;
-    let programs =
-        chosen.iter().map(|suite| Ok((*suite, suite.build(root)?))).collect::<Result<VecDeque<_>, String>>()?;
+    let now = seed_of_now();
+    let seed_of = |suite: &Suite| match args.seed {
+        Some(seed) => Ok(seed),
+        None if suite.is_all => page::first_left(&record::page(root)?, suite),
+        None => Ok(now),
+    };
+    let programs = chosen.iter().map(|suite| Ok((*suite, suite.build(root)?, seed_of(suite)?)));
+    let programs = programs.collect::<Result<VecDeque<_>, String>>()?;
     let lanes = (args.jobs as usize).min(chosen.len());
     let share = Duration::from_secs_f64(args.hours * 3600.0 * lanes as f64 / chosen.len() as f64);
-    let seed = args.seed.unwrap_or_else(seed_of_now);
-    eprintln!("{} suites, {:.0} s each, from seed {seed}", chosen.len(), share.as_secs_f64());
+    eprintln!("{} suites, {:.0} s each", chosen.len(), share.as_secs_f64());
+    programs.iter().for_each(|(suite, _, seed)| eprintln!("{} from seed {seed}", suite.name));
 
     let bars = MultiProgress::new();
     let left = Mutex::new(programs);
@@ -91,7 +97,7 @@ pub(crate) fn run(root: &Path, args: &Args) -> Result<(), String> {
         for _ in 0..lanes {
             scope.spawn(|| {
                 loop {
-                    let Some((suite, program)) = left.lock().expect("no lane panics").pop_front() else { return };
+                    let Some((suite, program, seed)) = left.lock().expect("no lane panics").pop_front() else { return };
                     let mut outcome = Outcome::new(suite, seed);
                     outcome.broken = attack(root, &program, share, &bars, &mut outcome).err();
                     let mut outcomes = outcomes.lock().expect("no lane panics");

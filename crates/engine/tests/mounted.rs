@@ -7,8 +7,6 @@
 
 #[path = "kill/backend.rs"]
 mod backend;
-#[path = "mounted/disk.rs"]
-mod disk;
 #[path = "mounted/power.rs"]
 mod power;
 #[path = "kill/store.rs"]
@@ -19,8 +17,8 @@ mod told;
 mod writers;
 
 use backend::backend_of;
-use disk::{Disk, Kind, run};
 use esker::{Engine, ErrorKind};
+use esker_testkit::disk::{Disk, Kind, run};
 use esker_testkit::stress;
 use power::Known;
 use std::time::{Duration, Instant};

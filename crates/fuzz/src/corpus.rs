@@ -1,6 +1,6 @@
 //! What the corpus begins with: files as this version writes them, and their parts.
 
-use crate::{engine, feed, table};
+use crate::{directory, engine, feed, outside, table};
 use esker::vfs::{MemVfs, Vfs, read_file};
 use esker::{Background, Codec, Engine, KeyspaceOptions, Options};
 use esker_blob::{BlobRef, Writer};
@@ -21,6 +21,9 @@ pub fn corpus(name: &str) -> Vec<Vec<u8>> {
         "log" | "changes" => vec![log(), two_logs_worth()],
         "batch" => payloads(log()),
         "table" => vec![table::real(Codec::None, 160), table::real(Codec::Lz4, 400), table::real(Codec::None, 4096)],
+        "salvage_table" => vec![table::real(Codec::None, 160), table::real(Codec::Lz4, 400)],
+        "outside" => vec![outside::real(Codec::None), outside::real(Codec::Lz4)],
+        "directory" => directory::real(),
         "table_footer" => vec![plain().footer],
         "table_index" => vec![plain().index, parts(Codec::None, 4096).index],
         "table_block" => vec![plain().block, parts(Codec::None, 4096).block],
@@ -34,14 +37,14 @@ pub fn corpus(name: &str) -> Vec<Vec<u8>> {
             BlobRef { file: FileNo(300), offset: 4096, value_bytes: 70_000 }.encode_into(&mut bytes);
             vec![bytes]
         }
-        "manifest" => vec![directory().1],
+        "manifest" | "salvage_manifest" => vec![directory_files().1],
         "manifest_edit" => edits().iter().map(|edit| edit.encode()).collect(),
         "current" => vec![b"MANIFEST-000001 7ed3298a\n".to_vec()],
         "file_name" => ["000007.sst", "MANIFEST-000001", "OPTIONS-1000000", "000004.wal.aside", "CURRENT.tmp", "LOCK"]
             .map(|name| name.as_bytes().to_vec())
             .into(),
         "edit_text" => edits().iter().map(|edit| edit.to_string().into_bytes()).collect(),
-        "options" => vec![directory().0],
+        "options" => vec![directory_files().0],
         "keyspace_options" => {
             let text = |edit: esker_manifest::VersionEdit| edit.create_keyspaces.into_iter().map(|(_, _, text)| text);
             edits().into_iter().flat_map(text).map(String::into_bytes).collect()
@@ -90,7 +93,7 @@ fn blob() -> Vec<u8> {
 }
 
 /// OPTIONS and manifest of an engine with keyspaces, tables, and blob files.
-fn directory() -> (Vec<u8>, Vec<u8>) {
+fn directory_files() -> (Vec<u8>, Vec<u8>) {
     let vfs = MemVfs::new();
     let options = Options { blob_bytes_min: 64, memory_budget_bytes: 1 << 20, ..Options::default() };
     let builder = Engine::builder("/d").options(options).vfs(Arc::clone(&vfs) as Arc<dyn Vfs>);
@@ -119,7 +122,7 @@ fn directory() -> (Vec<u8>, Vec<u8>) {
 }
 
 fn edits() -> Vec<esker_manifest::VersionEdit> {
-    let mut reader = EditReader::open(crate::bytes::Bytes::new(directory().1), "m").expect("a whole manifest");
+    let mut reader = EditReader::open(crate::bytes::Bytes::new(directory_files().1), "m").expect("a whole manifest");
     let mut edits = Vec::new();
     while let Some((_, edit)) = reader.next_edit().expect("a whole manifest") {
         edits.push(edit);

@@ -9,13 +9,13 @@
 //! Afterwards every answer is an error or right: all that is read without an error is what one state of the history was, the last one if nothing was damaged or crashed. Where damage was *signed*
 //! (checksums made right again), answers may say anything, and it is enough that they end.
 
-use crate::sign;
-use esker::vfs::{CrashPolicy, MemVfs, Vfs, read_file};
+use crate::damage::{Input, damage};
+use esker::vfs::{CrashPolicy, MemVfs, Vfs};
 use esker::{
     Background, Codec, Durability, Engine, LogBackend, Options, ReadMode, Result, Verify, WriteBatch, WriteOptions,
 };
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 const DIR: &str = "/data";
@@ -27,25 +27,6 @@ const DAMAGES_MAX: usize = 8;
 const DAMAGE: u8 = 15;
 
 type State = BTreeMap<Vec<u8>, Vec<u8>>;
-
-/// Bytes one by one.
-struct Input<'a>(&'a [u8]);
-
-impl Input<'_> {
-    fn byte(&mut self) -> u8 {
-        match self.0.split_first() {
-            Some((first, rest)) => {
-                self.0 = rest;
-                *first
-            }
-            None => 0,
-        }
-    }
-
-    fn u16(&mut self) -> usize {
-        usize::from(self.byte()) << 8 | usize::from(self.byte())
-    }
-}
 
 fn options(settings: u8) -> Options {
     let bit = |i: u8| settings >> i & 1 == 1;
@@ -227,69 +208,6 @@ impl Case {
         self.engine = Some(engine);
     }
 
-    fn files(&self) -> Vec<PathBuf> {
-        let mut names = self.vfs.list(Path::new(DIR)).expect("it is there");
-        names.retain(|name| name != "LOCK");
-        names.sort();
-        names.iter().map(|name| Path::new(DIR).join(name)).collect()
-    }
-
-    /// Damages a file; whether its checksums were made right again.
-    fn damage(&self, input: &mut Input<'_>) -> bool {
-        let (kind, files) = (input.byte() % 9, self.files());
-        if files.is_empty() {
-            return false;
-        }
-        let path = &files[usize::from(input.byte()) % files.len()];
-        let (at, byte) = (input.u16(), input.byte());
-        let bytes = read_file(&*self.vfs, path, 1 << 30).expect("it is there");
-        // What is behind the last byte that is not zero was only allocated.
-        let len = bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
-        let at = if len == 0 { 0 } else { at % len };
-        let mut changed = bytes.clone();
-        match kind {
-            0 if len > 0 => changed[at] ^= 1 << (byte % 8),
-            1 if len > 0 => changed[at] = byte,
-            2 => changed.truncate(at),
-            3 => changed.extend(std::iter::repeat_n(byte, 1 + at % 200)),
-            4 => changed[at..len].iter_mut().take(512).for_each(|byte| *byte = 0),
-            5 => {
-                self.vfs.remove_file(path).expect("it is there");
-                return false;
-            }
-            6 => {
-                let other = &files[usize::from(byte) % files.len()];
-                let others = read_file(&*self.vfs, other, 1 << 30).expect("it is there");
-                self.write(other, bytes);
-                self.write(path, others);
-                return false;
-            }
-            7 if len > 0 => {
-                let to = usize::from(byte) % len;
-                changed.copy_within(at..len.min(at + 16).min(at + len - to), to);
-            }
-            _ => {
-                let name = path.to_string_lossy();
-                if len > 0 {
-                    changed[at] = byte;
-                }
-                changed = match () {
-                    () if name.ends_with(".sst") => sign::table(&changed),
-                    () if name.ends_with(".blob") => sign::blob(&changed),
-                    () => sign::log(&changed),
-                };
-                self.write(path, changed);
-                return true;
-            }
-        }
-        self.write(path, changed);
-        false
-    }
-
-    fn write(&self, path: &Path, bytes: Vec<u8>) {
-        self.vfs.edit(path, |file| *file = bytes).expect("it is there");
-    }
-
     /// Opens what is left and reads all of it. Unless something was signed, what is read is a state of the history, from `from` on if nothing was damaged.
     fn check(&self, from: usize, read_only: bool, is_damaged: bool, is_signed: bool) -> Option<Engine> {
         let opened = self.open(read_only);
@@ -369,7 +287,7 @@ pub(crate) fn attack(bytes: Vec<u8>) {
             break;
         }
         is_damaged = true;
-        is_signed |= case.damage(input);
+        is_signed |= damage(&case.vfs, Path::new(DIR), input);
     }
     drop(case.check(from, true, is_damaged, is_signed));
     if let Some(engine) = case.check(from, false, is_damaged, is_signed) {

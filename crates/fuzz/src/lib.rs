@@ -18,12 +18,16 @@
 mod blob;
 mod bytes;
 mod corpus;
+mod damage;
+mod directory;
 mod engine;
 mod feed;
 mod log;
 mod manifest;
 mod mutate;
 mod options;
+mod outside;
+mod salvage;
 mod sign;
 mod table;
 mod text;
@@ -102,6 +106,15 @@ pub const TARGETS: &[Target] = &[
     Target { name: "options", make: <[u8]>::to_vec, attack: options::attack, heap: Heap::DECODER },
     Target { name: "keyspace_options", make: <[u8]>::to_vec, attack: options::attack_keyspace, heap: Heap::ENGINE },
     Target { name: "changes", make: sign::log, attack: feed::attack, heap: Heap::ENGINE },
+    Target { name: "salvage_table", make: sign::table, attack: salvage::attack_table, heap: Heap::COMPRESSED },
+    Target {
+        name: "salvage_manifest",
+        make: sign::log,
+        attack: salvage::attack_manifest,
+        heap: manifest::DIRECTORY_HEAP,
+    },
+    Target { name: "outside", make: sign::table, attack: outside::attack, heap: Heap::ENGINE },
+    Target { name: "directory", make: <[u8]>::to_vec, attack: directory::attack, heap: Heap::ENGINE },
     Target { name: "engine", make: <[u8]>::to_vec, attack: engine::attack, heap: Heap::ENGINE },
 ];
 

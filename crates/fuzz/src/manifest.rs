@@ -14,26 +14,31 @@ pub(crate) const HEAP: Heap = Heap { ratio: 64, fixed_bytes: 64 << 10 };
 /// As that, in a directory in memory, whose files come on top.
 pub(crate) const DIRECTORY_HEAP: Heap = Heap { fixed_bytes: 1 << 20, ..HEAP };
 
-const DIR: &str = "/m";
+pub(crate) const DIR: &str = "/m";
 
-fn write(vfs: &dyn Vfs, name: &str, bytes: &[u8]) {
+pub(crate) fn write(vfs: &dyn Vfs, name: &str, bytes: &[u8]) {
     let mut file = vfs.create_new(&Path::new(DIR).join(name)).expect("a new name");
     file.append(bytes).expect("memory takes it");
 }
 
-fn directory() -> Arc<MemVfs> {
+pub(crate) fn directory() -> Arc<MemVfs> {
     let vfs = MemVfs::new();
     vfs.create_dir_all(Path::new(DIR)).expect("a new directory");
     vfs
+}
+
+/// Has CURRENT name a manifest.
+pub(crate) fn name(vfs: &dyn Vfs, number: FileNo) {
+    let name = FileKind::Manifest(number).name();
+    write(vfs, "CURRENT", format!("{name} {:08x}\n", esker_format::checksum::crc32c(name.as_bytes())).as_bytes());
 }
 
 /// Reads a manifest edit by edit, and as the manifest of an engine; what it makes passes the check of versions, and survives being written anew.
 pub(crate) fn attack(bytes: Vec<u8>) {
     let number = FileNo(u64_at(&bytes, 24).unwrap_or(1));
     let vfs = directory();
-    let name = FileKind::Manifest(number).name();
-    write(&*vfs, &name, &bytes);
-    write(&*vfs, "CURRENT", format!("{name} {:08x}\n", esker_format::checksum::crc32c(name.as_bytes())).as_bytes());
+    write(&*vfs, &FileKind::Manifest(number).name(), &bytes);
+    name(&*vfs, number);
     if let Ok(mut reader) = EditReader::open(Bytes::new(bytes), "m") {
         while let Ok(Some((_, edit))) = reader.next_edit() {
             check_edit(&edit);

@@ -25,10 +25,10 @@ const MODES: [(ReadMode, Verify); 3] =
     [(ReadMode::Map, Verify::FirstUse), (ReadMode::Pread, Verify::FirstUse), (ReadMode::Map, Verify::Always)];
 
 /// Small, so that it does not count as memory that a table takes.
-const CACHE_BYTES: u64 = 4 << 10;
+pub(crate) const CACHE_BYTES: u64 = 4 << 10;
 
 /// What a walk saw: how many entries, a hash of all, and the last.
-type Walked = (u64, u64, Option<InternalKeyBuf>);
+pub(crate) type Walked = (u64, u64, Option<InternalKeyBuf>);
 
 /// Reads a table in every mode; all of them say the same. One that passes its verification is found whole by every way of reading it.
 pub(crate) fn attack(bytes: Vec<u8>) {
@@ -91,8 +91,17 @@ fn look_up(table: &Table, key: InternalKey<'_>) -> Result<Option<usize>, TableEr
     Ok(found.map(|(trailer, value)| trailer.kind() as usize + value.len()))
 }
 
+/// A number that stands for an entry.
+pub(crate) fn digest(key: InternalKey<'_>, value: &[u8]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    hasher.write(key.user_key);
+    hasher.write_u64(key.trailer.to_bits());
+    hasher.write(value);
+    hasher.finish()
+}
+
 /// Goes over all entries, either way. The hash is the same for both.
-fn walk(mut iter: TableIter, is_forward: bool, steps_max: u64) -> Result<Walked, TableError> {
+pub(crate) fn walk(mut iter: TableIter, is_forward: bool, steps_max: u64) -> Result<Walked, TableError> {
     let (mut count, mut sum, mut last) = (0, 0u64, None);
     if is_forward {
         iter.seek_to_first()?
@@ -100,12 +109,8 @@ fn walk(mut iter: TableIter, is_forward: bool, steps_max: u64) -> Result<Walked,
         iter.seek_to_last()?
     }
     while iter.valid() {
-        let mut hasher = DefaultHasher::new();
         let key = iter.key();
-        hasher.write(key.user_key);
-        hasher.write_u64(key.trailer.to_bits());
-        hasher.write(iter.value());
-        sum = sum.wrapping_add(hasher.finish());
+        sum = sum.wrapping_add(digest(key, iter.value()));
         last = Some(key.to_buf());
         count += 1;
         assert!(count <= steps_max, "a walk without end");

@@ -71,7 +71,7 @@ fn one_case(seed: u64) -> u64 {
     let mut tried = 0;
     for target in TARGETS {
         let files = corpus(target);
-        for _ in 0..if target.name == "engine" { 4 } else { 8 } {
+        for _ in 0..if ["engine", "directory"].contains(&target.name) { 4 } else { 8 } {
             let (data, other) = (&files[random.below(files.len())], &files[random.below(files.len())]);
             run(target, &mutated(data, other, &mut random));
             tried += 1;

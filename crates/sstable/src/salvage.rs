@@ -19,8 +19,9 @@ use crate::index::Index;
 use crate::properties::{COMPARATOR, Properties};
 use crate::ranges;
 use crate::source::Bytes;
+use crate::verify::check_entry;
 use esker_format::checksum::Crc;
-use esker_format::{FileId, InternalKey, SeqNo, Trailer, ValueKind, split_expiry};
+use esker_format::{FileId, InternalKey, SeqNo, Trailer};
 use esker_iterator::RangeTombstones;
 use esker_vfs::ReadableFile;
 use std::ops::Range;
@@ -107,15 +108,17 @@ pub fn salvage(
                     Err(error) => walk.skip(range, error),
                 }
             }
-            let handle = footer.as_ref().and_then(|footer| footer.ranges);
-            if let Some(handle) = handle {
-                walk.out.ranges_lost = true;
-                if let Ok(region) = bytes.read(&name, handle.range()) {
-                    walk.ranges(handle.offset, region.bytes());
-                }
-            }
         }
         None => walk.scan(&bytes, file_bytes),
+    }
+    // A footer knows whether there are any, and where, however far a search has come.
+    if let Some(footer) = footer.filter(|_| walk.out.ranges.is_none()) {
+        walk.out.ranges_lost = footer.ranges.is_some();
+        if let Some(handle) = footer.ranges
+            && let Ok(region) = bytes.read(&name, handle.range())
+        {
+            walk.ranges(handle.offset, region.bytes());
+        }
     }
     Ok(walk.out)
 }
@@ -163,13 +166,7 @@ impl Walk<'_> {
                 let (entry, trailer) = parts.ok_or_else(|| place.damaged("an entry beyond its block"))?;
                 let user_key = [prefix, &payload[entry.rest]].concat();
                 let value = &payload[entry.value];
-                let kind = trailer.kind();
-                // Any number will do: a trailer has room for none beyond the greatest.
-                let is_odd =
-                    kind.expires() && split_expiry(value).is_none() || kind == ValueKind::Delete && !value.is_empty();
-                if is_odd {
-                    return Err(place.damaged("an entry whose value does not go with its kind"));
-                }
+                check_entry(trailer, value).map_err(|fault| place.fault(fault))?;
                 let key = InternalKey { user_key: &user_key, trailer };
                 let before_it = before.as_ref().map(|(user_key, trailer)| InternalKey { user_key, trailer: *trailer });
                 if before_it.or(last).is_some_and(|before| before >= key) {

@@ -202,9 +202,10 @@ impl Walk {
             if filter.is_some_and(|filter| !filter::may_contain(filter, hash)) {
                 return Err(Fault::Damaged("a key that the filter does not know"));
             }
+            let stored = payload.get(entry.value.clone()).ok_or_else(changed)?;
+            check_entry(key.trailer, stored)?;
             if key.trailer.kind().expires() {
-                let stored = payload.get(entry.value.clone()).ok_or_else(changed)?;
-                let (expiry, _) = split_expiry(stored).ok_or(Fault::Damaged("an expiry time cut short"))?;
+                let (expiry, _) = split_expiry(stored).ok_or_else(changed)?;
                 self.expiries.add(expiry);
             }
             let properties = &mut self.properties;
@@ -223,4 +224,13 @@ impl Walk {
         }
         Ok(())
     }
+}
+
+/// Whether an entry's value goes with its kind: none where it deletes, and a whole time where it expires. Any number will do: a trailer has room for none beyond the greatest.
+pub(crate) fn check_entry(trailer: Trailer, value: &[u8]) -> Result<(), Fault> {
+    let is_odd = match trailer.kind() {
+        ValueKind::Delete => !value.is_empty(),
+        kind => kind.expires() && split_expiry(value).is_none(),
+    };
+    if is_odd { Err(Fault::Damaged("an entry whose value does not go with its kind")) } else { Ok(()) }
 }

@@ -3,9 +3,11 @@
 //! Suites are called from a crate's `tests/`, never from its unit tests: there the crate would exist twice.
 #![deny(unsafe_code)]
 
+pub mod disk;
 pub mod heap;
 pub mod iterator_suite;
 pub mod model;
+pub mod options;
 pub mod random;
 pub mod sparse;
 pub mod stress;

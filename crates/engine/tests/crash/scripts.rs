@@ -5,7 +5,7 @@ use crate::options;
 use esker_testkit::model::Script;
 
 fn run(script: &str) {
-    for options in options::sets() {
+    for options in options::by_hand() {
         Driver::run(&script.parse::<Script>().unwrap(), options);
     }
 }

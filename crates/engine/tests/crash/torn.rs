@@ -206,7 +206,7 @@ fn tear(run: &Run, torn: &Torn, counts: &mut Counts) {
 }
 
 fn options_of(random: &mut Random) -> Options {
-    let mut options = random.pick(&options::sets()).clone();
+    let mut options = random.pick(&options::by_hand()).clone();
     // So that logs are changed often, and used again.
     options.wal_bytes_max = *random.pick(&[8 << 10, 32 << 10]);
     options.wal_retain_bytes = options.wal_retain_bytes.filter(|_| random.one_in(2));

@@ -1,7 +1,8 @@
 //! Whether all that a damaged store answers is what it held at one and the same moment.
 
 use crate::store::{Contents, NAMES, State, Store};
-use esker::{Engine, ErrorKind, KeyspaceOptions};
+use crate::told;
+use esker::{Change, Engine, ErrorKind, KeyspaceOptions};
 
 pub(crate) struct Judge<'a> {
     store: &'a Store,
@@ -9,6 +10,8 @@ pub(crate) struct Judge<'a> {
     pub(crate) fits: Vec<usize>,
     /// How many questions were answered by an error.
     pub(crate) errors: usize,
+    /// How often the feed of changes ended in one, other than a gap.
+    pub(crate) feed_errors: usize,
 }
 
 type Item = (Vec<u8>, Vec<u8>);
@@ -16,7 +19,7 @@ type Item = (Vec<u8>, Vec<u8>);
 impl<'a> Judge<'a> {
     /// One that takes answers of the states from number `from` on.
     pub(crate) fn new(store: &'a Store, from: usize) -> Self {
-        Self { store, fits: (from..store.states.len()).collect(), errors: 0 }
+        Self { store, fits: (from..store.states.len()).collect(), errors: 0, feed_errors: 0 }
     }
 
     /// It does not open, which is an answer too, if it says of what kind.
@@ -72,7 +75,7 @@ impl<'a> Judge<'a> {
                 state[which].iter().next_back() == last.as_ref().map(|(key, value)| (key, value))
             });
         }
-        self.feed(engine);
+        self.feed(engine, what);
     }
 
     /// The items are those of some state, or their beginning and then an error.
@@ -102,17 +105,31 @@ impl<'a> Judge<'a> {
         });
     }
 
-    /// What it tells is in order, and ends.
-    fn feed(&mut self, engine: &Engine) {
+    /// What it tells are the writes as they were, in order, none of them left out; and no other than those that are seen.
+    fn feed(&mut self, engine: &Engine, what: &str) {
         let from = match engine.changes_since(0) {
             Err(error) if error.kind() == ErrorKind::Gap => error.changes_from().expect("a gap has an end"),
             _ => 0,
         };
-        let mut last = from;
-        for change in engine.changes_since(from).into_iter().flatten() {
-            let Ok(change) = change else { break };
-            assert!(change.seq() > last, "changes in order");
-            last = change.seq();
+        let behind = self.store.told.partition_point(|(seq, _)| *seq <= from);
+        let mut next = behind;
+        let heard = self.hear(engine, from, &mut next, what);
+        self.feed_errors += usize::from(heard.is_err_and(|error| error.kind() != ErrorKind::Gap));
+        if next > behind {
+            self.fits.retain(|fit| *fit >= next);
+            assert!(!self.fits.is_empty(), "{what}: the feed tells of write {next}, which nobody sees");
         }
+    }
+
+    /// Counts `next` on with each write that the feed tells of.
+    fn hear(&self, engine: &Engine, from: u64, next: &mut usize, what: &str) -> esker::Result<()> {
+        for change in engine.changes_since(from)? {
+            let Change::Batch(batch) = change? else { panic!("{what}: nothing was ingested") };
+            let told: Vec<String> = batch.operations().map(|operation| told::of(&operation)).collect();
+            let written = self.store.told.get(*next).map(|(seq, written)| (*seq, vec![written.clone()]));
+            assert_eq!(Some((batch.last_seq(), told)), written, "{what}: the feed, from {from} on");
+            *next += 1;
+        }
+        Ok(())
     }
 }

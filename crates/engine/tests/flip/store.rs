@@ -1,6 +1,7 @@
 //! A small directory with files of all kinds, and what was in it at each moment.
 
 use crate::options::tiny;
+use crate::told;
 use esker::vfs::{Clock, CrashPolicy, ManualClock, MemVfs, Vfs, read_file};
 use esker::{
     Background, Codec, Engine, Keyspace, KeyspaceOptions, LEVELS, LeveledOptions, LogBackend, Options, ReadMode,
@@ -38,6 +39,8 @@ pub(crate) struct Store {
     options: Options,
     /// After each write.
     pub(crate) states: Vec<State>,
+    /// Of each write, which makes the state of the next number, its sequence number and what the feed of changes is to tell.
+    pub(crate) told: Vec<(u64, String)>,
     /// The state that the tables alone hold,
     pub(crate) flushed: usize,
     /// and the one that something later says is on stable storage.
@@ -103,6 +106,7 @@ struct Making {
     vfs: Arc<MemVfs>,
     engine: Engine,
     states: Vec<State>,
+    told: Vec<(u64, String)>,
     keys: [BTreeSet<Vec<u8>>; NAMES.len()],
     /// The state that a crash can't undo, and the one that the last record in the log vouches for.
     durable: usize,
@@ -124,30 +128,40 @@ impl Making {
         let value = [format!("{}:", self.states.len()).as_bytes(), &vec![b'.'; len]].concat();
         let mut now = self.states.last().expect("the first").clone();
         let there = &mut now[which];
-        match self.random.below(12) {
+        let (name, unix_ms) = (NAMES[which], self.clock.unix_ms());
+        let told = match self.random.below(12) {
             0 | 1 => {
                 keyspace.delete_with(&key, how).unwrap();
                 there.remove(&key);
+                told::delete(name, &key)
             }
             2 if key < end => {
                 keyspace.delete_range_with(&key, &end, how).unwrap();
                 there.retain(|other, _| *other < key || *other >= end);
+                told::delete_range(name, &key, &end)
             }
             3..9 if which == 1 => {
                 keyspace.merge_with(&key, &value, how).unwrap();
                 there.entry(key.clone()).or_default().extend(&value);
+                told::merge(name, &key, &value)
             }
             // It expires before anyone looks.
             3 if which == 2 => {
                 let how = WriteOptions { ttl: Some(Duration::from_secs(1)), ..*how };
                 keyspace.put_with(&key, &value, &how).unwrap();
                 there.remove(&key);
+                told::put_until(name, &key, &value, unix_ms + 1_000)
             }
             _ => {
                 keyspace.put_with(&key, &value, how).unwrap();
-                there.insert(key.clone(), value);
+                there.insert(key.clone(), value.clone());
+                match keyspace.ttl() {
+                    Some(ttl) => told::put_until(name, &key, &value, unix_ms + ttl.as_millis() as u64),
+                    None => told::put(name, &key, &value),
+                }
             }
-        }
+        };
+        self.told.push((self.engine.snapshot().seq(), told));
         self.vouched = self.durable;
         self.keys[which].insert(key);
         self.states.push(now);
@@ -170,7 +184,8 @@ impl Store {
         let engine = builder(&vfs, &options).open().unwrap();
         let states = vec![State::default()];
         let (keys, earlier) = (Default::default(), Vec::new());
-        let mut making = Making { random, clock, vfs, engine, states, keys, durable: 0, vouched: 0, earlier };
+        let told = Vec::new();
+        let mut making = Making { random, clock, vfs, engine, states, told, keys, durable: 0, vouched: 0, earlier };
         (1..NAMES.len()).for_each(|which| drop(making.keyspace(which)));
         making.note_files();
         for _ in 0..2 {
@@ -195,7 +210,7 @@ impl Store {
         if is_closed {
             making.engine.close().unwrap();
         }
-        let Making { engine, vfs, states, keys, mut vouched, earlier, .. } = making;
+        let Making { engine, vfs, states, told, keys, mut vouched, earlier, .. } = making;
         let vfs = Arc::new(vfs.crash_now(CrashPolicy::All));
         drop(engine);
         let mut flushed = flushed;
@@ -216,7 +231,7 @@ impl Store {
             File { path, bytes, stale }
         });
         let files = files.collect();
-        Self { seed, vfs, options, states, flushed, vouched, keys, files, used_bytes }
+        Self { seed, vfs, options, states, told, flushed, vouched, keys, files, used_bytes }
     }
 
     pub(crate) fn last(&self) -> usize {

@@ -270,10 +270,15 @@ impl Driver {
             Way::Transaction => driver.transact(&commit, &options),
         });
         self.commit(commit);
-        match terms.level {
-            Level::Memory => {}
-            Level::Os => self.pushed = self.model.commits(),
-            Level::Sync => self.durable = self.model.commits(),
+        self.committed_at(durability);
+    }
+
+    /// What was committed last was so at this level.
+    fn committed_at(&mut self, durability: Durability) {
+        match durability {
+            Durability::Os => self.pushed = self.model.commits(),
+            Durability::Sync => self.durable = self.model.commits(),
+            _ => {}
         }
     }
 
@@ -288,7 +293,7 @@ impl Driver {
         let (keyspace, _) = self.handles[name].clone().expect("it lives");
         self.until_there_is_room(|_| keyspace.clear());
         self.commit([(space, &Key::new(), Effect::DeleteTo(None))]);
-        self.pushed = self.model.commits();
+        self.committed_at(self.options.durability);
     }
 
     /// Commits by way of tables: one of what there is, or two if there is enough.

@@ -22,16 +22,43 @@ fn there(keyspace: &Keyspace, range: &RangeInclusive<Key>) -> BTreeMap<Key, Time
     there
 }
 
+/// All changes from the first on; `None` where no logs are kept for them, or some are gone. Behind these they can be told.
+fn all_changes(engine: &Engine, how: ChangeOptions) -> Option<Vec<esker::Change>> {
+    let options = engine.options();
+    if options.wal_retain_bytes.is_none() && options.wal_retain_age.is_none() {
+        return None;
+    }
+    let removes_some = options.wal_retain_bytes != Some(u64::MAX) || options.wal_retain_age.is_some();
+    let all = |from| -> esker::Result<Vec<esker::Change>> {
+        let changes = engine.changes_since_with(from, &how);
+        assert!(changes.is_ok() || from == 0, "asked from where it can be told it is a gap again: {:?}", changes.err());
+        let changes = changes?.collect::<esker::Result<Vec<_>>>();
+        // Of logs that were to be removed a crash may leave any.
+        assert!(changes.is_ok() || removes_some, "none was ever removed: {changes:?}");
+        changes
+    };
+    let (mut from, mut found) = (0, all(0));
+    while let Err(error) = found {
+        assert_eq!(error.kind(), ErrorKind::Gap, "{error}");
+        let next = error.changes_from().expect("a gap has an end");
+        assert!(next > from, "{error}");
+        from = next;
+        found = all(from);
+    }
+    let changes = found.expect("it is no error");
+    assert!(changes.iter().all(|change| change.seq() > from));
+    (from == 0).then_some(changes)
+}
+
 impl Driver {
     /// The last commit that the feed of changes tells of, behind a crash; `None` where it need not tell of all: no logs are kept for it, or it says that there is a gap.
     ///
     /// Commits that look alike to who reads may not be so to the feed, which is told of nothing that a filter does: where the filter has removed a value, and its deletion, written later, was lost in a power cut, both states
     /// read the same, and only without the deletion does the feed make the value. So of such commits it is to say which was the last; what it makes must then be that state and no other.
     pub(super) fn last_told(&self, engine: &Engine) -> Option<usize> {
-        engine.options().wal_retain_bytes?;
         // Of what was found nothing is to become durable by being told.
-        let changes = engine.changes_since_with(0, &ChangeOptions { durable: false }).ok()?;
-        let last = changes.last().map_or(0, |change| change.unwrap().seq());
+        let changes = all_changes(engine, ChangeOptions { durable: false })?;
+        let last = changes.last().map_or(0, esker::Change::seq);
         let told = self.ends.partition_point(|end| *end <= last);
         assert_eq!(last, told.checked_sub(1).map_or(0, |at| self.ends[at]), "it ends where a commit did");
         Some(told)
@@ -39,24 +66,11 @@ impl Driver {
 
     /// The feed of changes makes the same of nothing, where logs are kept for it and none was cut off by a crash: the same values, which expire when those do. Of what was ingested the range is read, and what came later is told later.
     pub(super) fn check_feed(&self) {
-        let engine = self.engine();
-        if engine.options().wal_retain_bytes.is_none() {
-            return;
-        }
-        let changes = match engine.changes_since(0) {
-            Ok(changes) => changes,
-            Err(error) => {
-                assert_eq!(error.kind(), ErrorKind::Gap, "{error}");
-                let from = error.changes_from().expect("a gap has an end");
-                let behind = engine.changes_since(from).unwrap();
-                return assert!(behind.map(Result::unwrap).all(|change| change.seq() > from));
-            }
-        };
+        let Some(changes) = all_changes(self.engine(), ChangeOptions::default()) else { return };
         let mut made: BTreeMap<KeyspaceId, BTreeMap<Key, Timed>> = BTreeMap::new();
         let mut known: Vec<(KeyspaceId, RangeInclusive<Key>)> = Vec::new();
         let mut last = 0;
         for change in changes {
-            let change = change.unwrap();
             assert!(change.seq() > last, "in order");
             last = change.seq();
             let is_known =

@@ -1,6 +1,11 @@
 //! Settings under which small runs reach every part of the engine.
 
 use esker::{Codec, LEVELS, LeveledOptions, LogBackend, Options, ReadMode, Verify};
+use esker_testkit::picked_options;
+use esker_testkit::random::Random;
+
+/// How many of all there are were picked by a number.
+const PICKED: u64 = 34;
 
 /// Memtables, blocks, tables and levels so small that a few writes fill them.
 pub(crate) fn tiny() -> Options {
@@ -24,8 +29,14 @@ pub(crate) fn tiny() -> Options {
     }
 }
 
-/// Option sets that differ in what a test can see go wrong.
+/// Those made by hand, and many more of which each setting is one of its values, picked by a number.
 pub(crate) fn sets() -> Vec<Options> {
+    let picked = (0..PICKED).map(|number| picked_options!(&mut Random::new(number)));
+    by_hand().into_iter().chain(picked).collect()
+}
+
+/// Option sets that differ in what a test can see go wrong.
+pub(crate) fn by_hand() -> Vec<Options> {
     let tiny = tiny();
     vec![
         Options {

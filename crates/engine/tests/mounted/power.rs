@@ -1,7 +1,7 @@
 //! A power cut under load, and what must be there behind it.
 
 use crate::backend::backend_of;
-use crate::disk::{Disk, Kind};
+use esker_testkit::disk::{Disk, Kind};
 use crate::store::{builder, opened, value};
 use crate::told::Told;
 use crate::writers::{CHILD, KEYS, Newest, THREADS, key, newest_key, noted, spec};

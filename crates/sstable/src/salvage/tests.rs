@@ -1,6 +1,7 @@
 use super::*;
 use crate::builder::{Builder, BuilderOptions};
 use crate::frame::seal;
+use esker_format::ValueKind;
 use esker_iterator::{Fragments, RangeTombstone};
 use esker_vfs::{MemVfs, Vfs};
 use std::path::Path;

@@ -6,6 +6,8 @@
 //! ww   a appended next before b          wr   b read what a appended last          rw   a read the list without b, whose append is the next
 //! ```
 //! A history is serializable just if they have no cycle. A list that was read and is no beginning of the final one is an anomaly by itself: a lost update, or a read of what never was committed.
+//!
+//! Who began when another had come to its end comes after it too: a cycle with such a pair in it is a read of what was no longer so, or a write that was put in front of one that had been acknowledged.
 
 use super::clearing::Look;
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -17,6 +19,9 @@ pub(super) type Key = u32;
 #[derive(Debug, Clone, Default)]
 pub(super) struct Committed {
     pub(super) id: Id,
+    /// By a clock that all threads share: read before it did anything, and when its commit or its last read had returned.
+    pub(super) began: u64,
+    pub(super) ended: u64,
     /// Of each key that it looked at, also by scans that found nothing there: how long the list was, and the digest of it.
     pub(super) reads: BTreeMap<Key, Read>,
     /// The keys that it appended to.
@@ -87,6 +92,9 @@ pub(super) fn anomaly(history: &[Committed], lists: &BTreeMap<Key, Vec<Id>>) -> 
             }
         }
     }
+    for (before, this) in in_time(history) {
+        after[before].insert(this);
+    }
     for (this, after) in after.iter_mut().enumerate() {
         after.remove(&this);
     }
@@ -94,6 +102,26 @@ pub(super) fn anomaly(history: &[Committed], lists: &BTreeMap<Key, Vec<Id>>) -> 
         let ids: Vec<_> = cycle.iter().map(|nth| &history[*nth]).collect();
         format!("each of these comes after the one before it, and the first after the last: {ids:#?}")
     })
+}
+
+/// Pairs of which the first had ended when the second began. Those that follow from others are left out: there are but a few for each, as many as there are threads.
+fn in_time(history: &[Committed]) -> Vec<(usize, usize)> {
+    let mut by_end: Vec<usize> = (0..history.len()).collect();
+    by_end.sort_unstable_by_key(|nth| history[*nth].ended);
+    let mut pairs = Vec::new();
+    for (this, tx) in history.iter().enumerate() {
+        let ended = by_end.partition_point(|nth| history[*nth].ended < tx.began);
+        // Who ended before one of these began comes before that one, and so before this.
+        let mut newest_begin = 0;
+        for before in by_end[..ended].iter().rev() {
+            if history[*before].ended < newest_begin {
+                break;
+            }
+            newest_begin = newest_begin.max(history[*before].began);
+            pairs.push((*before, this));
+        }
+    }
+    pairs
 }
 
 /// A cycle of the graph, if it has one.
@@ -134,6 +162,10 @@ fn tx(id: Id, reads: &[(Key, &[Id])], appends: &[Key]) -> Committed {
     Committed { id, reads, appends: appends.to_vec(), ..Committed::default() }
 }
 
+fn at(began: u64, ended: u64, tx: Committed) -> Committed {
+    Committed { began, ended, ..tx }
+}
+
 fn lists(lists: &[(Key, &[Id])]) -> BTreeMap<Key, Vec<Id>> {
     lists.iter().map(|(key, list)| (*key, list.to_vec())).collect()
 }
@@ -144,7 +176,7 @@ type Case = (&'static str, Vec<Committed>, BTreeMap<Key, Vec<Id>>, bool);
 #[test]
 fn the_checker_knows_the_anomalies_by_name() {
     let (x, y) = (1, 2);
-    let cases: [Case; 8] = [
+    let cases: [Case; 12] = [
         (
             "one after the other",
             vec![tx(1, &[(x, &[])], &[x]), tx(2, &[(x, &[1])], &[x, y])],
@@ -184,9 +216,47 @@ fn the_checker_knows_the_anomalies_by_name() {
             lists(&[(x, &[2]), (y, &[1])]),
             true,
         ),
+        ("stale read", vec![at(1, 2, tx(1, &[], &[x])), at(3, 4, tx(2, &[(x, &[])], &[]))], lists(&[(x, &[1])]), false),
+        (
+            "the same at one time",
+            vec![at(1, 3, tx(1, &[], &[x])), at(2, 4, tx(2, &[(x, &[])], &[]))],
+            lists(&[(x, &[1])]),
+            true,
+        ),
+        (
+            "stale by way of another key",
+            vec![at(1, 2, tx(1, &[], &[x])), at(3, 6, tx(2, &[], &[y])), at(4, 5, tx(3, &[(x, &[]), (y, &[2])], &[]))],
+            lists(&[(x, &[1]), (y, &[2])]),
+            false,
+        ),
+        (
+            "a write in front of one that had been acknowledged",
+            vec![at(1, 2, tx(1, &[], &[x])), at(3, 4, tx(2, &[], &[x]))],
+            lists(&[(x, &[2, 1])]),
+            false,
+        ),
     ];
     for (name, history, lists, is_fine) in cases {
         let found = anomaly(&history, &lists);
         assert_eq!(found.is_none(), is_fine, "{name}: {found:?}");
+    }
+}
+
+#[test]
+fn who_came_after_whom_is_told_of_all() {
+    // Intervals that overlap as those of three threads do.
+    let history: Vec<Committed> =
+        (0..60).map(|n| at(7 * n + n % 5, 7 * n + 18 - n % 3, tx(n as Id, &[], &[]))).collect();
+    let mut reached = vec![HashSet::new(); history.len()];
+    let mut pairs = in_time(&history);
+    assert!(pairs.len() < 4 * history.len(), "{}", pairs.len());
+    pairs.sort_unstable_by_key(|(_, this)| history[*this].began);
+    for (before, this) in pairs {
+        let all_before: Vec<usize> = reached[before].iter().copied().chain([before]).collect();
+        reached[this].extend(all_before);
+    }
+    for (this, tx) in history.iter().enumerate() {
+        let expected = (0..history.len()).filter(|nth| history[*nth].ended < tx.began).collect();
+        assert_eq!(reached[this], expected, "{this}");
     }
 }

@@ -8,8 +8,9 @@ use crate::{
 };
 use esker_testkit::stress;
 use esker_vfs::MemVfs;
+use parking_lot::Mutex;
 use std::ops::Range;
-use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 /// Appended to again and again: these, and as many in another keyspace, from [`OTHER`] on.
 const KEYS: u32 = 6;
@@ -32,6 +33,8 @@ enum Bug {
     NoRanges,
     /// Of keys alone nothing is.
     NoKeys,
+    /// Who looks sees what whoever looked before should have seen.
+    Stale,
 }
 
 struct Random(u64);
@@ -93,8 +96,12 @@ struct Round<'a> {
     bug: Bug,
     next_id: AtomicU32,
     next_once: AtomicU32,
+    /// Read where something begins and where it ends.
+    clock: AtomicU64,
     committed: AtomicUsize,
     conflicts: AtomicUsize,
+    /// The snapshot of whoever looked last, for [`Bug::Stale`].
+    last_look: Mutex<Option<Snapshot>>,
 }
 
 impl Round<'_> {
@@ -225,7 +232,11 @@ impl Round<'_> {
     /// Reads a snapshot, outside any transaction.
     fn look(&self) -> Committed {
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
-        let snapshot = self.engine.snapshot();
+        let mut snapshot = self.engine.snapshot();
+        if self.bug == Bug::Stale {
+            let last = self.last_look.lock().replace(snapshot.clone());
+            snapshot = last.unwrap_or(snapshot);
+        }
         let read = |key| {
             let found = snapshot.of(self.spaces.of(key)).get(bytes_of(key)).unwrap();
             (key, Read::of(&list(found.as_deref())))
@@ -234,6 +245,14 @@ impl Round<'_> {
         let list_of = |key| list(snapshot.of(&self.spaces.other).get(bytes_of(key)).unwrap().as_deref());
         let looks = CLEARED.map(|key| (key, Look { clears: list_of(marker(key)), list: list_of(key) })).collect();
         Committed { id, reads, looks, ..Committed::default() }
+    }
+
+    /// Reads one key, with no snapshot at all.
+    fn get(&self, random: &mut Random) -> Committed {
+        let id = self.next_id.fetch_add(1, Ordering::Relaxed);
+        let key = any_or_merged(random);
+        let found = self.spaces.of(key).get(bytes_of(key)).unwrap();
+        Committed { id, reads: [(key, Read::of(&list(found.as_deref())))].into(), ..Committed::default() }
     }
 
     /// The same transaction, but that nobody writes beside it.
@@ -251,12 +270,15 @@ impl Round<'_> {
         let mut random = Random(seed);
         let mut history = Vec::new();
         while self.committed.load(Ordering::Relaxed) < ROUND {
+            // Acquire and Release: who comes later by this clock has seen what the other did before it read it.
+            let began = self.clock.fetch_add(1, Ordering::AcqRel);
             let done = match random.below(40) {
                 0 => Some(self.look()),
                 1..4 => Some(self.write_once()),
                 4 | 5 => Some(self.fetch_update(&mut random)),
                 6 => Some(self.exclusive(&mut random)),
                 8 => Some(self.merge(&mut random)),
+                9 => Some(self.get(&mut random)),
                 7 if random.below(20) == 0 => {
                     self.engine.flush().unwrap();
                     None
@@ -265,7 +287,7 @@ impl Round<'_> {
             };
             if let Some(done) = done {
                 self.committed.fetch_add(1, Ordering::Relaxed);
-                history.push(done);
+                history.push(Committed { began, ended: self.clock.fetch_add(1, Ordering::AcqRel), ..done });
             }
         }
         history
@@ -377,8 +399,10 @@ fn round(engine: &Engine, bug: Bug, seed: u64) -> (Option<String>, usize) {
         bug,
         next_id: AtomicU32::new(1),
         next_once: AtomicU32::new(ONCE.start),
+        clock: AtomicU64::new(1),
         committed: AtomicUsize::new(0),
         conflicts: AtomicUsize::new(0),
+        last_look: Mutex::new(None),
     };
     let mut history = std::thread::scope(|scope| {
         let threads: Vec<_> = (0..THREADS)
@@ -418,7 +442,7 @@ fn histories_are_serializable() {
 
 #[test]
 fn a_bug_is_found() {
-    for bug in [Bug::NoTracking, Bug::NoRanges, Bug::NoKeys] {
+    for bug in [Bug::NoTracking, Bug::NoRanges, Bug::NoKeys, Bug::Stale] {
         let engine = engine(16 << 20);
         let found = (0..50).find_map(|seed| round(&engine, bug, seed).0);
         assert!(found.is_some(), "{bug:?} went unnoticed");
