@@ -32,7 +32,10 @@ fn operation(nth: usize) -> Operation {
 /// Of the operation that has the turn, one of the first few, so that each kind fails.
 pub(crate) fn rule_of(turn: u64, random: &mut Random) -> Rule {
     let operation = operation((turn % KINDS as u64) as usize);
-    Rule::new(operation, *random.pick(&FAULTS)).from_nth(1 + random.below(8)).times(times(random))
+    Rule::new(operation, *random.pick(&FAULTS))
+        .path(of(operation, "*"))
+        .from_nth(1 + random.below(8))
+        .times(times(random))
 }
 
 /// Of any operation, one of the first hundred or so, on some files.
@@ -44,7 +47,15 @@ pub(crate) fn rule(random: &mut Random) -> Rule {
         return Rule::new(operation, Fault::FlipBit).from_nth(nth).times(times.min(2));
     }
     let operation = operation(random.index(KINDS));
-    Rule::new(operation, *random.pick(&FAULTS)).path(random.pick::<&str>(&PATHS)).from_nth(nth).times(times)
+    Rule::new(operation, *random.pick(&FAULTS))
+        .path(of(operation, random.pick::<&str>(&PATHS)))
+        .from_nth(nth)
+        .times(times)
+}
+
+/// Of directories the engine's own alone: nothing depends on where a moved table was taken from.
+fn of(operation: Operation, path: &'static str) -> &'static str {
+    if operation == Operation::SyncDir { "data" } else { path }
 }
 
 /// Once, a few times, or from then on.

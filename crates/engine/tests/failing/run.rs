@@ -31,6 +31,8 @@ pub(crate) struct Run {
     resumed: bool,
     /// Whether a bit of something was read wrong.
     has_flipped: bool,
+    /// Whether a file was taken out of use.
+    has_quarantined: bool,
     tally: Tally,
     pub(crate) next_id: u32,
 }
@@ -54,6 +56,7 @@ impl Run {
             heard: None,
             resumed: false,
             has_flipped: false,
+            has_quarantined: false,
             tally: Tally::default(),
             next_id: 0,
         }
@@ -130,7 +133,11 @@ impl Run {
                     self.counted += 1;
                     self.heard = Some(error);
                 }
-                Event::Quarantined { .. } | Event::SetAside { .. } => self.told += 1,
+                Event::Quarantined { .. } => {
+                    self.told += 1;
+                    self.has_quarantined = true;
+                }
+                Event::SetAside { .. } => self.told += 1,
                 Event::WritingResumed => self.resumed = true,
                 _ => {}
             }
@@ -283,7 +290,8 @@ impl Run {
         self.hear();
         match contents(&store.spaces, false) {
             Ok(found) => assert!(self.worlds.saw(|world| *world == found), "seed {seed}, resumed: {found:?}"),
-            // What was seen to be damaged is out of use until it is opened again.
+            // What was seen to be damaged, or could not be opened, is out of use until it is opened again.
+            Err(_) if self.has_quarantined => {}
             Err(error) => self.is_of_a_flip(&error),
         }
         let id = self.id();
