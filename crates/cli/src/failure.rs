@@ -6,6 +6,7 @@
 //! | 1 | the key is not there, or damage was found |
 //! | 2 | bad use, or an error |
 
+use crate::text;
 use clap::error::ErrorKind;
 use std::fmt::Display;
 use std::io;
@@ -29,17 +30,17 @@ impl Failure {
 
     /// What was asked for is not there.
     pub(crate) fn not_found(message: impl Display) -> Self {
-        Self { code: 1, message: Some(one_line(&message.to_string())) }
+        Self { code: 1, message: Some(shown(message)) }
     }
 
     /// Bytes that are not what was written.
     pub(crate) fn damage(message: impl Display) -> Self {
-        Self { code: 1, message: Some(one_line(&message.to_string())) }
+        Self { code: 1, message: Some(shown(message)) }
     }
 
     /// Bad use, or an error of the surroundings.
     pub(crate) fn error(message: impl Display) -> Self {
-        Self { code: 2, message: Some(one_line(&message.to_string())) }
+        Self { code: 2, message: Some(shown(message)) }
     }
 
     /// An error of the operating system at `path`.
@@ -74,7 +75,7 @@ impl Failure {
 
     /// The same failure, with `context` and a colon before its message.
     pub(crate) fn within(mut self, context: impl Display) -> Self {
-        self.message = self.message.map(|message| format!("{}: {message}", one_line(&context.to_string())));
+        self.message = self.message.map(|message| format!("{}: {message}", shown(context)));
         self
     }
 
@@ -110,9 +111,14 @@ pub(crate) fn advice(error: &io::Error) -> &'static str {
     }
 }
 
-/// `text` with its lines joined by single spaces.
-fn one_line(text: &str) -> String {
-    text.lines().map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join(" ")
+/// Says something on standard error that is no failure.
+pub(crate) fn tell(message: impl Display) {
+    eprintln!("esker: {}", shown(message));
+}
+
+/// On one line, whatever the paths and names in it are.
+fn shown(message: impl Display) -> String {
+    text::shown(&message.to_string()).into_owned()
 }
 
 #[cfg(test)]
@@ -121,8 +127,8 @@ mod tests {
 
     #[test]
     fn a_message_is_one_line() {
-        assert_eq!(Failure::error("a\n  b\n\nc").message(), Some("a b c"));
-        assert_eq!(Failure::error("b").within("a").message(), Some("a: b"));
+        assert_eq!(Failure::error("a\nesker: b").message(), Some(r"a\nesker: b"));
+        assert_eq!(Failure::error("b").within("a\r").message(), Some(r"a\x0d: b"));
     }
 
     #[test]

@@ -10,6 +10,7 @@ mod failure;
 mod output;
 mod progress;
 mod records;
+mod shell;
 mod store;
 mod text;
 

@@ -1,6 +1,7 @@
 //! Standard output, buffered, with the one way its errors are told.
 
 use crate::failure::{Failure, Result};
+use crate::text;
 use std::io::{self, BufWriter, IsTerminal, StdoutLock, Write};
 
 /// Standard output. [`Output::finish`] must be called: bytes still buffered when it is dropped may be lost without a word.
@@ -27,10 +28,15 @@ impl Output {
         self.out.write_all(bytes).map_err(|error| Failure::output(&error))
     }
 
-    /// Writes a line.
+    /// Writes a line, of which each part is escaped already as its command says.
     pub(crate) fn line(&mut self, text: impl AsRef<[u8]>) -> Result {
         self.bytes(text.as_ref())?;
         self.bytes(b"\n")
+    }
+
+    /// Writes a sentence as a line: names and paths in it, whatever they hold, neither end it nor command the terminal.
+    pub(crate) fn say(&mut self, text: impl AsRef<str>) -> Result {
+        self.line(text::shown(text.as_ref()).as_bytes())
     }
 
     /// Writes a line of JSON.

@@ -4,13 +4,15 @@
 
 use crate::args::Common;
 use crate::failure::{self, Failure, Result};
+use crate::shell;
 use crate::text;
-use esker::{Engine, Error, ErrorKind, Event, Keyspace, KeyspaceOptions, Options, RecoveryMode};
+use esker::{Engine, Error, ErrorKind, Event, Keyspace, KeyspaceOptions, Options, ReadMode, RecoveryMode};
 use std::ffi::OsString;
 use std::fs;
 use std::io;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
+use std::sync::Arc;
 
 /// The keyspace that is meant if none is named.
 const DEFAULT: &str = "default";
@@ -59,7 +61,10 @@ pub(crate) fn open_with(common: &Common, db: &Path, access: Access, options: &Ke
             stored => stored.unwrap_or_default(),
         };
         let create_if_missing = access == Access::Create;
-        let options = Options { create_if_missing, recovery, wal_retain_bytes, wal_retain_age, ..Options::default() };
+        // What the device can't give is an error with a name to who only looks, and not the end of the process.
+        let read_mode = if access == Access::Read { ReadMode::GuardedMap } else { ReadMode::default() };
+        let options =
+            Options { create_if_missing, recovery, wal_retain_bytes, wal_retain_age, read_mode, ..Options::default() };
         Engine::builder(db)
             .options(options)
             .default_keyspace(default.clone())
@@ -73,7 +78,7 @@ pub(crate) fn open_with(common: &Common, db: &Path, access: Access, options: &Ke
             if engine.is_ok() {
                 let cause = error.to_string();
                 let cause = cause.split(ENGINE_ADVICE).next().unwrap_or_default();
-                eprintln!("esker: --salvage: opened without what is lost: {cause}");
+                failure::tell(format!("--salvage: opened without what is lost: {cause}"));
             }
             engine
         }
@@ -82,8 +87,9 @@ pub(crate) fn open_with(common: &Common, db: &Path, access: Access, options: &Ke
     engine.map_err(|error| match error.kind() {
         ErrorKind::NotFound => Failure::error(format!("the folder '{shown}' holds no store; {NO_STORE_ADVICE}")),
         ErrorKind::Corruption => Failure::damage(format!(
-            "opening the store '{shown}': {}; 'esker dump' shows what can still be read of a file",
-            error.to_string().replace("open with RecoveryMode::Salvage", "add --salvage (see docs/cli.md)")
+            "opening the store '{shown}': {}; to be told what can be done: esker doctor {}",
+            error.to_string().replace("open with RecoveryMode::Salvage", "add --salvage (see docs/cli.md)"),
+            shell::path(db)
         )),
         _ => Failure::from(error).within(format!("opening the store '{shown}'")),
     })
@@ -93,10 +99,10 @@ pub(crate) fn open_with(common: &Common, db: &Path, access: Access, options: &Ke
 fn told(event: &Event, recovery: RecoveryMode) {
     if let Event::SetAside { path, reason } = event {
         let promised = if recovery == RecoveryMode::Salvage { "" } else { ", never synced," };
-        eprintln!(
-            "esker: a log was not whole ({reason}); what lay behind that place{promised} is left out, and kept in '{}' until the store is next opened for writing",
+        failure::tell(format!(
+            "a log was not whole ({reason}); what lay behind that place{promised} is left out, and kept in '{}' until the store is next opened for writing",
             path.display()
-        );
+        ));
     }
 }
 
@@ -150,10 +156,11 @@ impl From<Error> for Failure {
 }
 
 /// The error of the operating system at the bottom of `error`.
-fn io_cause(error: &Error) -> Option<&io::Error> {
+pub(crate) fn io_cause(error: &Error) -> Option<&io::Error> {
     let mut cause = std::error::Error::source(error);
     while let Some(error) = cause {
-        if let Some(error) = error.downcast_ref() {
+        let shared = || error.downcast_ref::<Arc<io::Error>>().map(|error| &**error);
+        if let Some(error) = error.downcast_ref().or_else(shared) {
             return Some(error);
         }
         cause = error.source();

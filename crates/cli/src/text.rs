@@ -4,8 +4,11 @@
 //!   byte that is not part of valid UTF-8. So a tab or a newline in the output is always ours.
 //! - **hex**: two lower-case digits a byte.
 //! - **JSON**: a string where the bytes are UTF-8, else hex under the name with `_hex` added.
+//!
+//! Sentences and names in them are shown by [`shown`], which no text within can leave.
 
 use indicatif::HumanCount;
+use std::borrow::Cow;
 use std::fmt::Write as _;
 
 /// Appends `bytes` in escaped form.
@@ -31,6 +34,38 @@ pub(crate) fn escape(bytes: &[u8]) -> String {
     let mut out = Vec::new();
     escape_into(&mut out, bytes);
     String::from_utf8(out).expect("only valid chunks and ASCII were appended")
+}
+
+/// Whether a terminal shows something else for it than a character: the end of a line, a colour, text that runs the other way.
+pub(crate) fn is_hidden(character: char) -> bool {
+    character.is_control() || matches!(character, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+/// `text` on one line, whatever paths and names stand in it: what is hidden as `\t`, `\n`, or `\xHH` for each of its bytes.
+pub(crate) fn shown(text: &str) -> Cow<'_, str> {
+    if !text.contains(is_hidden) {
+        return text.into();
+    }
+    let mut out = String::with_capacity(text.len() + 16);
+    for character in text.chars() {
+        match character {
+            '\t' => out.push_str("\\t"),
+            '\n' => out.push_str("\\n"),
+            hidden if is_hidden(hidden) => {
+                let mut buffer = [0; 4];
+                for byte in hidden.encode_utf8(&mut buffer).bytes() {
+                    write!(out, "\\x{byte:02x}").expect("writing to a string");
+                }
+            }
+            plain => out.push(plain),
+        }
+    }
+    out.into()
+}
+
+/// The name of a keyspace, an operator or a filter, in escaped form, nothing in it hidden.
+pub(crate) fn name(name: &str) -> String {
+    shown(&escape(name.as_bytes())).into_owned()
 }
 
 /// `bytes` in escaped form for a message or a table: at most about `bytes_max` of them, and then how many there are.
@@ -147,6 +182,14 @@ mod tests {
         assert_eq!(escape(b"\xff\xc3("), r"\xff\xc3(");
         assert_eq!(escape(br"\xff"), r"\\xff", "an escape in the data is not taken for one of ours");
         assert_eq!(escape(b""), "");
+    }
+
+    #[test]
+    fn names_and_sentences_hide_nothing() {
+        assert_eq!(name("a\\b\n\u{1b}[31m"), r"a\\b\n\x1b[31m");
+        assert_eq!(name("grüße \u{1F980}"), "grüße \u{1F980}");
+        assert_eq!(shown("one\r\ntwo\u{9b}\u{2028}\u{202e}"), r"one\x0d\ntwo\xc2\x9b\xe2\x80\xa8\xe2\x80\xae");
+        assert_eq!(shown(r"twice \n"), r"twice \n", "what was escaped stays as it is");
     }
 
     #[test]

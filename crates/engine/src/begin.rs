@@ -41,7 +41,7 @@ impl Core {
         Ok(version.clean_close
             && holds_everything(version)
             && nothing_replayed
-            && !self.log_sync_failed_before()
+            && !self.log_sync_failed_before()?
             && options_text::are_stored(self)?)
     }
 
@@ -103,7 +103,7 @@ impl Core {
         pending: Vec<Pending>,
     ) -> Result<()> {
         match replayed.unbroken_end {
-            Some(end) if pending.is_empty() && self.memory.bytes() > 0 && !self.log_sync_failed_before() => {
+            Some(end) if pending.is_empty() && self.memory.bytes() > 0 && !self.log_sync_failed_before()? => {
                 self.continue_logs(version, replayed, last_seq, end)?;
             }
             _ => self.begin_anew(version, replayed, last_seq, pending)?,
@@ -156,7 +156,7 @@ impl Core {
         // Whether the feed of changes goes on over what was replayed: the line does, and all of it can be made durable.
         let goes_on = self.retains_logs()
             && (replayed.unbroken_end == Some(replayed.next_position) || nothing_replayed(replayed))
-            && !self.log_sync_failed_before();
+            && !self.log_sync_failed_before()?;
         if goes_on {
             for log in &replayed.logs {
                 let path = FileKind::Wal(log.number).path(&self.dir);

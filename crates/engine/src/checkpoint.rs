@@ -15,7 +15,7 @@ use esker_format::FileKind;
 use esker_manifest::{Version, VersionSet};
 use esker_vfs::Vfs;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 const COPY_BYTES: usize = 1 << 20;
@@ -24,14 +24,14 @@ impl Core {
     /// See [`crate::Engine::checkpoint`].
     pub(crate) fn checkpoint(&self, to: &Path) -> Result<()> {
         let _call = self.enter()?;
-        let is_new = make_empty_dir(&*self.vfs, to)?;
+        let made = make_empty_dir(&*self.vfs, to)?;
         // Leaves little log to copy under the locks below.
         let result = self.flush_keyspaces(&self.keyspaces()).and_then(|()| {
             let _ddl = self.ddl.lock();
             self.fill_checkpoint(to)
         });
         if result.is_err() {
-            remove_all(&*self.vfs, to, is_new);
+            remove_all(&*self.vfs, to, &made);
         }
         result
     }
@@ -85,19 +85,26 @@ impl Core {
     }
 }
 
-/// Whether it was not there before.
-pub(crate) fn make_empty_dir(vfs: &dyn Vfs, to: &Path) -> Result<bool> {
+/// The directories that it made, the innermost first: none, or `to` and those above it that were missing.
+pub(crate) fn make_empty_dir(vfs: &dyn Vfs, to: &Path) -> Result<Vec<PathBuf>> {
     match vfs.metadata(to) {
         Ok(found) if !found.is_dir => return Err(Error::invalid(format!("{} is a file", to.display()))),
         Ok(_) if !vfs.list(to).map_err(|error| Error::io("list", to, error))?.is_empty() => {
             return Err(Error::invalid(format!("{} is not empty; name a directory that does not exist", to.display())));
         }
-        Ok(_) => return Ok(false),
+        Ok(_) => return Ok(Vec::new()),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         Err(error) => return Err(Error::io("look at", to, error)),
     }
-    vfs.create_dir_all(to).map_err(|error| Error::io("create the directory", to, error))?;
-    Ok(true)
+    let is_missing = |path: &&Path| vfs.metadata(path).is_err_and(|error| error.kind() == io::ErrorKind::NotFound);
+    let above = to.ancestors().filter(|path| !path.as_os_str().is_empty());
+    let made: Vec<PathBuf> = above.take_while(is_missing).map(Path::to_owned).collect();
+    vfs.create_dir_all(to).map_err(|error| {
+        // It may have come as far as some of them.
+        made.iter().for_each(|dir| drop(vfs.remove_dir(dir)));
+        Error::io("create the directory", to, error)
+    })?;
+    Ok(made)
 }
 
 pub(crate) fn link_or_copy(vfs: &dyn Vfs, from: &Path, to: &Path) -> Result<()> {
@@ -136,12 +143,12 @@ pub(crate) fn copy(vfs: &dyn Vfs, from: &Path, to: &Path, bytes: Option<u64>) ->
     target.sync().map_err(|error| Error::io("sync", to, error))
 }
 
-/// Removes what an unfinished checkpoint made; a directory that was there before stays.
-pub(crate) fn remove_all(vfs: &dyn Vfs, dir: &Path, is_new: bool) {
+/// Removes what an unfinished checkpoint made, and the directories made for it; one that was there before stays, as one to which somebody else has given files.
+pub(crate) fn remove_all(vfs: &dyn Vfs, dir: &Path, made: &[PathBuf]) {
     for name in vfs.list(dir).unwrap_or_default() {
         let _ = vfs.remove_file(&dir.join(name));
     }
-    if is_new {
+    for dir in made {
         let _ = vfs.remove_dir(dir);
     }
 }

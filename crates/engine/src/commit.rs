@@ -21,6 +21,7 @@ use crate::expiry::{self, Times};
 use crate::listener::Event;
 use crate::memory::CountedTable;
 use crate::options::{Durability, WriteOptions};
+use crate::publish::PutInPlace;
 use crate::read::ReadState;
 use crate::validation::{Terms, Watch};
 use esker_format::batch::with_first_seq;
@@ -257,16 +258,7 @@ impl Core {
             self.changed.notify_all();
         }
         commit.vouched = durable;
-        insert(commit, batch.keyspaces(), encoded, first, last, here);
-        if commit.watch.is_on() {
-            commit.watch.note(encoded);
-        }
-        if self.edges.is_on() {
-            self.edges.note(encoded, last);
-        }
-        commit.last_seq = last;
-        // Release: pairs with the Acquire of readers, who then find the entries above.
-        self.visible.store(last.0, Ordering::Release);
+        self.visible.publish(last, Logged { core: self, commit, batch, encoded, first, last, here });
         self.counters.writes.add(1);
         Ok((durability == Durability::Sync).then(|| (Arc::clone(&commit.group), end)))
     }
@@ -454,6 +446,33 @@ pub(crate) fn hides_many(memtable: &CountedTable, range: RangeTombstone<'_>) -> 
 
 /// The read state of a keyspace, whose active memtable stays the same while the commit lock is held and nothing is sealed.
 type Here = Option<(KeyspaceId, arc_swap::Guard<Arc<ReadState>>)>;
+
+/// A batch that has its place in the log.
+struct Logged<'a> {
+    core: &'a Core,
+    commit: &'a mut Commit,
+    batch: &'a WriteBatch,
+    /// The batch as it is logged.
+    encoded: &'a EncodedBatch,
+    first: SeqNo,
+    last: SeqNo,
+    here: Here,
+}
+
+impl PutInPlace for Logged<'_> {
+    #[inline(always)]
+    fn put_in_place(self) {
+        let Self { core, commit, batch, encoded, first, last, here } = self;
+        insert(commit, batch.keyspaces(), encoded, first, last, here);
+        if commit.watch.is_on() {
+            commit.watch.note(encoded);
+        }
+        if core.edges.is_on() {
+            core.edges.note(encoded, last);
+        }
+        commit.last_seq = last;
+    }
+}
 
 /// Inserts a batch into the memtables; its operations are numbered from `first` to `last`.
 ///

@@ -22,7 +22,8 @@ use crate::memory::{CountedTable, MemoryUse};
 use crate::merging::{Merging, Operators};
 use crate::metrics::Counters;
 use crate::options::{KeyspaceOptions, MEMTABLE_BYTES_MAX, Options};
-use crate::read::{Current, LevelView, ReadState};
+use crate::publish::{Current, Visible};
+use crate::read::{LevelView, ReadState};
 use crate::recovery::ReplayedLog;
 use crate::removals::Removals;
 use crate::snapshot::SnapshotList;
@@ -68,7 +69,7 @@ pub(crate) struct Core {
     pub(crate) changed: Condvar,
 
     /// The newest sequence number that readers may see.
-    pub(crate) visible: AtomicU64,
+    pub(crate) visible: Visible,
     pub(crate) health: Health,
     pub(crate) snapshots: SnapshotList,
     pub(crate) edges: Edges,
@@ -111,7 +112,7 @@ pub(crate) struct KeyspaceCore {
     pub(crate) id: KeyspaceId,
     pub(crate) name: Arc<str>,
     pub(crate) options: Mutex<KeyspaceOptions>,
-    pub(crate) read: Current,
+    pub(crate) read: Current<ReadState>,
     /// What makes values of merge operands, if the keyspace was made with it.
     pub(crate) merging: Option<Arc<Merging>>,
     pub(crate) dropped: AtomicBool,
@@ -310,8 +311,7 @@ impl Drop for Call<'_> {
 impl Core {
     /// The newest sequence number that readers may see.
     pub(crate) fn visible(&self) -> SeqNo {
-        // Acquire: pairs with the Release in `commit`.
-        SeqNo(self.visible.load(Ordering::Acquire))
+        self.visible.now()
     }
 
     /// Notes down what the listener is to hear. Locks may be held, so it hears it later: see [`Core::deliver`].

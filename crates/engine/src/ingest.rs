@@ -31,7 +31,6 @@ use esker_sstable::{Properties, Table, TableOptions, Verify};
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 /// How tables are ingested.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -381,9 +380,9 @@ impl Core {
             let mut state = self.state.lock();
             tables.iter().for_each(|table| state.busy.release(table.number));
             let view = view?;
-            keyspace.swap(|now| ReadState::new(Arc::clone(&now.active), now.sealed.clone(), view));
-            // Release: as in `commit_batch`.
-            self.visible.store(seq.0, Ordering::Release);
+            self.visible.publish(seq, || {
+                keyspace.swap(|now| ReadState::new(Arc::clone(&now.active), now.sealed.clone(), view));
+            });
             drop(state);
             drop(open);
         }

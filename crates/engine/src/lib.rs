@@ -102,6 +102,8 @@ mod metrics;
 mod open;
 mod options;
 mod options_text;
+mod publish;
+mod publish_model;
 mod range;
 mod read;
 mod read_set;

@@ -9,7 +9,7 @@ use crate::listener::Event;
 use crate::memory::CountedTable;
 use crate::read::{LevelView, ReadState};
 use esker_format::{FileKind, FileNo, SeqNo};
-use esker_manifest::{Version, VersionEdit};
+use esker_manifest::{Version, VersionEdit, VersionSet};
 use esker_wal::{GroupSync, Writer};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -325,7 +325,7 @@ impl Core {
                     edit.changes_from = Some((base.max(version.changes_from), version.changes_log));
                 }
             }
-            Ok(manifest.close(edit, last_seq)?)
+            self.close_manifest(manifest, edit, last_seq)
         })?;
         if no_log_needed {
             self.show_written(written, &version)?;
@@ -335,11 +335,20 @@ impl Core {
         error.map_or(Ok(()), Err)
     }
 
+    fn close_manifest(&self, manifest: &mut VersionSet, edit: VersionEdit, last_seq: SeqNo) -> Result<Arc<Version>> {
+        let closed = manifest.close(edit, last_seq);
+        if closed.is_err() && manifest.poison().is_some() {
+            // The next open may be shown the edit, and must not rest on it.
+            self.note_failed_log_sync();
+        }
+        Ok(closed?)
+    }
+
     /// Closes the manifest of an engine that rests: it has one open only if the engine was to begin, and was refused the space for it. Then the next open rests too, and needs no space.
     fn close_refused(&self, last_seq: SeqNo) -> Result<()> {
         self.with_manifest(|manifest| {
             if manifest.manifest_bytes() > 0 {
-                manifest.close(VersionEdit::default(), last_seq)?;
+                self.close_manifest(manifest, VersionEdit::default(), last_seq)?;
             }
             Ok(())
         })?;

@@ -22,6 +22,7 @@ use esker_format::files::temp_path;
 use esker_format::{FileKind, FileNo};
 use esker_wal::{Ahead, Backend, Fill, GroupSync, Prepared};
 use parking_lot::Mutex;
+use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -138,7 +139,7 @@ impl Core {
         }
     }
 
-    /// Leaves word for the next open that a sync of a log failed. The kernel may then take for clean what never got to the device, and shows it to readers all the
+    /// Leaves word for the next open that a sync of a log failed, or of the manifest as it was closed. The kernel may then take for clean what never got to the device, and shows it to readers all the
     /// same: a sync that succeeds later, in another process too, proves nothing. So the next open must not leave what it replays to the logs.
     ///
     /// The note need not be durable, for what the kernel holds is not either. Its name is that of a temporary file, so the sweep takes it away.
@@ -154,8 +155,16 @@ impl Core {
     }
 
     /// Whether an earlier process, or an earlier life in this one, left that word.
-    pub(crate) fn log_sync_failed_before(&self) -> bool {
-        self.vfs.metadata(&self.failed_log_sync()).is_ok()
+    ///
+    /// # Errors
+    /// It can't be looked: either guess could be wrong.
+    pub(crate) fn log_sync_failed_before(&self) -> Result<bool> {
+        let path = self.failed_log_sync();
+        match self.vfs.metadata(&path) {
+            Ok(_) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(Error::io("look for", &path, error)),
+        }
     }
 
     fn failed_log_sync(&self) -> PathBuf {

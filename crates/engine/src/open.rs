@@ -27,6 +27,7 @@ use crate::merging::Operators;
 use crate::metrics::Counters;
 use crate::options::Options;
 use crate::options_text;
+use crate::publish::Visible;
 use crate::read::{LevelView, ReadState};
 use crate::recovery::{self, Replayed, Told};
 use crate::removals::Removals;
@@ -83,7 +84,7 @@ pub(crate) fn open(mut builder: Builder) -> Result<Arc<Core>> {
     core.keyspaces().iter().filter(|keyspace| keyspace.expires.load(Ordering::Relaxed)).for_each(|keyspace| {
         core.note_expiring(keyspace);
     });
-    core.visible.store(last_seq.0, Ordering::Release);
+    core.visible.raise(last_seq);
     let left_out = |(log, why): &(FileNo, String)| format!("{}: {why}", FileKind::Wal(*log).name());
     core.left_out.set(replayed.set_aside.iter().map(left_out).collect()).ok();
     core.adopt_retained_logs(&version)?;
@@ -225,7 +226,7 @@ fn new_core(
         manifest: Mutex::new(manifest),
         state: Mutex::new(State { busy: Busy::new(), ..State::default() }),
         changed: Condvar::new(),
-        visible: AtomicU64::new(0),
+        visible: Visible::new(),
         health: Health::default(),
         snapshots: SnapshotList::default(),
         edges: Edges::default(),

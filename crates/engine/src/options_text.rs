@@ -268,6 +268,16 @@ pub(crate) fn read_newest(vfs: &dyn Vfs, dir: &Path) -> Result<Options> {
     Ok(options)
 }
 
+/// Whether the newest options file in `dir` looks as a version of this engine writes it, be it with options or values not known here.
+pub(crate) fn may_be_newer(vfs: &dyn Vfs, dir: &Path) -> bool {
+    let is_named =
+        |name: &str| !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"_.".contains(&b));
+    newest(vfs, dir).ok().flatten().is_some_and(|(_, text)| {
+        let is_plain = text.chars().all(|letter| letter == '\n' || !letter.is_control() && letter != '\u{fffd}');
+        is_plain && text.ends_with('\n') && lines(&text).all(|(name, value)| is_named(name) && !value.is_empty())
+    })
+}
+
 /// Checks what was stored against what holds for every engine of this version. Before anything else is done with the directory.
 ///
 /// All other lines are for people and for [`read_newest`]; they keep nobody from opening.

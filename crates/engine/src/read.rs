@@ -6,7 +6,7 @@
 //!           ── LevelView ── L0 table ...      newest first, may overlap
 //!                        ── L1 .. L6          sorted, disjoint              oldest
 //! ```
-//! A read takes the state and a sequence number that belong together ([`Current::load_at`]) and then needs no lock: whatever is
+//! A read takes the state and a sequence number that belong together ([`Current::load_at`](crate::publish::Current::load_at)) and then needs no lock: whatever is
 //! sealed, flushed or compacted meanwhile makes a new state and leaves this one alone.
 
 mod merged;
@@ -21,7 +21,6 @@ use crate::metrics::Counter;
 use crate::source::{LevelRun, Source};
 use crate::tables::{OpenTable, TableSet};
 use crate::toll::Toll;
-use arc_swap::{ArcSwap, Guard};
 use esker_blob::BlobRef;
 use esker_compaction::Picker;
 use esker_format::{EXPIRY_BYTES, FileNo, KeyHash, SeqNo, Slice, Trailer, ValueKind, expiry::decode_expiry};
@@ -31,7 +30,6 @@ use esker_iterator::{
 use esker_manifest::KeyspaceVersion;
 use esker_sstable::{Spot, Table, TableError};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 /// All tables of one keyspace, open.
 #[derive(Debug)]
@@ -495,68 +493,3 @@ fn prefetch_filters(candidates: &Candidates<'_>, hash: KeyHash) {
         table.prefetch_filter(hash);
     }
 }
-
-/// The state of a keyspace that is read now.
-///
-/// Loading it touches nothing that other threads write: the guard is noted down in memory of this thread's own, and a swap looks there.
-pub(crate) struct Current {
-    state: ArcSwap<ReadState>,
-    /// How often the state was swapped.
-    swaps: AtomicU64,
-}
-
-impl Current {
-    pub(crate) fn new(state: ReadState) -> Self {
-        Self { state: ArcSwap::from_pointee(state), swaps: AtomicU64::new(0) }
-    }
-
-    #[inline]
-    pub(crate) fn load(&self) -> Guard<Arc<ReadState>> {
-        self.state.load()
-    }
-
-    pub(crate) fn load_full(&self) -> Arc<ReadState> {
-        self.state.load_full()
-    }
-
-    /// Puts another state in place. Only under the state lock. Nothing that only the new state holds becomes visible before this returns.
-    pub(crate) fn store(&self, state: Arc<ReadState>) {
-        self.state.store(state);
-        // Release: pairs with the Acquire in `load_at`. Behind the store, so that whoever sees the count sees the state.
-        self.swaps.fetch_add(1, Ordering::Release);
-    }
-
-    /// Loads a state and a sequence number that belong together.
-    ///
-    /// The state holds all that is visible at the number, since a memtable is put in place before anything in it becomes visible, and a swap in between
-    /// is seen; and nothing visible at the number has been dropped from it, since a flush or compaction drops only versions that are hidden
-    /// at a number which was visible before, and the number is loaded behind the state.
-    #[inline]
-    pub(crate) fn load_at(&self, visible: &AtomicU64) -> (Guard<Arc<ReadState>>, SeqNo) {
-        settle(
-            // Acquire: pairs with the Release in `store`.
-            || self.swaps.load(Ordering::Acquire),
-            || self.state.load(),
-            // Acquire: pairs with the Release in `commit`, so that the entries up to this number, and the swap before the first of them, are there to be seen.
-            || SeqNo(visible.load(Ordering::Acquire)),
-        )
-    }
-}
-
-/// The order of the loads, apart from where they load from, so that it can be tried in every interleaving.
-#[inline(always)]
-fn settle<S>(swaps: impl Fn() -> u64, state: impl Fn() -> S, visible: impl Fn() -> SeqNo) -> (S, SeqNo) {
-    let mut before = swaps();
-    loop {
-        let state = state();
-        let seq = visible();
-        let after = swaps();
-        if before == after {
-            return (state, seq);
-        }
-        before = after;
-    }
-}
-
-#[cfg(test)]
-mod tests;

@@ -202,7 +202,7 @@ impl Filler<'_> {
             let filling = self.fillings.get_mut(&first.keyspace).expect("an operation is judged before it is gathered");
             let (count, is_full) = filling.insert(window, rest);
             // The numbers replayed so far are what a flush may look at.
-            core.visible.fetch_max(rest[count - 1].seq.0, Ordering::Release);
+            core.visible.raise(rest[count - 1].seq);
             rest = &rest[count..];
             if core.read_only {
                 continue;

@@ -5,9 +5,11 @@
 //! ```
 //! | module | does |
 //! |---|---|
+//! | `patient` | reads around what the device can't give |
 //! | `judge` | says whether the manifest can be taken at its word |
 //! | `tables` | finds tables, reads what can be read of them, and says whose they are |
 //! | `logs` | reads logs, behind breaks too |
+//! | `names` | says what keyspaces are called, and to which one a table goes that nothing is known of |
 //! | `merge` | writes what each key has in the end |
 //! | `report` | says what is lost |
 //!
@@ -23,6 +25,8 @@
 mod judge;
 mod logs;
 mod merge;
+mod names;
+mod patient;
 mod report;
 mod tables;
 
@@ -35,13 +39,15 @@ use crate::finding::Progress;
 use crate::options_text;
 use esker_blob::BlobFile;
 use esker_format::{FileKind, FileNo, KeyspaceId, SeqNo};
-use esker_manifest::{DEFAULT_KEYSPACE, KeyspaceVersion, Level, Salvaged, Version, VersionEdit, VersionSet, salvage};
+use esker_manifest::{KeyspaceVersion, Level, Salvaged, Version, VersionEdit, VersionSet, salvage};
 use esker_sstable::Table;
 use esker_vfs::{FileLock, LockMode, Vfs, read_file};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
+
+use patient::{Patient, Unreadable};
 
 /// Numbers of files, keyspaces and positions from here on are none that an engine has come to.
 const NUMBER_MAX: u64 = 1 << 62;
@@ -56,7 +62,7 @@ const OPTIONS_BYTES_MAX: u64 = 64 << 10;
 /// see `docs/guarantees.md`. `progress` is told now and then.
 ///
 /// # Errors
-/// `InvalidArgument` if `to` exists and is not an empty directory, lies in `from`, or has `..` behind a directory that does not exist; `NotFound` if there is nothing in `from` to make an engine of; `Locked` if an engine has `from` open for writing; those
+/// `Unsupported` if a newer version has written any of what is needed; `InvalidArgument` if `to` exists and is not an empty directory, lies in `from`, or has `..` behind a directory that does not exist; `NotFound` if there is nothing in `from` to make an engine of; `Locked` if an engine has `from` open for writing; those
 /// of reading and writing files. Then what was made in `to` is removed again.
 ///
 /// # Durability
@@ -102,13 +108,23 @@ pub fn repair(
     if !kinds.iter().any(holds) {
         return Err(Error::new(ErrorKind::NotFound, format!("there is nothing of an engine in {}", from.display())));
     }
-    let is_new = make_empty_dir(&**vfs, to)?;
-    let result = build(vfs, from, to, kinds, progress).map(|mut report| {
+    let made = make_empty_dir(&**vfs, to)?;
+    let patient = Patient::new(vfs, from);
+    let result = loop {
+        let known = patient.unreadable_pieces();
+        let result = build(vfs, &patient, from, to, kinds.clone(), progress);
+        // What was read the first time and not the second is damaged only now. Known to be, it is so from the beginning.
+        if result.is_ok() || patient.unreadable_pieces() == known {
+            break result;
+        }
+        remove_all(&**vfs, to, &[]);
+    };
+    let result = result.map(|mut report| {
         report.unused.extend(no_files);
         report
     });
     if result.is_err() {
-        remove_all(&**vfs, to, is_new);
+        remove_all(&**vfs, to, &made);
     }
     result
 }
@@ -149,6 +165,11 @@ fn no_file(vfs: &dyn Vfs, from: &Path, kind: FileKind) -> Option<String> {
         .then(|| format!("no file, but something else of this name: {error}"))
 }
 
+/// What a newer version has written is not damaged: what is taken for that would be left out, and the rest taken for all there is.
+fn newer(what: &dyn std::fmt::Display) -> Error {
+    Error::new(ErrorKind::Unsupported, format!("{what}. Repair with the version that wrote it, or a newer one"))
+}
+
 /// The lock of `from`, shared; none where the file is missing, since making it would be to touch the directory.
 fn lock(vfs: &dyn Vfs, from: &Path) -> Result<Option<Box<dyn FileLock>>> {
     let path = FileKind::Lock.path(from);
@@ -163,12 +184,14 @@ fn lock(vfs: &dyn Vfs, from: &Path) -> Result<Option<Box<dyn FileLock>>> {
 }
 
 fn build(
-    vfs: &Arc<dyn Vfs>,
+    plain_vfs: &Arc<dyn Vfs>,
+    patient: &Arc<Patient>,
     from: &Path,
     to: &Path,
     kinds: BTreeSet<FileKind>,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<RepairReport> {
+    let vfs = &(Arc::clone(patient) as Arc<dyn Vfs>);
     let facts = salvage(&**vfs, from)?;
     let total_bytes = kinds
         .iter()
@@ -179,6 +202,7 @@ fn build(
     let next_file = numbers.chain([facts.next_file.0, 2]).filter(|number| *number < NUMBER_MAX).max().unwrap_or(2);
     let mut repair = Repair {
         vfs,
+        patient,
         from,
         to,
         kinds,
@@ -197,7 +221,7 @@ fn build(
     repair.run()?;
     drop(lock);
     let report = repair.report;
-    let checked = verify_deep(vfs, to, &mut |_| {})?;
+    let checked = verify_deep(plain_vfs, to, &mut |_| {})?;
     match checked.findings.into_iter().find(|finding| finding.gravity != crate::Gravity::Note) {
         None => Ok(report),
         Some(finding) => Err(Error::corruption(format!("what was written did not come out as it should: {finding}"))),
@@ -206,7 +230,9 @@ fn build(
 
 /// A repair under way.
 struct Repair<'a> {
+    /// The patient one.
     vfs: &'a Arc<dyn Vfs>,
+    patient: &'a Patient,
     from: &'a Path,
     to: &'a Path,
     /// The files of the damaged directory.
@@ -242,7 +268,8 @@ impl Repair<'_> {
     }
 
     fn run(&mut self) -> Result<()> {
-        self.judge_manifest();
+        self.judge_manifest()?;
+        self.refuse_newer_blob_files()?;
         let mut sources = self.tables()?;
         let gathered = self.logs(&mut sources)?;
         self.assign(&mut sources)?;
@@ -268,17 +295,18 @@ impl Repair<'_> {
             last_seq = last_seq.max(greatest.unwrap_or_default());
             let ranges = gathered.ranges.get(&id).map_or(&[][..], |ranges| ranges);
             let merged = self.merge(id, name, &tables, ranges)?;
+            let shown = name.escape_debug();
             let is_known = self.facts.keyspaces.contains_key(&id);
             if merged.operands > 0 && !is_known {
                 self.remark(format!(
-                    "keyspace '{name}' holds merge operands, and which operator they are for stood in the manifest: its merged values can't be read until that is known"
+                    "keyspace '{shown}' holds merge operands, and which operator they are for stood in the manifest: its merged values can't be read until that is known"
                 ));
             }
             // Compaction sums operands up under the number of the newest. Where the older ones come from a log once more, or from a table that no longer counted, nothing shows that they are in it.
             let anew = gathered.lossy.contains(&id) && self.report.log_operations > 0;
             if merged.operands > 0 && (!self.report.exact || anew) {
                 self.remark(format!(
-                    "keyspace '{name}' holds merge operands from tables and logs that may overlap: some may count twice in its merged values"
+                    "keyspace '{shown}' holds merge operands from tables and logs that may overlap: some may count twice in its merged values"
                 ));
             }
             let bytes = merged.tables.iter().map(|table| table.file_bytes).sum::<u64>()
@@ -302,79 +330,8 @@ impl Repair<'_> {
             self.vfs.remove_file(&path).map_err(|error| Error::io("remove", &path, error))?;
         }
         self.copy_options()?;
+        self.say_what_is_unreadable();
         self.install(version, edit, last_seq)
-    }
-
-    /// Names and options of all keyspaces, those of sources without one included.
-    fn name_keyspaces(
-        &mut self,
-        met: &BTreeSet<KeyspaceId>,
-        sources: &mut [tables::Source],
-    ) -> BTreeMap<KeyspaceId, (String, String)> {
-        let ids = |sources: &[tables::Source]| -> BTreeSet<KeyspaceId> {
-            sources.iter().filter_map(|source| source.keyspace).collect()
-        };
-        let mut all: BTreeSet<KeyspaceId> = met | &ids(sources);
-        all.extend(self.facts.keyspaces.keys());
-        all.insert(KeyspaceId::DEFAULT);
-        let only_default = all.len() == 1 && self.facts.dropped.is_empty() && self.facts.next_keyspace.0 <= 1;
-        let mut own = BTreeMap::new();
-        let above = all.iter().next_back().map_or(0, |id| id.0).max(self.facts.next_keyspace.0);
-        let mut next = above.saturating_add(1);
-        for source in sources.iter_mut().filter(|source| source.keyspace.is_none()) {
-            let file = FileKind::Table(source.number).name();
-            if source.table.is_none() {
-                continue;
-            }
-            let id = if only_default { KeyspaceId::DEFAULT } else { KeyspaceId(next) };
-            source.keyspace = Some(id);
-            if only_default {
-                self.remark(format!("nothing says to which keyspace {file} belongs; it was taken for 'default', of which alone there is a sign"));
-            } else {
-                next = next.saturating_add(1);
-                let name = format!("table-{}", source.number.0);
-                self.remark(format!(
-                    "nothing says to which keyspace {file} belongs; what it holds is in keyspace '{name}'"
-                ));
-                own.insert(id, name);
-            }
-        }
-        all.extend(own.keys());
-        let mut taken: BTreeSet<String> = BTreeSet::from([DEFAULT_KEYSPACE.to_owned()]);
-        let mut names = BTreeMap::new();
-        for id in all {
-            let (told, options) = self.facts.keyspaces.get(&id).cloned().unzip();
-            let mut name = match (id, told) {
-                (KeyspaceId::DEFAULT, _) => DEFAULT_KEYSPACE.to_owned(),
-                (_, Some(told)) => told,
-                (id, None) => {
-                    let name = own.get(&id).cloned().unwrap_or_else(|| format!("keyspace-{}", id.0));
-                    self.remark(format!(
-                        "the manifest does not tell the name of keyspace {}: it is called '{name}'",
-                        id.0
-                    ));
-                    name
-                }
-            };
-            while id != KeyspaceId::DEFAULT && !taken.insert(name.clone()) {
-                let other = format!("{name}-{}", id.0);
-                self.remark(format!(
-                    "two keyspaces are called '{name}', one of which was dropped; keyspace {} is called '{other}'",
-                    id.0
-                ));
-                name = other;
-            }
-            let options = options.unwrap_or_default();
-            let options = match options_text::parse_keyspace(&options) {
-                Ok(_) => options,
-                Err(error) => {
-                    self.remark(format!("keyspace '{name}' has the options of a new one: {error}"));
-                    String::new()
-                }
-            };
-            names.insert(id, (name, options));
-        }
-        names
     }
 
     fn say_what_may_come_back(&mut self, doubtful: &[String]) {
@@ -390,16 +347,32 @@ impl Repair<'_> {
         }
     }
 
+    fn say_what_is_unreadable(&mut self) {
+        for (path, Unreadable { pieces, why }) in self.patient.unreadable() {
+            let file = path.file_name().unwrap_or_default().to_string_lossy();
+            let (count, first) = (pieces.len(), pieces.first().copied().unwrap_or_default());
+            self.remark(format!(
+                "of {file} the system can't read {count} pieces of 4 KiB, the first at {first}: {why}; they were taken for damage"
+            ));
+        }
+    }
+
     /// The options of the damaged directory, if they can be read.
     fn copy_options(&mut self) -> Result<()> {
-        let Ok(Some(kind)) = options_text::newest_file(&**self.vfs, self.from) else { return Ok(()) };
-        let is_sound = options_text::read_newest(&**self.vfs, self.from).is_ok();
-        let Some(bytes) = read_file(&**self.vfs, &kind.path(self.from), OPTIONS_BYTES_MAX).ok().filter(|_| is_sound)
-        else {
-            return Ok(());
-        };
-        let path = FileKind::Options(self.new_number()).path(self.to);
-        esker_vfs::replace_file(&**self.vfs, &path, &bytes).map_err(|error| Error::io("write", &path, error))
+        let Some(kind) = options_text::newest_file(&**self.vfs, self.from)? else { return Ok(()) };
+        let is_sound = options_text::read_newest(&**self.vfs, self.from);
+        let read =
+            || read_file(&**self.vfs, &kind.path(self.from), OPTIONS_BYTES_MAX).map_err(|error| error.to_string());
+        match is_sound.map_err(|error| error.to_string()).and_then(|_| read()) {
+            Ok(bytes) => {
+                let path = FileKind::Options(self.new_number()).path(self.to);
+                esker_vfs::replace_file(&**self.vfs, &path, &bytes).map_err(|error| Error::io("write", &path, error))
+            }
+            Err(why) => {
+                self.remark(format!("with which options the directory was last opened is not known: {why}"));
+                Ok(())
+            }
+        }
     }
 
     /// Writes manifest and CURRENT.

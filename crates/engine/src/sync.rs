@@ -1,8 +1,9 @@
-//! Where [`crate::removals`] and [`crate::instants`] take locks, counts and atomics from, so that their models can put in their place those that try every order.
+//! Where [`crate::publish`], [`crate::removals`] and [`crate::instants`] take locks, counts and atomics from, so that their models can put in their place those that try every order.
 
+pub(crate) use arc_swap::{ArcSwap, Guard};
 pub(crate) use parking_lot::Mutex;
 pub(crate) use std::sync::Arc;
-pub(crate) use std::sync::atomic::AtomicBool;
+pub(crate) use std::sync::atomic::{AtomicBool, AtomicU64};
 
 /// Those of loom, with the face of these.
 #[cfg(test)]

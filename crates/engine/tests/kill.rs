@@ -3,9 +3,12 @@
 //! The child is this binary again. It tells the parent of each write before and after it, one line each, so the parent knows two bounds:
 //! everything acknowledged must be there, and nothing that was not begun may be.
 
+#[path = "kill/backend.rs"]
+mod backend;
 #[path = "kill/store.rs"]
 mod store;
 
+use backend::backend_of;
 use esker::{Durability, WriteBatch, WriteOptions};
 use esker_testkit::stress;
 use std::collections::HashMap;
@@ -13,15 +16,15 @@ use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
-use store::{open, value};
+use store::{builder, opened, value};
 
 const CYCLES: u64 = 200;
 const KEYS: u64 = 500;
 const CHILD: &str = "ESKER_KILL_TEST_CHILD";
 
 /// Writes from `first` on, at the level that the number asks for, until killed.
-fn child(dir: &Path, first: u64) {
-    let (engine, other) = open(dir, false);
+fn child(dir: &Path, cycle: u64, first: u64) {
+    let (engine, other) = opened(builder(dir, backend_of(cycle))).unwrap();
     let mut out = std::io::stdout().lock();
     for i in first.. {
         let durability = if i % 16 == 0 { Durability::Sync } else { Durability::Os };
@@ -37,11 +40,11 @@ fn child(dir: &Path, first: u64) {
 #[test]
 fn nothing_acknowledged_is_lost_in_kills() {
     if let Ok(spec) = std::env::var(CHILD) {
-        let (first, dir) = spec.split_once(' ').unwrap();
-        return child(Path::new(dir), first.parse().unwrap());
+        let [cycle, first, dir] = spec.splitn(3, ' ').collect::<Vec<_>>()[..] else { panic!("{spec}") };
+        return child(Path::new(dir), cycle.parse().unwrap(), first.parse().unwrap());
     }
     let dir = tempfile::tempdir().unwrap();
-    drop(open(dir.path(), false));
+    drop(opened(builder(dir.path(), backend_of(0))).unwrap());
     let mut acknowledged: HashMap<u64, u64> = HashMap::new();
     let (mut first, mut writes) = (0, 0);
     let mut kills = 0;
@@ -49,7 +52,7 @@ fn nothing_acknowledged_is_lost_in_kills() {
         let cycle = round.seed();
         let mut process = Command::new(std::env::current_exe().unwrap())
             .args(["--exact", "nothing_acknowledged_is_lost_in_kills", "--nocapture", "--test-threads=1"])
-            .env(CHILD, format!("{first} {}", dir.path().display()))
+            .env(CHILD, format!("{cycle} {first} {}", dir.path().display()))
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
@@ -87,7 +90,8 @@ fn nothing_acknowledged_is_lost_in_kills() {
         }
 
         // Every other time only looked at, so that the next child finds the files as the kill left them.
-        let (engine, other) = open(dir.path(), cycle % 2 == 0);
+        let builder = builder(dir.path(), backend_of(cycle)).read_only(cycle % 2 == 0);
+        let (engine, other) = opened(builder).unwrap();
         let newest = begun.unwrap_or(first);
         for key in 0..KEYS {
             let found = engine.get(key.to_be_bytes()).unwrap();

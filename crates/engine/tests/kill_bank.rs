@@ -2,6 +2,10 @@
 //!
 //! The child is this binary again. Each thread tells the parent the number of a transfer before and after it, so two bounds are known: what was acknowledged is there, and what was not begun is not.
 
+#[path = "kill/backend.rs"]
+mod backend;
+
+use backend::backend_of;
 use esker::{Engine, Keyspace, KeyspaceOptions, Options, Result, Slice, Transaction, WriteOptions};
 use esker_testkit::stress;
 use std::io::{BufRead, BufReader};
@@ -19,9 +23,11 @@ fn number(bytes: Option<Slice>) -> u64 {
     bytes.map_or(0, |bytes| u64::from_be_bytes(bytes[..].try_into().unwrap()))
 }
 
-fn open(dir: &Path, read_only: bool) -> (Engine, Keyspace) {
+fn open(dir: &Path, cycle: u64, read_only: bool) -> (Engine, Keyspace) {
     // Small, so that every cycle is killed somewhere in flush, compaction or a change of logs too.
-    let options = Options { memtable_bytes: Some(16 << 10), wal_bytes_max: 128 << 10, ..Options::default() };
+    let log_backend = backend_of(cycle);
+    let options =
+        Options { log_backend, memtable_bytes: Some(16 << 10), wal_bytes_max: 128 << 10, ..Options::default() };
     let engine = Engine::builder(dir).options(options).read_only(read_only).open().unwrap();
     let book = engine.keyspace("book", KeyspaceOptions::default()).unwrap();
     (engine, book)
@@ -54,7 +60,7 @@ fn transfer(tx: &mut Transaction, book: &Keyspace, thread: usize, nth: u64, rand
 }
 
 fn child(dir: &Path, seed: u64) {
-    let (engine, book) = open(dir, false);
+    let (engine, book) = open(dir, seed, false);
     std::thread::scope(|scope| {
         for thread in 0..THREADS {
             let (engine, book) = (&engine, &book);
@@ -93,7 +99,7 @@ fn not_a_penny_is_lost_in_kills() {
         return child(Path::new(dir), seed.parse().unwrap());
     }
     let dir = tempfile::tempdir().unwrap();
-    let (engine, _) = open(dir.path(), false);
+    let (engine, _) = open(dir.path(), 0, false);
     (0..ACCOUNTS).for_each(|account| engine.put(account.to_be_bytes(), EACH.to_be_bytes()).unwrap());
     engine.sync().unwrap();
     drop(engine);
@@ -140,7 +146,7 @@ fn not_a_penny_is_lost_in_kills() {
         let (begun, ended) = reader.join().unwrap();
 
         // Every other time only looked at, so that the next child finds the files as the kill left them.
-        let (engine, book) = open(dir.path(), cycle % 2 == 0);
+        let (engine, book) = open(dir.path(), cycle, cycle % 2 == 0);
         assert_eq!(sum(&engine), ACCOUNTS * EACH, "kill {cycle}");
         for thread in 0..THREADS {
             let found = number(book.get([thread as u8]).unwrap());

@@ -3,6 +3,10 @@
 //! The child is this binary again. Each ingest takes the place of all that is in its part of the keys, so what is there says which one it was. The child tells the parent when the tables of one are built, and when the call has
 //! returned: two bounds.
 
+#[path = "kill/backend.rs"]
+mod backend;
+
+use backend::backend_of;
 use esker::{
     Background, Builder, Engine, IngestOptions, Keyspace, KeyspaceOptions, LeveledOptions, Options, SstOptions,
     SstWriter,
@@ -72,11 +76,16 @@ fn halves(entries: &Entries) -> [&[Entry]; 2] {
     [first, second]
 }
 
-fn builder(dir: &Path) -> Builder {
+fn builder(dir: &Path, cycle: u64) -> Builder {
     // Small, so that every cycle is killed somewhere in flush and compaction too.
     let compaction = LeveledOptions { l0_trigger: 2, table_bytes: 32 << 10, ..LeveledOptions::default() };
-    let options =
-        Options { memtable_bytes: Some(16 << 10), wal_bytes_max: 128 << 10, compaction, ..Options::default() };
+    let options = Options {
+        log_backend: backend_of(cycle),
+        memtable_bytes: Some(16 << 10),
+        wal_bytes_max: 128 << 10,
+        compaction,
+        ..Options::default()
+    };
     Engine::builder(dir.join("engine")).options(options)
 }
 
@@ -84,8 +93,8 @@ fn loaded(engine: &Engine) -> Keyspace {
     engine.keyspace("loaded", KeyspaceOptions::default()).unwrap()
 }
 
-fn child(dir: &Path, first: u64) {
-    let engine = builder(dir).open().unwrap();
+fn child(dir: &Path, cycle: u64, first: u64) {
+    let engine = builder(dir, cycle).open().unwrap();
     let keyspace = loaded(&engine);
     let outside = dir.join("outside");
     for i in first.. {
@@ -195,12 +204,12 @@ impl Known {
 #[test]
 fn an_ingest_is_whole_or_not_there_after_a_kill() {
     if let Ok(spec) = std::env::var(CHILD) {
-        let (first, dir) = spec.split_once(' ').unwrap();
-        return child(Path::new(dir), first.parse().unwrap());
+        let [cycle, first, dir] = spec.splitn(3, ' ').collect::<Vec<_>>()[..] else { panic!("{spec}") };
+        return child(Path::new(dir), cycle.parse().unwrap(), first.parse().unwrap());
     }
     let dir = tempfile::tempdir().unwrap();
     let outside = dir.path().join("outside");
-    drop(loaded(&builder(dir.path()).open().unwrap()));
+    drop(loaded(&builder(dir.path(), 0).open().unwrap()));
     let mut known = Known::default();
     let mut first = 0;
     let (mut were_under_way, mut were_in) = (0, 0);
@@ -211,7 +220,7 @@ fn an_ingest_is_whole_or_not_there_after_a_kill() {
         std::fs::create_dir(&outside).unwrap();
         let mut process = Command::new(std::env::current_exe().unwrap())
             .args(["--exact", "an_ingest_is_whole_or_not_there_after_a_kill", "--nocapture", "--test-threads=1"])
-            .env(CHILD, format!("{first} {}", dir.path().display()))
+            .env(CHILD, format!("{cycle} {first} {}", dir.path().display()))
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
@@ -247,7 +256,7 @@ fn an_ingest_is_whole_or_not_there_after_a_kill() {
         let under_way = built.filter(|i| ended.last() != Some(i));
 
         // Every other time only looked at, so that the next child finds the files as the kill left them.
-        let builder = builder(dir.path()).background(Background::Manual).read_only(cycle % 2 == 0);
+        let builder = builder(dir.path(), cycle).background(Background::Manual).read_only(cycle % 2 == 0);
         let engine = builder.open().unwrap();
         known.check(dir.path(), &engine, &ended, under_way);
         assert!(engine.verify().unwrap().is_ok(), "kill {cycle}");

@@ -2,14 +2,12 @@
 //!
 //! Read in place, through a map, that ends the process; in any other way it is an error, and of what can be read nothing is lost. What ends a process runs in one of its own.
 
-#[path = "mounted/disk.rs"]
-mod disk;
 #[path = "mapped/shelf.rs"]
 mod shelf;
 
-use disk::{Disk, Kind, run};
 use esker::vfs::{CrashPolicy, Fault, FaultVfs, MemVfs, Operation, Rule, Vfs};
 use esker::{Background, Engine, Error, ErrorKind, ReadMode, Verify};
+use esker_testkit::disk::{Disk, Kind};
 use esker_testkit::stress;
 use shelf::{LETTERS, Seen, files, fill, look, open, options};
 use std::fs::File;
@@ -128,16 +126,12 @@ fn a_device_that_fails_kills_who_reads_in_place_and_nobody_else() {
         let contents: Vec<_> = tables(&dir).iter().map(|table| std::fs::read(table).unwrap()).collect();
         disk.unmount();
         disk.mount_read_only().unwrap();
-        let image = File::options().read(true).write(true).open(&disk.image).unwrap();
         // The table that lies last loses its second half, and whatever else lies behind that.
-        let (place, hit) = contents.iter().zip(0..).map(|(bytes, i)| (middle_in(&image, bytes), i)).max().unwrap();
+        let middle = |bytes: &[u8]| disk.place_of(bytes, (bytes.len() / 2) & !4095);
+        let (place, hit) = contents.iter().zip(0..).map(|(bytes, i)| (middle(bytes), i)).max().unwrap();
         let mut is_read = Vec::new();
         let seen = seen_by("a_device_that_fails_kills_who_reads_in_place_and_nobody_else", &dir, keys, mode, || {
-            // What is in memory already would be read from there.
-            for file in files(&dir, "") {
-                run(&format!("dd if={} iflag=nocache count=0 status=none", file.display())).unwrap();
-            }
-            image.set_len(place).unwrap();
+            disk.end_at(place, &files(&dir, ""));
             let is_io = |error: std::io::Error| assert_eq!(error.raw_os_error(), Some(5), "{error}");
             let is_whole = |path: &PathBuf| std::fs::read(path).map_err(is_io).is_ok();
             is_read = tables(&dir).iter().zip(&files(&dir, ".blob")).map(|(a, b)| is_whole(a) & is_whole(b)).collect();
@@ -158,18 +152,6 @@ fn a_device_that_fails_kills_who_reads_in_place_and_nobody_else() {
             }
         }
     }
-}
-
-/// Where the middle of a file of these bytes lies in the image of its file system, whose blocks have at least 1 KiB.
-fn middle_in(image: &File, bytes: &[u8]) -> u64 {
-    let at = (bytes.len() / 2) & !4095;
-    let mut block = [0; 1024];
-    let mut places = (0..image.metadata().unwrap().len() / 1024).map(|n| n * 1024);
-    let place = places.find(|place| {
-        image.read_exact_at(&mut block, *place).unwrap();
-        block == bytes[at..at + 1024]
-    });
-    place.expect("the file lies in the image")
 }
 
 /// A table or blob file is cut somewhere by another program, while several threads read: each answer is right or an error, what lies elsewhere is served, compaction takes nothing away, and

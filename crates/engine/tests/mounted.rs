@@ -5,177 +5,54 @@
 //! A power cut is the kernel's own: `xfs_io -x -c shutdown` (ext4 has the same call) lets nothing that is not on the device get there any more. ext4 is mounted with
 //! `noauto_da_alloc`: by default it hides a sync that is missing before a rename.
 
-#[path = "mounted/disk.rs"]
-mod disk;
+#[path = "kill/backend.rs"]
+mod backend;
+#[path = "mounted/power.rs"]
+mod power;
 #[path = "kill/store.rs"]
 mod store;
+#[path = "mounted/told.rs"]
+mod told;
+#[path = "mounted/writers.rs"]
+mod writers;
 
-use disk::{Disk, Kind, run};
-use esker::{Durability, Engine, ErrorKind, WriteBatch, WriteOptions};
+use backend::backend_of;
+use esker::{Engine, ErrorKind};
+use esker_testkit::disk::{Disk, Kind, run};
 use esker_testkit::stress;
-use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader, Write};
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::channel;
+use power::Known;
 use std::time::{Duration, Instant};
-use store::{open, value};
-
-const KEYS: u64 = 200;
-const CHILD: &str = "ESKER_POWER_TEST_CHILD";
-
-/// A process that does not outlive its cycle, whatever becomes of that.
-struct Killed(Child);
-
-impl Drop for Killed {
-    fn drop(&mut self) {
-        // It may have ended by itself.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-/// Nothing that is not on the device gets there any more; with `flush_journal` what the journal holds still does.
-fn cut_power(disk: &Disk, flush_journal: bool) {
-    let flag = if flush_journal { " -f" } else { "" };
-    let shutdown =
-        Command::new("xfs_io").args(["-x", "-c", &format!("shutdown{flag}")]).arg(&disk.at).output().unwrap();
-    assert!(shutdown.status.success(), "{shutdown:?}");
-}
-
-fn is_synced(i: u64) -> bool {
-    i.is_multiple_of(8)
-}
-
-/// Writes from `first` on until the power fails, every eighth with a sync, and tells of each before and after.
-fn child(dir: &Path, first: u64) {
-    let (engine, other) = open(dir, false);
-    let mut out = std::io::stdout().lock();
-    for i in first.. {
-        let durability = if is_synced(i) { Durability::Sync } else { Durability::Os };
-        writeln!(out, " begin {i}").unwrap();
-        let mut batch = WriteBatch::new();
-        let key = (i % KEYS).to_be_bytes();
-        batch.put(key, value(i)).put_in(&other, key, value(i));
-        if engine.write_with(&batch, &WriteOptions { durability, ..Default::default() }).is_err() {
-            return;
-        }
-        writeln!(out, " end {i}").unwrap();
-    }
-}
-
-/// What is known of one disk.
-struct Known {
-    disk: Disk,
-    /// The number that each key holds.
-    held: BTreeMap<u64, u64>,
-    /// The next number to be written.
-    next: u64,
-}
-
-impl Known {
-    fn new(kind: Kind) -> Result<Self, String> {
-        let disk = Disk::new(kind, 320 << 20)?;
-        drop(open(&disk.at.join("db"), false));
-        Ok(Self { disk, held: BTreeMap::new(), next: 0 })
-    }
-
-    /// One power cut: what was written with a sync is there, what came after it up to some write, and nothing else.
-    fn cycle(&mut self, seed: u64) {
-        let (disk, dir) = (&self.disk, self.disk.at.join("db"));
-        let process = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "what_is_synced_outlasts_power_cuts", "--nocapture", "--test-threads=1"])
-            .env(CHILD, format!("{} {}", self.next, dir.display()))
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let mut process = Killed(process);
-        let lines = BufReader::new(process.0.stdout.take().unwrap()).lines();
-        let (begins, began) = channel();
-        // One more than the last write that was acknowledged with a sync.
-        let synced = Arc::new(AtomicU64::new(0));
-        let heard = Arc::clone(&synced);
-        let reader = std::thread::spawn(move || {
-            let mut begun = None;
-            for line in lines.map_while(Result::ok) {
-                let mut words = line.rsplit(' ');
-                let (Some(i), what) = (words.next().and_then(|i| i.parse::<u64>().ok()), words.next()) else {
-                    continue;
-                };
-                match what {
-                    Some("begin") => {
-                        // Nobody listens where the power fails first.
-                        let _ = begins.send(());
-                        begun = Some(i);
-                    }
-                    Some("end") if is_synced(i) => heard.store(i + 1, Ordering::Release),
-                    _ => {}
-                }
-            }
-            begun
-        });
-        // The seed's parity is the disk.
-        let nth = seed / 2;
-        let random = seed.wrapping_add(1).wrapping_mul(6_364_136_223_846_793_005);
-        // One in four fails while it opens.
-        if !nth.is_multiple_of(4) {
-            began.recv_timeout(Duration::from_secs(30)).expect("the child writes");
-        }
-        std::thread::sleep(Duration::from_micros((random >> 33) % 40_000));
-        // Only what was acknowledged before counts: behind a real cut nobody acknowledges anything, while a sync that the shutdown meets on its way was seen to succeed on ext4 (two of some
-        // 170 cuts) though what it synced was gone, the last group alone.
-        let synced = synced.load(Ordering::Acquire).checked_sub(1);
-        cut_power(disk, nth.is_multiple_of(3));
-        drop(process);
-        let begun = reader.join().unwrap();
-        disk.unmount();
-        disk.mount().unwrap();
-
-        // Every other time only looked at, so that the next child finds the files as the cut left them.
-        let (engine, other) = open(&dir, nth.is_multiple_of(2));
-        let mut found = BTreeMap::new();
-        for key in 0..KEYS {
-            let bytes = engine.get(key.to_be_bytes()).unwrap();
-            assert_eq!(bytes, other.get(key.to_be_bytes()).unwrap(), "seed {seed}: a batch is whole or not there");
-            if let Some(bytes) = bytes {
-                let i = u64::from_be_bytes(bytes[..8].try_into().unwrap());
-                assert_eq!(bytes, value(i), "seed {seed}: torn");
-                found.insert(key, i);
-            }
-        }
-        let last = found.values().copied().filter(|i| *i >= self.next).max();
-        assert!(last >= synced, "seed {seed}: {synced:?} was synced, {last:?} is the last there is");
-        assert!(last <= begun, "seed {seed}: {last:?} is there, {begun:?} was the last begun");
-        self.held.extend(last.into_iter().flat_map(|last| self.next..=last).map(|i| (i % KEYS, i)));
-        assert_eq!(found, self.held, "seed {seed}: not what the writes up to {last:?} make");
-        self.next = begun.map_or(self.next, |begun| begun + 1);
-    }
-}
+use store::{builder, opened, value};
+use writers::CHILD;
 
 #[test]
 fn what_is_synced_outlasts_power_cuts() {
     if let Ok(spec) = std::env::var(CHILD) {
-        let (first, dir) = spec.split_once(' ').unwrap();
-        return child(Path::new(dir), first.parse().unwrap());
+        return writers::child(&spec);
     }
     let known = run("xfs_io -V").and_then(|()| Ok([Known::new(Kind::Ext4)?, Known::new(Kind::Xfs)?]));
     let mut known = match known {
         Ok(known) => known,
         Err(why) => return stress::skip("power", &why),
     };
-    for round in stress::rounds("power", 6) {
-        known[round.seed() as usize % 2].cycle(round.seed());
+    let (mut cuts, mut behind_a_sync, mut by_bus) = (0, 0, 0);
+    for round in stress::rounds("power", 8) {
+        let cut = known[round.seed() as usize % 2].cycle(round.seed());
         round.tried(1);
+        cuts += 1;
+        behind_a_sync += u64::from(cut.is_behind_a_sync);
+        by_bus += u64::from(cut.ended_by_bus);
     }
+    println!("{cuts} cuts, {behind_a_sync} of them behind a synced write; {by_bus} ended the writers by SIGBUS");
+    // All but one in four wait for one.
+    assert!(cuts < 8 || behind_a_sync * 2 >= cuts, "{behind_a_sync} of {cuts} cuts were behind a synced write");
 }
 
 /// A disk filled up at some point: nothing is lost, reads go on, deletes are taken, and within five seconds of room there are writes again.
 fn fill(disk: &Disk, seed: u64) {
     let dir = disk.at.join("db");
-    let (engine, _) = open(&dir, false);
+    let open = || opened(builder(&dir, backend_of(seed))).unwrap();
+    let (engine, _) = open();
     let key = |i: u64| format!("key {i:06}");
     let check = |engine: &Engine, upto: u64, deleted: u64| {
         for i in 0..upto {
@@ -227,7 +104,7 @@ fn fill(disk: &Disk, seed: u64) {
     engine.flush().unwrap();
     check(&engine, acknowledged, 10);
     engine.close().unwrap();
-    let (engine, _) = open(&dir, false);
+    let (engine, _) = open();
     check(&engine, acknowledged, 10);
     assert_eq!(engine.get("writing").unwrap().unwrap(), b"again");
     assert!(engine.verify().unwrap().is_ok(), "seed {seed}");

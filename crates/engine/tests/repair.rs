@@ -2,8 +2,12 @@
 
 #[path = "repair/deep.rs"]
 mod deep;
+#[path = "repair/failing.rs"]
+mod failing;
 #[path = "repair/logs.rs"]
 mod logs;
+#[path = "repair/newer.rs"]
+mod newer;
 #[path = "model/options.rs"]
 #[expect(dead_code, reason = "the other sets of options are for other suites")]
 mod options;
@@ -13,3 +17,7 @@ mod random;
 mod rebuild;
 #[path = "repair/small.rs"]
 mod small;
+#[path = "repair/stale.rs"]
+mod stale;
+#[path = "repair/unreadable.rs"]
+mod unreadable;

@@ -18,18 +18,22 @@ mod run;
 mod store;
 
 use child::{CHILD, Script};
-use esker::verify_deep;
 use esker::vfs::{OsVfs, Vfs};
+use esker::{LogBackend, verify_deep};
 use esker_testkit::stress;
 use run::{Point, Run, points, probe};
 use std::path::Path;
 use std::sync::Arc;
-use store::{open, value};
+use store::{builder, opened, value};
 
 /// Of so many rounds in a row the child does the same: there are some two thousand points.
 const POINTS: u64 = 4_096;
 /// From one round's point to the next one's: far, so that few rounds see many kinds, and a prime above their number, so that as many rounds see all.
 const STRIDE: u64 = 1_000_003;
+
+fn open(dir: &Path) -> esker::Engine {
+    opened(builder(dir, LogBackend::default())).unwrap().0
+}
 
 /// What the next process finds.
 fn check(dir: &Path, script: &Script, run: &Run, what: &str) {
@@ -43,7 +47,7 @@ fn check(dir: &Path, script: &Script, run: &Run, what: &str) {
             true => {
                 esker::Engine::builder(dir).read_only(true).open().unwrap_or_else(|error| panic!("{what}: {error}"))
             }
-            false => open(dir, false).0,
+            false => open(dir),
         };
         let mut found = Vec::new();
         for i in 0..script.writes {
@@ -58,7 +62,7 @@ fn check(dir: &Path, script: &Script, run: &Run, what: &str) {
         }
         run.judge(&found, what);
     }
-    let engine = open(dir, false).0;
+    let engine = open(dir);
     engine.put("written", "after").unwrap();
     engine.flush().unwrap();
     engine.close().unwrap();

@@ -63,7 +63,7 @@ pub use edit::{COMPARATOR, CleanClose, FORMAT_VERSION, VersionEdit};
 pub use error::{EditError, ManifestError, RecordError};
 pub use esker_wal::Lsn;
 pub use replay::{EditReader, Recovered};
-pub use salvage::{Salvaged, salvage};
+pub use salvage::{Salvaged, is_outdated, salvage, salvage_edits};
 pub use set::{REWRITE_BYTES, VersionSet};
 pub use table::{BlobMeta, BlobState, BlobUse, IngestMeta, LEVELS, Level, RangeUse, TableMeta};
 pub use text::ParseEditError;

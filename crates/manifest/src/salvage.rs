@@ -22,6 +22,10 @@ pub struct Salvaged {
     pub version: Option<Arc<Version>>,
     /// Why there is none.
     pub error: Option<ManifestError>,
+    /// The newest manifest of which this is known.
+    pub manifest: Option<FileNo>,
+    /// Something that only a newer version can read, in any of the manifests that were read.
+    pub unsupported: Option<ManifestError>,
     /// Edits that could be read, in all manifests.
     pub edits: u64,
     /// Names and options of keyspaces that were made and, as far as is known, not dropped.
@@ -42,6 +46,8 @@ pub struct Salvaged {
     pub log_begun: Lsn,
     /// How far the logs were known to be on stable storage.
     pub log_durable: Lsn,
+    /// If the last edit that can be read closed the engine: the last sequence number by then. All operations up to it were in tables, so that no log was needed.
+    pub closed: Option<SeqNo>,
     /// No sequence number above this one is known to have been given out.
     pub last_seq: SeqNo,
     /// No file number from this one on is known to have been given out.
@@ -54,56 +60,147 @@ pub struct Salvaged {
     pub written_bytes: u64,
 }
 
-/// Reads whatever the manifests in `directory` say. Writes nothing.
+/// Reads what the manifest says that CURRENT names; if it can't be read to its end, whatever all manifests in `directory` say. Writes nothing.
 ///
 /// # Errors
 /// The directory can't be listed. Manifests that can't be read say nothing.
 pub fn salvage(vfs: &dyn Vfs, directory: &Path) -> Result<Salvaged, ManifestError> {
-    let mut found = Salvaged::default();
     match replay::replay_current(vfs, directory) {
         Ok(recovered) => {
-            found.edits = recovered.edits;
+            let mut found = Salvaged { edits: recovered.edits, log_begun: recovered.log_begun, ..Salvaged::default() };
             found.learn(&recovered.version.snapshot());
-            found.log_begun = recovered.log_begun;
+            found.manifest = Some(recovered.manifest);
             found.version = Some(recovered.version);
-            return Ok(found);
+            Ok(found)
         }
-        Err(error) => found.error = Some(error),
+        Err(error) => {
+            let found = salvage_edits(vfs, directory)?;
+            let newer = error.is_unsupported().then(|| error.clone());
+            Ok(Salvaged { unsupported: newer.or(found.unsupported.clone()), error: Some(error), ..found })
+        }
     }
+}
+
+/// Reads whatever all manifests in `directory` say, edit by edit, also if CURRENT names one that is whole: for whoever knows that this is not the newest, or lacks its end. Writes nothing. There is no
+/// version then.
+///
+/// # Errors
+/// As [`salvage`].
+pub fn salvage_edits(vfs: &dyn Vfs, directory: &Path) -> Result<Salvaged, ManifestError> {
+    let mut found = Salvaged::default();
+    let (manifests, unsupported) = manifests(vfs, directory)?;
+    for (number, manifest) in manifests {
+        if let Some(first) = manifest.edits.first().filter(|_| manifest.was_current()) {
+            found.forget_but(first);
+        }
+        found.manifest = Some(number);
+        found.edits += manifest.edits.len() as u64;
+        manifest.edits.iter().for_each(|edit| found.learn(edit));
+        found.closed = found.closed.filter(|_| manifest.is_to_end);
+    }
+    Ok(Salvaged { unsupported, ..found })
+}
+
+/// Whether there is a newer manifest than `number` that CURRENT must have named once.
+///
+/// # Errors
+/// As [`salvage`].
+pub fn is_outdated(vfs: &dyn Vfs, directory: &Path, number: FileNo) -> Result<bool, ManifestError> {
+    let (manifests, _) = manifests(vfs, directory)?;
+    Ok(manifests.range(after(number)..).any(|(_, manifest)| manifest.was_current()))
+}
+
+fn after(number: FileNo) -> FileNo {
+    FileNo(number.0.saturating_add(1))
+}
+
+/// What of a manifest can be read.
+#[derive(Default)]
+struct Manifest {
+    edits: Vec<VersionEdit>,
+    /// Whether nothing lies behind the last of them.
+    is_to_end: bool,
+}
+
+impl Manifest {
+    /// Whether CURRENT has named it: it goes on behind the edit that it was begun with. What came before and is not in that one did not count any more.
+    fn was_current(&self) -> bool {
+        self.edits.len() > 1 && self.edits[0].snapshot
+    }
+}
+
+/// All manifests in the directory, by the numbers in their headers, and what in one of them only a newer version can read.
+fn manifests(
+    vfs: &dyn Vfs,
+    directory: &Path,
+) -> Result<(BTreeMap<FileNo, Manifest>, Option<ManifestError>), ManifestError> {
     let names = vfs.list(directory).map_err(ManifestError::io_at("list", directory))?;
-    let mut manifests: Vec<FileKind> = names
-        .iter()
-        .filter_map(|name| FileKind::parse(name))
-        .filter(|kind| matches!(kind, FileKind::Manifest(_)))
-        .collect();
-    manifests.sort();
-    for kind in manifests {
+    let (mut found, mut unsupported) = (BTreeMap::<FileNo, Manifest>::new(), None);
+    let mut note = |error: ManifestError| {
+        if error.is_unsupported() {
+            unsupported.get_or_insert(error);
+        }
+    };
+    for kind in names.iter().filter_map(|name| FileKind::parse(name)) {
+        let FileKind::Manifest(number) = kind else { continue };
         let Ok(file) = vfs.open_read(&kind.path(directory)) else { continue };
-        let Ok(mut reader) = EditReader::open(file, &kind.name()) else { continue };
-        loop {
-            match reader.next_edit() {
-                Ok(Some((_, edit))) => {
-                    found.edits += 1;
-                    found.learn(&edit);
-                }
-                // A record that is whole and no edit of ours: the next one may be.
-                Err(ManifestError::Record { .. }) => {}
-                Ok(None) => match reader.skip_break() {
+        let (number, manifest) = match EditReader::open(file, &kind.name()) {
+            Ok(reader) => (reader.header().number, read(reader, &mut note)),
+            Err(error) => {
+                note(error);
+                (number, Manifest::default())
+            }
+        };
+        let known = found.entry(number).or_default();
+        if manifest.edits.len() >= known.edits.len() {
+            *known = manifest;
+        }
+    }
+    Ok((found, unsupported))
+}
+
+fn read(mut reader: EditReader, note: &mut impl FnMut(ManifestError)) -> Manifest {
+    let (mut edits, mut is_to_end) = (Vec::new(), true);
+    loop {
+        match reader.next_edit() {
+            Ok(Some((_, edit))) => {
+                edits.push(edit);
+                is_to_end = true;
+            }
+            // A record that is whole and no edit of ours: the next one may be.
+            Err(error @ ManifestError::Record { .. }) => {
+                note(error);
+                is_to_end = false;
+            }
+            Ok(None) => {
+                is_to_end &= reader.end().is_some_and(|end| !end.leftover);
+                match reader.skip_break() {
                     Ok(Some(_)) => {}
-                    _ => break,
-                },
-                Err(_) => break,
+                    _ => return Manifest { edits, is_to_end },
+                }
+            }
+            Err(error) => {
+                note(error);
+                return Manifest { edits, is_to_end: false };
             }
         }
     }
-    Ok(found)
 }
 
 impl Salvaged {
+    /// From here on counts what `snapshot` holds, and nothing else that was known.
+    fn forget_but(&mut self, snapshot: &VersionEdit) {
+        self.removed.extend(std::mem::take(&mut self.tables).into_keys());
+        let kept: BTreeSet<KeyspaceId> = snapshot.create_keyspaces.iter().map(|(id, ..)| *id).collect();
+        let gone = std::mem::take(&mut self.keyspaces).into_keys().filter(|id| !kept.contains(id));
+        self.dropped.extend(gone);
+    }
+
     fn learn(&mut self, edit: &VersionEdit) {
         fn raise<T: Ord + Copy>(known: &mut T, told: Option<T>) {
             *known = told.map_or(*known, |told| told.max(*known));
         }
+        self.closed = edit.clean.map(|clean| clean.last_seq);
         raise(&mut self.last_seq, edit.reserve_seq.map(|seq| seq.min(SeqNo::MAX)));
         raise(&mut self.next_file, edit.reserve_file);
         raise(&mut self.oldest_log, edit.oldest_log);
@@ -114,6 +211,13 @@ impl Salvaged {
         for id in &edit.drop_keyspaces {
             self.keyspaces.remove(id);
             self.dropped.insert(*id);
+            // They go with it, and no edit says so.
+            let removed = &mut self.removed;
+            self.tables.retain(|number, (keyspace, _)| {
+                let stays = keyspace != id;
+                removed.extend((!stays).then_some(*number));
+                stays
+            });
         }
         for (id, name, options) in &edit.create_keyspaces {
             self.keyspaces.insert(*id, (name.clone(), options.clone()));

@@ -2,11 +2,12 @@
 
 mod support;
 
+use esker_format::checksum::crc32c;
 use esker_format::{FileNo, KeyspaceId, SeqNo};
-use esker_manifest::{Lsn, Salvaged, VersionSet, salvage};
-use esker_vfs::MemVfs;
+use esker_manifest::{Lsn, Salvaged, VersionSet, is_outdated, salvage, salvage_edits};
+use esker_vfs::{CrashPolicy, MemVfs, Vfs, read_file};
 use std::sync::Arc;
-use support::{create, directory, edit, fresh, path};
+use support::{create, directory, edit, fresh, names, path, recover};
 
 /// Some edits; the last of them lowers no counter, and one takes away what another brought.
 const EDITS: [&str; 4] = [
@@ -56,6 +57,19 @@ fn without_current_the_manifests_tell_what_was_and_what_went() {
     assert!(!found.keyspaces.contains_key(&KeyspaceId(2)));
 }
 
+/// That a keyspace was dropped says no edit of its tables: they were missed.
+#[test]
+fn tables_go_with_their_keyspace() {
+    let vfs = fresh();
+    let mut set = create(&vfs);
+    for text in EDITS.into_iter().chain(["drop keyspace 1"]) {
+        set.commit(edit(text)).unwrap();
+    }
+    vfs.edit(&path("CURRENT"), |bytes| bytes[0] ^= 1).unwrap();
+    let found = salvage(&*vfs, directory()).unwrap();
+    assert!(found.tables.is_empty() && found.removed.contains(&FileNo(3)), "{found:?}");
+}
+
 /// Later edits say how far the logs are durable by then, which says nothing of where the oldest one begins.
 #[test]
 fn the_oldest_log_begins_where_the_logs_were_durable_when_it_became_the_oldest() {
@@ -99,4 +113,88 @@ fn where_the_oldest_log_begins_is_told_and_outlasts_the_manifest() {
         set.commit(edit("clock 1")).unwrap();
     }
     assert_eq!(salvage(&*vfs, directory()).unwrap().log_begun, Lsn(9000));
+}
+
+/// CURRENT and its manifest of now, to be put back later.
+fn kept(vfs: &MemVfs) -> Vec<(std::path::PathBuf, Vec<u8>)> {
+    let files = names(vfs).into_iter().filter(|name| name.starts_with("CURRENT") || name.starts_with("MANIFEST"));
+    files.map(|name| (path(&name), read_file(vfs, &path(&name), 1 << 20).unwrap())).collect()
+}
+
+fn put_back(vfs: &MemVfs, files: &[(std::path::PathBuf, Vec<u8>)]) {
+    for (path, bytes) in files {
+        let _ = vfs.remove_file(path);
+        vfs.create_new(path).unwrap().append(bytes).unwrap();
+    }
+}
+
+/// Where CURRENT named a manifest that had been replaced, the newer one was not read; and of two that were, what the newer no longer had counted still.
+#[test]
+fn a_newer_manifest_counts_and_what_it_lacks_does_not() {
+    for edits in [&["drop keyspace 1"][..], &["drop keyspace 1", "clock 3000"]] {
+        let vfs = written();
+        let old = kept(&vfs);
+        let mut set = recover(&vfs).unwrap();
+        for text in edits {
+            set.commit(edit(text)).unwrap();
+        }
+        let newest = set.manifest_number();
+        assert!(!is_outdated(&*vfs, directory(), newest).unwrap());
+        put_back(&vfs, &old);
+        let found = salvage(&*vfs, directory()).unwrap();
+        known(&found);
+        let number = found.manifest.unwrap();
+        assert!(number < newest);
+        let all = salvage_edits(&*vfs, directory()).unwrap();
+        assert!(all.manifest == Some(newest) && all.version.is_none());
+        // Of one that was only begun it is not known whether it ever counted.
+        let has_counted = edits.len() > 1;
+        assert_eq!(is_outdated(&*vfs, directory(), number).unwrap(), has_counted);
+        assert_eq!(all.tables.is_empty() && all.removed.contains(&FileNo(3)), has_counted, "{all:?}");
+        assert_eq!(all.dropped.contains(&KeyspaceId(1)), has_counted, "{all:?}");
+    }
+}
+
+/// Of an engine that had been closed it was not known that no log was needed, once its manifest could not be replayed.
+#[test]
+fn that_the_engine_was_closed_is_known_by_the_last_edit() {
+    let vfs = written();
+    let spoiled = |vfs: &MemVfs, name: &str, at: usize| {
+        let copy = vfs.crash_now(CrashPolicy::All);
+        copy.edit(&path("CURRENT"), |bytes| bytes[0] ^= 1).unwrap();
+        copy.edit(&path(name), |bytes| bytes[at] ^= 1).unwrap();
+        salvage(&copy, directory()).unwrap().closed
+    };
+    assert_eq!(spoiled(&vfs, "CURRENT", 1), None);
+    let mut set = recover(&vfs).unwrap();
+    set.commit(edit("clock 3000")).unwrap();
+    let end = set.manifest_bytes() as usize;
+    set.close(edit("clock 4000"), SeqNo(20)).unwrap();
+    let manifest = names(&vfs).into_iter().find(|name| name.starts_with("MANIFEST")).unwrap();
+    assert_eq!(spoiled(&vfs, "CURRENT", 1), Some(SeqNo(20)));
+    assert_eq!(spoiled(&vfs, &manifest, 70), Some(SeqNo(20)), "an edit before it is lost");
+    assert_eq!(spoiled(&vfs, &manifest, end + 30), None, "that edit is");
+    let mut set = recover(&vfs).unwrap();
+    set.commit(edit("reserve seq 900")).unwrap();
+    assert_eq!(spoiled(&vfs, "CURRENT", 1), None, "opened anew");
+}
+
+/// What a newer version has written counted as damaged.
+#[test]
+fn what_a_newer_version_wrote_is_known_as_that() {
+    let vfs = written();
+    vfs.edit(&path("MANIFEST-000001"), |bytes| {
+        bytes[8] = 9;
+        let checksum = crc32c(&bytes[..60]);
+        bytes[60..64].copy_from_slice(&checksum.to_le_bytes());
+    })
+    .unwrap();
+    for spoil in [false, true] {
+        if spoil {
+            vfs.edit(&path("CURRENT"), |bytes| bytes[0] ^= 1).unwrap();
+        }
+        let found = salvage(&*vfs, directory()).unwrap();
+        assert!(found.unsupported.unwrap().is_unsupported() && found.edits == 0);
+    }
+    assert!(salvage(&*written(), directory()).unwrap().unsupported.is_none());
 }

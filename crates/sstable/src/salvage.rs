@@ -108,15 +108,17 @@ pub fn salvage(
                     Err(error) => walk.skip(range, error),
                 }
             }
-            let handle = footer.as_ref().and_then(|footer| footer.ranges);
-            if let Some(handle) = handle {
-                walk.out.ranges_lost = true;
-                if let Ok(region) = bytes.read(&name, handle.range()) {
-                    walk.ranges(handle.offset, region.bytes());
-                }
-            }
         }
         None => walk.scan(&bytes, file_bytes),
+    }
+    // A footer knows whether there are any, and where, however far a search has come.
+    if let Some(footer) = footer.filter(|_| walk.out.ranges.is_none()) {
+        walk.out.ranges_lost = footer.ranges.is_some();
+        if let Some(handle) = footer.ranges
+            && let Ok(region) = bytes.read(&name, handle.range())
+        {
+            walk.ranges(handle.offset, region.bytes());
+        }
     }
     Ok(walk.out)
 }

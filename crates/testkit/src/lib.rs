@@ -3,6 +3,7 @@
 //! Suites are called from a crate's `tests/`, never from its unit tests: there the crate would exist twice.
 #![deny(unsafe_code)]
 
+pub mod disk;
 pub mod heap;
 pub mod iterator_suite;
 pub mod model;

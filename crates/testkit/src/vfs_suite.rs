@@ -27,7 +27,7 @@ pub fn run(make: impl Fn() -> (Arc<dyn Vfs>, PathBuf)) {
         directories_are_made_listed_and_removed,
         an_exclusive_lock_is_alone,
         shared_locks_stand_side_by_side,
-        a_lock_holds_though_its_file_is_removed,
+        a_lock_holds_whatever_becomes_of_its_file,
         preallocated_bytes_read_as_zeros_until_trimmed,
         a_torn_append_is_written_over,
         a_sync_may_run_beside_appends,
@@ -244,13 +244,21 @@ fn an_exclusive_lock_is_alone(vfs: &dyn Vfs, directory: &Path) {
     std::thread::scope(|scope| {
         scope.spawn(|| fails(vfs.lock(&detour, LockMode::Exclusive), WouldBlock));
     });
-    let other = vfs.lock(&directory.join("OTHER"), LockMode::Exclusive).unwrap();
+    // A directory has one lock, whatever its file is called; another directory another.
+    fails(vfs.lock(&directory.join("OTHER"), LockMode::Exclusive), WouldBlock);
+    let below = directory.join("below");
+    vfs.create_dir_all(&below).unwrap();
+    let other = vfs.lock(&below.join("LOCK"), LockMode::Exclusive).unwrap();
     drop(lock);
     let again = vfs.lock(&path, LockMode::Exclusive).unwrap();
     drop((again, other));
-    // A refused lock leaves nothing behind.
+    // A refused lock leaves nothing behind, no file either.
     drop(vfs.lock(&path, LockMode::Shared).unwrap());
     drop(vfs.lock(&path, LockMode::Exclusive).unwrap());
+    fails(vfs.lock(&directory.join("none"), LockMode::Shared), NotFound);
+    fails(vfs.lock(&below, LockMode::Exclusive), IsADirectory);
+    drop(vfs.lock(&path, LockMode::Exclusive).unwrap());
+    assert_eq!(vfs.list(directory).unwrap(), ["LOCK", "below"]);
 
     // Of many who come at once, one gets it.
     let barrier = std::sync::Barrier::new(8);
@@ -283,13 +291,33 @@ fn shared_locks_stand_side_by_side(vfs: &dyn Vfs, directory: &Path) {
 }
 
 /// Once, removing the lock file let a second process in beside the first.
-fn a_lock_holds_though_its_file_is_removed(vfs: &dyn Vfs, directory: &Path) {
-    let path = directory.join("LOCK");
-    let lock = vfs.lock(&path, LockMode::Exclusive).unwrap();
-    vfs.remove_file(&path).unwrap();
-    fails(vfs.lock(&path, LockMode::Exclusive), WouldBlock);
-    drop(lock);
-    drop(vfs.lock(&path, LockMode::Exclusive).unwrap());
+fn a_lock_holds_whatever_becomes_of_its_file(vfs: &dyn Vfs, directory: &Path) {
+    let (path, aside) = (directory.join("LOCK"), directory.join("aside"));
+    let changes: [&dyn Fn(); 3] =
+        [&|| vfs.remove_file(&path).unwrap(), &|| vfs.rename(&path, &aside).unwrap(), &|| {
+            write(vfs, &aside, b"");
+            vfs.rename(&aside, &path).unwrap();
+        }];
+    for (change, is_there) in changes.into_iter().zip([false, false, true]) {
+        let _ = vfs.remove_file(&aside);
+        let lock = vfs.lock(&path, LockMode::Exclusive).unwrap();
+        change();
+        fails(vfs.lock(&path, LockMode::Exclusive), WouldBlock);
+        fails(vfs.lock(&path, LockMode::Shared), WouldBlock);
+        assert_eq!(vfs.metadata(&path).is_ok(), is_there, "who is refused makes no file");
+        drop(lock);
+
+        drop(vfs.lock(&path, LockMode::Exclusive).unwrap());
+        let lock = vfs.lock(&path, LockMode::Shared).unwrap();
+        let _ = vfs.remove_file(&aside);
+        change();
+        fails(vfs.lock(&path, LockMode::Exclusive), WouldBlock);
+        match is_there {
+            true => drop(vfs.lock(&path, LockMode::Shared).unwrap()),
+            false => fails(vfs.lock(&path, LockMode::Shared), NotFound),
+        }
+        drop(lock);
+    }
 }
 
 fn preallocated_bytes_read_as_zeros_until_trimmed(vfs: &dyn Vfs, directory: &Path) {

@@ -64,6 +64,8 @@ pub struct Rule {
     pub times: u64,
     /// With which probability it happens, from 0 to 1.
     pub chance: f64,
+    /// Of a file's bytes, those to which it happens: only reads of any of them match.
+    pub bytes: Option<Range<u64>>,
     /// What happens.
     pub fault: Fault,
 }
@@ -76,13 +78,35 @@ impl Rule {
 
     /// Every operation.
     pub fn any(fault: Fault) -> Self {
-        Self { operation: None, path: "*".to_owned(), skip: 0, times: u64::MAX, chance: 1.0, fault }
+        Self { operation: None, path: "*".to_owned(), skip: 0, times: u64::MAX, chance: 1.0, bytes: None, fault }
     }
 
     /// Only on paths of this form, where `*` stands for any characters.
     #[must_use]
     pub fn path(self, pattern: &str) -> Self {
         Self { path: pattern.to_owned(), ..self }
+    }
+
+    /// Only reads of any of these bytes of a file, as of a sector that has gone bad. A map is not read by way of the file system, so of one nothing goes wrong; of a guarded one, what is copied out.
+    ///
+    /// ```
+    /// use esker_vfs::{Fault, FaultVfs, MemVfs, Operation, Rule, Vfs};
+    /// use std::path::Path;
+    ///
+    /// let vfs = FaultVfs::new(MemVfs::new());
+    /// vfs.add(Rule::new(Operation::Read, Fault::EIO).path("/a").bytes(4096..8192));
+    /// let mut file = vfs.create_new(Path::new("/a"))?;
+    /// file.append(&[7; 9000])?;
+    /// let file = vfs.open_read(Path::new("/a"))?;
+    /// assert!(file.read_exact_at(&mut [0; 4096], 0).is_ok());
+    /// assert!(file.read_exact_at(&mut [0; 4097], 0).is_err());
+    /// assert!(file.read_exact_at(&mut [0; 1], 8191).is_err());
+    /// assert!(file.read_exact_at(&mut [0; 1], 8192).is_ok());
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    #[must_use]
+    pub fn bytes(self, bytes: Range<u64>) -> Self {
+        Self { bytes: Some(bytes), ..self }
     }
 
     /// Only the `n`th one that matches; the first is 1.
@@ -208,7 +232,12 @@ impl Shared {
 
     /// Counts an operation, waits if a rule says so, and tells what else the rules say.
     fn judge(&self, operation: Operation, paths: &[&Path]) -> Verdict {
-        let (delay, verdict) = self.rules().judge(operation, paths);
+        self.judge_bytes(operation, paths, 0..0)
+    }
+
+    /// The same of an operation on these bytes of the file.
+    fn judge_bytes(&self, operation: Operation, paths: &[&Path], bytes: Range<u64>) -> Verdict {
+        let (delay, verdict) = self.rules().judge(operation, paths, bytes);
         if !delay.is_zero() {
             self.inner.clock().sleep(delay);
         }
@@ -225,11 +254,15 @@ impl Shared {
 }
 
 impl Rules {
-    fn judge(&mut self, operation: Operation, paths: &[&Path]) -> (Duration, Verdict) {
+    fn judge(&mut self, operation: Operation, paths: &[&Path], bytes: Range<u64>) -> (Duration, Verdict) {
         *self.counts.entry(operation).or_default() += 1;
         let mut delay = Duration::ZERO;
+        let is_of = |rule: &Range<u64>| rule.start.max(bytes.start) < rule.end.min(bytes.end);
         for (rule, matched, struck) in self.rules.values_mut() {
-            if rule.operation.is_some_and(|of| of != operation) || !paths.iter().any(|path| matches(&rule.path, path)) {
+            if rule.operation.is_some_and(|of| of != operation)
+                || !paths.iter().any(|path| matches(&rule.path, path))
+                || rule.bytes.as_ref().is_some_and(|bytes| !is_of(bytes))
+            {
                 continue;
             }
             *matched += 1;
@@ -491,7 +524,8 @@ impl ReadableFile for FaultReader {
     }
 
     fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
-        match self.shared.judge(Operation::Read, &[&self.path]) {
+        let bytes = offset..offset.saturating_add(buffer.len() as u64);
+        match self.shared.judge_bytes(Operation::Read, &[&self.path], bytes) {
             Verdict::Pass => self.inner.read_exact_at(buffer, offset),
             Verdict::Flip { dice } => {
                 self.inner.read_exact_at(buffer, offset)?;

@@ -135,12 +135,14 @@ pub trait Vfs: Debug + Send + Sync + 'static {
     /// Makes the names in a directory durable.
     fn sync_dir(&self, directory: &Path) -> io::Result<()>;
 
-    /// Takes a lock on the file `path` until the returned guard is dropped. Refused at once, also within one process.
+    /// Takes the lock of the directory that `path` is in, by that file and by the directory itself, until the returned guard is dropped. Refused at once, also within one process, whatever has become of
+    /// the file meanwhile and whatever other name is given.
     ///
-    /// An exclusive lock makes the file if it is missing; a shared one does not, and works on a read-only medium.
+    /// An exclusive lock makes the file if it is missing; a shared one does not, and works on a read-only medium. Where the operating system's file system can't lock directories, another process is
+    /// kept out by the file alone: nobody must remove it.
     ///
     /// # Errors
-    /// `WouldBlock` if someone else holds it.
+    /// `WouldBlock` if someone else holds it, and then no file was made; `NotFound` for a shared lock without a file that nobody holds.
     fn lock(&self, path: &Path, mode: LockMode) -> io::Result<Box<dyn FileLock>>;
 
     /// Bytes that can still be written in the file system that holds `path`.

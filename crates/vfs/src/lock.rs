@@ -1,21 +1,22 @@
 //! Locks of the operating system, refused within one process too.
 //!
-//! `flock` alone is not enough: some file systems emulate it by locks that belong to the process, and a lock file that someone removes
-//! and makes anew is another file. So the process also keeps a list of what it holds, by directory and name.
+//! A lock file alone is not enough: one that is removed, renamed or replaced while it is held is another file to whoever comes next. So the directory itself is locked too, which is what it is whatever
+//! lies in it. Nor is `flock` alone: some file systems emulate it by locks that belong to the process. So the process also keeps a list of what it holds.
 
 use std::collections::BTreeMap;
-use std::ffi::OsString;
 use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
+
+use rustix::fs::OFlags;
 
 use crate::os::regular;
 use crate::{FileLock, LockMode, directory_of, or_here};
 
-/// Device and inode of the directory, and the name in it.
-type Key = (u64, u64, OsString);
+/// Device and inode of the directory.
+type Key = (u64, u64);
 
 /// The locks this process holds.
 static HELD: Mutex<BTreeMap<Key, Holders>> = Mutex::new(BTreeMap::new());
@@ -51,23 +52,39 @@ pub(crate) fn release<K: Ord>(held: &mut BTreeMap<K, Holders>, key: &K) {
 #[derive(Debug)]
 pub(crate) struct OsLock {
     file: File,
+    directory: File,
     key: Key,
 }
 
 impl OsLock {
     pub(crate) fn take(path: &Path, mode: LockMode) -> io::Result<Self> {
-        let directory = std::fs::metadata(or_here(directory_of(path)))?;
-        let name = path.file_name().ok_or(ErrorKind::InvalidInput)?;
-        let key = (directory.dev(), directory.ino(), name.to_owned());
+        // Of no pipe, whose open waits for its writer.
+        let mut open = OpenOptions::new();
+        open.read(true).custom_flags(OFlags::DIRECTORY.bits() as i32);
+        let directory = open.open(or_here(directory_of(path)))?;
+        let found = directory.metadata()?;
+        let key = (found.dev(), found.ino());
         // Held while we ask the operating system, so that two threads don't undo one another.
         let mut held = HELD.lock().unwrap_or_else(PoisonError::into_inner);
         hold(&mut held, &key, mode)?;
-        match lock_file(path, mode) {
-            Ok(file) => Ok(Self { file, key }),
+        // The directory first: who is refused makes no file.
+        match lock_directory(&directory, mode).and_then(|()| lock_file(path, mode)) {
+            Ok(file) => Ok(Self { file, directory, key }),
             Err(error) => {
                 release(&mut held, &key);
                 Err(error)
             }
+        }
+    }
+}
+
+/// Locks the directory itself. Where the file system has no such locks, the file's is all there is.
+fn lock_directory(directory: &File, mode: LockMode) -> io::Result<()> {
+    loop {
+        match try_lock(directory, mode) {
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) if error.kind() == ErrorKind::WouldBlock => return Err(error),
+            _ => return Ok(()),
         }
     }
 }
@@ -83,10 +100,7 @@ fn lock_file(path: &Path, mode: LockMode) -> io::Result<File> {
             LockMode::Shared => File::open(path)?,
             LockMode::Exclusive => OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?,
         };
-        match mode {
-            LockMode::Shared => file.try_lock_shared()?,
-            LockMode::Exclusive => file.try_lock()?,
-        }
+        try_lock(&file, mode)?;
         let locked = file.metadata()?;
         match std::fs::metadata(path) {
             Ok(named) if (named.dev(), named.ino()) == (locked.dev(), locked.ino()) => return Ok(file),
@@ -96,13 +110,22 @@ fn lock_file(path: &Path, mode: LockMode) -> io::Result<File> {
     }
 }
 
+fn try_lock(file: &File, mode: LockMode) -> io::Result<()> {
+    match mode {
+        LockMode::Shared => file.try_lock_shared()?,
+        LockMode::Exclusive => file.try_lock()?,
+    }
+    Ok(())
+}
+
 impl FileLock for OsLock {}
 
 impl Drop for OsLock {
     fn drop(&mut self) {
         let mut held = HELD.lock().unwrap_or_else(PoisonError::into_inner);
-        // Closing the file would do, unless a child process has inherited it. If it fails, closing is all that is left.
+        // Closing the files would do, unless a child process has inherited them. If it fails, closing is all that is left. The directory last, as it was first.
         let _ = self.file.unlock();
+        let _ = self.directory.unlock();
         release(&mut held, &self.key);
     }
 }

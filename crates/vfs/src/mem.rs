@@ -16,7 +16,7 @@ use handles::{Handle, MemLock, MemLog, MemReader, MemSync, MemWriter};
 use state::{Kind, NameChange, Op, ROOT, State};
 use world::{LEN_MAX_BYTES, World, lock};
 
-use crate::lock::hold;
+use crate::lock::{hold, release};
 use crate::{
     Clock, FileLock, FileSync, LockMode, LogMap, ManualClock, Metadata, ReadableFile, Vfs, WritableFile, directory_of,
 };
@@ -278,17 +278,16 @@ impl Vfs for MemVfs {
 
     fn lock(&self, path: &Path, mode: LockMode) -> io::Result<Box<dyn FileLock>> {
         let world = &mut *self.world();
-        match (world.file_at(path), mode) {
-            (Err(error), LockMode::Exclusive) if error.kind() == ErrorKind::NotFound => {
-                world.make(path, Kind::File)?;
-            }
-            (found, _) => {
-                found?;
-            }
-        }
-        let (directory, name) = world.place(path)?;
-        let key = (directory, name.to_string());
+        let (key, _) = world.place(path)?;
         hold(&mut world.locks, &key, mode)?;
+        let found = match (world.file_at(path), mode) {
+            (Err(error), LockMode::Exclusive) if error.kind() == ErrorKind::NotFound => world.make(path, Kind::File),
+            (found, _) => found,
+        };
+        if let Err(error) = found {
+            release(&mut world.locks, &key);
+            return Err(error);
+        }
         Ok(Box::new(MemLock { world: Arc::clone(&self.world), key }))
     }
 

@@ -21,7 +21,7 @@ static CLOCK: LazyLock<SystemClock> = LazyLock::new(SystemClock::new);
 
 /// The operating system's file system, clock and randomness.
 ///
-/// Locks are `flock`s plus a list that the process keeps, so a second lock is refused wherever it comes from.
+/// Locks are `flock`s of file and directory plus a list that the process keeps, so a second lock is refused wherever it comes from.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct OsVfs;
 

@@ -27,6 +27,37 @@ fn locks_stand_against_other_processes() {
     OsVfs.lock(&path, LockMode::Exclusive).unwrap();
 }
 
+/// A second process got a lock that the first still held when the file was removed: it found another one.
+#[test]
+fn a_directory_is_locked_against_other_processes() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("LOCK");
+    // As another process has it.
+    let other = File::open(directory.path()).unwrap();
+    let is_refused = |mode| OsVfs.lock(&path, mode).is_err_and(|error| error.kind() == WouldBlock);
+
+    let lock = OsVfs.lock(&path, LockMode::Exclusive).unwrap();
+    std::fs::remove_file(&path).unwrap();
+    assert!(other.try_lock_shared().is_err());
+    drop(lock);
+    other.try_lock_shared().unwrap();
+    assert!(is_refused(LockMode::Exclusive));
+    assert!(!path.exists(), "who is refused makes no file");
+    File::create(&path).unwrap();
+    drop(OsVfs.lock(&path, LockMode::Shared).unwrap());
+    other.unlock().unwrap();
+
+    let lock = OsVfs.lock(&path, LockMode::Shared).unwrap();
+    assert!(other.try_lock().is_err());
+    other.try_lock_shared().unwrap();
+    drop(lock);
+    other.unlock().unwrap();
+    other.try_lock().unwrap();
+    assert!(is_refused(LockMode::Exclusive) && is_refused(LockMode::Shared));
+    drop(other);
+    OsVfs.lock(&path, LockMode::Exclusive).unwrap();
+}
+
 /// A child that is killed holds nothing back.
 #[test]
 fn a_lock_dies_with_its_process() {
@@ -48,6 +79,8 @@ fn a_lock_dies_with_its_process() {
         .unwrap();
     let mut lines = std::io::BufRead::lines(std::io::BufReader::new(child.stdout.take().unwrap()));
     assert!(lines.any(|line| line.unwrap().contains("held")), "the child got the lock");
+    assert_eq!(OsVfs.lock(&path, LockMode::Exclusive).unwrap_err().kind(), WouldBlock);
+    std::fs::remove_file(&path).unwrap();
     assert_eq!(OsVfs.lock(&path, LockMode::Exclusive).unwrap_err().kind(), WouldBlock);
     child.kill().unwrap();
     child.wait().unwrap();

@@ -123,7 +123,7 @@ fn operation_into(line: &mut Vec<u8>, common: &Common, seq: u64, operation: Oper
 fn begin(line: &mut Vec<u8>, seq: u64, keyspace: ChangedKeyspace<'_>, kind: &str) {
     line.extend_from_slice(format!("{seq}\t").as_bytes());
     match keyspace.name {
-        Some(name) => text::escape_into(line, name.as_bytes()),
+        Some(name) => line.extend_from_slice(text::name(name).as_bytes()),
         None => line.extend_from_slice(format!("{}", keyspace.id).as_bytes()),
     }
     line.extend_from_slice(format!("\t{kind}").as_bytes());

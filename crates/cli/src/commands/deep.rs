@@ -5,6 +5,7 @@ use crate::args::Common;
 use crate::failure::{Failure, Result};
 use crate::output::Output;
 use crate::progress;
+use crate::shell;
 use crate::text::{counted, counted_in};
 use esker::vfs::{OsVfs, Vfs};
 use esker::{DeepReport, ErrorKind, Gravity, Progress, verify_deep};
@@ -41,7 +42,7 @@ pub(crate) fn verify(common: &Common, db: &Path) -> Result {
             "findings": findings::to_json(&report.findings),
         }))?;
     } else {
-        out.line(format!("{}: {}", if report.is_ok() { "sound" } else { "read" }, looked_at(&report)))?;
+        out.say(format!("{}: {}", if report.is_ok() { "sound" } else { "read" }, looked_at(&report)))?;
         findings::show(&mut out, &report.findings)?;
     }
     out.finish()?;
@@ -49,10 +50,15 @@ pub(crate) fn verify(common: &Common, db: &Path) -> Result {
     match damage.first() {
         None => Ok(()),
         Some(first) => Err(Failure::damage(format!(
-            "{} found, the first: {first}; to do: {} ('esker repair {} NEW')",
+            "{} found, the first: {first}; to do: {}{}",
             counted_in(damage.len() as u64, "damage", "damages"),
             first.advice,
-            db.display()
+            // Neither files of a newer version nor what the system refuses is a case for it.
+            if first.advice.contains("have repair make") {
+                format!(" (esker repair {} NEW)", shell::path(db))
+            } else {
+                String::new()
+            }
         ))),
     }
 }

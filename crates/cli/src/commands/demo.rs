@@ -210,7 +210,7 @@ impl Told {
         }
         bar.suspend(|| {
             let mut out = Output::new();
-            out.line(text)?;
+            out.say(text)?;
             out.finish()
         })
     }
@@ -223,20 +223,16 @@ fn show(common: &Common, report: &Report, kept: Option<&Path>) -> Result {
         return out.finish();
     }
     let rate = |per_s: f64| format!("{:>12}/s", HumanCount(per_s as u64).to_string());
-    out.line("")?;
-    out.line(format!(
-        "load      {}   ({} of keys and values)",
-        rate(report.load_per_s),
-        HumanBytes(report.user_bytes)
-    ))?;
-    out.line(format!("recovery  {:>12.3} s", report.recovery_s))?;
-    out.line(format!("scan      {}", rate(report.scan_per_s)))?;
-    out.line(format!("get       {}   (at random)", rate(report.get_per_s)))?;
-    out.line(format!("compact   {:>12.3} s", report.compact_s))?;
-    out.line("")?;
+    out.say("")?;
+    out.say(format!("load      {}   ({} of keys and values)", rate(report.load_per_s), HumanBytes(report.user_bytes)))?;
+    out.say(format!("recovery  {:>12.3} s", report.recovery_s))?;
+    out.say(format!("scan      {}", rate(report.scan_per_s)))?;
+    out.say(format!("get       {}   (at random)", rate(report.get_per_s)))?;
+    out.say(format!("compact   {:>12.3} s", report.compact_s))?;
+    out.say("")?;
     out.line(stats::level_table(&report.levels))?;
     if let Some(kept) = kept {
-        out.line(format!("the store stays in '{}'", kept.display()))?;
+        out.say(format!("the store stays in '{}'", kept.display()))?;
     }
     out.finish()
 }

@@ -3,17 +3,23 @@
 //! | module | looks at |
 //! |---|---|
 //! | `folder` | what lies there, who has it open, whether the manifest can be read and its files are there |
+//! | `options` | what is stored as text |
 //! | `inside` | what an opened store says of itself: logs, levels, operators, space |
 //!
 //! It writes nothing at all: not even the file `LOCK`, if that is missing. It reads no table's blocks; `verify --deep` does.
 
 mod folder;
 mod inside;
+mod options;
 
 use crate::args::Common;
 use crate::failure::{Failure, Result};
 use crate::output::Output;
+use crate::shell;
+use crate::text;
+use esker_vfs::UnreadablePage;
 use serde_json::json;
+use std::io;
 use std::path::Path;
 
 /// How bad a sign is.
@@ -41,6 +47,13 @@ impl Rank {
     }
 }
 
+/// The device can't give what is asked for.
+const EIO: i32 = 5;
+const AS_ITS_USER: &str = "run it as the user whom the store belongs to, or change the permissions";
+
+const TABLE_LOST: &str = "reads in its key range answer with an error; all other keys can be read";
+const BLOB_LOST: &str = "the large values in it can't be read; all else can";
+
 /// Something that was seen.
 #[derive(Debug)]
 struct Sign {
@@ -62,24 +75,42 @@ struct Doctor<'a> {
 }
 
 impl Doctor<'_> {
-    fn sees(&mut self, rank: Rank, what: impl Into<String>, meaning: impl Into<String>, next: impl Into<String>) {
-        self.signs.push(Sign { rank, what: what.into(), meaning: meaning.into(), next: next.into() });
+    fn sees(&mut self, rank: Rank, what: impl AsRef<str>, meaning: impl AsRef<str>, next: impl AsRef<str>) {
+        // For who prints what a program is given, too.
+        let [what, meaning, next] =
+            [what.as_ref(), meaning.as_ref(), next.as_ref()].map(|text| text::shown(text).into_owned());
+        self.signs.push(Sign { rank, what, meaning, next });
     }
 
     /// What to do about bytes that are gone.
     fn restore(&self) -> String {
         format!(
-            "restore it from a copy; without one, 'esker repair {0} NEW' makes a new store of what is left, and 'esker verify {0} --deep' says what that is",
+            "restore it from a copy; without one, see what is left by esker verify {0} --deep, and make a new store of it by esker repair {0} NEW",
             self.quoted
         )
+    }
+
+    /// What to do where the system refuses something.
+    fn mend(&self, error: &io::Error) -> String {
+        match error.kind() {
+            io::ErrorKind::PermissionDenied => AS_ITS_USER.to_owned(),
+            // Something else has the file's name.
+            io::ErrorKind::IsADirectory | io::ErrorKind::InvalidInput | io::ErrorKind::FileTooLarge => self.restore(),
+            _ if error.raw_os_error() == Some(EIO) || UnreadablePage::of(error).is_some() => format!(
+                "look into the system's messages (dmesg) for errors of the disk, and copy the folder as long as it can be read. Of what can't be read: {}",
+                self.restore()
+            ),
+            _ => format!("mend what the message names, and look again: esker doctor {}", self.quoted),
+        }
     }
 }
 
 /// Looks at the folder `db` and explains.
 pub(crate) fn run(common: &Common, db: &Path) -> Result {
-    let mut doctor = Doctor { db, quoted: quoted(db), signs: Vec::new() };
+    let mut doctor = Doctor { db, quoted: shell::path(db), signs: Vec::new() };
     if let Some(found) = folder::look(&mut doctor)? {
-        inside::look(&mut doctor, &found);
+        let opens = inside::look(&mut doctor, &found);
+        folder::strays(&mut doctor, &found, opens);
     }
     let Doctor { mut signs, .. } = doctor;
     signs.sort_by_key(|sign| sign.rank);
@@ -91,43 +122,20 @@ pub(crate) fn run(common: &Common, db: &Path) -> Result {
         out.json(&json!({ "db": db.to_string_lossy(), "rank": worst.words().0, "signs": signs }))?;
     } else {
         if worst == Rank::Fine {
-            out.line("nothing is wrong as far as can be told without reading every block")?;
+            out.say("nothing is wrong as far as can be told without reading every block")?;
         }
         for sign in &signs {
-            out.line(format!("{}: {}", sign.rank.words().1, sign.what))?;
-            out.line(format!("    {}", sign.meaning))?;
-            out.line(format!("    next: {}", sign.next))?;
+            out.say(format!("{}: {}", sign.rank.words().1, sign.what))?;
+            out.say(format!("    {}", sign.meaning))?;
+            out.say(format!("    next: {}", sign.next))?;
         }
         if worst == Rank::Fine {
-            out.line(format!("to have every block read: esker verify {} --deep", quoted(db)))?;
+            out.say(format!("to have every block read: esker verify {} --deep", shell::path(db)))?;
         }
     }
     out.finish()?;
     match signs.first() {
         Some(sign) if worst <= Rank::Broken => Err(Failure::damage(format!("{}; next: {}", sign.what, sign.next))),
         _ => Ok(()),
-    }
-}
-
-/// A path as a shell takes it.
-fn quoted(path: &Path) -> String {
-    let text = path.to_string_lossy();
-    let is_plain = |c: char| c.is_ascii_alphanumeric() || "/._-+".contains(c);
-    match text.chars().all(is_plain) && !text.is_empty() && !text.starts_with('-') {
-        true => text.into_owned(),
-        false => format!("'{}'", text.replace('\'', "'\\''")),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn paths_can_be_pasted_into_a_shell() {
-        assert_eq!(quoted(Path::new("/a/b-c.d")), "/a/b-c.d");
-        assert_eq!(quoted(Path::new("my store")), "'my store'");
-        assert_eq!(quoted(Path::new("it's")), "'it'\\''s'");
-        assert_eq!(quoted(Path::new("-x")), "'-x'");
     }
 }

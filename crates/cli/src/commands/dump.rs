@@ -32,7 +32,14 @@ pub(crate) fn run(common: &Common, kind: DumpKind, file: &Path) -> Result {
         return Err(Failure::error(format!("'{}' is a folder; give one of the files in it", file.display())));
     }
     let open = vfs.open_read(file).map_err(failed)?;
-    let mut dump = Dump { out: Output::new(), json: common.json, hex: common.hex, line: Vec::new(), wrong: Vec::new() };
+    let mut dump = Dump {
+        out: Output::new(),
+        json: common.json,
+        hex: common.hex,
+        line: Vec::new(),
+        entries: 0,
+        wrong: Vec::new(),
+    };
     let ended = match kind {
         DumpKind::Wal => log::wal(&mut dump, open, file),
         DumpKind::Blob => blob::blob(&mut dump, open, file),
@@ -48,6 +55,8 @@ struct Dump {
     json: bool,
     hex: bool,
     line: Vec<u8>,
+    /// How many entries were printed.
+    entries: u64,
     /// What was found wrong on the way.
     wrong: Vec<String>,
 }
@@ -65,10 +74,11 @@ struct Entry<'a> {
 impl Dump {
     /// A line about the whole file.
     fn about(&mut self, words: &str, json: &serde_json::Value) -> Result {
-        if self.json { self.out.json(json) } else { self.out.line(format!("# {words}")) }
+        if self.json { self.out.json(json) } else { self.out.say(format!("# {words}")) }
     }
 
     fn entry(&mut self, entry: &Entry<'_>) -> Result {
+        self.entries += 1;
         let kind = match entry.kind {
             ValueKind::Put => "put",
             ValueKind::Merge => "merge",

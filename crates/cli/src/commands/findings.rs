@@ -10,9 +10,9 @@ pub(super) fn show(out: &mut Output, findings: &[Finding]) -> Result {
     for finding in sorted(findings) {
         let mark = if finding.gravity == Gravity::Note { "note" } else { "damaged" };
         let place = finding.offset.map_or(String::new(), |offset| format!(" at {offset}"));
-        out.line(format!("{mark}: {}{place}: {}", finding.file, finding.what))?;
-        out.line(format!("    means: {}", finding.meaning))?;
-        out.line(format!("    to do: {}", finding.advice))?;
+        out.say(format!("{mark}: {}{place}: {}", finding.file, finding.what))?;
+        out.say(format!("    means: {}", finding.meaning))?;
+        out.say(format!("    to do: {}", finding.advice))?;
     }
     Ok(())
 }

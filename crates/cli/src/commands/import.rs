@@ -1,7 +1,7 @@
 //! `import`: the records of a file into a keyspace.
 
 use crate::args::{self, Common, Format};
-use crate::failure::{Failure, Result, describe};
+use crate::failure::{self, Failure, Result, describe};
 use crate::output::Output;
 use crate::progress;
 use crate::records::{Delimited, Dialect, JsonLines, Lines, Next, Pairs, Reader, Record};
@@ -72,7 +72,7 @@ pub(crate) fn run(common: &Common, import: &args::Import) -> Result {
     if common.json {
         out.json(&report)?;
     } else {
-        out.line(in_words(&report))?;
+        out.say(in_words(&report))?;
     }
     out.finish()
 }
@@ -159,10 +159,11 @@ pub(super) fn copy(
                 report.skipped += 1;
                 match report.skipped {
                     ..=TOLD_MAX => {
-                        bar.suspend(|| eprintln!("esker: {}: line {line}: {reason}; skipped", import.file.display()))
+                        let file = import.file.display();
+                        bar.suspend(|| failure::tell(format!("{file}: line {line}: {reason}; skipped")));
                     }
                     skipped if skipped == TOLD_MAX + 1 => {
-                        bar.suspend(|| eprintln!("esker: further bad lines are only counted"))
+                        bar.suspend(|| failure::tell("further bad lines are only counted"));
                     }
                     _ => {}
                 }

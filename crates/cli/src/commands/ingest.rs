@@ -46,7 +46,7 @@ pub(crate) fn build(common: &Common, build: &args::BuildTable) -> Result {
         };
         let path = build.table.display();
         let records = counted(facts.entries, "record");
-        out.line(format!("{path}: {records}{skipped}; {} in {seconds:.1} s", HumanBytes(facts.file_bytes)))?;
+        out.say(format!("{path}: {records}{skipped}; {} in {seconds:.1} s", HumanBytes(facts.file_bytes)))?;
     }
     out.finish()
 }
@@ -80,7 +80,7 @@ pub(crate) fn run(common: &Common, ingest: &args::Ingest) -> Result {
         out.json(&json!({ "seq": ingested.seq, "tables": tables, "seconds": seconds }))?;
     } else {
         for table in &ingested.tables {
-            out.line(format!(
+            out.say(format!(
                 "{:06}.sst in level {}: {}, {}, {} .. {}",
                 table.number,
                 table.level,
@@ -90,7 +90,7 @@ pub(crate) fn run(common: &Common, ingest: &args::Ingest) -> Result {
                 shown(common, &table.largest),
             ))?;
         }
-        out.line(format!(
+        out.say(format!(
             "ingested {} of {} as number {} in {seconds:.1} s",
             counted(ingested.tables.len() as u64, "table"),
             counted_in(ingested.entries(), "entry", "entries"),

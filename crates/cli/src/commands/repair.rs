@@ -9,6 +9,8 @@ use esker::vfs::{OsVfs, Vfs};
 use esker::{ErrorKind, Loss, Progress, RepairReport};
 use indicatif::HumanBytes;
 use serde_json::{Map, Value, json};
+use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
@@ -19,9 +21,13 @@ pub(crate) fn run(common: &Common, from: &Path, to: &Path) -> Result {
         let why = "goes back ('..') from a folder that does not exist; name the place itself";
         Failure::error(format!("'{}' {why}", to.display()))
     })?;
-    if from.canonicalize().is_ok_and(|from_is| to_is.starts_with(from_is)) {
+    if lies_in(&to_is, from) {
         let (to, from) = (to.display(), from.display());
         return Err(Failure::error(format!("'{to}' lies in '{from}', which is not to be touched; name another place")));
+    }
+    // The engine lists names that are UTF-8 alone.
+    if fs::read_dir(&to_is).is_ok_and(|mut entries| entries.next().is_some()) {
+        return Err(Failure::error(format!("'{}' is not empty; give a new folder", to.display())));
     }
     let vfs: Arc<dyn Vfs> = Arc::new(OsVfs);
     let bar = progress::bytes("read", Some(0));
@@ -54,6 +60,12 @@ pub(crate) fn run(common: &Common, from: &Path, to: &Path) -> Result {
     )))
 }
 
+/// Whether `to` is the folder `from`, or lies in it, by whatever way it is reached: the same folder may be mounted twice.
+fn lies_in(to: &Path, from: &Path) -> bool {
+    let id = |path: &Path| fs::metadata(path).ok().map(|found| (found.dev(), found.ino()));
+    id(from).is_some_and(|from| to.ancestors().any(|ancestor| id(ancestor) == Some(from)))
+}
+
 /// The path without links, as far as it is there. `None` if it goes back from what is not: where that would lead is known only once it is made.
 fn canonical(path: &Path) -> Option<PathBuf> {
     let path = std::path::absolute(path).ok()?;
@@ -67,7 +79,7 @@ fn canonical(path: &Path) -> Option<PathBuf> {
 }
 
 fn show(out: &mut Output, to: &Path, report: &RepairReport) -> Result {
-    out.line(format!(
+    out.say(format!(
         "'{}': {} whole and {} in part, {} of {}, {}",
         to.display(),
         counted(report.tables_whole, "table"),
@@ -77,24 +89,24 @@ fn show(out: &mut Output, to: &Path, report: &RepairReport) -> Result {
         counted(report.blob_records, "large value"),
     ))?;
     match &report.manifest_error {
-        None => out.line("the manifest is whole: it is known which files belonged together")?,
-        Some(error) => out.line(format!("the manifest is of no use, or in part: {error}"))?,
+        None => out.say("the manifest is whole: it is known which files belonged together")?,
+        Some(error) => out.say(format!("the manifest is of no use, or in part: {error}"))?,
     }
     for keyspace in &report.keyspaces {
         let made_up = if keyspace.is_known || keyspace.id == 0 { "" } else { " (its name is lost)" };
-        let name = text::escape(keyspace.name.as_bytes());
+        let name = text::name(&keyspace.name);
         let keys = counted(keyspace.keys, "key");
-        out.line(format!("keyspace {name}{made_up}: {keys}, {}", HumanBytes(keyspace.bytes)))?;
+        out.say(format!("keyspace {name}{made_up}: {keys}, {}", HumanBytes(keyspace.bytes)))?;
     }
     for loss in &report.losses {
         let place = loss.offset.map_or(String::new(), |offset| format!(" (at {offset})"));
-        out.line(format!("lost: {loss}{place}"))?;
+        out.say(format!("lost: {loss}{place}"))?;
     }
     for remark in &report.remarks {
-        out.line(format!("note: {remark}"))?;
+        out.say(format!("note: {remark}"))?;
     }
     for (file, why) in &report.unused {
-        out.line(format!("not used: {file}: {why}"))?;
+        out.say(format!("not used: {file}: {why}"))?;
     }
     Ok(())
 }

@@ -183,24 +183,24 @@ pub(crate) fn note(left_out: &str) -> String {
 
 fn print(out: &mut Output, stats: &Stats) -> Result {
     for keyspace in &stats.keyspaces {
-        let name = text::escape(keyspace.name.as_bytes());
+        let name = text::name(&keyspace.name);
         let waste =
             keyspace.space_amplification.map_or(String::new(), |ratio| format!(", space amplification {ratio:.2}"));
-        out.line(format!("keyspace {name}: {}{waste}", HumanBytes(keyspace.table_bytes)))?;
+        out.say(format!("keyspace {name}: {}{waste}", HumanBytes(keyspace.table_bytes)))?;
         if let Some(operator) = &keyspace.merge_operator {
-            out.line(format!("merge operator: {}", text::escape(operator.as_bytes())))?;
+            out.say(format!("merge operator: {}", text::name(operator)))?;
         }
         if !keyspace.levels.is_empty() {
             out.line(level_table(&keyspace.levels))?;
         }
         if let Some(ttl_ms) = keyspace.ttl_ms {
-            out.line(format!("time to live: {} ms", HumanCount(ttl_ms)))?;
+            out.say(format!("time to live: {} ms", HumanCount(ttl_ms)))?;
         }
         if let Some(filter) = &keyspace.compaction_filter {
-            out.line(format!("compaction filter: {}", text::escape(filter.as_bytes())))?;
+            out.say(format!("compaction filter: {}", text::name(filter)))?;
         }
         if keyspace.blob_files > 0 {
-            out.line(format!(
+            out.say(format!(
                 "in {}: {}, of which garbage: {}",
                 text::counted(keyspace.blob_files as u64, "blob file"),
                 HumanBytes(keyspace.blob_bytes),
@@ -208,31 +208,31 @@ fn print(out: &mut Output, stats: &Stats) -> Result {
             ))?;
         }
         if keyspace.memtable_entries > 0 {
-            out.line(format!(
+            out.say(format!(
                 "not in tables yet: {}",
                 text::counted_in(keyspace.memtable_entries as u64, "entry", "entries")
             ))?;
         }
         if keyspace.compaction_debt_bytes > 0 {
-            out.line(format!("compaction owes: {}", HumanBytes(keyspace.compaction_debt_bytes)))?;
+            out.say(format!("compaction owes: {}", HumanBytes(keyspace.compaction_debt_bytes)))?;
         }
-        out.line("")?;
+        out.say("")?;
     }
-    out.line(format!("newest sequence number:              {}", HumanCount(stats.last_seq)))?;
-    out.line(format!("bytes written since it was made:     {}", HumanBytes(stats.written_bytes)))?;
-    out.line(format!("logs:                                {} in {}", HumanBytes(stats.log_bytes), stats.logs))?;
+    out.say(format!("newest sequence number:              {}", HumanCount(stats.last_seq)))?;
+    out.say(format!("bytes written since it was made:     {}", HumanBytes(stats.written_bytes)))?;
+    out.say(format!("logs:                                {} in {}", HumanBytes(stats.log_bytes), stats.logs))?;
     if stats.retained_logs > 0 {
         let (bytes, logs) = (HumanBytes(stats.retained_log_bytes), stats.retained_logs);
-        out.line(format!("logs kept for the feed of changes:   {bytes} in {logs}"))?;
+        out.say(format!("logs kept for the feed of changes:   {bytes} in {logs}"))?;
     }
     if !stats.quarantined_tables.is_empty() {
-        out.line(format!(
+        out.say(format!(
             "tables and blob files in quarantine: {:?}; 'esker verify' says why",
             stats.quarantined_tables
         ))?;
     }
     for left_out in &stats.left_out_of_recovery {
-        out.line(note(left_out))?;
+        out.say(note(left_out))?;
     }
     Ok(())
 }

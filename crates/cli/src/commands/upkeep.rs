@@ -2,7 +2,7 @@
 
 use super::stats;
 use crate::args::Common;
-use crate::failure::{Failure, Result};
+use crate::failure::{self, Failure, Result};
 use crate::output::Output;
 use crate::store::{self, Access};
 use crate::text::{self, counted, counted_in};
@@ -40,13 +40,13 @@ pub(crate) fn verify(common: &Common, db: &Path) -> Result {
                 0 => String::new(),
                 files => format!("{} of {}, ", counted(files, "blob file"), counted(report.blob_records, "value")),
             };
-            out.line(format!("sound: {tables}, {blocks}, {entries}, {blobs}{}", HumanBytes(report.bytes)))?;
+            out.say(format!("sound: {tables}, {blocks}, {entries}, {blobs}{}", HumanBytes(report.bytes)))?;
         }
         for (_, error) in &damaged {
-            out.line(format!("damaged: {error}"))?;
+            out.say(format!("damaged: {error}"))?;
         }
         for left_out in &left_out {
-            out.line(stats::note(left_out))?;
+            out.say(stats::note(left_out))?;
         }
     }
     out.finish()?;
@@ -70,10 +70,10 @@ pub(crate) fn compact(common: &Common, db: &Path) -> Result {
     let metrics = engine.metrics();
     for keyspace in metrics.keyspaces.iter().filter(|keyspace| names.contains(&keyspace.name)) {
         if let Some(filter) = &keyspace.compaction_filter {
-            let (name, filter) = (text::escape(keyspace.name.as_bytes()), text::escape(filter.as_bytes()));
-            eprintln!(
-                "esker: keyspace {name} has the compaction filter {filter}, which the tool does not know: compacted without"
-            );
+            let (name, filter) = (text::name(&keyspace.name), text::name(filter));
+            failure::tell(format!(
+                "keyspace {name} has the compaction filter {filter}, which the tool does not know: compacted without"
+            ));
         }
     }
     let table_bytes = || engine.metrics().keyspaces.iter().map(esker::KeyspaceMetrics::table_bytes).sum::<u64>();
@@ -90,7 +90,7 @@ pub(crate) fn compact(common: &Common, db: &Path) -> Result {
         let keyspaces = names.len();
         out.json(&json!({ "keyspaces": keyspaces, "bytes_before": before, "bytes_after": after, "seconds": seconds }))?;
     } else {
-        out.line(format!(
+        out.say(format!(
             "compacted {} in {seconds:.1} s: tables of {} before, {} after",
             counted(names.len() as u64, "keyspace"),
             HumanBytes(before),
@@ -114,7 +114,7 @@ pub(crate) fn checkpoint(common: &Common, db: &Path, to: &Path) -> Result {
     if common.json {
         out.json(&json!({ "to": to.to_string_lossy() }))?;
     } else {
-        out.line(format!("the copy is in '{}'", to.display()))?;
+        out.say(format!("the copy is in '{}'", to.display()))?;
     }
     out.finish()
 }

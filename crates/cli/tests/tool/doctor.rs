@@ -71,10 +71,14 @@ fn who_has_it_open() {
     let engine = Engine::builder(&place.db).background(Background::Manual).open().unwrap();
     let own = format!("process {} (", std::process::id());
     sees(&place, 1, &["closed: ", &own, "Never remove LOCK"]);
+    std::fs::remove_file(place.db.join("LOCK")).unwrap();
+    sees(&place, 1, &["closed: ", &own, "Never remove LOCK"]);
+    std::fs::write(place.db.join("LOCK"), "").unwrap();
+    sees(&place, 1, &["closed: ", &own, "Never remove LOCK"]);
     engine.close().unwrap();
     assert_eq!(signs(&place).0, 0);
     std::fs::remove_file(place.db.join("LOCK")).unwrap();
-    sees(&place, 1, &["closed: the file LOCK is missing", "touch "]);
+    sees(&place, 1, &["broken: the file LOCK is missing", "touch "]);
 }
 
 #[test]
@@ -176,5 +180,96 @@ fn functions_that_are_not_there_and_tables_that_pile_up() {
         .unwrap()
         .close()
         .unwrap();
-    sees(&place, 1, &["keyspace k has 6 tables in level 0", "esker compact ", "--keyspace 'k'"]);
+    sees(&place, 1, &["keyspace k has 6 tables in level 0", "esker compact ", "--keyspace=k"]);
+}
+
+/// `doctor` said that the manifest is damaged where it may not be read, or is a folder, and had the store restored.
+#[test]
+fn a_manifest_that_may_not_be_read_is_not_called_damaged() {
+    let place = store();
+    let manifest = place.newest_manifest();
+    let denied = place.without_rights(&manifest, ["doctor", "DB"]);
+    let words = String::from_utf8(denied.out).unwrap();
+    assert!(words.contains("does not open: the manifest can't be read: ") && words.contains("change the permissions"));
+    assert!(!words.contains("repair") && !words.contains("damaged"), "{words}");
+    std::fs::remove_file(&manifest).unwrap();
+    std::fs::create_dir(&manifest).unwrap();
+    sees(&place, 1, &["closed: the manifest can't be read: ", "esker repair "]);
+}
+
+/// Who may only write a store makes `LOCK` anew; that it was missing was told as graver than anything else, so that of a store without CURRENT too the last advice was `touch LOCK`.
+#[test]
+fn a_missing_lock_is_the_least_of_worries() {
+    let place = store();
+    std::fs::remove_file(place.db.join("LOCK")).unwrap();
+    sees(&place, 1, &["broken: the file LOCK is missing", "for reading only"]);
+    std::fs::remove_file(place.db.join("CURRENT")).unwrap();
+    let message = place.esker(["doctor", "DB"]).fails(1);
+    assert!(message.contains("CURRENT") && !message.contains("touch"), "{message}");
+}
+
+/// An old manifest came back, and the tables that it does not know, with the newest writes, were called `fine: they mean nothing` beside `does not open: .. holds writes`.
+#[test]
+fn files_that_the_manifest_does_not_name_are_kept_where_the_store_does_not_open() {
+    let place = store();
+    let keep = place.path("old");
+    std::fs::create_dir(&keep).unwrap();
+    let old = [place.newest_manifest(), place.db.join("CURRENT")];
+    for file in &old {
+        std::fs::copy(file, keep.join(file.file_name().unwrap())).unwrap();
+    }
+    place.esker(["put", "DB", "newer", "2"]).text();
+    place.esker(["compact", "DB"]).text();
+    for file in &old {
+        std::fs::copy(keep.join(file.file_name().unwrap()), file).unwrap();
+    }
+    place.esker(["get", "DB", "newer"]).fails(1);
+    let (code, signs) = signs(&place);
+    let all = signs.join("\n");
+    assert!(code == 1 && signs[0].starts_with("closed: "), "{all}");
+    assert!(!all.contains("mean nothing") && !all.contains("removes them"), "{all}");
+    assert!(all.contains("that the manifest does not name") && all.contains("leave them where they are"), "{all}");
+}
+
+/// A blob file that can't be opened was called a table, `000015.sst`, whose key range fails; and told twice once it was missing.
+#[test]
+fn blob_files_are_called_so_and_told_once() {
+    let place = Place::new();
+    place.esker(["put", "DB", "large", &"x".repeat(50_000)]).text();
+    place.esker(["compact", "DB"]).text();
+    let blob = place.newest(".blob");
+    let name = blob.file_name().unwrap().to_str().unwrap();
+    let mut bytes = std::fs::read(&blob).unwrap();
+    bytes[3] ^= 1; // in its header
+    std::fs::write(&blob, &bytes).unwrap();
+    sees(&place, 1, &[&format!("broken: blob file {name} can't be opened"), "large values"]);
+    assert!(!signs(&place).1.join("\n").contains("key range"));
+    std::fs::remove_file(&blob).unwrap();
+    let told = signs(&place).1;
+    assert_eq!(told.iter().filter(|sign| sign.contains(&name[..6])).count(), 1, "{told:#?}");
+}
+
+/// `OPTIONS` has no checksum: a flipped bit in it was a newer version's doing, with the advice to open the store with that.
+#[test]
+fn what_is_damaged_in_the_options_is_not_taken_for_a_newer_version_alone() {
+    let place = store();
+    let names = place.files().into_iter().map(|(name, ..)| name);
+    let file = place.db.join(names.filter(|name| name.starts_with("OPTIONS-")).max().unwrap());
+    let sound = std::fs::read_to_string(&file).unwrap();
+    for garbage in ["\u{0}\u{1}\u{2}", "no line of ours", &sound.replace("durability = os", "durability = \u{7}")] {
+        std::fs::write(&file, garbage).unwrap();
+        sees(&place, 1, &["broken: the stored options are damaged", "opening does not depend on the file"]);
+        assert!(!signs(&place).1.join("\n").contains("newer version"));
+    }
+    for (line, flipped) in [("durability = os", "durability = or"), ("recovery = ", "secovery = ")] {
+        assert!(sound.contains(line), "{sound}");
+        std::fs::write(&file, sound.replace(line, flipped)).unwrap();
+        sees(&place, 0, &["fine: the stored options can't all be read", "a newer version wrote it, or it is damaged"]);
+    }
+    std::fs::write(&file, sound.replace("= bytewise", "= bytewisd")).unwrap();
+    sees(&place, 1, &["closed: ", "a newer version wrote it, or it is damaged", "write the line anew"]);
+    let next = signs(&place).1.remove(0);
+    let line = next.rsplit_once(", '").unwrap().1.trim_end_matches('\'');
+    std::fs::write(&file, sound.replace("comparator = bytewise", line)).unwrap();
+    assert_eq!(signs(&place).0, 0);
 }

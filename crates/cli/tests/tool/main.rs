@@ -1,10 +1,13 @@
 //! The tool, run as its users run it: one process a command, judged by exit code, standard output and standard error.
 
+mod bad_disk;
 mod damage;
 mod demo;
 mod doctor;
+mod dump;
 mod keys;
 mod misuse;
+mod names;
 mod packages;
 mod records;
 mod scan;
@@ -12,7 +15,10 @@ mod tables;
 mod upkeep;
 
 use std::ffi::OsStr;
+use std::fs::Permissions;
 use std::io::Write;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use tempfile::TempDir;
@@ -93,6 +99,26 @@ impl Place {
         let mut command = command(words.map(|word| self.word(word)));
         command.stdin(std::fs::File::open(file).expect("just written"));
         ran(command)
+    }
+
+    /// The same, by somebody who has no right to read this file.
+    fn without_rights<const N: usize>(&self, file: &Path, words: [&str; N]) -> Ran {
+        let mut denied = command(words.map(|word| self.word(word)));
+        let rights = |path: &Path, mode| std::fs::set_permissions(path, Permissions::from_mode(mode)).expect("rights");
+        if std::fs::metadata(file).expect("a file").uid() == 0 {
+            // Root has them all: somebody else runs it, from where everybody comes.
+            let tool = self.path("tool");
+            std::fs::copy(env!("CARGO_BIN_EXE_esker"), &tool).expect("the tool is copied");
+            [self.dir.path(), &self.db, &tool].into_iter().for_each(|path| rights(path, 0o755));
+            files(&self.db).iter().for_each(|(name, ..)| rights(&self.db.join(name), 0o644));
+            let nobody = 65534;
+            denied = Command::new(tool);
+            denied.args(words.map(|word| self.word(word))).stdin(Stdio::null()).uid(nobody).gid(nobody);
+        }
+        rights(file, 0);
+        let ran = ran(denied);
+        rights(file, 0o644);
+        ran
     }
 
     fn word(&self, word: &str) -> PathBuf {

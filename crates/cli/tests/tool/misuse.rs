@@ -118,6 +118,49 @@ fn a_store_in_use_is_refused() {
     assert_eq!(place.esker(["get", "DB", "k"]).text(), "v");
 }
 
+/// When LOCK was removed, a second process wrote beside the first: all that the first had stored was gone, and every check called the store sound.
+#[test]
+fn a_store_in_use_is_refused_whatever_becomes_of_its_lock_file() {
+    let place = Place::new();
+    let mut holder = command([Path::new("import"), &place.db, Path::new("-")]).stdin(Stdio::piped()).spawn().unwrap();
+    let mut records = holder.stdin.take().unwrap();
+    let mut feed = |numbers: std::ops::Range<u32>| {
+        numbers.for_each(|n| writeln!(records, "{{\"key\":\"{n:05}\",\"value\":\"{n}\"}}").unwrap());
+    };
+    feed(0..3);
+    while !place.db.join("CURRENT").exists() {
+        assert!(holder.try_wait().unwrap().is_none(), "it has ended");
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
+
+    let lock = place.db.join("LOCK");
+    let removed = || std::fs::remove_file(&lock).unwrap();
+    let made_anew = || std::fs::write(&lock, "").unwrap();
+    let replaced = || std::fs::rename(place.file("other", b""), &lock).unwrap();
+    for change in [&removed as &dyn Fn(), &made_anew, &replaced] {
+        change();
+        for words in [
+            &["put", "DB", "before", "x"][..],
+            &["get", "DB", "00000"],
+            &["verify", "DB", "--deep"],
+            &["repair", "DB", "DIR/new"],
+        ] {
+            let message = run(&place, words).fails(2);
+            assert!(message.contains(" is open "), "{message}");
+        }
+    }
+    assert!(!place.path("new").exists());
+
+    feed(3..2000);
+    drop(records);
+    let done = holder.wait_with_output().unwrap();
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    place.esker(["put", "DB", "behind", "x"]).text();
+    let keys: Vec<String> = place.esker(["scan", "DB", "--keys-only"]).text().lines().map(str::to_owned).collect();
+    assert_eq!(keys, (0..2000).map(|n| format!("{n:05}")).chain(["behind".to_owned()]).collect::<Vec<_>>());
+    place.esker(["verify", "DB", "--deep"]).text();
+}
+
 #[test]
 fn commands_that_only_read_change_no_file() {
     let place = Place::new();

@@ -3,20 +3,28 @@
 //! Where it was cut off between two edits it can be read to its end, and says nothing of all that came later. Other files know better: a table or log that it should name and does not, an operation
 //! of a keyspace that it has not made.
 
-use super::Repair;
+use super::{Repair, newer};
+use crate::error::Result;
 use crate::open::holds_everything;
 use crate::recovery;
 use esker_format::{FileKind, FileNo, SeqNo, batch};
-use esker_manifest::{ManifestError, Version};
+use esker_manifest::{ManifestError, Salvaged, Version, is_outdated, salvage_edits};
 use esker_wal::{Reader, RecordKind};
 use std::collections::BTreeSet;
+use std::path::Path;
+
+fn is_manifest(path: &Path) -> bool {
+    let name = path.file_name().and_then(|name| name.to_str());
+    matches!(name.and_then(FileKind::parse), Some(FileKind::Manifest(_)))
+}
 
 impl Repair<'_> {
     /// Whether the manifest can be taken at its word: it is whole, and nothing says that its end was cut off.
-    pub(super) fn judge_manifest(&mut self) {
+    pub(super) fn judge_manifest(&mut self) -> Result<()> {
+        self.refuse_newer_manifest()?;
         let Some(version) = self.facts.version.clone() else {
             self.report.manifest_error = self.facts.error.as_ref().map(ManifestError::to_string);
-            return;
+            return Ok(());
         };
         let named: BTreeSet<FileNo> = version.tables().map(|(_, _, table)| table.number).collect();
         let there: BTreeSet<FileNo> = self
@@ -37,14 +45,38 @@ impl Repair<'_> {
             }
             _ => false,
         };
+        // What an edit there said is not known; as the last one, it looks as if it had never been made.
+        let is_unread = self.patient.unreadable().keys().any(|path| is_manifest(path));
         let is_cut = (is_missing || lacks_log) && others.clone().next().is_some()
             || others.any(is_newer)
             || self.kinds.iter().any(writes);
-        if is_cut {
-            self.report.manifest_error =
-                Some("its end is missing: there are tables or logs of which it knows nothing".into());
+        let is_outdated = match self.facts.manifest {
+            Some(number) => is_outdated(&**self.vfs, self.from, number)?,
+            None => false,
+        };
+        self.report.manifest_error = if is_outdated {
+            Some("CURRENT names one that was replaced since: there is a newer one".into())
+        } else if is_cut {
+            Some("its end is missing: there are tables or logs of which it knows nothing".into())
+        } else if is_unread {
+            Some("a part of it can't be read".into())
+        } else {
+            self.report.exact = true;
+            return Ok(());
+        };
+        // All that any of them says, what was removed too.
+        let edits = salvage_edits(&**self.vfs, self.from)?;
+        let is_newest = edits.manifest == self.facts.manifest;
+        let (version, log_begun) = (self.facts.version.take().filter(|_| is_newest), self.facts.log_begun);
+        self.facts = Salvaged { version, log_begun, ..edits };
+        self.refuse_newer_manifest()
+    }
+
+    fn refuse_newer_manifest(&self) -> Result<()> {
+        match &self.facts.unsupported {
+            Some(error) => Err(newer(error)),
+            None => Ok(()),
         }
-        self.report.exact = !is_cut;
     }
 
     /// Whether a log holds what can't have been written yet when the manifest ended with `version`.

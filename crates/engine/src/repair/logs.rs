@@ -1,11 +1,11 @@
 //! What the logs hold.
 //!
 //! Where the manifest is whole and the logs end as recovery would have them, they are replayed as it does. Else each is read by itself: also behind a break, if what lies before it was vouched for and so
-//! was promised; an end that nothing vouches for is a torn tail, and what lies behind it counts for nothing, as ever.
+//! was promised; an end that nothing vouches for is a torn tail, and what lies behind it counts for nothing, as ever. Behind a place that the device can't read all is used that can be: that is no tear.
 
 use super::tables::{Source, ends_of};
-use super::{Loss, Repair};
-use crate::error::Result;
+use super::{Loss, Repair, newer};
+use crate::error::{ErrorKind, Result};
 use crate::open::holds_everything;
 use crate::options::RecoveryMode;
 use crate::recovery::{self, Told};
@@ -41,6 +41,15 @@ struct Log {
     number: FileNo,
     header: LogHeader,
     end: Lsn,
+}
+
+/// Why nothing is taken of a log.
+enum Strange {
+    /// There is nothing in it.
+    Empty,
+    Damaged(Box<Loss>),
+    /// Only a newer version can read it.
+    Newer(WalError),
 }
 
 impl Repair<'_> {
@@ -101,7 +110,18 @@ impl Repair<'_> {
             operations += 1;
             self.gather(numbered.op, numbered.seq, gathered, sources)
         });
-        let Ok(replayed) = replayed else { return Ok(false) };
+        let replayed = match replayed {
+            Ok(replayed) => replayed,
+            Err(error) if error.kind() == ErrorKind::Unsupported => return Err(newer(&error)),
+            Err(_) => return Ok(false),
+        };
+        // What recovery leaves out behind a place that can't be read was not torn off there.
+        let is_unread = |(number, _): &(FileNo, String)| {
+            self.patient.is_unreadable(&FileKind::Wal(*number).path(from), 0..u64::MAX)
+        };
+        if replayed.set_aside.iter().any(is_unread) {
+            return Ok(false);
+        }
         self.report.logs += replayed.logs.len() as u64;
         self.report.log_operations += operations;
         let met: BTreeSet<FileNo> = replayed.logs.iter().map(|log| log.number).collect();
@@ -152,7 +172,10 @@ impl Repair<'_> {
                     vouched = vouched.max(claimed);
                     known.push(log);
                 }
-                Err(loss) => strange.push((number, loss)),
+                Err(Strange::Newer(_)) if is_former_needless && number < oldest => strange.push((number, None)),
+                Err(Strange::Newer(error)) => return Err(newer(&error)),
+                Err(Strange::Damaged(loss)) => strange.push((number, Some(loss))),
+                Err(Strange::Empty) => strange.push((number, None)),
             }
         }
         // A file of a needed log's name is another's if that log is found elsewhere; if it is not, it may be any that does not begin as a log.
@@ -187,7 +210,10 @@ impl Repair<'_> {
             };
             line.push((log.header.start, end, log.header.number));
         }
-        let needed = !self.facts.version.as_ref().is_some_and(|version| holds_everything(version));
+        // Tables hold all of what was written before the engine was closed, and no log has more.
+        let was_closed =
+            self.facts.version.is_none() && self.facts.closed.is_some_and(|last| gathered.last_seq <= last);
+        let needed = !was_closed && !self.facts.version.as_ref().is_some_and(|version| holds_everything(version));
         let oldest_start = self.facts.version.as_ref().and_then(|version| version.log_start);
         // Whatever has become of the log that begins there.
         line.extend(oldest_start.filter(|start| needed && vouched > *start).map(|start| (start, start, oldest)));
@@ -198,7 +224,7 @@ impl Repair<'_> {
             ..Loss::default()
         };
         for pair in line.windows(2) {
-            let is_needless = is_former_needless && pair[1].2 <= oldest;
+            let is_needless = was_closed || is_former_needless && pair[1].2 <= oldest;
             if pair[1].0 > pair[0].1 && !is_needless {
                 self.report.losses.push(gap(pair[0].1, pair[1].0));
             }
@@ -214,23 +240,29 @@ impl Repair<'_> {
         Ok(())
     }
 
-    /// The header of a log, where its whole records end, and how far it says that all was on stable storage. The error is a loss, or none if there is nothing in it.
-    fn look_at(&mut self, number: FileNo) -> std::result::Result<(Log, Lsn), Option<Box<Loss>>> {
+    /// The header of a log, where its whole records end, and how far it says that all was on stable storage.
+    fn look_at(&mut self, number: FileNo) -> std::result::Result<(Log, Lsn), Strange> {
         let kind = FileKind::Wal(number);
         let name = kind.name();
         let path = kind.path(self.from);
-        let lost = |what: String| Some(Box::new(Loss { file: kind.name(), what, ..Loss::default() }));
+        let lost = |what: String| Strange::Damaged(Box::new(Loss { file: kind.name(), what, ..Loss::default() }));
         let file = self.vfs.open_read(&path).map_err(|error| lost(format!("it can't be opened: {error}")))?;
         self.read(file.len_bytes().unwrap_or(0));
         let mut reader = Reader::open(Arc::clone(&file), &name).map_err(|error| {
-            let holds = recovery::holds_more_than_a_header(&*file, &path).unwrap_or(true);
-            holds.then(|| lost(format!("without its header no record can be told from damage: {error}"))).flatten()
+            if error.is_unsupported() {
+                return Strange::Newer(error);
+            }
+            match recovery::holds_more_than_a_header(&*file, &path).unwrap_or(true) {
+                true => lost(format!("without its header no record can be told from damage: {error}")),
+                false => Strange::Empty,
+            }
         })?;
         let header = *reader.header();
         let end = loop {
             match reader.next() {
                 Ok(Some(_)) => {}
                 Ok(None) => break reader.end().map_or(header.start, |end| end.position),
+                Err(error) if error.is_unsupported() => return Err(Strange::Newer(error)),
                 Err(error) => return Err(lost(error.to_string())),
             }
         };
@@ -259,18 +291,21 @@ impl Repair<'_> {
                 if !end.leftover || starts.contains(&end.position) {
                     break end.position;
                 }
-                if vouched <= end.position {
+                let offset = end.position.0 - log.header.start.0;
+                let next = reader.skip_break()?;
+                // Who can't read a place knows that it was not torn there.
+                let is_unread = |next: Lsn| self.patient.is_unreadable(&path, offset..next.0 - log.header.start.0);
+                if vouched <= end.position && !next.is_some_and(is_unread) {
                     let why = format!("its end, from position {} on, was never promised to last", end.position);
                     self.report.unused.push((name.clone(), why));
                     break end.position;
                 }
-                let offset = Some(end.position.0 - log.header.start.0);
-                let (more, bytes) = match reader.skip_break()? {
+                let (more, bytes) = match next {
                     Some(position) => (true, format!("{} bytes", position.0 - end.position.0)),
                     None => (false, "all from here on".to_owned()),
                 };
                 let what = format!("{bytes} that can't be read, and the writes in them: {}", end.cause);
-                self.report.losses.push(Loss { file: name.clone(), offset, what, ..Loss::default() });
+                self.report.losses.push(Loss { file: name.clone(), offset: Some(offset), what, ..Loss::default() });
                 if more {
                     continue;
                 }
@@ -286,6 +321,9 @@ impl Repair<'_> {
             });
             let (first, ops) = match decoded {
                 Ok(decoded) => decoded,
+                Err(error) if error.is_unsupported() => {
+                    return Err(newer(&recovery::bad_record(&name, record.position, error)));
+                }
                 Err(error) => {
                     let what = format!("a record that is no batch: {error}");
                     self.report.losses.push(Loss { file: name.clone(), offset, what, ..Loss::default() });

@@ -8,10 +8,10 @@
 //! No snapshot outlives the engine that took it, and all that there is of a keyspace comes by here. So of each key only what a reader of now sees is written, and no tombstones: nothing is left that
 //! they could hide. The tables lie in the lowest level, one beside the other.
 
-use super::{Loss, Repair};
+use super::{Loss, Repair, newer};
 use crate::error::{Error, Result};
 use crate::options::Options;
-use esker_blob::{BlobFile, BlobRef};
+use esker_blob::{Access, BlobFile, BlobRef};
 use esker_format::{FileId, FileKind, FileNo, InternalKey, KeyspaceId, SeqNo, Trailer, ValueKind, split_expiry};
 use esker_iterator::{Fragments, MergingIterator, RangeTombstoneBuf};
 use esker_manifest::{BlobMeta, BlobUse, Level, TableMeta};
@@ -177,6 +177,22 @@ impl Repair<'_> {
         let value = file.get_checked(reference).map_err(|error| (name, error.to_string()))?;
         self.report.blob_records += 1;
         Ok([time, &value].concat())
+    }
+
+    /// Looks at all blob files that may be needed.
+    pub(super) fn refuse_newer_blob_files(&self) -> Result<()> {
+        for kind in &self.kinds {
+            let FileKind::Blob(number) = kind else { continue };
+            if self.report.exact && !self.facts.blobs.contains_key(number) {
+                continue;
+            }
+            let Ok(file) = self.vfs.open_read(&kind.path(self.from)) else { continue };
+            match BlobFile::open(file, &kind.name(), Access::Copied, None) {
+                Err(error) if error.is_unsupported() => return Err(newer(&error)),
+                _ => {}
+            }
+        }
+        Ok(())
     }
 
     /// A blob file of the damaged directory, whole or not.

@@ -82,7 +82,8 @@ impl fmt::Display for Loss {
             write!(f, " ({records} records)")?;
         }
         if let Some(keyspace) = &self.keyspace {
-            write!(f, ", of keyspace '{keyspace}'")?;
+            // One line, whatever the name holds.
+            write!(f, ", of keyspace '{}'", keyspace.escape_debug())?;
         }
         match (&self.first, &self.last) {
             (None, None) => Ok(()),

@@ -1,6 +1,6 @@
 //! Which tables there are, what of each can be read, and to which keyspace it belongs.
 
-use super::{Loss, Repair};
+use super::{Loss, Repair, newer};
 use crate::error::{Error, Result};
 use esker_format::{FileId, FileKind, FileNo, KeyspaceId, SeqNo};
 use esker_manifest::TableMeta;
@@ -132,6 +132,7 @@ impl Repair<'_> {
                 source.table = Some(table);
                 return Ok(Some(source));
             }
+            Err(error) if error.is_unsupported() => return Err(newer(&error)),
             Err(error) => error,
         };
         let told = meta.as_ref().map(|meta| meta.file_id);
@@ -165,7 +166,13 @@ impl Repair<'_> {
         seq: Option<SeqNo>,
     ) -> Result<Arc<Table>, TableError> {
         let mut table = opened?;
-        table.verify()?;
+        let mut found = Vec::new();
+        table.verify_all(&mut |error| found.push(error), &mut |_| {});
+        // Beside what is damaged there may be what only a newer version can read.
+        found.sort_by_key(|error| !error.is_unsupported());
+        if let Some(first) = found.into_iter().next() {
+            return Err(first);
+        }
         if seq.is_some() {
             let (file_bytes, file_id) = (table.file_bytes(), table.properties().file_id);
             table = Table::open(Arc::clone(file), name, options(Some(Expect { file_bytes, file_id, seq })))?;
@@ -286,8 +293,10 @@ fn losses_of(name: &str, salvaged: &Salvage, meta: Option<&TableMeta>) -> Vec<Lo
         // Of a table that was read to its end, what is behind the last block is no entry.
         .filter(|loss| loss.records != Some(0))
         .collect();
-    if salvaged.ranges_lost {
-        let what = "its range deletes can't be read, if it has any: what they deleted may be there again".to_owned();
+    // A manifest that names the table knows whether it has any.
+    if salvaged.ranges_lost && meta.is_none_or(|meta| meta.ranges.is_some()) {
+        let if_any = if meta.is_some() { "" } else { ", if it has any" };
+        let what = format!("its range deletes can't be read{if_any}: what they deleted may be there again");
         losses.push(Loss { file: name.to_owned(), what, first, last, ..Loss::default() });
     }
     losses

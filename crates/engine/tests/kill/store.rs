@@ -1,6 +1,6 @@
 //! The store that dies, by `kill -9`, with the power, or of a call that fails, and what it holds.
 
-use esker::{Builder, Engine, KeyspaceOptions, Options};
+use esker::{Builder, Engine, KeyspaceOptions, LogBackend, Options};
 use std::path::Path;
 
 pub(crate) fn options() -> Options {
@@ -15,8 +15,8 @@ pub(crate) fn value(i: u64) -> Vec<u8> {
     value
 }
 
-pub(crate) fn open(dir: &Path, read_only: bool) -> (Engine, esker::Keyspace) {
-    opened(Engine::builder(dir).options(options()).read_only(read_only)).unwrap()
+pub(crate) fn builder(dir: &Path, log_backend: LogBackend) -> Builder {
+    Engine::builder(dir).options(Options { log_backend, ..options() })
 }
 
 /// Opens it, and its other keyspace.

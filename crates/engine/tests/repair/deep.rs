@@ -3,8 +3,8 @@
 use crate::small::{
     Contents, DIR, Small, all, builder, calm, checked, contents, files, small, swap, used_bytes, vouched_bytes,
 };
-use esker::vfs::{MemVfs, Vfs};
-use esker::{DeepReport, Gravity};
+use esker::vfs::{Fault, FaultVfs, MemVfs, Operation, Rule, Vfs};
+use esker::{DeepReport, Gravity, verify_deep};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -149,4 +149,45 @@ fn missing_logs_are_found_without_a_lock() {
     }
     let report = checked(&vfs, DIR);
     assert!(report.is_ok(), "{:#?}", report.findings);
+}
+
+/// Of a manifest that is missing or can't be read it was CURRENT that was named, a log that can't be read was called one never begun, and what permissions keep from being read was to be restored.
+#[test]
+fn what_cant_be_read_or_is_missing_is_named_and_not_to_be_restored() {
+    let small = small();
+    for (part, operation, fault) in [
+        ("MANIFEST", Operation::OpenRead, Fault::EACCES),
+        ("MANIFEST", Operation::Read, Fault::EIO),
+        ("CURRENT", Operation::OpenRead, Fault::EACCES),
+        (".wal", Operation::OpenRead, Fault::EACCES),
+        (".wal", Operation::Read, Fault::EIO),
+        (".sst", Operation::OpenRead, Fault::EACCES),
+        ("OPTIONS", Operation::Read, Fault::EIO),
+    ] {
+        let path = all(&small.vfs, part).remove(0);
+        let faults = FaultVfs::new(small.copy() as Arc<dyn Vfs>);
+        faults.add(Rule::new(operation, fault).path(path.to_str().unwrap()));
+        let report = verify_deep(&(Arc::clone(&faults) as Arc<dyn Vfs>), DIR, &mut |_| {}).unwrap();
+        let of_it = |found: &&esker::Finding| path.ends_with(&found.file) && found.gravity == Gravity::Damage;
+        let found: Vec<_> = report.findings.iter().filter(of_it).collect();
+        assert_eq!(found.len(), 1, "{part}: {report:#?}");
+        let is_of_the_medium = found[0].advice.contains("mend the medium");
+        assert!(is_of_the_medium || part == ".wal" && operation == Operation::Read, "{part}: {found:#?}");
+    }
+    let vfs = small.copy();
+    let manifest = all(&vfs, "MANIFEST").remove(0);
+    vfs.remove_file(&manifest).unwrap();
+    assert!(damaged(&checked(&vfs, DIR)).iter().any(|file| manifest.ends_with(file)));
+}
+
+/// Of a file that was being written when the process died nothing was said.
+#[test]
+fn a_file_that_was_being_written_is_a_note() {
+    let small = small();
+    let vfs = small.copy();
+    vfs.create_new(&Path::new(DIR).join("000000.wal.tmp")).unwrap();
+    let report = checked(&vfs, DIR);
+    assert!(report.is_ok() && report.findings.iter().any(|found| found.file == "000000.wal.tmp"), "{report:#?}");
+    builder(&vfs, DIR, calm()).open().unwrap().close().unwrap();
+    assert!(checked(&vfs, DIR).findings.iter().all(|found| found.file != "000000.wal.tmp"), "as the note says");
 }

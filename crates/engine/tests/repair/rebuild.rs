@@ -3,8 +3,8 @@
 use crate::small::{
     Contents, DIR, Small, all, builder, bytes, calm, checked, contents, files, small, swap, used_bytes, vouched_bytes,
 };
-use esker::vfs::{CrashPolicy, Fault, FaultVfs, MemVfs, Operation, Rule, Vfs};
-use esker::{Engine, ErrorKind, KeyspaceOptions, RepairReport, WriteOptions, repair};
+use esker::vfs::{CrashPolicy, MemVfs, Vfs};
+use esker::{KeyspaceOptions, RepairReport, WriteOptions, repair};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
@@ -34,7 +34,7 @@ fn repaired_beside(vfs: &Arc<MemVfs>) -> (RepairReport, BTreeMap<String, Content
 }
 
 #[track_caller]
-fn read_back(vfs: &Arc<MemVfs>, report: RepairReport) -> (RepairReport, BTreeMap<String, Contents>) {
+pub(crate) fn read_back(vfs: &Arc<MemVfs>, report: RepairReport) -> (RepairReport, BTreeMap<String, Contents>) {
     assert!(checked(vfs, NEW).is_ok());
     let engine = builder(vfs, NEW, calm()).open().unwrap();
     let read = |name: String| {
@@ -50,13 +50,13 @@ fn read_back(vfs: &Arc<MemVfs>, report: RepairReport) -> (RepairReport, BTreeMap
     (report, found)
 }
 
-fn whole(small: &Small) -> BTreeMap<String, Contents> {
+pub(crate) fn whole(small: &Small) -> BTreeMap<String, Contents> {
     BTreeMap::from([("default".to_owned(), small.default.clone()), ("other".to_owned(), small.other.clone())])
 }
 
 /// What is there was written once; and nothing is missing if the report says so.
 #[track_caller]
-fn judge(small: &Small, report: &RepairReport, found: &BTreeMap<String, Contents>, what: &str) {
+pub(crate) fn judge(small: &Small, report: &RepairReport, found: &BTreeMap<String, Contents>, what: &str) {
     for (name, found) in found {
         for (key, value) in found {
             let ever = small.ever.get(key).is_some_and(|ever| ever.contains(value));
@@ -427,62 +427,4 @@ fn that_operands_may_count_twice_is_remarked() {
     }
     let report = repaired_in(&vfs, NEW).unwrap();
     assert!(!report.exact && twice(&report), "{report:#?}");
-}
-
-/// Whichever operation in the new directory fails: an error, and nothing is left there.
-#[test]
-fn what_fails_is_taken_back() {
-    let small = small();
-    for n in (1..60).step_by(3) {
-        let vfs = small.copy();
-        let before = bytes(&vfs, DIR);
-        let faults = FaultVfs::new(Arc::clone(&vfs) as Arc<dyn Vfs>);
-        faults.add(Rule::any(Fault::ENOSPC).path("/new/*").nth(n));
-        match repair(&(Arc::clone(&faults) as Arc<dyn Vfs>), DIR, NEW, &mut |_| {}) {
-            Ok(_) => assert!(checked(&vfs, NEW).is_ok(), "{n}"),
-            Err(_) => assert!(vfs.metadata(Path::new(NEW)).is_err(), "{n}: {:?}", files(&vfs, NEW)),
-        }
-        assert!(bytes(&vfs, DIR) == before, "{n}");
-    }
-}
-
-/// A medium that fails to be read at some place: what is read is right, and what is not is told, or the call fails.
-#[test]
-fn places_that_cant_be_read_are_losses() {
-    let small = small();
-    for n in (1..80).step_by(3) {
-        let vfs = small.copy();
-        let faults = FaultVfs::new(Arc::clone(&vfs) as Arc<dyn Vfs>);
-        faults.add(Rule::new(Operation::Read, Fault::EIO).path("/data/*").nth(n));
-        let Ok(report) = repair(&(Arc::clone(&faults) as Arc<dyn Vfs>), DIR, NEW, &mut |_| {}) else { continue };
-        let engine = builder(&vfs, NEW, calm()).open().unwrap();
-        let read = |name: String| {
-            let found = contents(&engine.keyspace(&name, KeyspaceOptions::default()).unwrap()).unwrap();
-            (name, found)
-        };
-        judge(&small, &report, &engine.keyspaces().into_iter().map(read).collect(), &format!("read {n}"));
-    }
-}
-
-#[test]
-fn where_it_may_not_write_it_does_not() {
-    let small = small();
-    let vfs = small.copy();
-    for inside in ["/data", "/data/new", "/data/./a/../new", "/other/../data/x", "/none/../lnk/new"] {
-        assert_eq!(repaired_in(&vfs, inside).unwrap_err().kind(), ErrorKind::InvalidArgument, "{inside}");
-    }
-    vfs.create_dir_all(Path::new("/full")).unwrap();
-    vfs.create_new(Path::new("/full/something")).unwrap();
-    assert_eq!(repaired_in(&vfs, "/full").unwrap_err().kind(), ErrorKind::InvalidArgument);
-    assert_eq!(files(&vfs, "/full").len(), 1);
-    let as_vfs = Arc::clone(&vfs) as Arc<dyn Vfs>;
-    assert_eq!(repair(&as_vfs, "/none", NEW, &mut |_| {}).unwrap_err().kind(), ErrorKind::NotFound);
-    assert_eq!(repair(&as_vfs, "/full", NEW, &mut |_| {}).unwrap_err().kind(), ErrorKind::NotFound);
-    let engine = builder(&vfs, DIR, calm()).open().unwrap();
-    assert_eq!(repair(&as_vfs, DIR, NEW, &mut |_| {}).unwrap_err().kind(), ErrorKind::Locked);
-    engine.close().unwrap();
-    assert!(vfs.metadata(Path::new(NEW)).is_err(), "nothing is left of what failed");
-    let reader: Engine = builder(&vfs, DIR, calm()).read_only(true).open().unwrap();
-    repaired_in(&vfs, NEW).unwrap();
-    drop(reader);
 }

@@ -109,8 +109,8 @@ impl Run {
         let dir = temp.path().canonicalize().unwrap().join("db");
         let trace = temp.path().join("trace");
         let mut command = Command::new("strace");
-        // With a file to write to, `strace` would let no signal end it: `-I`.
-        command.args(["-I", "2", "-f", "-qq", "-e", "signal=none", "-o"]).arg(&trace);
+        // With a file to write to, `strace` would let no signal end it: `-I`. Descriptors with their paths: `-y`.
+        command.args(["-I", "2", "-f", "-qq", "-y", "-e", "signal=none", "-o"]).arg(&trace);
         for path in paths(&dir) {
             command.arg("-P").arg(path);
         }
@@ -221,5 +221,7 @@ fn is_spared(call: &str) -> bool {
     let makes_room = call.starts_with("fallocate") || call.starts_with("ftruncate");
     // A log that can't be mapped is written by calls; the lock goes with its file.
     let is_replaced = call.starts_with("mmap") && call.contains("PROT_WRITE") || call.contains("LOCK_UN");
-    sweeps || makes_room || is_replaced
+    // Where directories can't be locked the file's lock is all there is.
+    let is_added = call.starts_with("flock") && !call.contains("/LOCK>");
+    sweeps || makes_room || is_replaced || is_added
 }

@@ -185,7 +185,7 @@ impl ReadableFile for MemReader {
 #[derive(Debug)]
 pub(super) struct MemLock {
     pub(super) world: Arc<Mutex<World>>,
-    pub(super) key: (Ino, String),
+    pub(super) key: Ino,
 }
 
 impl FileLock for MemLock {}

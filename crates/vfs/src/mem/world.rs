@@ -25,8 +25,8 @@ pub(super) struct World {
     log: Vec<Op>,
     /// The state after so many operations, kept since the next image asked for is often a later one.
     replayed: Option<(usize, State)>,
-    /// By directory and name.
-    pub(super) locks: BTreeMap<(Ino, String), Holders>,
+    /// By directory.
+    pub(super) locks: BTreeMap<Ino, Holders>,
     ino_next: Ino,
     pub(super) random: u64,
     pub(super) space_bytes: Option<u64>,

@@ -2,6 +2,7 @@
 
 use super::{Doctor, Rank};
 use crate::failure::{Failure, Result, describe};
+use crate::shell;
 use crate::text::counted;
 use esker::vfs::{LockMode, OsVfs, Vfs};
 use esker_format::FileKind;
@@ -22,6 +23,10 @@ pub(super) struct Found {
     pub(super) version: Option<Arc<Version>>,
     /// Whether some process has it open for writing.
     pub(super) is_locked: bool,
+    /// The tables and blob files of which something was said.
+    pub(super) told: BTreeSet<FileKind>,
+    /// How many files lie there that the manifest does not name, and their length in all.
+    strays: (u64, u64),
 }
 
 /// Looks at the folder. `None`: it is no store, or can't be looked into.
@@ -34,7 +39,7 @@ pub(super) fn look(doctor: &mut Doctor<'_>) -> Result<Option<Found>> {
         Err(error) => return Err(Failure::io("looking at", db, &error)),
         Ok(found) if !found.is_dir() => {
             let parent = db.parent().filter(|parent| !parent.as_os_str().is_empty());
-            let parent = parent.map_or(".".to_owned(), super::quoted);
+            let parent = parent.map_or(".".to_owned(), shell::path);
             doctor.sees(
                 Rank::Closed,
                 "this is a file, and a store is a folder",
@@ -48,22 +53,20 @@ pub(super) fn look(doctor: &mut Doctor<'_>) -> Result<Option<Found>> {
     let names = match OsVfs.list(db) {
         Ok(names) => names,
         Err(error) => {
-            let user = "run it as the user whom the store belongs to, or change the permissions";
-            let what = format!("the folder can't be listed: {}", describe(&error));
-            doctor.sees(Rank::Closed, what, "no store can be opened in it", user);
+            let (what, next) = (format!("the folder can't be listed: {}", describe(&error)), doctor.mend(&error));
+            doctor.sees(Rank::Closed, what, "no store can be opened in it", next);
             return Ok(None);
         }
     };
     let kinds: BTreeSet<FileKind> = names.iter().filter_map(|name| FileKind::parse(name)).collect();
     if kinds.iter().all(|kind| matches!(kind, FileKind::Lock | FileKind::Temp | FileKind::Options(_))) {
-        not_a_store(doctor, &names);
+        not_a_store(doctor);
         return Ok(None);
     }
     let is_locked = lock(doctor);
     let version = manifest(doctor);
-    if let Some(version) = &version {
-        files(doctor, &kinds, version, is_locked);
-    }
+    let mut found = Found { version, is_locked, told: BTreeSet::new(), strays: (0, 0) };
+    files(doctor, &kinds, &mut found);
     if names.iter().any(|name| name == "000000.wal.tmp") {
         doctor.sees(
             Rank::Broken,
@@ -73,19 +76,19 @@ pub(super) fn look(doctor: &mut Doctor<'_>) -> Result<Option<Found>> {
         );
     }
     space(doctor);
-    Ok(Some(Found { version, is_locked }))
+    Ok(Some(found))
 }
 
-fn not_a_store(doctor: &mut Doctor<'_>, names: &[String]) {
-    let below = names.iter().find(|name| doctor.db.join(name).join("CURRENT").exists());
-    let what = match names.len() {
+fn not_a_store(doctor: &mut Doctor<'_>) {
+    // Those too whose names are no UTF-8, which are none of ours.
+    let entries: Vec<_> = fs::read_dir(doctor.db).into_iter().flatten().flatten().map(|entry| entry.path()).collect();
+    let below = entries.iter().find(|path| path.join("CURRENT").exists());
+    let what = match entries.len() {
         0 => "the folder is empty: no store was ever made in it".to_owned(),
         count => format!("the folder holds {}, and none of a store", counted(count as u64, "file")),
     };
     let next = match below {
-        Some(name) => {
-            format!("there is a store in the folder below: esker doctor {}", super::quoted(&doctor.db.join(name)))
-        }
+        Some(path) => format!("there is a store in the folder below: esker doctor {}", shell::path(path)),
         None => "check the path; 'esker put' and 'esker import' make a store".to_owned(),
     };
     doctor.sees(Rank::Closed, what, "there is nothing to be opened", next);
@@ -97,7 +100,8 @@ fn lock(doctor: &mut Doctor<'_>) -> bool {
     match OsVfs.lock(&path, LockMode::Shared) {
         Ok(_) => false,
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-            let holder = fs::metadata(&path).ok().and_then(|found| holder_of(found.dev(), found.ino()));
+            // By the folder too, which is locked whatever has become of the file.
+            let holder = [&path, doctor.db].into_iter().find_map(|locked| holder_of(&fs::metadata(locked).ok()?));
             let what = match &holder {
                 Some((pid, name)) => format!("process {pid} ({name}) has the store open for writing"),
                 None => "some process has the store open for writing".to_owned(),
@@ -116,24 +120,28 @@ fn lock(doctor: &mut Doctor<'_>) -> bool {
             true
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            let next = format!("make an empty one: touch {}/LOCK", doctor.quoted);
-            let meaning =
-                "it can't be opened for reading only; the file holds nothing, and an open for writing makes it anew";
-            doctor.sees(Rank::Closed, "the file LOCK is missing", meaning, next);
+            let next = format!("make an empty one, and look again: touch {}", shell::path(&path));
+            let meaning = "for reading only the store does not open, so more can't be told here; an open for writing makes the file anew, and it holds nothing";
+            doctor.sees(Rank::Broken, "the file LOCK is missing", meaning, next);
             false
         }
         Err(error) => {
             let what = format!("the file LOCK can't be opened: {}", describe(&error));
-            let next = "run it as the user whom the store belongs to, or change the permissions";
+            let next = match error.kind() {
+                io::ErrorKind::PermissionDenied => super::AS_ITS_USER.to_owned(),
+                _ => {
+                    format!("move away what has this name, and make an empty file of it: touch {}", shell::path(&path))
+                }
+            };
             doctor.sees(Rank::Closed, what, "the store can't be opened", next);
             false
         }
     }
 }
 
-/// Number and name of the process that holds a lock on this file, where the system tells.
-fn holder_of(device: u64, inode: u64) -> Option<(u32, String)> {
-    let pid = pid_in(&fs::read_to_string("/proc/locks").ok()?, device, inode)?;
+/// Number and name of the process that holds a lock on this file or folder, where the system tells.
+fn holder_of(locked: &fs::Metadata) -> Option<(u32, String)> {
+    let pid = pid_in(&fs::read_to_string("/proc/locks").ok()?, locked.dev(), locked.ino())?;
     let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
     Some((pid, name.trim().to_owned()))
 }
@@ -164,6 +172,7 @@ fn manifest(doctor: &mut Doctor<'_>) -> Option<Arc<Version>> {
         ManifestError::Current { .. } => format!("the file CURRENT is damaged: {error}"),
         ManifestError::ManifestMissing { name, .. } => format!("the manifest {name} is missing, which CURRENT names"),
         error if error.is_unsupported() => format!("a newer version of esker has written this store: {error}"),
+        error if error.io().is_some() => format!("the manifest can't be read: {error}"),
         error => format!("the manifest is damaged: {error}"),
     };
     let (meaning, next) = match &error {
@@ -174,18 +183,18 @@ fn manifest(doctor: &mut Doctor<'_>) -> Option<Arc<Version>> {
             "this version can't read it, and leaves it alone",
             "use that version, or a newer one; 'esker --version' tells this one's".to_owned(),
         ),
-        error if error.io().is_some() => (
-            "the system does not let it be read",
-            "mend what the message names: permissions, or the disk (see dmesg)".to_owned(),
-        ),
-        _ => ("it says which files belong together, so without it the store does not open", doctor.restore()),
+        error => {
+            let next = error.io().map_or_else(|| doctor.restore(), |io| doctor.mend(io));
+            ("it says which files belong together, so without it the store does not open", next)
+        }
     };
     doctor.sees(Rank::Closed, what, meaning, next);
     None
 }
 
 /// Are the files there that the manifest names, and as long? And which others are?
-fn files(doctor: &mut Doctor<'_>, kinds: &BTreeSet<FileKind>, version: &Version, is_locked: bool) {
+fn files(doctor: &mut Doctor<'_>, kinds: &BTreeSet<FileKind>, found: &mut Found) {
+    let Some(version) = &found.version else { return };
     let named: Vec<(FileKind, u64)> = version
         .tables()
         .map(|(_, _, table)| (FileKind::Table(table.number), table.file_bytes))
@@ -194,29 +203,24 @@ fn files(doctor: &mut Doctor<'_>, kinds: &BTreeSet<FileKind>, version: &Version,
     for (kind, expected) in &named {
         let name = kind.name();
         let lost = match kind {
-            FileKind::Table(_) => "reads in its key range answer with an error; all other keys can be read",
-            _ => "the large values in it can't be read; all else can",
+            FileKind::Table(_) => super::TABLE_LOST,
+            _ => super::BLOB_LOST,
+        };
+        let what = match fs::metadata(kind.path(doctor.db)) {
+            // What is being compacted may go between two looks.
+            Err(error) if error.kind() == io::ErrorKind::NotFound && found.is_locked => continue,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => format!("{name} is missing"),
+            Err(error) => format!("{name}: {}", describe(&error)),
+            Ok(there) if !there.is_file() => format!("{name} is no file, but something else of this name"),
+            Ok(there) if there.len() != *expected => {
+                let bytes = there.len();
+                format!("{name} has {bytes} bytes, and the manifest says {expected}: cut short, or another file")
+            }
+            Ok(_) => continue,
         };
         let next = doctor.restore();
-        match fs::metadata(kind.path(doctor.db)) {
-            // What is being compacted may go between two looks.
-            Err(error) if error.kind() == io::ErrorKind::NotFound && is_locked => {}
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                doctor.sees(Rank::Broken, format!("{name} is missing"), lost, next);
-            }
-            Err(error) => doctor.sees(Rank::Broken, format!("{name}: {}", describe(&error)), lost, next),
-            Ok(found) if !found.is_file() => {
-                doctor.sees(Rank::Broken, format!("{name} is no file, but something else of this name"), lost, next);
-            }
-            Ok(found) if found.len() != *expected => {
-                let what = format!(
-                    "{name} has {} bytes, and the manifest says {expected}: cut short, or another file",
-                    found.len()
-                );
-                doctor.sees(Rank::Broken, what, lost, next);
-            }
-            Ok(_) => {}
-        }
+        doctor.sees(Rank::Broken, what, lost, next);
+        found.told.insert(*kind);
     }
     let named: BTreeSet<FileKind> = named.into_iter().map(|(kind, _)| kind).collect();
     let extra = kinds.iter().filter(|kind| match kind {
@@ -224,22 +228,29 @@ fn files(doctor: &mut Doctor<'_>, kinds: &BTreeSet<FileKind>, version: &Version,
         FileKind::WalAside(_) => true,
         _ => false,
     });
-    let (mut count, mut bytes) = (0, 0);
     for kind in extra {
-        count += 1;
-        bytes += fs::metadata(kind.path(doctor.db)).map_or(0, |found| found.len());
+        found.strays.0 += 1;
+        found.strays.1 += fs::metadata(kind.path(doctor.db)).map_or(0, |there| there.len());
     }
+}
+
+/// Files that the manifest does not name mean nothing, but to a store that does not open: there they may be what is missing.
+pub(super) fn strays(doctor: &mut Doctor<'_>, found: &Found, opens: bool) {
+    let (count, bytes) = found.strays;
     if count == 0 {
         return;
     }
     let what = format!("{} of {} that the manifest does not name", counted(count, "file"), HumanBytes(bytes));
-    if is_locked {
+    if found.is_locked {
         doctor.sees(
             Rank::Strained,
             what,
             "snapshots and iterators of the process that has the store open keep them, or it is just writing or removing them",
             "let go of old snapshots there (its metrics tell the oldest one's age)",
         );
+    } else if !opens {
+        let meaning = "as long as the store does not open, it is not known whether they hold what is missing";
+        doctor.sees(Rank::Broken, what, meaning, "leave them where they are, and see to the store first");
     } else {
         let meaning = "a crash left them, or recovery set them aside; they mean nothing, and take space";
         doctor.sees(Rank::Fine, what, meaning, "nothing: the next open for writing removes them");

@@ -1,9 +1,12 @@
 //! What a store says of itself when it is opened for reading only: logs, levels, operators, where its space goes.
 
 use super::folder::Found;
-use super::{Doctor, Rank};
+use super::{Doctor, Rank, options};
+use crate::shell;
+use crate::store::io_cause;
 use crate::text::{self, counted};
-use esker::{Background, Engine, ErrorKind, KeyspaceMetrics, Metrics, Options};
+use esker::{Background, Engine, ErrorKind, KeyspaceMetrics, Metrics, Options, ReadMode};
+use esker_format::{FileKind, FileNo};
 use indicatif::HumanBytes;
 
 /// Tables of so many times what their lowest level holds are mostly what nobody reads any more.
@@ -11,32 +14,28 @@ const AMPLIFICATION_MAX: f64 = 2.0;
 /// Below this nobody cares.
 const WASTE_BYTES_MIN: u64 = 64 << 20;
 
-pub(super) fn look(doctor: &mut Doctor<'_>, found: &Found) {
+/// Looks at the store, and says whether it opens.
+pub(super) fn look(doctor: &mut Doctor<'_>, found: &Found) -> bool {
     if found.version.is_none() || found.is_locked {
-        return;
+        return false;
     }
-    let options = match Engine::stored_options(doctor.db) {
-        Ok(options) => options,
-        Err(error) => {
-            if error.kind() == ErrorKind::Unsupported {
-                let meaning = "opening does not depend on the file, but what it asks for is not known here";
-                let what = format!("the stored options can't be read: {error}");
-                doctor.sees(Rank::Fine, what, meaning, "open the store with the version that wrote it");
-            }
-            Options::default()
-        }
-    };
-    let asked = Options { create_if_missing: false, ..Options::default() };
+    // It is asked where disks fail too, so what they can't give must be an error.
+    let asked = Options { create_if_missing: false, read_mode: ReadMode::GuardedMap, ..Options::default() };
     let engine = Engine::builder(doctor.db).options(asked).read_only(true).background(Background::Manual).open();
     match engine {
-        Err(error) => refused(doctor, &error),
+        Err(error) => {
+            refused(doctor, &error);
+            false
+        }
         Ok(engine) => {
+            let options = options::stored(doctor);
             let metrics = engine.metrics();
-            logs(doctor, &metrics);
+            logs(doctor, &metrics, found);
             for keyspace in &metrics.keyspaces {
                 functions(doctor, keyspace);
                 levels(doctor, keyspace, &options);
             }
+            true
         }
     }
 }
@@ -45,7 +44,7 @@ fn refused(doctor: &mut Doctor<'_>, error: &esker::Error) {
     // Its advice is for programs.
     let text = error.to_string();
     let what = text.split(". Restore the directory").next().unwrap_or(&text).to_owned();
-    let db = &doctor.quoted;
+    let db = doctor.quoted.clone();
     match error.kind() {
         // The file LOCK is missing, which was told.
         ErrorKind::Io if error.path().is_some_and(|path| path.ends_with("LOCK")) => {}
@@ -60,6 +59,7 @@ fn refused(doctor: &mut Doctor<'_>, error: &esker::Error) {
             let next = doctor.restore();
             doctor.sees(Rank::Closed, what, "the store does not open", next);
         }
+        ErrorKind::Unsupported if options::keep_it_closed(doctor, &what) => {}
         ErrorKind::Unsupported => {
             let next = "use the version that wrote it, or a newer one; 'esker --version' tells this one's";
             doctor.sees(Rank::Closed, what, "this version can't read it, and leaves it alone", next);
@@ -69,13 +69,14 @@ fn refused(doctor: &mut Doctor<'_>, error: &esker::Error) {
             doctor.sees(Rank::Closed, what, "it was opened for writing just now", next);
         }
         _ => {
-            let next = "mend what the message names: permissions, or the disk (see dmesg)";
+            let again = || format!("mend what the message names, and look again: esker doctor {db}");
+            let next = io_cause(error).map_or_else(again, |io| doctor.mend(io));
             doctor.sees(Rank::Closed, what, "the store does not open", next);
         }
     }
 }
 
-fn logs(doctor: &mut Doctor<'_>, metrics: &Metrics) {
+fn logs(doctor: &mut Doctor<'_>, metrics: &Metrics, found: &Found) {
     for left_out in &metrics.left_out_of_recovery {
         doctor.sees(
             Rank::Fine,
@@ -93,22 +94,26 @@ fn logs(doctor: &mut Doctor<'_>, metrics: &Metrics) {
         let meaning = "the options wal_retain_bytes and wal_retain_age ask for it";
         doctor.sees(Rank::Strained, what, meaning, "if nobody follows the store, open it with these options lowered");
     }
-    for table in &metrics.quarantined_tables {
-        let missing = format!("{table:06}.sst is missing");
-        if doctor.signs.iter().any(|sign| sign.what.starts_with(&missing[..10])) {
+    for number in metrics.quarantined_tables.iter().map(|number| FileNo(*number)) {
+        let is_blob =
+            found.version.iter().flat_map(|version| version.blobs()).any(|(_, blob)| blob.meta.number == number);
+        let (what, kind, meaning) = match is_blob {
+            true => ("blob file", FileKind::Blob(number), super::BLOB_LOST),
+            false => ("table", FileKind::Table(number), super::TABLE_LOST),
+        };
+        if found.told.contains(&kind) {
             continue;
         }
         let next = doctor.restore();
-        let meaning = "reads in its key range answer with an error; all other keys can be read";
-        doctor.sees(Rank::Broken, format!("table {table:06}.sst can't be opened"), meaning, next);
+        doctor.sees(Rank::Broken, format!("{what} {} can't be opened", kind.name()), meaning, next);
     }
 }
 
 /// The user's own functions, which are known by name.
 fn functions(doctor: &mut Doctor<'_>, keyspace: &KeyspaceMetrics) {
-    let name = text::escape(keyspace.name.as_bytes());
+    let name = text::name(&keyspace.name);
     if let Some(operator) = keyspace.merge_operator.as_deref().filter(|operator| !operator.starts_with("esker.")) {
-        let operator = text::escape(operator.as_bytes());
+        let operator = text::name(operator);
         doctor.sees(
             Rank::Fine,
             format!("keyspace {name} has the merge operator {operator}, which is a program's own"),
@@ -117,7 +122,7 @@ fn functions(doctor: &mut Doctor<'_>, keyspace: &KeyspaceMetrics) {
         );
     }
     if let Some(filter) = keyspace.compaction_filter.as_deref().filter(|_| !keyspace.compaction_filter_found) {
-        let filter = text::escape(filter.as_bytes());
+        let filter = text::name(filter);
         doctor.sees(
             Rank::Fine,
             format!("keyspace {name} has the compaction filter {filter}, which is a program's own"),
@@ -128,9 +133,13 @@ fn functions(doctor: &mut Doctor<'_>, keyspace: &KeyspaceMetrics) {
 }
 
 fn levels(doctor: &mut Doctor<'_>, keyspace: &KeyspaceMetrics, options: &Options) {
-    let name = text::escape(keyspace.name.as_bytes());
+    let name = text::name(&keyspace.name);
     let (db, knobs) = (doctor.quoted.clone(), &options.compaction);
-    let of = if keyspace.name == "default" { String::new() } else { format!(" --keyspace '{name}'") };
+    let of = match shell::word(keyspace.name.as_bytes()) {
+        Some(word) if keyspace.name != "default" => format!(" --keyspace={word}"),
+        // Without a name it is all keyspaces.
+        Some(_) | None => String::new(),
+    };
     let compact = format!("esker compact {db}{of}");
     let top = keyspace.levels.iter().find(|level| level.level == 0).map_or(0, |level| level.tables);
     if top >= knobs.l0_slowdown {

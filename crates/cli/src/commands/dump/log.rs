@@ -53,7 +53,7 @@ pub(super) fn manifest(dump: &mut Dump, file: Opened, path: &Path) -> Result {
                     dump.out.json(&json!({ "position": position.0, "edit": text.lines().collect::<Vec<_>>() }))?;
                 } else {
                     for item in text.lines() {
-                        dump.out.line(format!("{position}: {item}"))?;
+                        dump.out.say(format!("{position}: {item}"))?;
                     }
                 }
             }

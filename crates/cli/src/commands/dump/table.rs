@@ -3,9 +3,10 @@
 use super::{Dump, Entry, Opened, name};
 use crate::failure::Result;
 use crate::text;
-use esker_format::{InternalKeyBuf, ValueKind};
+use esker_format::{InternalKeyBuf, SeqNo, ValueKind};
 use esker_sstable::{
-    BlockCache, InternalIterator, Properties, ReadMode, Table, TableError, TableIter, TableOptions, Verify,
+    BlockCache, InternalIterator, Properties, ReadMode, Skipped, Table, TableError, TableIter, TableOptions, Verify,
+    salvage,
 };
 use serde_json::json;
 use std::path::Path;
@@ -18,13 +19,19 @@ pub(super) fn sst(dump: &mut Dump, file: Opened, path: &Path) -> Result {
     // Into memory, block by block: a damaged file may be growing shorter still, which a map would not survive.
     let cache = BlockCache::new(0);
     let options = TableOptions { verify: Verify::Always, read_mode: ReadMode::Pread, cache, expect: None };
-    let table = Table::open(file, &name(path), options)?;
+    let table = match Table::open(Arc::clone(&file), &name(path), options) {
+        Err(error) if !error.is_unsupported() => {
+            dump.wrong.push(error.to_string());
+            return blocks(dump, file, path);
+        }
+        table => table?,
+    };
     about(dump, table.properties())?;
     for range in table.range_tombstones().iter().flat_map(|ranges| ranges.iter()) {
-        let (seq, kind) = (range.seq.0, ValueKind::RangeDelete);
-        dump.entry(&Entry { place: &[], seq, kind, key: range.begin, value: range.end })?;
+        print_range(dump, range.seq, range.begin, range.end)?;
     }
 
+    let ranges = dump.entries;
     let mut iter = table.iter_once();
     let walked = iter.seek_to_first();
     let Err(damage) = print_on(dump, &mut iter, walked)? else {
@@ -44,8 +51,46 @@ pub(super) fn sst(dump: &mut Dump, file: Opened, path: &Path) -> Result {
             }
             Ok(())
         }
+        // So it is where the index can't be read, which says where the blocks are.
+        None if dump.entries == ranges => blocks(dump, file, path),
         None => dump.about("no entries can be read from here on", &json!({ "missing": true })),
     }
+}
+
+/// Prints a table that does not open, or of which the index can't be read, as far as its blocks are found by themselves: `SEQ KIND KEY TAB VALUE` for each entry, then range tombstones, then what is missing.
+fn blocks(dump: &mut Dump, file: Opened, path: &Path) -> Result {
+    let ranges_are_printed = dump.entries > 0;
+    let mut printed = Ok(());
+    let salvaged = salvage(file, &name(path), None, None, &mut |key, value| {
+        let (seq, kind) = (key.trailer.seq().0, key.trailer.kind());
+        if printed.is_ok() {
+            printed = dump.entry(&Entry { place: &[], seq, kind, key: key.user_key, value });
+        }
+    });
+    printed?;
+    let Ok(salvaged) = salvaged else {
+        return dump.about("nothing can be read", &json!({ "missing": true }));
+    };
+    for range in salvaged.ranges.iter().filter(|_| !ranges_are_printed).flat_map(|ranges| ranges.iter()) {
+        print_range(dump, range.seq, range.begin, range.end)?;
+    }
+    if salvaged.ranges_lost {
+        dump.about("range tombstones can't be read, if there are any", &json!({ "missing": true }))?;
+    }
+    for Skipped { offset, bytes, after, .. } in &salvaged.skipped {
+        let behind = match after {
+            Some(key) => format!(" behind key '{}'", text::preview(key, 80)),
+            None => String::new(),
+        };
+        let words = format!("entries are missing{behind}: {bytes} bytes at {offset} can't be read");
+        dump.about(&words, &json!({ "missing": true, "offset": offset, "bytes": bytes }))?;
+    }
+    Ok(())
+}
+
+/// Prints a range tombstone.
+fn print_range(dump: &mut Dump, seq: SeqNo, begin: &[u8], end: &[u8]) -> Result {
+    dump.entry(&Entry { place: &[], seq: seq.0, kind: ValueKind::RangeDelete, key: begin, value: end })
 }
 
 /// Prints what comes from where `iter` stands, up to the end or an error.
@@ -121,7 +166,7 @@ fn about(dump: &mut Dump, properties: &Properties) -> Result {
         format!("keys '{}' to '{}'", show(smallest), show(largest)),
         format!("sequence numbers {} to {}", properties.smallest_seq, properties.largest_seq),
     ] {
-        dump.out.line(format!("# {line}"))?;
+        dump.out.say(format!("# {line}"))?;
     }
     Ok(())
 }
