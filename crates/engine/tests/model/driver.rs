@@ -15,6 +15,7 @@ use esker_testkit::model::{
     Source, Space, Terms, Write, fate_of, value_of,
 };
 use std::borrow::Cow;
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::Arc;
@@ -31,8 +32,8 @@ pub(crate) type Living = [Option<Space>; SPACES];
 pub(crate) struct Driver {
     pub(crate) vfs: Arc<MemVfs>,
     clock: Arc<ManualClock>,
-    /// When the run began, in milliseconds since 1970.
-    began_ms: u64,
+    /// How far the wall clock is set back.
+    set_back_ms: Cell<u64>,
     options: Options,
     pub(crate) model: Model,
     /// `None` only while it is being opened.
@@ -133,7 +134,7 @@ impl Driver {
         let engine = create(&vfs, &options);
         let mut driver = Self {
             vfs,
-            began_ms: clock.unix_ms(),
+            set_back_ms: Cell::new(0),
             clock,
             options,
             model: Model::new(),
@@ -205,7 +206,10 @@ impl Driver {
                 self.clock.advance(Duration::from_secs(*seconds));
                 self.model.pass(*seconds);
             }
-            Op::SetBack(seconds) => self.clock.set_unix_ms(self.clock.unix_ms().saturating_sub(seconds * 1_000)),
+            Op::SetBack(seconds) => {
+                self.clock.set_unix_ms(self.clock.unix_ms() - seconds * 1_000);
+                self.set_back_ms.set(self.set_back_ms.get() + seconds * 1_000);
+            }
             Op::Register(is_registered) => self.register = *is_registered,
             Op::Reopen => self.reopen(),
             Op::Crash(crash) => self.crash(*crash),
@@ -473,9 +477,15 @@ impl Driver {
         self.durable = self.durable.max(last.unwrap_or(0));
     }
 
-    /// Sets the wall clock right.
+    /// Sets the wall clock right. It is ahead of the model's by what the engine has waited by it, some milliseconds.
     pub(crate) fn set_clock_right(&self) {
-        self.clock.set_unix_ms(self.began_ms + self.model.now().time * 1_000);
+        self.clock.set_unix_ms(self.right_ms());
+        self.set_back_ms.set(0);
+    }
+
+    /// What the wall clock shows when it is right, in milliseconds since 1970.
+    fn right_ms(&self) -> u64 {
+        self.clock.unix_ms() + self.set_back_ms.get()
     }
 
     fn let_go(&mut self) -> Engine {

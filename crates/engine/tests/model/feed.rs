@@ -132,7 +132,7 @@ impl Driver {
             }
         }
         for (keyspace, space) in self.handles.iter().flatten().filter(|(_, space)| self.lives(*space)) {
-            let now = UNIX_EPOCH + Duration::from_millis(self.began_ms + self.model.now().time * 1_000);
+            let now = UNIX_EPOCH + Duration::from_millis(self.right_ms());
             let mut contents = made.remove(&keyspace.id()).unwrap_or_default();
             contents.retain(|_, (_, expires)| expires.is_none_or(|expires| expires > now));
             if let (Some((first, _)), Some((last, _))) = (contents.first_key_value(), contents.last_key_value()) {
