@@ -1,11 +1,11 @@
 //! A power cut under load, and what must be there behind it.
 
 use crate::backend::backend_of;
-use esker_testkit::disk::{Disk, Kind};
 use crate::store::{builder, opened, value};
 use crate::told::Told;
 use crate::writers::{CHILD, KEYS, Newest, THREADS, key, newest_key, noted, spec};
 use esker::{Engine, Keyspace, LogBackend};
+use esker_testkit::disk::{Disk, Kind};
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, Command, ExitStatus, Stdio};
