@@ -196,6 +196,15 @@ fn who_makes_a_new_table_of_a_map_has_each_block_checked_anew() {
             below.write_all_at(&bytes[at..=at], at as u64).unwrap();
         }
         assert_eq!(read_all(table.iter_checked()).unwrap(), entries());
+
+        // And where the last block alone was checked.
+        let options = TableOptions { cache: BlockCache::new(0), ..table_options(ReadMode::Map, Verify::FirstUse) };
+        let table = Table::open(OsVfs.open_read(&path).unwrap(), "t.sst", options).unwrap();
+        let last = entries().pop().unwrap().0;
+        table.get(&last.user_key, KeyHash::of(&last.user_key), SeqNo::MAX).unwrap().unwrap();
+        let at = table.properties().data_bytes as usize - 12;
+        below.write_all_at(&[bytes[at] ^ 1], at as u64).unwrap();
+        assert!(read_all_back(table.iter_checked()).unwrap_err().is_corruption(), "{codec:?}");
     }
 }
 
