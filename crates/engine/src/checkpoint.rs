@@ -96,9 +96,14 @@ pub(crate) fn make_empty_dir(vfs: &dyn Vfs, to: &Path) -> Result<Vec<PathBuf>> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         Err(error) => return Err(Error::io("look at", to, error)),
     }
-    let is_missing = |path: &&Path| vfs.metadata(path).is_err_and(|error| error.kind() == io::ErrorKind::NotFound);
-    let above = to.ancestors().filter(|path| !path.as_os_str().is_empty());
-    let made: Vec<PathBuf> = above.take_while(is_missing).map(Path::to_owned).collect();
+    let mut made = Vec::new();
+    for path in to.ancestors().filter(|path| !path.as_os_str().is_empty()) {
+        match vfs.metadata(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => made.push(path.to_owned()),
+            Ok(_) => break,
+            Err(error) => return Err(Error::io("look at", path, error)),
+        }
+    }
     vfs.create_dir_all(to).map_err(|error| {
         // It may have come as far as some of them.
         made.iter().for_each(|dir| drop(vfs.remove_dir(dir)));

@@ -93,6 +93,7 @@ pub(crate) fn open(mut builder: Builder) -> Result<Arc<Core>> {
     if core.read_only {
         core.read_only_version.set(Arc::clone(&version)).ok();
         core.state.lock().logs = replayed.logs.iter().map(LogFile::from).collect();
+        core.deliver();
         return Ok(core);
     }
     if core.may_rest(&version, &replayed, &pending)? {

@@ -2,8 +2,8 @@
 
 use crate::{DIR, builder, calm, files};
 use esker::vfs::{Fault, FaultVfs, MemVfs, Operation, Rule, Vfs};
-use esker::{Background, Engine, ErrorKind, Options};
-use std::sync::Arc;
+use esker::{Background, Engine, ErrorKind, Event, Options};
+use std::sync::{Arc, Mutex};
 
 /// One sector that could not be read, in one file, when it was opened: and nothing of the whole store could be read, of no keyspace and in no way of reading.
 #[test]
@@ -32,6 +32,13 @@ fn one_file(kind: &str, operation: Operation) {
         let vfs = Arc::clone(&faults) as Arc<dyn Vfs>;
         Engine::builder(DIR).vfs(vfs).options(options.clone()).background(Background::Manual).open()
     };
+    // Whoever opened for reading only was not told, of damage neither.
+    let told = Arc::new(Mutex::new(0));
+    let hears = Arc::clone(&told);
+    let heard = move |event: &Event| *hears.lock().unwrap() += u32::from(matches!(event, Event::Quarantined { .. }));
+    let vfs = Arc::clone(&faults) as Arc<dyn Vfs>;
+    drop(Engine::builder(DIR).vfs(vfs).options(options.clone()).read_only(true).listener(heard).open().unwrap());
+    assert_eq!(*told.lock().unwrap(), 1, "{kind}, {operation:?}");
     let engine = open().unwrap_or_else(|error| panic!("{kind}, {operation:?}: {error}"));
     for letter in ["a", "c"] {
         assert!((0..50).all(|i| engine.get(format!("{letter}{i:02}")).unwrap().unwrap() == letter.as_bytes()));
