@@ -68,9 +68,14 @@ impl BlobSet {
         }
         let file = match self.open_file(meta) {
             Ok(file) => Ok(file),
-            Err(error) if error.is_corruption() || error.is_unsupported() => Err(Error::from(error)),
-            // That of a device does not pass either, and what lies elsewhere is served on.
-            Err(error) if error.io().is_some_and(esker_vfs::is_of_the_medium) => Err(Error::from(error)),
+            // None of these passes, that of a device neither; what lies elsewhere is served on.
+            Err(error)
+                if error.is_corruption()
+                    || error.is_unsupported()
+                    || error.io().is_some_and(esker_vfs::is_of_the_medium) =>
+            {
+                Err(Error::from(error))
+            }
             Err(error) if error.io().is_some_and(|io| io.kind() == io::ErrorKind::NotFound) => {
                 let name = FileKind::Blob(meta.number).name();
                 Err(Error::corruption(format!("blob file {name} is missing: restore it from a copy")))

@@ -48,7 +48,7 @@ pub enum Event {
     },
     /// Background work failed. It is tried again where that may help.
     BackgroundError(Error),
-    /// A damaged table or blob file was taken out of use. Keys in its range answer with `Corruption`, all others as ever.
+    /// A table or blob file that is damaged, or that its device can't read, was taken out of use. Keys in its range answer with `Corruption` or `Io`, all others as ever.
     Quarantined {
         /// The table or blob file.
         table: FileNo,

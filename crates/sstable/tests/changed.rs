@@ -8,6 +8,7 @@ use esker_vfs::{Map, OsVfs, ReadableFile, Vfs};
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
+use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use support::{Entry, FILE_ID, build_with_ranges, codecs, options, put, read_all, read_all_back, table_options};
@@ -78,6 +79,12 @@ fn entries() -> Vec<Entry> {
 /// Of every kind of block at least one.
 fn build(codec: Codec) -> Vec<u8> {
     build_with_ranges(&entries(), &["key03..key05#50"], options(200, codec))
+}
+
+/// A table in a file, read in place, no block of it in the cache.
+fn open_in_place(path: &Path) -> Arc<Table> {
+    let options = TableOptions { cache: BlockCache::new(0), ..table_options(ReadMode::Map, Verify::FirstUse) };
+    Table::open(OsVfs.open_read(path).unwrap(), "t.sst", options).unwrap()
 }
 
 /// Whether all of it can be read, one by one and in order. What can be is right.
@@ -154,8 +161,7 @@ fn no_byte_of_a_map_is_used_before_its_checksum() {
         let below = File::options().write(true).open(&path).unwrap();
         let mut found = 0;
         for at in 0..bytes.len() {
-            let options = TableOptions { cache: BlockCache::new(0), ..table_options(ReadMode::Map, Verify::FirstUse) };
-            let table = Table::open(OsVfs.open_read(&path).unwrap(), "t.sst", options).unwrap();
+            let table = open_in_place(&path);
             assert_eq!(table.mapped_bytes(), bytes.len() as u64);
             below.write_all_at(&[bytes[at] ^ 1 << (at % 8)], at as u64).unwrap();
             let readable = is_readable(&table);
@@ -184,8 +190,7 @@ fn who_makes_a_new_table_of_a_map_has_each_block_checked_anew() {
         let bytes = build(codec);
         OsVfs.create_new(&path).unwrap().append(&bytes).unwrap();
         let below = File::options().write(true).open(&path).unwrap();
-        let options = TableOptions { cache: BlockCache::new(0), ..table_options(ReadMode::Map, Verify::FirstUse) };
-        let table = Table::open(OsVfs.open_read(&path).unwrap(), "t.sst", options).unwrap();
+        let table = open_in_place(&path);
         // All of it counts as checked.
         table.read_back().unwrap();
         assert_eq!(is_readable(&table), (true, true));
@@ -198,8 +203,7 @@ fn who_makes_a_new_table_of_a_map_has_each_block_checked_anew() {
         assert_eq!(read_all(table.iter_checked()).unwrap(), entries());
 
         // And where the last block alone was checked.
-        let options = TableOptions { cache: BlockCache::new(0), ..table_options(ReadMode::Map, Verify::FirstUse) };
-        let table = Table::open(OsVfs.open_read(&path).unwrap(), "t.sst", options).unwrap();
+        let table = open_in_place(&path);
         let last = entries().pop().unwrap().0;
         table.get(&last.user_key, KeyHash::of(&last.user_key), SeqNo::MAX).unwrap().unwrap();
         let at = table.properties().data_bytes as usize - 12;
