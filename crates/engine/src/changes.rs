@@ -514,7 +514,11 @@ impl Iterator for Changes {
             *was_told = !*was_told;
             return was_told.then(|| Err(error.clone()));
         }
-        let result = self.advance().map_err(|error| gap::located(&self.hold.core, error));
+        let result = self.advance().map_err(|error| {
+            // It tells no more, and what it alone keeps must not be where somebody is sent to.
+            self.hold.release();
+            gap::located(&self.hold.core, error)
+        });
         if let Err(error) = &result {
             self.failed = Some((error.clone(), true));
         }

@@ -82,14 +82,21 @@ pub(crate) struct Hold {
     pub(crate) number: u64,
 }
 
-impl Drop for Hold {
-    fn drop(&mut self) {
+impl Hold {
+    /// Keeps nothing any more; whatever only it kept is gone when this returns.
+    pub(crate) fn release(&self) {
         let released = {
             let mut state = self.core.state.lock();
             state.feed.holds.remove(&self.number);
             self.core.trim_feed(&mut state)
         };
         self.core.let_go_of_retained(released);
+    }
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        self.release();
     }
 }
 

@@ -235,10 +235,10 @@ impl Run {
         drop(store);
         let mut attempts = 0;
         let store = loop {
-            (self.unseen, self.counted) = (None, 0);
             if self.random.one_in(4) {
                 self.look();
             }
+            (self.unseen, self.counted) = (None, 0);
             let builder = self.listened();
             match self.act("open", || (Store::open(builder), false)) {
                 Ok(store) => break store,
@@ -261,7 +261,7 @@ impl Run {
 
     /// Who only reads finds it so as well.
     fn look(&mut self) {
-        let builder = self.builder().read_only(true);
+        let builder = self.listened().read_only(true);
         if let Ok(found) =
             self.act("look", || (Store::open(builder).and_then(|store| contents(&store.spaces, false)), false))
         {
