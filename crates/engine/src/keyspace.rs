@@ -41,6 +41,7 @@ impl Keyspace {
         self.handle.core.number
     }
 
+    #[inline]
     pub(crate) fn check(&self) -> Result<()> {
         self.core.check()
     }
