@@ -300,8 +300,7 @@ impl Core {
             None => match self.prepare_log() {
                 Ok(spare) => spare,
                 Err(error) => {
-                    self.counters.background_errors.add(1);
-                    self.tell(Event::BackgroundError(error));
+                    self.tell_of_log("the next log can't be made, so the one there is goes on", error);
                     return Ok(());
                 }
             },

@@ -17,6 +17,7 @@
 use crate::commit::{Commit, SpareLog};
 use crate::core::{Core, LogFile};
 use crate::error::{Error, Result};
+use crate::listener::Event;
 use crate::options::{Durability, LogBackend};
 use esker_format::files::temp_path;
 use esker_format::{FileKind, FileNo};
@@ -51,7 +52,10 @@ impl Core {
             match Prepared::reuse(&*self.vfs, &from.path(&self.dir), &to.path(&self.dir)) {
                 Ok(prepared) => return Ok(SpareLog { number, prepared }),
                 // A new one may be had all the same. It has one of these names.
-                Err(_) => [from, to].into_iter().for_each(|file| self.removals.owe(file)),
+                Err(error) => {
+                    [from, to].into_iter().for_each(|file| self.removals.owe(file));
+                    self.tell_of_log("the file of a log can't be used again, so another is made", error.into());
+                }
             }
         }
         let number = self.new_file_no()?;
@@ -63,6 +67,12 @@ impl Core {
         // Relaxed: a log retired meanwhile is unlinked instead of kept.
         self.log_files.mapped.store(prepared.is_mapped(), Ordering::Relaxed);
         Ok(SpareLog { number, prepared })
+    }
+
+    /// Tells the listener, and no write, of what has failed and is made up for.
+    pub(crate) fn tell_of_log(&self, what_it_means: &str, error: Error) {
+        self.counters.background_errors.add(1);
+        self.tell(Event::BackgroundError(Error::from_source_with(error.kind(), what_it_means.into(), error)));
     }
 
     /// As [`Core::prepare_log`], with room for what a memtable takes: by background work.

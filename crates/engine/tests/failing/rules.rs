@@ -1,6 +1,5 @@
 //! What is made to fail.
 
-use esker::LogBackend;
 use esker::vfs::{Fault, FaultVfs, Operation, Rule};
 use esker_testkit::random::Random;
 use std::collections::BTreeMap;
@@ -64,7 +63,7 @@ fn times(random: &mut Random) -> u64 {
 }
 
 /// Failures that change nothing that anyone has asked for.
-fn is_spared(rule: &Rule, backend: LogBackend) -> bool {
+fn is_spared(rule: &Rule) -> bool {
     use Operation as Op;
     let is_late = matches!(rule.fault, Fault::Delay(_));
     // It may be a bit of a part that nobody reads.
@@ -79,19 +78,19 @@ fn is_spared(rule: &Rule, backend: LogBackend) -> bool {
             Some(Op::RemoveFile | Op::RemoveDir | Op::List) => true,
             // Room ahead is made by the writer where nobody has made it before, and given back or not.
             Some(Op::Preallocate | Op::Grow | Op::GrowWritten | Op::Trim) => true,
+            // Where nobody knows how much space is left it is tried.
+            Some(Op::FreeSpace) => true,
             // What can't be linked is copied.
             Some(Op::HardLink) => true,
             // What a cursor looks at ahead it reads again when it comes there.
             Some(Op::Read) => rule.times < u64::MAX,
-            // The file of a mapped log is used again, and where that fails one is made.
-            Some(Op::OpenLog | Op::Rename | Op::SyncDir) => backend == LogBackend::Mapped,
             _ => false,
         }
 }
 
 /// How often something has failed of which somebody must be told.
-pub(crate) fn struck(faults: &FaultVfs, backend: LogBackend) -> u64 {
-    faults.rules().iter().filter(|(_, rule, _)| !is_spared(rule, backend)).map(|(_, _, struck)| struck).sum()
+pub(crate) fn struck(faults: &FaultVfs) -> u64 {
+    faults.rules().iter().filter(|(_, rule, _)| !is_spared(rule)).map(|(_, _, struck)| struck).sum()
 }
 
 /// Whether a bit of something was read wrong.

@@ -10,6 +10,9 @@ use std::sync::{Arc, Mutex};
 
 const STEPS: u64 = 300;
 
+/// How what is told of such failures begins.
+const MADE_UP_FOR: [&str; 2] = ["the next log can't be made", "the file of a log can't be used again"];
+
 pub(crate) struct Run {
     pub(crate) seed: u64,
     pub(crate) random: Random,
@@ -25,7 +28,7 @@ pub(crate) struct Run {
     counted: u64,
     /// What failed in the background, for the next write to tell.
     pub(crate) unseen: Option<Error>,
-    /// What the listener heard of last.
+    /// What the listener heard of last, for a write to tell.
     heard: Option<Error>,
     /// Whether the engine said that it writes again.
     resumed: bool,
@@ -122,7 +125,7 @@ impl Run {
     }
 
     fn struck(&self) -> u64 {
-        struck(&self.faults, self.options.log_backend)
+        struck(&self.faults)
     }
 
     fn hear(&mut self) {
@@ -131,7 +134,10 @@ impl Run {
                 Event::BackgroundError(error) | Event::WritingStopped(error) => {
                     self.told += 1;
                     self.counted += 1;
-                    self.heard = Some(error);
+                    // No write is told of what is made up for.
+                    if !MADE_UP_FOR.iter().any(|what| error.to_string().starts_with(what)) {
+                        self.heard = Some(error);
+                    }
                 }
                 Event::Quarantined { .. } => {
                     self.told += 1;
@@ -182,10 +188,8 @@ impl Run {
         _ = self.on("step", engine, || engine.step());
         let is_counted = engine.metrics().background_errors;
         assert_eq!(self.counted, is_counted, "seed {}: events, and errors that were counted", self.seed);
-        // Where the next log can't be begun the one there is goes on, and no write is told.
-        let is_of_a_log = |error: &Error| error.to_string().starts_with("log ");
         if engine.metrics().writing_stopped.is_none() {
-            self.unseen = self.heard.take().filter(|error| !is_of_a_log(error));
+            self.unseen = self.heard.take().or(self.unseen.take());
         }
     }
 

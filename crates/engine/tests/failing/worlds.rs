@@ -18,14 +18,21 @@ pub(crate) enum Effect {
     DeleteRange(usize, u64, u64),
 }
 
+impl Effect {
+    pub(crate) fn deletes(&self, space: usize, key: u64) -> bool {
+        match *self {
+            Self::Put(..) => false,
+            Self::Delete(of, deleted) => of == space && deleted == key,
+            Self::DeleteRange(of, from, to) => of == space && (from..to).contains(&key),
+        }
+    }
+}
+
 fn apply(world: &mut World, effects: &[Effect]) {
     for effect in effects {
         match *effect {
             Effect::Put(space, key, id) => _ = world.insert((space, key), id),
-            Effect::Delete(space, key) => _ = world.remove(&(space, key)),
-            Effect::DeleteRange(space, from, to) => {
-                world.retain(|(of, key), _| *of != space || !(from..to).contains(key))
-            }
+            _ => world.retain(|(space, key), _| !effect.deletes(*space, *key)),
         }
     }
 }

@@ -25,7 +25,14 @@ impl Run {
 
     /// Takes up what came of a write.
     fn wrote(&mut self, what: &str, store: &Store, effects: &[Effect], result: &Result<bool>) {
-        let only_deletes = !effects.iter().any(|effect| matches!(effect, Effect::Put(..)));
+        // Of what a transaction puts and then deletes nothing is written but the deletion.
+        let is_left = |(i, effect): (usize, &Effect)| match *effect {
+            Effect::Put(space, key, _) => {
+                what != "transact" || !effects[i..].iter().any(|later| later.deletes(space, key))
+            }
+            _ => false,
+        };
+        let only_deletes = !effects.iter().enumerate().any(is_left);
         match result {
             Ok(true) => {
                 let unseen = self.unseen.take();
