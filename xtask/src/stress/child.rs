@@ -1,6 +1,7 @@
 //! One run of one suite, in a process of its own: what it prints is read line by line, and kept if it fails.
 
 use super::suites::Suite;
+use crate::output;
 use std::collections::VecDeque;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -139,24 +140,36 @@ impl Child {
 }
 
 impl Failure {
-    /// Writes the case to `testdata/failures`: how to run it again, and what it printed, its script included where the suite has scripts.
+    /// Writes the case to `testdata/failures`, as a script for `sh` that runs it again; below stands what it printed, which is a script of operations where the suite has such.
     pub(super) fn keep(&self, root: &Path, suite: &Suite) -> Result<PathBuf, String> {
         let directory = root.join("testdata/failures");
         let (name, again) = match self.seed {
             Some(seed) => (seed.to_string(), format!("ESKER_STRESS_SEED={seed} ESKER_STRESS_ROUNDS=1 ")),
             None => ("unknown".to_owned(), String::new()),
         };
-        let path = directory.join(format!("{}-{name}.txt", suite.name));
+        let path = directory.join(format!("{}-{name}.sh", suite.name));
         let command = format!("{again}cargo {} {} -- --exact --nocapture", suite.cargo_args().join(" "), suite.test);
-        let mut text = format!("# {command}\n");
-        for line in &self.output {
-            text.push_str(line);
-            text.push('\n');
-        }
+        // Where there is no repository it runs all the same.
+        let commit = output(root, "git", &["rev-parse", "--short", "HEAD"]).unwrap_or_else(|_| "unknown".into());
+        let script = self.script(suite.name, commit.trim(), &command);
         std::fs::create_dir_all(&directory)
-            .and_then(|()| std::fs::write(&path, text))
+            .and_then(|()| std::fs::write(&path, script))
             .map_err(|error| format!("{}: {error}", path.display()))?;
         Ok(path.strip_prefix(root).unwrap_or(&path).to_path_buf())
+    }
+
+    fn script(&self, suite: &str, commit: &str, command: &str) -> String {
+        let mut script = format!(
+            "#!/bin/sh\n\
+             # {suite} failed at commit {commit}; what it printed is below. Of another commit the same seed may make another case.\n\
+             cd \"$(dirname \"$0\")/../..\" || exit\n\
+             exec env {command}\n\n"
+        );
+        for line in &self.output {
+            script.push_str(line);
+            script.push('\n');
+        }
+        script
     }
 }
 
@@ -174,5 +187,14 @@ mod tests {
         {
             assert_eq!(parse(other, "kill"), Line::Other);
         }
+    }
+
+    #[test]
+    fn a_case_that_is_kept_is_a_script() {
+        let output = ["the smallest that fails: (", "$(exit 3) `exit 4` 'put"].map(String::from).into();
+        let script = Failure { seed: Some(7), output }.script("kill", "1234567", "SEED=7 sh -c 'echo $SEED'");
+        assert!(script.ends_with("`exit 4` 'put\n"), "{script}");
+        let ran = Command::new("sh").args(["-c", &script, "testdata/failures/kill-7.sh"]).output().unwrap();
+        assert_eq!((ran.status.code(), &*ran.stdout, &*ran.stderr), (Some(0), &b"7\n"[..], &b""[..]), "{ran:?}");
     }
 }
