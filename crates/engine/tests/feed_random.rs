@@ -120,7 +120,8 @@ impl Run {
                     assert_eq!(told, expected, "{what}: since {since}, up to the gap at {at}");
                     assert!(
                         self.behind(at).iter().any(|(first, ..)| *first <= from),
-                        "{what}: a gap at {at} for nothing"
+                        "{what}: a gap at {at} for nothing: {error}; {:?}",
+                        self.behind(at)
                     );
                     return self.assert_told(
                         engine,

@@ -144,7 +144,8 @@ impl Run {
                     self.has_quarantined = true;
                 }
                 Event::SetAside { .. } => self.told += 1,
-                Event::WritingResumed => self.resumed = true,
+                // What came before is mended.
+                Event::WritingResumed => (self.resumed, self.heard, self.unseen) = (true, None, None),
                 _ => {}
             }
         }
