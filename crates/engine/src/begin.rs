@@ -11,8 +11,8 @@
 //! that only reads leaves the directory as it found it, unless a compaction is due or reads [ask](crate::toll) for one.
 //!
 //! Invariants
-//! - While it rests the engine makes no file and commits no edit: it takes no number, of file or sequence. (It may remove files that no version names.) So a crash finds what the
-//!   close left.
+//! - While it rests the engine makes no file and commits no edit: it takes no number, of file or sequence. It may remove files that no version names, but no logs: if the close
+//!   failed in its last sync, what a power cut leaves needs them. So a crash finds what the close left.
 //! - What is not so simple begins at once: logs to be replayed or set aside, a manifest that was not closed, options that have changed, a failed sync of a former life.
 
 use crate::commit::Commit;
@@ -91,6 +91,7 @@ impl Core {
         }
         self.take_log(commit, writer, group, reserved);
         commit.resting = false;
+        commit.stray_logs.drain(..).for_each(|log| self.removals.owe(FileKind::Wal(log)));
         Ok(())
     }
 
@@ -161,7 +162,10 @@ impl Core {
             for log in &replayed.logs {
                 let path = FileKind::Wal(log.number).path(&self.dir);
                 let synced = self.vfs.open_sync(&path).and_then(|file| file.sync());
-                synced.map_err(|error| Error::io("sync", &path, error))?;
+                synced.map_err(|error| {
+                    self.note_failed_log_sync();
+                    Error::io("sync", &path, error)
+                })?;
             }
         }
 

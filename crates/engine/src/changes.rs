@@ -515,8 +515,10 @@ impl Iterator for Changes {
             return was_told.then(|| Err(error.clone()));
         }
         let result = self.advance().map_err(|error| {
-            // It tells no more, and what it alone keeps must not be where somebody is sent to.
-            self.hold.release();
+            if error.changes_from().is_some() {
+                // It tells no more, and what it alone keeps must not be where somebody is sent to.
+                self.hold.release();
+            }
             gap::located(&self.hold.core, error)
         });
         if let Err(error) = &result {

@@ -62,6 +62,8 @@ pub(crate) struct Commit {
     pub(crate) written_at: Option<Duration>,
     /// Whether nothing was written yet since an open after a close in order, and so there is no log: see [`crate::begin`].
     pub(crate) resting: bool,
+    /// Logs that nobody needs, and that stay until an engine that rests begins to write.
+    pub(crate) stray_logs: Vec<FileNo>,
     /// What is written while somebody looks whether what he has read still stands.
     pub(crate) watch: Watch,
     /// Who alone may write.

@@ -154,6 +154,7 @@ impl Core {
             seq_at_last_look: commit.seq_at_last_look,
             written_at: commit.written_at,
             resting: false,
+            stray_logs: Vec::new(),
             watch: std::mem::take(&mut commit.watch),
             turn: commit.turn.take(),
             turns: commit.turns,

@@ -154,8 +154,11 @@ impl Core {
     ///
     /// The note need not be durable, for what the kernel holds is not either. Its name is that of a temporary file, so the sweep takes it away.
     pub(crate) fn note_failed_log_sync(&self) {
-        // Where no file can be made, the next open can't go on writing either.
-        let _ = self.vfs.create_new(&self.failed_log_sync());
+        let note = self.failed_log_sync();
+        if self.vfs.create_new(&note).is_err() {
+            // A second name of a file that is there takes neither a descriptor nor a block. If that can't be had either, only this process knows.
+            let _ = self.vfs.hard_link(&FileKind::Lock.path(&self.dir), &note);
+        }
     }
 
     /// Nothing is left to the logs of which a sync failed.

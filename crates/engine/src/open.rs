@@ -204,6 +204,7 @@ fn new_core(
         seq_at_last_look: SeqNo::ZERO,
         written_at: None,
         resting: false,
+        stray_logs: Vec::new(),
         watch: Watch::default(),
         turn: None,
         turns: 0,
@@ -368,6 +369,7 @@ impl Core {
         let blobs: std::collections::HashSet<FileNo> = version.blobs().map(|(_, blob)| blob.meta.number).collect();
         let aside: BTreeMap<FileNo, &String> = replayed.set_aside.iter().map(|(log, why)| (*log, why)).collect();
         let names = self.vfs.list(&self.dir).map_err(|error| Error::io("list", &self.dir, error))?;
+        let (rests, mut stray_logs) = (self.commit.lock().resting, Vec::new());
         let logs: std::collections::HashSet<FileNo> = {
             let state = self.state.lock();
             let retained = state.feed.retained.iter().map(|log| log.number);
@@ -392,6 +394,10 @@ impl Core {
                         self.tell(Event::SetAside { path: to, reason: why.to_string() });
                         false
                     }
+                    None if rests => {
+                        stray_logs.push(number);
+                        false
+                    }
                     None => true,
                 },
                 _ => false,
@@ -401,6 +407,7 @@ impl Core {
                 let _ = self.vfs.remove_file(&path);
             }
         }
+        self.commit.lock().stray_logs = stray_logs;
         Ok(())
     }
 }

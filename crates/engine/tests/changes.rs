@@ -519,3 +519,31 @@ fn apply(replica: &mut BTreeMap<Vec<u8>, Vec<u8>>, batch: &esker::ChangedBatch) 
         }
     }
 }
+
+/// A feed that could not open a log for a moment let go of all that it had not told, and who asked anew behind what had been told was sent on past it.
+#[test]
+fn a_failure_that_passes_takes_nothing_from_the_feed() {
+    let faults = FaultVfs::new(MemVfs::new());
+    let vfs: Arc<dyn Vfs> = Arc::clone(&faults) as _;
+    let engine = open(&vfs, &small());
+    engine.put("a", "1").unwrap();
+    let mut feed = engine.changes_since(0).unwrap();
+    let mut told = feed.next().unwrap().unwrap().seq();
+    for i in 0..400u32 {
+        engine.put(i.to_be_bytes(), [i as u8; 200]).unwrap();
+        while engine.step().unwrap() {}
+    }
+    engine.flush().unwrap();
+    faults.add(Rule::new(FileOperation::OpenRead, Fault::EMFILE).path("*.wal").times(1));
+    let error = loop {
+        match feed.next() {
+            Some(Ok(change)) => told = change.seq(),
+            Some(Err(error)) => break error,
+            // The end of what there was; asked again it goes on.
+            None => {}
+        }
+    };
+    assert_eq!(error.kind(), ErrorKind::Io);
+    let rest = engine.changes_since(told).unwrap().map(Result::unwrap).count() as u64;
+    assert_eq!(told + rest, engine.metrics().last_seq);
+}
