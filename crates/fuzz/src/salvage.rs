@@ -41,7 +41,7 @@ fn taken(file: Arc<Bytes>, seq: Option<SeqNo>) -> Option<(Salvage, u64)> {
     let (mut last, mut entries, mut sum): (Option<InternalKeyBuf>, u64, u64) = (None, 0, 0);
     let found = salvage(file, "t.sst", told, seq, &mut |key, value| {
         assert!(last.as_ref().is_none_or(|last| last.as_ref() < key), "{last:?}, and then {key:?}");
-        assert!(seq.is_none_or(|seq| key.trailer.seq() >= seq), "{key:?} of a table of {seq:?}");
+        assert!(seq.is_none_or(|seq| key.trailer.seq() == seq), "{key:?} of a table of {seq:?}");
         last = Some(key.to_buf());
         entries += 1;
         sum = sum.wrapping_add(digest(key, value));

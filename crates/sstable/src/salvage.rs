@@ -87,6 +87,7 @@ pub fn salvage(
     let mut walk = Walk {
         name: &name,
         file_id,
+        seq,
         lift: seq.map_or(0, |seq| Trailer::seek(seq).to_bits() & !0xff),
         last: None,
         each,
@@ -126,6 +127,8 @@ pub fn salvage(
 struct Walk<'a> {
     name: &'a Arc<str>,
     file_id: FileId,
+    /// The table-wide sequence number, if there is one, and what that adds to trailers.
+    seq: Option<SeqNo>,
     lift: u64,
     last: Option<(Vec<u8>, Trailer)>,
     each: &'a mut dyn FnMut(InternalKey<'_>, &[u8]),
@@ -167,6 +170,9 @@ impl Walk<'_> {
                 let user_key = [prefix, &payload[entry.rest]].concat();
                 let value = &payload[entry.value];
                 check_entry(trailer, value).map_err(|fault| place.fault(fault))?;
+                if self.seq.is_some_and(|seq| trailer.seq() != seq) {
+                    return Err(place.damaged("a sequence number in a table built outside"));
+                }
                 let key = InternalKey { user_key: &user_key, trailer };
                 let before_it = before.as_ref().map(|(user_key, trailer)| InternalKey { user_key, trailer: *trailer });
                 if before_it.or(last).is_some_and(|before| before >= key) {
@@ -195,6 +201,10 @@ impl Walk<'_> {
     }
 
     fn ranges(&mut self, offset: u64, stored: &[u8]) {
+        if self.seq.is_some() {
+            // A table built outside has none.
+            return;
+        }
         let place = self.place(BlockKind::RangeTombstones, offset as usize);
         let Ok(payload) = place.check_uncompressed(stored) else { return };
         if let Ok(ranges) = ranges::decode(payload) {

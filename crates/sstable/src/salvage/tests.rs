@@ -156,6 +156,18 @@ fn entries_of_a_table_built_outside_have_the_number_that_is_given() {
     }
 }
 
+/// Entries that have a number of their own got it added to the table's, which may go over the greatest there is: what came out was older than the table.
+#[test]
+fn entries_with_a_number_of_their_own_are_none_of_a_table_built_outside() {
+    for whole in [table(true, true), without_footer(table(true, true))] {
+        for seq in [SeqNo(77), SeqNo::MAX] {
+            let (left, salvaged) = left_of(&whole, Some(FILE_ID), Some(seq)).unwrap();
+            assert!(left.is_empty() && salvaged.ranges.is_none(), "{left:?}, {salvaged:?}");
+            assert_eq!(salvaged.blocks, 0);
+        }
+    }
+}
+
 #[test]
 fn the_id_is_told_by_the_footer_or_else_by_the_properties_and_what_told_it() {
     let bytes = table(true, true);
