@@ -32,10 +32,10 @@ mod tables;
 
 pub use report::{Loss, RepairReport, RepairedKeyspace};
 
-use crate::checkpoint::{make_empty_dir, remove_all};
-use crate::deep::verify_deep;
+use crate::deep::verify_locked;
 use crate::error::{Error, ErrorKind, Result};
 use crate::finding::Progress;
+use crate::new_dir::NewDir;
 use crate::options_text;
 use esker_blob::BlobFile;
 use esker_format::{FileKind, FileNo, KeyspaceId, SeqNo};
@@ -62,11 +62,11 @@ const OPTIONS_BYTES_MAX: u64 = 64 << 10;
 /// see `docs/guarantees.md`. `progress` is told now and then.
 ///
 /// # Errors
-/// `Unsupported` if a newer version has written any of what is needed; `InvalidArgument` if `to` exists and is not an empty directory, lies in `from`, or has `..` behind a directory that does not exist; `NotFound` if there is nothing in `from` to make an engine of; `Locked` if an engine has `from` open for writing; those
+/// `Unsupported` if a newer version has written any of what is needed; `InvalidArgument` if `to` exists and is not an empty directory, lies in `from`, or has `..` behind a directory that does not exist; `NotFound` if there is nothing in `from` to make an engine of; `Locked` if an engine has `from` open for writing, or somebody else makes or has one in `to`; those
 /// of reading and writing files. Then what was made in `to` is removed again.
 ///
 /// # Durability
-/// The new engine is on stable storage, and was read back whole by [`verify_deep`], when this returns.
+/// The new engine is on stable storage, and was read back whole by [`crate::verify_deep`], when this returns.
 pub fn repair(
     vfs: &Arc<dyn Vfs>,
     from: impl AsRef<Path>,
@@ -108,7 +108,7 @@ pub fn repair(
     if !kinds.iter().any(holds) {
         return Err(Error::new(ErrorKind::NotFound, format!("there is nothing of an engine in {}", from.display())));
     }
-    let made = make_empty_dir(&**vfs, to)?;
+    let dir = NewDir::make(&**vfs, to)?;
     let patient = Patient::new(vfs, from);
     let result = loop {
         let known = patient.unreadable_pieces();
@@ -117,14 +117,14 @@ pub fn repair(
         if result.is_ok() || patient.unreadable_pieces() == known {
             break result;
         }
-        remove_all(&**vfs, to, &[]);
+        dir.clear();
     };
     let result = result.map(|mut report| {
         report.unused.extend(no_files);
         report
     });
     if result.is_err() {
-        remove_all(&**vfs, to, &made);
+        dir.discard();
     }
     result
 }
@@ -215,13 +215,9 @@ fn build(
         progress,
         state: Progress { done_bytes: 0, total_bytes },
     };
-    // Whoever opens the new directory meanwhile is told to wait.
-    let path = FileKind::Lock.path(to);
-    let lock = vfs.lock(&path, LockMode::Exclusive).map_err(|error| Error::io("lock", &path, error))?;
     repair.run()?;
-    drop(lock);
     let report = repair.report;
-    let checked = verify_deep(plain_vfs, to, &mut |_| {})?;
+    let checked = verify_locked(plain_vfs, to, &mut |_| {})?;
     match checked.findings.into_iter().find(|finding| finding.gravity != crate::Gravity::Note) {
         None => Ok(report),
         Some(finding) => Err(Error::corruption(format!("what was written did not come out as it should: {finding}"))),
