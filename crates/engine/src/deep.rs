@@ -72,20 +72,7 @@ pub fn verify_deep(
     dir: impl AsRef<Path>,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<DeepReport> {
-    look(vfs, dir.as_ref(), progress, |check| check.lock())
-}
-
-/// As [`verify_deep`], for who has the lock of `dir`.
-pub(crate) fn verify_locked(vfs: &Arc<dyn Vfs>, dir: &Path, progress: &mut dyn FnMut(Progress)) -> Result<DeepReport> {
-    look(vfs, dir, progress, |_| Ok(None))
-}
-
-fn look(
-    vfs: &Arc<dyn Vfs>,
-    dir: &Path,
-    progress: &mut dyn FnMut(Progress),
-    lock: impl FnOnce(&mut Check<'_>) -> Result<Option<Box<dyn FileLock>>>,
-) -> Result<DeepReport> {
+    let dir = dir.as_ref();
     let names = vfs.list(dir).map_err(|error| match error.kind() {
         io::ErrorKind::NotFound => Error::new(ErrorKind::NotFound, format!("there is no directory {}", dir.display())),
         _ => Error::io("list", dir, error),
@@ -97,7 +84,7 @@ fn look(
     }
     let state = Progress { done_bytes: 0, total_bytes };
     let mut check = Check { vfs, dir, kinds, progress, state, report: DeepReport::default() };
-    let _lock = lock(&mut check)?;
+    let _lock = check.lock()?;
     let recovered = check.manifest();
     let version = recovered.as_ref().map(|recovered| &*recovered.version);
     check.tables(version);

@@ -5,7 +5,7 @@
 //!                                                                               └─ failed ─> remove them ─> unlock
 //! ```
 //! Invariants
-//! - From before the first file until the engine is whole, or what was made is gone, nobody else has the directory's lock.
+//! - From before the first file until the engine is whole, or what was made is gone, nobody else has the directory's lock; but while a repair has its whole engine checked, which takes that lock.
 //! - Nothing is removed from a directory that was not locked, and empty under the lock: what lies there is another's.
 
 use crate::error::{Error, ErrorKind, Result};
@@ -19,7 +19,7 @@ pub(crate) struct NewDir<'a> {
     vfs: &'a dyn Vfs,
     path: &'a Path,
     made: Vec<PathBuf>,
-    /// None where the file system has no locks.
+    /// None where the file system has no locks, or others have had it since.
     lock: Option<Box<dyn FileLock>>,
 }
 
@@ -62,6 +62,22 @@ impl<'a> NewDir<'a> {
             }
         }
         Ok(dir)
+    }
+
+    pub(crate) fn path(&self) -> &'a Path {
+        self.path
+    }
+
+    /// Has the finished engine checked by who takes its lock. If it does not pass, it is this call's again, unless somebody has come in between: an engine that writes makes files.
+    pub(crate) fn checked<T>(&mut self, check: impl FnOnce() -> Result<T>) -> Result<T> {
+        let before = self.vfs.list(self.path).ok();
+        let was_locked = self.lock.take().is_some();
+        let result = check();
+        if result.is_err() && was_locked {
+            let lock = self.vfs.lock(&FileKind::Lock.path(self.path), LockMode::Exclusive).ok();
+            self.lock = lock.filter(|_| before.is_some() && self.vfs.list(self.path).ok() == before);
+        }
+        result
     }
 
     /// But for the lock's file.

@@ -32,7 +32,7 @@ mod tables;
 
 pub use report::{Loss, RepairReport, RepairedKeyspace};
 
-use crate::deep::verify_locked;
+use crate::deep::verify_deep;
 use crate::error::{Error, ErrorKind, Result};
 use crate::finding::Progress;
 use crate::new_dir::NewDir;
@@ -66,7 +66,7 @@ const OPTIONS_BYTES_MAX: u64 = 64 << 10;
 /// of reading and writing files. Then what was made in `to` is removed again.
 ///
 /// # Durability
-/// The new engine is on stable storage, and was read back whole by [`crate::verify_deep`], when this returns.
+/// The new engine is on stable storage, and was read back whole by [`verify_deep`], when this returns.
 pub fn repair(
     vfs: &Arc<dyn Vfs>,
     from: impl AsRef<Path>,
@@ -108,11 +108,11 @@ pub fn repair(
     if !kinds.iter().any(holds) {
         return Err(Error::new(ErrorKind::NotFound, format!("there is nothing of an engine in {}", from.display())));
     }
-    let dir = NewDir::make(&**vfs, to)?;
+    let mut dir = NewDir::make(&**vfs, to)?;
     let patient = Patient::new(vfs, from);
     let result = loop {
         let known = patient.unreadable_pieces();
-        let result = build(vfs, &patient, from, to, kinds.clone(), progress);
+        let result = build(vfs, &patient, from, &mut dir, kinds.clone(), progress);
         // What was read the first time and not the second is damaged only now. Known to be, it is so from the beginning.
         if result.is_ok() || patient.unreadable_pieces() == known {
             break result;
@@ -187,10 +187,11 @@ fn build(
     plain_vfs: &Arc<dyn Vfs>,
     patient: &Arc<Patient>,
     from: &Path,
-    to: &Path,
+    dir: &mut NewDir<'_>,
     kinds: BTreeSet<FileKind>,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<RepairReport> {
+    let to = dir.path();
     let vfs = &(Arc::clone(patient) as Arc<dyn Vfs>);
     let facts = salvage(&**vfs, from)?;
     let total_bytes = kinds
@@ -217,11 +218,15 @@ fn build(
     };
     repair.run()?;
     let report = repair.report;
-    let checked = verify_locked(plain_vfs, to, &mut |_| {})?;
-    match checked.findings.into_iter().find(|finding| finding.gravity != crate::Gravity::Note) {
-        None => Ok(report),
-        Some(finding) => Err(Error::corruption(format!("what was written did not come out as it should: {finding}"))),
-    }
+    dir.checked(|| {
+        let checked = verify_deep(plain_vfs, to, &mut |_| {})?;
+        match checked.findings.into_iter().find(|finding| finding.gravity != crate::Gravity::Note) {
+            None => Ok(report),
+            Some(finding) => {
+                Err(Error::corruption(format!("what was written did not come out as it should: {finding}")))
+            }
+        }
+    })
 }
 
 /// A repair under way.
