@@ -4,18 +4,19 @@
 //! over several keyspaces included.
 //!
 //! ```text
-//! flush ─> [ commit and manifest locks: push the log, take the version, copy the logs ] ─> link tables, blob files ─> manifest, CURRENT
+//! lock the new directory ─> flush ─> [ commit and manifest locks: push the log, take the version, copy the logs ] ─> link tables, blob files ─> manifest, CURRENT
 //! ```
 
 use crate::core::Core;
 use crate::error::{Error, Result};
+use crate::new_dir::NewDir;
 use crate::options_text;
 use crate::read::ReadState;
 use esker_format::FileKind;
 use esker_manifest::{Version, VersionSet};
 use esker_vfs::Vfs;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 const COPY_BYTES: usize = 1 << 20;
@@ -24,14 +25,14 @@ impl Core {
     /// See [`crate::Engine::checkpoint`].
     pub(crate) fn checkpoint(&self, to: &Path) -> Result<()> {
         let _call = self.enter()?;
-        let made = make_empty_dir(&*self.vfs, to)?;
+        let dir = NewDir::make(&*self.vfs, to)?;
         // Leaves little log to copy under the locks below.
         let result = self.flush_keyspaces(&self.keyspaces()).and_then(|()| {
             let _ddl = self.ddl.lock();
             self.fill_checkpoint(to)
         });
         if result.is_err() {
-            remove_all(&*self.vfs, to, &made);
+            dir.discard();
         }
         result
     }
@@ -48,11 +49,11 @@ impl Core {
         }
         drop(pinned);
         if let Some(options) = options_text::newest_file(&*self.vfs, &self.dir)? {
-            copy(&*self.vfs, &options.path(&self.dir), &options.path(to), None)?;
+            // What it says is known, so a sector of it that can't be read keeps nobody from a copy.
+            let (path, text) = (options.path(to), options_text::text(&self.options));
+            esker_vfs::replace_file(&*self.vfs, &path, text.as_bytes())
+                .map_err(|error| Error::io("write", &path, error))?;
         }
-        // For those who open it for reading: they take the lock and make no file.
-        let lock = FileKind::Lock.path(to);
-        self.vfs.create_new(&lock).map_err(|error| Error::io("create", &lock, error))?;
         // Last, since with it the directory becomes an engine. It syncs the directory, and so the names of all the files.
         VersionSet::create_from(Arc::clone(&self.vfs), to, &version)?;
         Ok(())
@@ -83,33 +84,6 @@ impl Core {
             Ok((version, pinned))
         })
     }
-}
-
-/// The directories that it made, the innermost first: none, or `to` and those above it that were missing.
-pub(crate) fn make_empty_dir(vfs: &dyn Vfs, to: &Path) -> Result<Vec<PathBuf>> {
-    match vfs.metadata(to) {
-        Ok(found) if !found.is_dir => return Err(Error::invalid(format!("{} is a file", to.display()))),
-        Ok(_) if !vfs.list(to).map_err(|error| Error::io("list", to, error))?.is_empty() => {
-            return Err(Error::invalid(format!("{} is not empty; name a directory that does not exist", to.display())));
-        }
-        Ok(_) => return Ok(Vec::new()),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        Err(error) => return Err(Error::io("look at", to, error)),
-    }
-    let mut made = Vec::new();
-    for path in to.ancestors().filter(|path| !path.as_os_str().is_empty()) {
-        match vfs.metadata(path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => made.push(path.to_owned()),
-            Ok(_) => break,
-            Err(error) => return Err(Error::io("look at", path, error)),
-        }
-    }
-    vfs.create_dir_all(to).map_err(|error| {
-        // It may have come as far as some of them.
-        made.iter().for_each(|dir| drop(vfs.remove_dir(dir)));
-        Error::io("create the directory", to, error)
-    })?;
-    Ok(made)
 }
 
 pub(crate) fn link_or_copy(vfs: &dyn Vfs, from: &Path, to: &Path) -> Result<()> {
@@ -146,14 +120,4 @@ pub(crate) fn copy(vfs: &dyn Vfs, from: &Path, to: &Path, bytes: Option<u64>) ->
         done += part.len() as u64;
     }
     target.sync().map_err(|error| Error::io("sync", to, error))
-}
-
-/// Removes what an unfinished checkpoint made, and the directories made for it; one that was there before stays, as one to which somebody else has given files.
-pub(crate) fn remove_all(vfs: &dyn Vfs, dir: &Path, made: &[PathBuf]) {
-    for name in vfs.list(dir).unwrap_or_default() {
-        let _ = vfs.remove_file(&dir.join(name));
-    }
-    for dir in made {
-        let _ = vfs.remove_dir(dir);
-    }
 }

@@ -532,7 +532,7 @@ impl Engine {
     /// linked where the file system can, else copied, so it costs little space. It opens alone.
     ///
     /// # Errors
-    /// `InvalidArgument` if `to` exists and is not an empty directory; those of reading and writing files, and then what was made is removed again.
+    /// `InvalidArgument` if `to` exists and is not an empty directory; `Locked` if somebody else makes or has an engine there, another checkpoint among them; those of reading and writing files, and then what was made is removed again (where the file system has no locks, it is left).
     pub fn checkpoint(&self, to: impl AsRef<Path>) -> Result<()> {
         self.core().checkpoint(to.as_ref())
     }

@@ -13,10 +13,13 @@
 use crate::change::Named;
 use crate::core::{Core, LogFile, State};
 use crate::error::Result;
+use crate::listener::Event;
 use esker_format::{FileKind, FileNo, KeyspaceId, SeqNo};
 use esker_manifest::Version;
+use esker_vfs::is_of_the_medium;
 use esker_wal::{EndCause, Lsn, Reader, WalError};
 use std::collections::{BTreeMap, VecDeque};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -211,24 +214,40 @@ impl Core {
         let since = self.vfs.clock().now();
         let mut retained = VecDeque::new();
         for number in numbers {
-            let name = FileKind::Wal(number).name();
-            let path = self.dir.join(&name);
-            let failed = |error| crate::Error::io("open", &path, error);
-            let bytes = self.vfs.metadata(&path).map_err(failed)?.len_bytes;
-            let file = self.vfs.open_read(&path).map_err(failed)?;
-            let is_part = match Reader::open(file, &name) {
-                // One that still holds what it was before was made ahead and never begun.
-                Ok(reader) => reader.header().number == number,
-                // Whoever reads the feed is to hear of damage.
-                Err(WalError::NoHeader { cause: EndCause::Torn { .. }, .. }) => true,
-                Err(WalError::NoHeader { .. }) => false,
+            let path = FileKind::Wal(number).path(&self.dir);
+            match self.look_at_retained(number, &path) {
+                Ok(Some(bytes)) => retained.push_back(Retained { number, last_seq: None, bytes, since }),
+                Ok(None) => {}
+                // As with damage: whoever reads the feed is to hear of it, and nobody else needs the log. How long it is may not be known.
+                Err(error) if error.io().is_some_and(is_of_the_medium) => {
+                    let bytes = self.vfs.metadata(&path).map_or(0, |found| found.len_bytes);
+                    retained.push_back(Retained { number, last_seq: None, bytes, since });
+                    self.tell(Event::BackgroundError(error.into()));
+                }
                 Err(error) => return Err(error.into()),
-            };
-            if is_part {
-                retained.push_back(Retained { number, last_seq: None, bytes, since });
             }
         }
         self.state.lock().feed.retained = retained;
         Ok(())
+    }
+    /// The length of a log, if it is part of the feed.
+    fn look_at_retained(&self, number: FileNo, path: &Path) -> Result<Option<u64>, WalError> {
+        let name = FileKind::Wal(number).name();
+        let failed = |source| WalError::Io {
+            name: name.as_str().into(),
+            operation: "open",
+            offset: 0,
+            source: Arc::new(source),
+        };
+        let bytes = self.vfs.metadata(path).map_err(failed)?.len_bytes;
+        let is_part = match Reader::open(self.vfs.open_read(path).map_err(failed)?, &name) {
+            // One that still holds what it was before was made ahead and never begun.
+            Ok(reader) => reader.header().number == number,
+            // Whoever reads the feed is to hear of damage.
+            Err(WalError::NoHeader { cause: EndCause::Torn { .. }, .. }) => true,
+            Err(WalError::NoHeader { .. }) => false,
+            Err(error) => return Err(error),
+        };
+        Ok(is_part.then_some(bytes))
     }
 }

@@ -99,6 +99,7 @@ mod logs;
 mod memory;
 mod merging;
 mod metrics;
+mod new_dir;
 mod open;
 mod options;
 mod options_text;

@@ -60,11 +60,12 @@ pub(crate) fn open(mut builder: Builder) -> Result<Arc<Core>> {
     filter::check_named(&builder.filters, builder.default_keyspace.compaction_filter.as_deref())?;
     let vfs = Arc::clone(&builder.vfs);
     let lock = lock(&*vfs, &builder)?;
-    options_text::check_stored(&*vfs, &builder.dir)?;
+    let unread_options = options_text::check_stored(&*vfs, &builder.dir)?;
     let (manifest, version, told) = open_manifest(&vfs, &builder, &operators)?;
     let mode = builder.background;
     let default_options = builder.default_keyspace.clone();
     let core = new_core(builder, operators, lock, manifest, &version)?;
+    unread_options.into_iter().for_each(|error| core.tell(Event::BackgroundError(error)));
     for keyspace in version.keyspaces.values() {
         core.add_keyspace(Arc::clone(keyspace))?;
     }

@@ -15,7 +15,7 @@ use crate::options::{Durability, KeyspaceOptions, LogBackend, Options, RecoveryM
 use esker_format::FileKind;
 use esker_manifest::{LEVELS, Level};
 use esker_sstable::{Codec, ReadMode, Verify};
-use esker_vfs::{Vfs, read_file, replace_file};
+use esker_vfs::{Vfs, is_of_the_medium, read_file, replace_file};
 use std::fmt::Write as _;
 use std::io;
 use std::path::Path;
@@ -244,12 +244,16 @@ pub(crate) fn newest_file(vfs: &dyn Vfs, dir: &Path) -> Result<Option<FileKind>>
     Ok(names.iter().filter_map(options).max())
 }
 
+fn read_text(vfs: &dyn Vfs, path: &Path) -> io::Result<String> {
+    read_file(vfs, path, FILE_BYTES_MAX).map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+}
+
 /// The newest options file in `dir`, and its text.
 fn newest(vfs: &dyn Vfs, dir: &Path) -> Result<Option<(FileKind, String)>> {
     let Some(file) = newest_file(vfs, dir)? else { return Ok(None) };
     let path = file.path(dir);
-    let bytes = read_file(vfs, &path, FILE_BYTES_MAX).map_err(|error| Error::io("read", &path, error))?;
-    Ok(Some((file, String::from_utf8_lossy(&bytes).into_owned())))
+    let text = read_text(vfs, &path).map_err(|error| Error::io("read", &path, error))?;
+    Ok(Some((file, text)))
 }
 
 /// The options stored in `dir`.
@@ -280,25 +284,39 @@ pub(crate) fn may_be_newer(vfs: &dyn Vfs, dir: &Path) -> bool {
 
 /// Checks what was stored against what holds for every engine of this version. Before anything else is done with the directory.
 ///
-/// All other lines are for people and for [`read_newest`]; they keep nobody from opening.
-pub(crate) fn check_stored(vfs: &dyn Vfs, dir: &Path) -> Result<()> {
-    let Some((file, stored)) = newest(vfs, dir)? else { return Ok(()) };
+/// All other lines are for people and for [`read_newest`]; they keep nobody from opening. Nor does a file that its device can't give, which is returned to be told: manifest and tables name the
+/// comparator too, under a checksum.
+pub(crate) fn check_stored(vfs: &dyn Vfs, dir: &Path) -> Result<Option<Error>> {
+    let Some(file) = newest_file(vfs, dir)? else { return Ok(None) };
+    let path = file.path(dir);
+    let stored = match read_text(vfs, &path) {
+        Ok(stored) => stored,
+        Err(error) if is_of_the_medium(&error) => return Ok(Some(Error::io("read", &path, error))),
+        Err(error) => return Err(Error::io("read", &path, error)),
+    };
     match lines(&stored).find(|(name, value)| *name == "comparator" && *value != COMPARATOR) {
         Some((name, value)) => Err(unknown(&file.name(), name, value)),
-        None => Ok(()),
+        None => Ok(None),
     }
 }
 
-fn text(options: &Options) -> String {
+/// What the file says.
+pub(crate) fn text(options: &Options) -> String {
     format!(
         "# Options of an Esker engine, as it was last opened.\nformat = {FORMAT}\ncomparator = {COMPARATOR}\n{}",
         show_options(options)
     )
 }
 
-/// Whether the options are stored as they are.
+/// Whether the options are stored as they are, where they can be read.
 pub(crate) fn are_stored(core: &Core) -> Result<bool> {
-    Ok(newest(&*core.vfs, &core.dir)?.is_some_and(|(_, stored)| stored == text(&core.options)))
+    let Some(file) = newest_file(&*core.vfs, &core.dir)? else { return Ok(false) };
+    let path = file.path(&core.dir);
+    match read_text(&*core.vfs, &path) {
+        Ok(stored) => Ok(stored == text(&core.options)),
+        Err(error) if is_of_the_medium(&error) => Ok(false),
+        Err(error) => Err(Error::io("read", &path, error)),
+    }
 }
 
 /// Stores the options if they have changed.

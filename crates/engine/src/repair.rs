@@ -32,10 +32,10 @@ mod tables;
 
 pub use report::{Loss, RepairReport, RepairedKeyspace};
 
-use crate::checkpoint::{make_empty_dir, remove_all};
 use crate::deep::verify_deep;
 use crate::error::{Error, ErrorKind, Result};
 use crate::finding::Progress;
+use crate::new_dir::NewDir;
 use crate::options_text;
 use esker_blob::BlobFile;
 use esker_format::{FileKind, FileNo, KeyspaceId, SeqNo};
@@ -62,7 +62,7 @@ const OPTIONS_BYTES_MAX: u64 = 64 << 10;
 /// see `docs/guarantees.md`. `progress` is told now and then.
 ///
 /// # Errors
-/// `Unsupported` if a newer version has written any of what is needed; `InvalidArgument` if `to` exists and is not an empty directory, lies in `from`, or has `..` behind a directory that does not exist; `NotFound` if there is nothing in `from` to make an engine of; `Locked` if an engine has `from` open for writing; those
+/// `Unsupported` if a newer version has written any of what is needed; `InvalidArgument` if `to` exists and is not an empty directory, lies in `from`, or has `..` behind a directory that does not exist; `NotFound` if there is nothing in `from` to make an engine of; `Locked` if an engine has `from` open for writing, or somebody else makes or has one in `to`; those
 /// of reading and writing files. Then what was made in `to` is removed again.
 ///
 /// # Durability
@@ -108,23 +108,23 @@ pub fn repair(
     if !kinds.iter().any(holds) {
         return Err(Error::new(ErrorKind::NotFound, format!("there is nothing of an engine in {}", from.display())));
     }
-    let made = make_empty_dir(&**vfs, to)?;
+    let mut dir = NewDir::make(&**vfs, to)?;
     let patient = Patient::new(vfs, from);
     let result = loop {
         let known = patient.unreadable_pieces();
-        let result = build(vfs, &patient, from, to, kinds.clone(), progress);
+        let result = build(vfs, &patient, from, &mut dir, kinds.clone(), progress);
         // What was read the first time and not the second is damaged only now. Known to be, it is so from the beginning.
         if result.is_ok() || patient.unreadable_pieces() == known {
             break result;
         }
-        remove_all(&**vfs, to, &[]);
+        dir.clear();
     };
     let result = result.map(|mut report| {
         report.unused.extend(no_files);
         report
     });
     if result.is_err() {
-        remove_all(&**vfs, to, &made);
+        dir.discard();
     }
     result
 }
@@ -187,10 +187,11 @@ fn build(
     plain_vfs: &Arc<dyn Vfs>,
     patient: &Arc<Patient>,
     from: &Path,
-    to: &Path,
+    dir: &mut NewDir<'_>,
     kinds: BTreeSet<FileKind>,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<RepairReport> {
+    let to = dir.path();
     let vfs = &(Arc::clone(patient) as Arc<dyn Vfs>);
     let facts = salvage(&**vfs, from)?;
     let total_bytes = kinds
@@ -215,17 +216,17 @@ fn build(
         progress,
         state: Progress { done_bytes: 0, total_bytes },
     };
-    // Whoever opens the new directory meanwhile is told to wait.
-    let path = FileKind::Lock.path(to);
-    let lock = vfs.lock(&path, LockMode::Exclusive).map_err(|error| Error::io("lock", &path, error))?;
     repair.run()?;
-    drop(lock);
     let report = repair.report;
-    let checked = verify_deep(plain_vfs, to, &mut |_| {})?;
-    match checked.findings.into_iter().find(|finding| finding.gravity != crate::Gravity::Note) {
-        None => Ok(report),
-        Some(finding) => Err(Error::corruption(format!("what was written did not come out as it should: {finding}"))),
-    }
+    dir.checked(|| {
+        let checked = verify_deep(plain_vfs, to, &mut |_| {})?;
+        match checked.findings.into_iter().find(|finding| finding.gravity != crate::Gravity::Note) {
+            None => Ok(report),
+            Some(finding) => {
+                Err(Error::corruption(format!("what was written did not come out as it should: {finding}")))
+            }
+        }
+    })
 }
 
 /// A repair under way.

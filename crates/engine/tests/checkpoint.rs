@@ -1,9 +1,12 @@
 //! A checkpoint taken under load opens alone, is whole, and survives the original's removal.
 
-use esker::vfs::{Fault, FaultVfs, MemVfs, Rule, Vfs};
+use esker::vfs::{Fault, FaultVfs, MemVfs, Operation, OsVfs, Rule, Vfs};
 use esker::{Background, Engine, ErrorKind, KeyspaceOptions, Options, WriteBatch};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Barrier};
+use std::time::Duration;
+
+const EOPNOTSUPP: i32 = 95;
 
 #[test]
 fn under_load_it_is_one_instant_over_all_keyspaces() {
@@ -113,4 +116,77 @@ fn whatever_fails_it_leaves_things_as_they_were() {
             }
         }
     }
+}
+
+/// Two checkpoints into one directory: both found it empty, one filled it and returned `Ok`, and the other failed and removed all that lay there, the finished copy with it.
+#[test]
+fn of_two_into_one_directory_one_is_whole_and_the_other_says_why_not() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = Engine::open(dir.path().join("db")).unwrap();
+    for round in 0..20u32 {
+        for i in 0..50u32 {
+            engine.put(i.to_be_bytes(), round.to_be_bytes()).unwrap();
+        }
+        let to = dir.path().join(format!("to-{round}"));
+        let barrier = Barrier::new(2);
+        let copy = || {
+            barrier.wait();
+            engine.checkpoint(&to)
+        };
+        let results =
+            std::thread::scope(|scope| [scope.spawn(copy), scope.spawn(copy)].map(|copy| copy.join().unwrap()));
+        let refused: Vec<_> = results.iter().filter_map(|result| result.as_ref().err()).collect();
+        let [refused] = refused[..] else { panic!("round {round}: {results:?}") };
+        assert!(matches!(refused.kind(), ErrorKind::Locked | ErrorKind::InvalidArgument), "round {round}: {refused}");
+        let reader =
+            Engine::builder(&to).read_only(true).open().unwrap_or_else(|error| panic!("round {round}: {error}"));
+        assert_eq!(reader.get(49u32.to_be_bytes()).unwrap().unwrap(), round.to_be_bytes(), "round {round}");
+        reader.close().unwrap();
+        std::fs::remove_dir_all(&to).unwrap();
+    }
+}
+
+/// An engine that somebody made in the new directory while the old one flushed: the checkpoint then failed and removed its files.
+#[test]
+fn while_it_flushes_nobody_else_gets_the_directory() {
+    let dir = tempfile::tempdir().unwrap();
+    let faults = FaultVfs::new(Arc::new(OsVfs) as Arc<dyn Vfs>);
+    let engine = Engine::builder(dir.path().join("db")).vfs(Arc::clone(&faults) as Arc<dyn Vfs>).open().unwrap();
+    engine.put("k", "v").unwrap();
+    faults.add(Rule::new(Operation::Sync, Fault::Delay(Duration::from_millis(200))).path("*/db/*.sst"));
+    let to = dir.path().join("copy");
+    std::thread::scope(|scope| {
+        let copy = scope.spawn(|| engine.checkpoint(&to));
+        while !to.join("LOCK").exists() && !copy.is_finished() {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        let refused = Engine::open(&to).map(drop).unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::Locked, "{refused}");
+        assert!(!copy.is_finished());
+        copy.join().unwrap().unwrap();
+    });
+    assert_eq!(Engine::open(&to).unwrap().get("k").unwrap().unwrap(), b"v");
+}
+
+/// Where the file system has no locks a copy is taken all the same; one that fails removes nothing, since what lies there may be another's.
+#[test]
+fn where_there_are_no_locks_it_is_taken_too() {
+    let memory = MemVfs::new();
+    let faults = FaultVfs::new(Arc::clone(&memory) as Arc<dyn Vfs>);
+    let vfs: Arc<dyn Vfs> = Arc::clone(&faults) as _;
+    let open = |dir: &str| Engine::builder(dir).vfs(Arc::clone(&vfs)).background(Background::Manual).open().unwrap();
+    let engine = open("/data");
+    engine.put("k", "v").unwrap();
+    let none = Fault::Errno(EOPNOTSUPP);
+    faults.add(Rule::new(Operation::Lock, none).path("/copy*"));
+    engine.checkpoint("/copy").unwrap();
+    let kept = memory.list("/copy".as_ref()).unwrap();
+    assert!(kept.iter().any(|name| name == "LOCK"), "{kept:?}");
+    assert_eq!(engine.checkpoint("/copy").unwrap_err().kind(), ErrorKind::InvalidArgument);
+    assert_eq!(memory.list("/copy".as_ref()).unwrap(), kept);
+    faults.add(Rule::new(Operation::CreateNew, Fault::ENOSPC).path("/copy-2/MANIFEST*"));
+    engine.checkpoint("/copy-2").unwrap_err();
+    assert!(memory.list("/copy-2".as_ref()).unwrap().iter().any(|name| name.ends_with(".sst")));
+    faults.clear();
+    assert_eq!(open("/copy").get("k").unwrap().unwrap(), b"v");
 }

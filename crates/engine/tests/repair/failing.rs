@@ -5,7 +5,7 @@ use crate::small::{DIR, builder, bytes, calm, checked, files, small};
 use esker::vfs::{Fault, FaultVfs, Operation, Rule, Vfs};
 use esker::{Engine, ErrorKind, repair};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Barrier};
 
 /// Whichever operation in the new directory fails: an error, and nothing is left there.
 #[test]
@@ -81,4 +81,23 @@ fn where_it_may_not_write_it_does_not() {
     let reader: Engine = builder(&vfs, DIR, calm()).read_only(true).open().unwrap();
     repaired_in(&vfs, NEW).unwrap();
     drop(reader);
+}
+
+/// The new directory was locked only when the manifest had been read: of two repairs into one, the second removed what the first had made and called sound.
+#[test]
+fn of_two_into_one_directory_one_is_whole() {
+    let small = small();
+    for round in 0..20 {
+        let vfs = small.copy();
+        let barrier = Barrier::new(2);
+        let into = || {
+            barrier.wait();
+            repair(&(Arc::clone(&vfs) as Arc<dyn Vfs>), DIR, NEW, &mut |_| {})
+        };
+        let results = std::thread::scope(|scope| [scope.spawn(into), scope.spawn(into)].map(|one| one.join().unwrap()));
+        let refused: Vec<_> = results.iter().filter_map(|result| result.as_ref().err()).collect();
+        let [refused] = refused[..] else { panic!("round {round}: {results:?}") };
+        assert!(matches!(refused.kind(), ErrorKind::Locked | ErrorKind::InvalidArgument), "round {round}: {refused}");
+        assert!(checked(&vfs, NEW).is_ok(), "round {round}: {:?}", files(&vfs, NEW));
+    }
 }
