@@ -73,6 +73,8 @@ pub fn verify_deep(
     progress: &mut dyn FnMut(Progress),
 ) -> Result<DeepReport> {
     let dir = dir.as_ref();
+    // First of all: what closes or opens meanwhile changes the files.
+    let lock = lock(&**vfs, dir)?;
     let names = vfs.list(dir).map_err(|error| match error.kind() {
         io::ErrorKind::NotFound => Error::new(ErrorKind::NotFound, format!("there is no directory {}", dir.display())),
         _ => Error::io("list", dir, error),
@@ -84,7 +86,10 @@ pub fn verify_deep(
     }
     let state = Progress { done_bytes: 0, total_bytes };
     let mut check = Check { vfs, dir, kinds, progress, state, report: DeepReport::default() };
-    let _lock = check.lock()?;
+    if lock.is_none() && check.kinds.contains(&FileKind::Current) {
+        let meaning = "it can't be opened for reading only; opening for writing makes the file anew";
+        check.note("LOCK", None, "it is missing".into(), meaning, "make an empty file of this name");
+    }
     let recovered = check.manifest();
     let version = recovered.as_ref().map(|recovered| &*recovered.version);
     check.tables(version);
@@ -95,6 +100,20 @@ pub fn verify_deep(
     check.others(version, opens, &names);
     check.report.findings.sort_by(|a, b| a.file.cmp(&b.file));
     Ok(check.report)
+}
+
+/// The lock of `dir`, shared; none where its file is missing.
+fn lock(vfs: &dyn Vfs, dir: &Path) -> Result<Option<Box<dyn FileLock>>> {
+    let path = FileKind::Lock.path(dir);
+    match vfs.lock(&path, LockMode::Shared) {
+        Ok(lock) => Ok(Some(lock)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(Error::new(
+            ErrorKind::Locked,
+            format!("{} is open for writing; close it there first, or look at a checkpoint", dir.display()),
+        )),
+        Err(error) => Err(Error::io("lock", &path, error)),
+    }
 }
 
 struct Check<'a> {
@@ -116,25 +135,6 @@ const NEWER: &str = "open it with the version that wrote it, or a newer one";
 const MEDIUM: &str = "mend the medium or the permissions";
 
 impl Check<'_> {
-    fn lock(&mut self) -> Result<Option<Box<dyn FileLock>>> {
-        let path = FileKind::Lock.path(self.dir);
-        match self.vfs.lock(&path, LockMode::Shared) {
-            Ok(lock) => Ok(Some(lock)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                if self.kinds.contains(&FileKind::Current) {
-                    let meaning = "it can't be opened for reading only; opening for writing makes the file anew";
-                    self.note("LOCK", None, "it is missing".into(), meaning, "make an empty file of this name");
-                }
-                Ok(None)
-            }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(Error::new(
-                ErrorKind::Locked,
-                format!("{} is open for writing; close it there first, or look at a checkpoint", self.dir.display()),
-            )),
-            Err(error) => Err(Error::io("lock", &path, error)),
-        }
-    }
-
     fn find(&mut self, gravity: Gravity, file: &str, offset: Option<u64>, what: String, meaning: &str, advice: &str) {
         let (file, meaning, advice) = (file.to_owned(), meaning.to_owned(), advice.to_owned());
         self.report.findings.push(Finding { gravity, file, offset, what, meaning, advice });

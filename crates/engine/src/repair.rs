@@ -14,7 +14,7 @@
 //! | `report` | says what is lost |
 //!
 //! Invariants
-//! - The damaged directory is only read, under a shared lock; nothing is linked from it.
+//! - The damaged directory is only read, under a shared lock if it has the lock's file; nothing is linked from it.
 //! - The new one becomes an engine by its last step, or is left as it was found.
 //! - What the new one holds was in a file whose checksum passed.
 //!

@@ -71,6 +71,8 @@ impl OsLock {
         match lock_directory(&directory, mode).and_then(|()| lock_file(path, mode)) {
             Ok(file) => Ok(Self { file, directory, key }),
             Err(error) => {
+                // Before the list is let go of, whose next reader asks the system at once; and by hand, as in `drop`.
+                let _ = directory.unlock();
                 release(&mut held, &key);
                 Err(error)
             }

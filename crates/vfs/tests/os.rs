@@ -6,9 +6,29 @@ use std::io::ErrorKind::{NotFound, WouldBlock};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use esker_vfs::{LockMode, MemVfs, OsVfs, Vfs, WritableFile, read_file};
 use proptest::prelude::*;
+
+/// Who was refused, for want of the file, let go of the process's list before the directory's lock, and another thread that came in between was refused as well.
+#[test]
+fn who_is_refused_stands_in_nobodys_way() {
+    let directory = tempfile::tempdir().unwrap();
+    let (missing, other) = (directory.path().join("LOCK"), directory.path().join("OTHER"));
+    let is_done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !is_done.load(Ordering::Relaxed) {
+                let refused = OsVfs.lock(&missing, LockMode::Shared).unwrap_err();
+                assert!([NotFound, WouldBlock].contains(&refused.kind()), "{refused}");
+            }
+        });
+        let refused = (0..20_000).filter(|_| OsVfs.lock(&other, LockMode::Exclusive).is_err()).count();
+        is_done.store(true, Ordering::Relaxed);
+        assert_eq!(refused, 0);
+    });
+}
 
 /// `flock`s of two open files stand against each other as those of two processes do.
 #[test]

@@ -104,11 +104,15 @@ impl Repair<'_> {
         if recovery::misnamed(&**vfs, from, version.oldest_log)?.is_some() {
             return Ok(false);
         }
-        let (mode, told) = (RecoveryMode::PointInTime, Told::new(&version, self.facts.log_begun));
+        let told = Told::new(&version, self.facts.log_begun);
         let mut operations = 0;
-        let replayed = recovery::replay(&**vfs, from, &needed, told, mode, |numbered| {
-            operations += 1;
-            self.gather(numbered.op, numbered.seq, gathered, sources)
+        // A batch may turn out wrong in its middle, so nothing is gathered before all of them are known to be right.
+        let looked = recovery::replay(&**vfs, from, &needed, told, RecoveryMode::PointInTime, |_| Ok(()));
+        let replayed = looked.and_then(|_| {
+            recovery::replay(&**vfs, from, &needed, told, RecoveryMode::PointInTime, |numbered| {
+                operations += 1;
+                self.gather(numbered.op, numbered.seq, gathered, sources)
+            })
         });
         let replayed = match replayed {
             Ok(replayed) => replayed,

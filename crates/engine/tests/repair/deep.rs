@@ -4,7 +4,7 @@ use crate::small::{
     Contents, DIR, Small, all, builder, calm, checked, contents, files, small, swap, used_bytes, vouched_bytes,
 };
 use esker::vfs::{Fault, FaultVfs, MemVfs, Operation, Rule, Vfs};
-use esker::{DeepReport, Gravity, verify_deep};
+use esker::{Background, DeepReport, Engine, ErrorKind, Gravity, verify_deep};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -190,4 +190,16 @@ fn a_file_that_was_being_written_is_a_note() {
     assert!(report.is_ok() && report.findings.iter().any(|found| found.file == "000000.wal.tmp"), "{report:#?}");
     builder(&vfs, DIR, calm()).open().unwrap().close().unwrap();
     assert!(checked(&vfs, DIR).findings.iter().all(|found| found.file != "000000.wal.tmp"), "as the note says");
+}
+
+/// The directory was listed before its lock was asked for, and an engine that closed in between left a list of files that were gone.
+#[test]
+fn nothing_is_looked_at_before_the_lock_is_had() {
+    let faults = FaultVfs::new(MemVfs::new());
+    let vfs = Arc::clone(&faults) as Arc<dyn Vfs>;
+    let engine = Engine::builder(DIR).vfs(Arc::clone(&vfs)).background(Background::Manual).open().unwrap();
+    faults.add(Rule::new(Operation::List, Fault::EIO));
+    assert_eq!(verify_deep(&vfs, DIR, &mut |_| {}).unwrap_err().kind(), ErrorKind::Locked);
+    drop(engine);
+    assert_eq!(verify_deep(&vfs, DIR, &mut |_| {}).unwrap_err().kind(), ErrorKind::Io);
 }

@@ -3,7 +3,8 @@
 use crate::rebuild::repaired;
 use crate::small::{Contents, DIR, all, builder, calm, checked, contents, swap, used_bytes};
 use esker::vfs::{CrashPolicy, MemVfs, Vfs};
-use esker::{ErrorKind, KeyspaceOptions, Options, RecoveryMode, WriteOptions};
+use esker::{ErrorKind, KeyspaceOptions, Options, RecoveryMode, WriteBatch, WriteOptions};
+use esker_wal::{GroupSync, Reader, RecordKind, Reserve, Writer};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -163,4 +164,38 @@ fn a_manifest_cut_anywhere_is_called_whole_only_where_nothing_is_missing() {
         cut += u64::from(report.manifest_error.is_some_and(|why| why.contains("its end is missing")));
     }
     assert!(cut > 2, "{cut}");
+}
+
+/// Of a batch that turned out wrong in its middle, though its checksum was right, what came before that stayed.
+#[test]
+fn of_a_batch_that_is_wrong_in_its_middle_nothing_is_kept() {
+    let vfs = MemVfs::new();
+    let engine = builder(&vfs, DIR, calm()).open().unwrap();
+    engine.put("a", "1").unwrap();
+    let mut batch = WriteBatch::new();
+    batch.put("b", "2").put("c", "3");
+    engine.write(&batch).unwrap();
+    let vfs = Arc::new(vfs.crash_now(CrashPolicy::All));
+    drop(engine);
+    let path = all(&vfs, ".wal").pop().unwrap();
+    let mut reader = Reader::open(vfs.open_read(&path).unwrap(), "log").unwrap();
+    let header = *reader.header();
+    let mut records = Vec::new();
+    while let Some(record) = reader.next().unwrap() {
+        records.push((record.kind, record.payload.to_vec()));
+    }
+    let (_, last) = records.last_mut().unwrap();
+    // Behind first number and count are both operations, of one length each: kind, keyspace, length of the key, key, length of the value, value.
+    let second = (12 + last.len()) / 2;
+    last[second + 2] = 100;
+    vfs.remove_file(&path).unwrap();
+    let mut log = Writer::create(&*vfs, &path, header, &GroupSync::new(header.durable)).unwrap();
+    for (kind, payload) in records.iter().filter(|(kind, _)| *kind == RecordKind::Data) {
+        log.append(*kind, &[payload], Reserve::Keep).unwrap();
+    }
+    log.sync().unwrap();
+    let (report, found) = repaired(&vfs);
+    assert!(!report.is_whole());
+    assert_eq!(found["default"], Contents::from([(b"a".to_vec(), b"1".to_vec())]), "{report:#?}");
+    assert_eq!(report.log_operations, 1, "{report:#?}");
 }
