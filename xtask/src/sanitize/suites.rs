@@ -63,7 +63,16 @@ pub(crate) const MIRI: Tool = Tool {
                 suite(
                     "esker-memtable",
                     &["--lib"],
-                    &["arena", "room", "list_tests", "record::tests", "many_versions", "a_key_is_not", "--skip", "skiplist"],
+                    &[
+                        "arena",
+                        "room",
+                        "list_tests",
+                        "record::tests",
+                        "many_versions",
+                        "a_key_is_not",
+                        "--skip",
+                        "skiplist",
+                    ],
                 ),
                 // `Map` and `Slice` point into what others own.
                 suite("esker-vfs", &["--lib"], &["map::", "piece", "prefetch", "--skip", "a_file_is_mapped"]),
