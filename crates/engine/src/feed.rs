@@ -230,6 +230,7 @@ impl Core {
         self.state.lock().feed.retained = retained;
         Ok(())
     }
+
     /// The length of a log, if it is part of the feed.
     fn look_at_retained(&self, number: FileNo, path: &Path) -> Result<Option<u64>, WalError> {
         let name = FileKind::Wal(number).name();
