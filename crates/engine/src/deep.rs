@@ -102,8 +102,8 @@ pub fn verify_deep(
     Ok(check.report)
 }
 
-/// The lock of `dir`, shared; none where its file is missing.
-fn lock(vfs: &dyn Vfs, dir: &Path) -> Result<Option<Box<dyn FileLock>>> {
+/// The lock of `dir`, shared; none where its file is missing, since making it would be to touch the directory.
+pub(crate) fn lock(vfs: &dyn Vfs, dir: &Path) -> Result<Option<Box<dyn FileLock>>> {
     let path = FileKind::Lock.path(dir);
     match vfs.lock(&path, LockMode::Shared) {
         Ok(lock) => Ok(Some(lock)),

@@ -32,7 +32,7 @@ mod tables;
 
 pub use report::{Loss, RepairReport, RepairedKeyspace};
 
-use crate::deep::verify_deep;
+use crate::deep::{lock, verify_deep};
 use crate::error::{Error, ErrorKind, Result};
 use crate::finding::Progress;
 use crate::new_dir::NewDir;
@@ -41,7 +41,7 @@ use esker_blob::BlobFile;
 use esker_format::{FileKind, FileNo, KeyspaceId, SeqNo};
 use esker_manifest::{KeyspaceVersion, Level, Salvaged, Version, VersionEdit, VersionSet, salvage};
 use esker_sstable::Table;
-use esker_vfs::{FileLock, LockMode, Vfs, read_file};
+use esker_vfs::{Vfs, read_file};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Component, Path, PathBuf};
@@ -168,19 +168,6 @@ fn no_file(vfs: &dyn Vfs, from: &Path, kind: FileKind) -> Option<String> {
 /// What a newer version has written is not damaged: what is taken for that would be left out, and the rest taken for all there is.
 fn newer(what: &dyn std::fmt::Display) -> Error {
     Error::new(ErrorKind::Unsupported, format!("{what}. Repair with the version that wrote it, or a newer one"))
-}
-
-/// The lock of `from`, shared; none where the file is missing, since making it would be to touch the directory.
-fn lock(vfs: &dyn Vfs, from: &Path) -> Result<Option<Box<dyn FileLock>>> {
-    let path = FileKind::Lock.path(from);
-    match vfs.lock(&path, LockMode::Shared) {
-        Ok(lock) => Ok(Some(lock)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-            Err(Error::new(ErrorKind::Locked, format!("{} is open for writing; close it there first", from.display())))
-        }
-        Err(error) => Err(Error::io("lock", &path, error)),
-    }
 }
 
 fn build(
