@@ -3,12 +3,11 @@
 mod support;
 
 use esker_format::checksum::crc32c;
-use esker_format::{FileId, FileNo, SeqNo};
-use esker_manifest::{Found, Lsn, ManifestError, RecordError, Version, VersionEdit, VersionSet, probe};
+use esker_format::{FileNo, SeqNo};
+use esker_manifest::{Found, ManifestError, RecordError, Version, VersionEdit, VersionSet, probe};
 use esker_vfs::{CrashPolicy, MemVfs, Vfs, read_file};
-use esker_wal::{GroupSync, LogHeader, RecordKind, Reserve, Writer};
 use std::sync::Arc;
-use support::{create, directory, edit, fresh, names, path, recover};
+use support::{create, directory, edit, forge, fresh, names, path, recover};
 
 const MANIFEST: &str = "MANIFEST-000001";
 
@@ -182,12 +181,7 @@ fn forged(records: &[&[u8]]) -> Result<Arc<Version>, ManifestError> {
     let vfs = fresh();
     drop(create(&vfs));
     vfs.remove_file(&path(MANIFEST)).unwrap();
-    let header = LogHeader { file_id: FileId(7), number: FileNo(1), start: Lsn(0), durable: Lsn(0) };
-    let mut writer = Writer::create(&*vfs, &path(MANIFEST), header, &GroupSync::new(Lsn(0))).unwrap();
-    for record in records {
-        writer.append(RecordKind::Data, &[record], Reserve::Use).unwrap();
-        writer.sync().unwrap();
-    }
+    forge(&vfs, MANIFEST, FileNo(1), records);
     let found = VersionSet::read(&*vfs, directory()).map(|recovered| recovered.version);
     assert_eq!(recover(&vfs).is_ok(), found.is_ok());
     assert_eq!(names(&vfs), ["CURRENT", MANIFEST]);

@@ -4,10 +4,10 @@ mod support;
 
 use esker_format::checksum::crc32c;
 use esker_format::{FileNo, KeyspaceId, SeqNo};
-use esker_manifest::{Lsn, Salvaged, VersionSet, is_outdated, salvage, salvage_edits};
+use esker_manifest::{Lsn, Salvaged, Version, VersionSet, is_outdated, salvage, salvage_edits};
 use esker_vfs::{CrashPolicy, MemVfs, Vfs, read_file};
 use std::sync::Arc;
-use support::{create, directory, edit, fresh, names, path, recover};
+use support::{create, directory, edit, forge, fresh, names, path, recover};
 
 /// Some edits; the last of them lowers no counter, and one takes away what another brought.
 const EDITS: [&str; 4] = [
@@ -16,6 +16,8 @@ const EDITS: [&str; 4] = [
     "remove 1 L0 000002 \n remove 1 L0 000003 \n add 1 L1 000003 a#10,PUT .. b#20,DEL \n drop keyspace 2",
     "clock 2000",
 ];
+
+const MANIFEST: &str = "MANIFEST-000001";
 
 fn written() -> Arc<MemVfs> {
     let vfs = fresh();
@@ -179,16 +181,51 @@ fn that_the_engine_was_closed_is_known_by_the_last_edit() {
     assert_eq!(spoiled(&vfs, "CURRENT", 1), None, "opened anew");
 }
 
-/// What a newer version has written counted as damaged.
+/// Behind an edit that can't be read, or a torn one, it is not known to be the last.
 #[test]
-fn what_a_newer_version_wrote_is_known_as_that() {
-    let vfs = written();
-    vfs.edit(&path("MANIFEST-000001"), |bytes| {
-        bytes[8] = 9;
+fn what_lies_behind_the_close_may_have_opened_it_again() {
+    let (snapshot, close) = (Version::new().snapshot().encode(), edit("clean seq 20 file 5").encode());
+    let closed = |behind: &[&[u8]], torn: &[u8]| {
+        let vfs = fresh();
+        let records = [&[&snapshot[..], &close], behind].concat();
+        forge(&vfs, MANIFEST, FileNo(1), &records);
+        let end = 64 + records.iter().map(|record| 24 + record.len().next_multiple_of(8)).sum::<usize>();
+        vfs.edit(&path(MANIFEST), |bytes| bytes[end..end + torn.len()].copy_from_slice(torn)).unwrap();
+        salvage_edits(&*vfs, directory()).unwrap().closed
+    };
+    assert_eq!(closed(&[], b""), Some(SeqNo(20)));
+    assert_eq!(closed(&[b"no edit"], b""), None);
+    assert_eq!(closed(&[], b"torn"), None);
+    assert_eq!(closed(&[b"no edit", &edit("clean seq 30 file 5").encode()], b""), Some(SeqNo(30)));
+}
+
+/// Under the name of a manifest a log's records are no edits of any version.
+#[test]
+fn newer_edits_are_those_of_a_manifest_under_its_own_name() {
+    let newer = |number| {
+        let vfs = fresh();
+        forge(&vfs, MANIFEST, FileNo(number), &[&Version::new().snapshot().encode(), b"\xff\x01x"]);
+        salvage_edits(&*vfs, directory()).unwrap().unsupported
+    };
+    assert!(newer(1).unwrap().is_unsupported());
+    assert!(newer(7).is_none());
+}
+
+/// As a version `version` of the format would have it.
+fn written_by(vfs: &MemVfs, manifest: &str, version: u8) {
+    vfs.edit(&path(manifest), |bytes| {
+        bytes[8] = version;
         let checksum = crc32c(&bytes[..60]);
         bytes[60..64].copy_from_slice(&checksum.to_le_bytes());
     })
     .unwrap();
+}
+
+/// What a newer version has written counted as damaged.
+#[test]
+fn what_a_newer_version_wrote_is_known_as_that() {
+    let vfs = written();
+    written_by(&vfs, MANIFEST, 9);
     for spoil in [false, true] {
         if spoil {
             vfs.edit(&path("CURRENT"), |bytes| bytes[0] ^= 1).unwrap();
@@ -197,4 +234,22 @@ fn what_a_newer_version_wrote_is_known_as_that() {
         assert!(found.unsupported.unwrap().is_unsupported() && found.edits == 0);
     }
     assert!(salvage(&*written(), directory()).unwrap().unsupported.is_none());
+}
+
+/// Of several, the one that CURRENT names is told of.
+#[test]
+fn what_is_told_of_is_the_manifest_in_use() {
+    let vfs = written();
+    let older = read_file(&*vfs, &path(MANIFEST), 1 << 20).unwrap();
+    let mut set = recover(&vfs).unwrap();
+    set.commit(edit("reserve seq 900")).unwrap();
+    let newer = names(&vfs).into_iter().find(|name| name.starts_with("MANIFEST-")).unwrap();
+    assert_ne!(newer, MANIFEST);
+    vfs.create_new(&path(MANIFEST)).unwrap().append(&older).unwrap();
+    written_by(&vfs, MANIFEST, 8);
+    written_by(&vfs, &newer, 9);
+    let found = salvage(&*vfs, directory()).unwrap();
+    let (unsupported, error) = (found.unsupported.unwrap(), found.error.unwrap());
+    assert_eq!(unsupported.to_string(), error.to_string());
+    assert!(error.to_string().contains(&newer), "{error}");
 }

@@ -1,8 +1,10 @@
 //! What the tests share: a directory in memory, and edits in text.
 #![allow(dead_code, reason = "each test file uses a part")]
 
+use esker_format::{FileId, FileNo};
 use esker_manifest::{ManifestError, Version, VersionEdit, VersionSet};
 use esker_vfs::{MemVfs, Vfs};
+use esker_wal::{GroupSync, LogHeader, Lsn, RecordKind, Reserve, Writer};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -47,4 +49,14 @@ pub(crate) fn names(vfs: &MemVfs) -> Vec<String> {
 /// The numbers of the tables of one level of `default`, in order.
 pub(crate) fn tables(version: &Version, level: usize) -> Vec<u64> {
     version.keyspace_named("default").unwrap().levels[level].iter().map(|table| table.number.0).collect()
+}
+
+/// A manifest written record by record, checksums and all.
+pub(crate) fn forge(vfs: &MemVfs, name: &str, number: FileNo, records: &[&[u8]]) {
+    let header = LogHeader { file_id: FileId(7), number, start: Lsn(0), durable: Lsn(0) };
+    let mut writer = Writer::create(vfs, &path(name), header, &GroupSync::new(Lsn(0))).unwrap();
+    for record in records {
+        writer.append(RecordKind::Data, &[record], Reserve::Use).unwrap();
+        writer.sync().unwrap();
+    }
 }
