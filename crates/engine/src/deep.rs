@@ -74,11 +74,8 @@ pub fn verify_deep(
 ) -> Result<DeepReport> {
     let dir = dir.as_ref();
     // First of all: what closes or opens meanwhile changes the files.
-    let lock = lock(&**vfs, dir)?;
-    let names = vfs.list(dir).map_err(|error| match error.kind() {
-        io::ErrorKind::NotFound => Error::new(ErrorKind::NotFound, format!("there is no directory {}", dir.display())),
-        _ => Error::io("list", dir, error),
-    })?;
+    let _lock = lock(&**vfs, dir)?;
+    let names = vfs.list(dir).map_err(|error| Error::io("list", dir, error))?;
     let kinds: BTreeSet<FileKind> = names.iter().filter_map(|name| FileKind::parse(name)).collect();
     let mut total_bytes = 0;
     for kind in kinds.iter().filter(|kind| matches!(kind, FileKind::Table(_) | FileKind::Blob(_) | FileKind::Wal(_))) {
@@ -86,34 +83,35 @@ pub fn verify_deep(
     }
     let state = Progress { done_bytes: 0, total_bytes };
     let mut check = Check { vfs, dir, kinds, progress, state, report: DeepReport::default() };
-    if lock.is_none() && check.kinds.contains(&FileKind::Current) {
-        let meaning = "it can't be opened for reading only; opening for writing makes the file anew";
-        check.note("LOCK", None, "it is missing".into(), meaning, "make an empty file of this name");
-    }
     let recovered = check.manifest();
     let version = recovered.as_ref().map(|recovered| &*recovered.version);
     check.tables(version);
     check.blob_files(version);
     check.logs(version);
-    let opens = check.opens(recovered.as_ref());
+    let opens = check.opens(recovered.is_some());
     check.options();
     check.others(version, opens, &names);
     check.report.findings.sort_by(|a, b| a.file.cmp(&b.file));
     Ok(check.report)
 }
 
-/// The lock of `dir`, shared; none where its file is missing, since making it would be to touch the directory.
-pub(crate) fn lock(vfs: &dyn Vfs, dir: &Path) -> Result<Option<Box<dyn FileLock>>> {
+/// The lock of the directory `dir`, shared.
+pub(crate) fn lock(vfs: &dyn Vfs, dir: &Path) -> Result<Box<dyn FileLock>> {
+    let found = vfs.metadata(dir).map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => Error::new(ErrorKind::NotFound, format!("there is no directory {}", dir.display())),
+        _ => Error::io("open", dir, error),
+    })?;
+    if !found.is_dir {
+        return Err(Error::invalid(format!("{} is a file; an engine is a directory", dir.display())));
+    }
     let path = FileKind::Lock.path(dir);
-    match vfs.lock(&path, LockMode::Shared) {
-        Ok(lock) => Ok(Some(lock)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(Error::new(
+    vfs.lock(&path, LockMode::Shared).map_err(|error| match error.kind() {
+        io::ErrorKind::WouldBlock => Error::new(
             ErrorKind::Locked,
             format!("{} is open for writing; close it there first, or look at a checkpoint", dir.display()),
-        )),
-        Err(error) => Err(Error::io("lock", &path, error)),
-    }
+        ),
+        _ => Error::io("lock", &path, error),
+    })
 }
 
 struct Check<'a> {

@@ -14,7 +14,7 @@
 //! | `report` | says what is lost |
 //!
 //! Invariants
-//! - The damaged directory is only read, under a shared lock if it has the lock's file; nothing is linked from it.
+//! - The damaged directory is only read, under a shared lock; nothing is linked from it.
 //! - The new one becomes an engine by its last step, or is left as it was found.
 //! - What the new one holds was in a file whose checksum passed.
 //!
@@ -74,13 +74,7 @@ pub fn repair(
     progress: &mut dyn FnMut(Progress),
 ) -> Result<RepairReport> {
     let (from, to) = (from.as_ref(), to.as_ref());
-    let is_dir = vfs.metadata(from).map_err(|error| match error.kind() {
-        io::ErrorKind::NotFound => Error::new(ErrorKind::NotFound, format!("there is no directory {}", from.display())),
-        _ => Error::io("open", from, error),
-    })?;
-    if !is_dir.is_dir {
-        return Err(Error::invalid(format!("{} is a file; an engine is a directory", from.display())));
-    }
+    let _lock = lock(&**vfs, from)?;
     if plain(to).starts_with(plain(from)) {
         let (to, from) = (to.display(), from.display());
         return Err(Error::invalid(format!("{to} lies in {from}, which is not to be touched: name another place")));
@@ -91,7 +85,6 @@ pub fn repair(
             "{to} goes back ('..') from a directory that does not exist: name the place itself"
         )));
     }
-    let _lock = lock(&**vfs, from)?;
     let names = vfs.list(from).map_err(|error| Error::io("list", from, error))?;
     let mut kinds: BTreeSet<FileKind> = names.iter().filter_map(|name| FileKind::parse(name)).collect();
     let mut no_files = Vec::new();

@@ -138,11 +138,11 @@ pub trait Vfs: Debug + Send + Sync + 'static {
     /// Takes the lock of the directory that `path` is in, by that file and by the directory itself, until the returned guard is dropped. Refused at once, also within one process, whatever has become of
     /// the file meanwhile and whatever other name is given.
     ///
-    /// An exclusive lock makes the file if it is missing; a shared one does not, and works on a read-only medium. Where the operating system's file system can't lock directories, another process is
-    /// kept out by the file alone: nobody must remove it.
+    /// An exclusive lock makes the file if it is missing; a shared one does not, works on a read-only medium, and without the file is one of the directory. Where the operating system's file system can't
+    /// lock directories, another process is kept out by the file alone: nobody must remove it, and a shared lock needs it.
     ///
     /// # Errors
-    /// `WouldBlock` if someone else holds it, and then no file was made; `NotFound` for a shared lock without a file that nobody holds.
+    /// `WouldBlock` if someone else holds it, and then no file was made; `NotFound` if there is no such directory, and for a shared lock where there is no file and the directory can't be locked.
     fn lock(&self, path: &Path, mode: LockMode) -> io::Result<Box<dyn FileLock>>;
 
     /// Bytes that can still be written in the file system that holds `path`.

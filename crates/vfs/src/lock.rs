@@ -51,7 +51,8 @@ pub(crate) fn release<K: Ord>(held: &mut BTreeMap<K, Holders>, key: &K) {
 
 #[derive(Debug)]
 pub(crate) struct OsLock {
-    file: File,
+    /// None where it is missing, and a shared lock of the directory will do.
+    file: Option<File>,
     directory: File,
     key: Key,
 }
@@ -68,7 +69,7 @@ impl OsLock {
         let mut held = HELD.lock().unwrap_or_else(PoisonError::into_inner);
         hold(&mut held, &key, mode)?;
         // The directory first: who is refused makes no file.
-        match lock_directory(&directory, mode).and_then(|()| lock_file(path, mode)) {
+        match lock_directory(&directory, mode).and_then(|is_locked| lock_file(path, mode, is_locked)) {
             Ok(file) => Ok(Self { file, directory, key }),
             Err(error) => {
                 // Before the list is let go of, whose next reader asks the system at once; and by hand, as in `drop`.
@@ -80,35 +81,44 @@ impl OsLock {
     }
 }
 
-/// Locks the directory itself. Where the file system has no such locks, the file's is all there is.
-fn lock_directory(directory: &File, mode: LockMode) -> io::Result<()> {
+/// Locks the directory itself. False where the file system has no such locks: then the file's is all there is.
+fn lock_directory(directory: &File, mode: LockMode) -> io::Result<bool> {
     loop {
         match try_lock(directory, mode) {
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
             Err(error) if error.kind() == ErrorKind::WouldBlock => return Err(error),
-            _ => return Ok(()),
+            locked => return Ok(locked.is_ok()),
         }
     }
 }
 
-/// Opens and locks the file that has the name `path` when the lock is got: it may have been removed between open and lock.
-fn lock_file(path: &Path, mode: LockMode) -> io::Result<File> {
+/// Opens and locks the file that has the name `path` when the lock is got: it may have been removed between open and lock. A shared lock makes none, and where the directory is locked it needs none.
+fn lock_file(path: &Path, mode: LockMode, directory_is_locked: bool) -> io::Result<Option<File>> {
     loop {
-        match regular(path) {
-            Err(error) if error.kind() == ErrorKind::NotFound && mode == LockMode::Exclusive => {}
-            checked => checked?,
-        }
-        let file = match mode {
-            LockMode::Shared => File::open(path)?,
-            LockMode::Exclusive => OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?,
+        let file = match open_file(path, mode) {
+            Err(error) if error.kind() == ErrorKind::NotFound && directory_is_locked && mode == LockMode::Shared => {
+                return Ok(None);
+            }
+            opened => opened?,
         };
         try_lock(&file, mode)?;
         let locked = file.metadata()?;
         match std::fs::metadata(path) {
-            Ok(named) if (named.dev(), named.ino()) == (locked.dev(), locked.ino()) => return Ok(file),
+            Ok(named) if (named.dev(), named.ino()) == (locked.dev(), locked.ino()) => return Ok(Some(file)),
             Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
             _ => {}
         }
+    }
+}
+
+fn open_file(path: &Path, mode: LockMode) -> io::Result<File> {
+    match regular(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound && mode == LockMode::Exclusive => {}
+        checked => checked?,
+    }
+    match mode {
+        LockMode::Shared => File::open(path),
+        LockMode::Exclusive => OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path),
     }
 }
 
@@ -126,8 +136,27 @@ impl Drop for OsLock {
     fn drop(&mut self) {
         let mut held = HELD.lock().unwrap_or_else(PoisonError::into_inner);
         // Closing the files would do, unless a child process has inherited them. If it fails, closing is all that is left. The directory last, as it was first.
-        let _ = self.file.unlock();
+        if let Some(file) = &self.file {
+            let _ = file.unlock();
+        }
         let _ = self.directory.unlock();
         release(&mut held, &self.key);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// No file system is at hand that can't lock directories: there nobody would be kept out, so a shared lock without the file is refused.
+    #[test]
+    fn a_shared_lock_needs_the_file_or_the_directory() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("LOCK");
+        assert!(lock_file(&path, LockMode::Shared, true).unwrap().is_none());
+        assert_eq!(lock_file(&path, LockMode::Shared, false).unwrap_err().kind(), ErrorKind::NotFound);
+        assert!(!path.exists());
+        assert!(lock_file(&path, LockMode::Exclusive, false).unwrap().is_some());
+        assert!(lock_file(&path, LockMode::Shared, false).unwrap().is_some());
     }
 }

@@ -281,8 +281,12 @@ impl Vfs for MemVfs {
         let (key, _) = world.place(path)?;
         hold(&mut world.locks, &key, mode)?;
         let found = match (world.file_at(path), mode) {
-            (Err(error), LockMode::Exclusive) if error.kind() == ErrorKind::NotFound => world.make(path, Kind::File),
-            (found, _) => found,
+            (Err(error), LockMode::Exclusive) if error.kind() == ErrorKind::NotFound => {
+                world.make(path, Kind::File).map(drop)
+            }
+            // One of the directory.
+            (Err(error), LockMode::Shared) if error.kind() == ErrorKind::NotFound => Ok(()),
+            (found, _) => found.map(drop),
         };
         if let Err(error) = found {
             release(&mut world.locks, &key);

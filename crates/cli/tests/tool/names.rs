@@ -91,8 +91,10 @@ fn a_folder_of_any_name_is_pasted_into_a_shell_whole() {
     assert!(shell(&place, below.split_once("below: ").unwrap().1).text().starts_with("nothing is wrong"), "{below}");
 
     fs::remove_file(place.db.join("LOCK")).unwrap();
+    fs::create_dir(place.db.join("LOCK")).unwrap();
     let touch = next(&place, "LOCK").pop().unwrap();
-    shell(&place, touch.split_once("look again: ").unwrap().1).text();
+    fs::remove_dir(place.db.join("LOCK")).unwrap();
+    shell(&place, touch.split_once("file of it: ").unwrap().1).text();
     assert!(next(&place, "LOCK").is_empty() && place.db.join("LOCK").exists());
 
     fs::remove_file(place.newest_manifest()).unwrap();

@@ -2,12 +2,10 @@
 
 use super::{Check, MEDIUM, NEWER};
 use crate::error::ErrorKind;
-use crate::open::holds_everything;
-use crate::options::RecoveryMode;
-use crate::recovery::{self, Told};
+use crate::recovery;
 use crate::{Background, Engine, Options};
 use esker_format::{DecodeError, FileKind, FileNo, SeqNo, batch};
-use esker_manifest::{Recovered, Version};
+use esker_manifest::Version;
 use esker_sstable::{ReadMode, Verify};
 use esker_wal::{Lsn, Reader, RecordKind, WalError};
 use std::sync::Arc;
@@ -102,10 +100,9 @@ impl Check<'_> {
     }
 
     /// Whether an engine would open, and what it would leave out.
-    pub(super) fn opens(&mut self, recovered: Option<&Recovered>) -> bool {
-        let Some(recovered) = recovered else { return false };
-        if !self.kinds.contains(&FileKind::Lock) {
-            return self.replays(recovered);
+    pub(super) fn opens(&mut self, has_manifest: bool) -> bool {
+        if !has_manifest {
+            return false;
         }
         // Not by way of a map: of what the device can't give this is to tell, and not to end the process.
         let (read_mode, verify) = (ReadMode::Pread, Verify::Always);
@@ -137,44 +134,6 @@ impl Check<'_> {
                 false
             }
         }
-    }
-
-    /// Of a directory that can't be opened because it lacks its lock: whether the logs that the manifest needs are there, and lead on from where the tables end.
-    fn replays(&mut self, recovered: &Recovered) -> bool {
-        const LOST: &str =
-            "writes that were on stable storage are gone: the directory does not open, with a LOCK either";
-        const RESTORE: &str = "restore the directory from a copy, or have repair make a new one of what is left";
-        let version = &*recovered.version;
-        let oldest = version.oldest_log;
-        let logs = self.logs_from(oldest);
-        if holds_everything(version) {
-            let newer = self.kinds.iter().copied().find(|kind| match kind {
-                FileKind::Table(number) if *number >= oldest => {
-                    !version.tables().any(|(_, _, table)| table.number == *number)
-                }
-                FileKind::Wal(number) if *number >= oldest => {
-                    recovery::holds_writes(&**self.vfs, self.dir, *number).unwrap_or(true)
-                }
-                _ => false,
-            });
-            if let Some(kind) = newer {
-                let name = kind.name();
-                let what = "it holds writes of which the manifest knows nothing: its end is missing";
-                self.damage(&name, None, what, LOST, RESTORE);
-            }
-            return newer.is_none();
-        }
-        if oldest != FileNo(0) && logs.first() != Some(&oldest) {
-            self.damage(&FileKind::Wal(oldest).name(), None, recovery::missing_log(oldest), LOST, RESTORE);
-            return false;
-        }
-        let (mode, told) = (RecoveryMode::PointInTime, Told::new(version, recovered.log_begun));
-        let replayed = recovery::replay(&**self.vfs, self.dir, &logs, told, mode, |_| Ok(()));
-        if let Err(error) = &replayed {
-            let advice = if error.kind() == ErrorKind::Unsupported { NEWER } else { RESTORE };
-            self.damage("the directory", None, error, LOST, advice);
-        }
-        replayed.is_ok()
     }
 }
 

@@ -3,7 +3,7 @@
 use crate::rebuild::{NEW, judge, read_back, repaired_in};
 use crate::small::{DIR, builder, bytes, calm, checked, files, small};
 use esker::vfs::{Fault, FaultVfs, Operation, Rule, Vfs};
-use esker::{Engine, ErrorKind, repair};
+use esker::{Engine, ErrorKind, repair, verify_deep};
 use std::path::Path;
 use std::sync::{Arc, Barrier};
 
@@ -99,5 +99,30 @@ fn of_two_into_one_directory_one_is_whole() {
         let [refused] = refused[..] else { panic!("round {round}: {results:?}") };
         assert!(matches!(refused.kind(), ErrorKind::Locked | ErrorKind::InvalidArgument), "round {round}: {refused}");
         assert!(checked(&vfs, NEW).is_ok(), "round {round}: {:?}", files(&vfs, NEW));
+    }
+}
+
+/// Without the file LOCK nobody had a lock: an engine opened the damaged directory for writing while it was read, and changed it.
+#[test]
+fn nobody_opens_it_for_writing_meanwhile() {
+    let small = small();
+    for has_file in [true, false] {
+        let vfs = small.copy();
+        if !has_file {
+            vfs.remove_file(&Path::new(DIR).join("LOCK")).unwrap();
+        }
+        let as_vfs = Arc::clone(&vfs) as Arc<dyn Vfs>;
+        let mut tried = 0;
+        let mut intrude = || {
+            tried += 1;
+            assert_eq!(builder(&vfs, DIR, calm()).open().unwrap_err().kind(), ErrorKind::Locked);
+        };
+        assert!(verify_deep(&as_vfs, DIR, &mut |_| intrude()).unwrap().is_ok());
+        assert!(repair(&as_vfs, DIR, NEW, &mut |_| intrude()).unwrap().is_whole());
+        let reader = builder(&vfs, DIR, calm()).read_only(true).open().unwrap();
+        intrude();
+        drop(reader);
+        assert!(tried > 2, "{tried}");
+        assert_eq!(vfs.metadata(&Path::new(DIR).join("LOCK")).is_ok(), has_file, "no file is made");
     }
 }

@@ -119,16 +119,12 @@ fn lock(doctor: &mut Doctor<'_>) -> bool {
             doctor.sees(Rank::Closed, what, meaning, next);
             true
         }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            let next = format!("make an empty one, and look again: touch {}", shell::path(&path));
-            let meaning = "for reading only the store does not open, so more can't be told here; an open for writing makes the file anew, and it holds nothing";
-            doctor.sees(Rank::Broken, "the file LOCK is missing", meaning, next);
-            false
-        }
         Err(error) => {
             let what = format!("the file LOCK can't be opened: {}", describe(&error));
             let next = match error.kind() {
                 io::ErrorKind::PermissionDenied => super::AS_ITS_USER.to_owned(),
+                // Of a file system that can lock no folder.
+                io::ErrorKind::NotFound => format!("make an empty one: touch {}", shell::path(&path)),
                 _ => {
                     format!("move away what has this name, and make an empty file of it: touch {}", shell::path(&path))
                 }

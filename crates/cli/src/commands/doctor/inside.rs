@@ -46,7 +46,7 @@ fn refused(doctor: &mut Doctor<'_>, error: &esker::Error) {
     let what = text.split(". Restore the directory").next().unwrap_or(&text).to_owned();
     let db = doctor.quoted.clone();
     match error.kind() {
-        // The file LOCK is missing, which was told.
+        // The file LOCK can't be opened, which was told.
         ErrorKind::Io if error.path().is_some_and(|path| path.ends_with("LOCK")) => {}
         ErrorKind::Corruption if text.contains(".wal") || text.contains("the logs end") => {
             let meaning = "writes that were on stable storage are missing: this is damage, and not the torn end that a crash leaves";
