@@ -105,20 +105,18 @@ impl Repair<'_> {
             return Ok(false);
         }
         let told = Told::new(&version, self.facts.log_begun);
-        let mut operations = 0;
         // A batch may turn out wrong in its middle, so nothing is gathered before all of them are known to be right.
-        let looked = recovery::replay(&**vfs, from, &needed, told, RecoveryMode::PointInTime, |_| Ok(()));
-        let replayed = looked.and_then(|_| {
-            recovery::replay(&**vfs, from, &needed, told, RecoveryMode::PointInTime, |numbered| {
-                operations += 1;
-                self.gather(numbered.op, numbered.seq, gathered, sources)
-            })
-        });
-        let replayed = match replayed {
-            Ok(replayed) => replayed,
+        match recovery::replay(&**vfs, from, &needed, told, RecoveryMode::PointInTime, |_| Ok(())) {
+            Ok(_) => {}
             Err(error) if error.kind() == ErrorKind::Unsupported => return Err(newer(&error)),
             Err(_) => return Ok(false),
-        };
+        }
+        let mut operations = 0;
+        // What is wrong now and was not is the device's, and the whole repair begins anew with what it is known not to give.
+        let replayed = recovery::replay(&**vfs, from, &needed, told, RecoveryMode::PointInTime, |numbered| {
+            operations += 1;
+            self.gather(numbered.op, numbered.seq, gathered, sources)
+        })?;
         // What recovery leaves out behind a place that can't be read was not torn off there.
         let is_unread = |(number, _): &(FileNo, String)| {
             self.patient.is_unreadable(&FileKind::Wal(*number).path(from), 0..u64::MAX)
