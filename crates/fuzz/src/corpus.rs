@@ -20,7 +20,13 @@ pub fn corpus(name: &str) -> Vec<Vec<u8>> {
     match name {
         "log" | "changes" => vec![log(), two_logs_worth()],
         "batch" => payloads(log()),
-        "table" => vec![table::real(Codec::None, 160), table::real(Codec::Lz4, 400), table::real(Codec::None, 4096)],
+        "table" => vec![
+            table::real(Codec::None, 160),
+            table::real(Codec::Lz4, 400),
+            table::real(Codec::None, 4096),
+            table::plain(Codec::None, 160),
+            table::plain(Codec::Lz4, 4096),
+        ],
         "salvage_table" => vec![table::real(Codec::None, 160), table::real(Codec::Lz4, 400)],
         "outside" => vec![outside::real(Codec::None), outside::real(Codec::Lz4)],
         "directory" => directory::real(),

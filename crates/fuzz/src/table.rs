@@ -7,7 +7,7 @@
 use crate::bytes::Bytes;
 use crate::sign::{COMPRESSED, TABLE_FOOTER_BYTES, TRAILER_BYTES, block, table, u32_at, u64_at};
 use esker_format::{FileId, InternalKey, InternalKeyBuf, KeyHash, SeqNo, ValueKind, varint};
-use esker_iterator::{Fragments, RangeTombstone};
+use esker_iterator::{Bounds, Fragments, Lend, RangeTombstone, VecIterator, VisibleIterator, Way};
 use esker_sstable::{
     BlockCache, Builder, BuilderOptions, Codec, InternalIterator, ReadMode, Table, TableError, TableIter, TableOptions,
     Verify,
@@ -26,6 +26,9 @@ const MODES: [(ReadMode, Verify); 3] =
 
 /// Small, so that it does not count as memory that a table takes.
 pub(crate) const CACHE_BYTES: u64 = 4 << 10;
+
+/// A longer list of entries is not made.
+const LISTED_BYTES_MAX: usize = 16 << 10;
 
 /// What a walk saw: how many entries, a hash of all, and the last.
 pub(crate) type Walked = (u64, u64, Option<InternalKeyBuf>);
@@ -53,6 +56,7 @@ fn ask(table: &Arc<Table>, steps_max: u64) -> (Option<Walked>, Option<Walked>, b
         let entries = table.properties().entries;
         let counts = [&forward, &back].map(|walked| walked.as_ref().map(|(count, hash, _)| (*count, *hash)));
         assert!(counts[0].is_some_and(|(count, _)| count == entries) && counts[0] == counts[1], "{counts:?}");
+        look(table);
     }
     let mut iter = table.iter();
     let mut at_all = iter.seek_to_first();
@@ -84,6 +88,50 @@ fn ask(table: &Arc<Table>, steps_max: u64) -> (Option<Walked>, Option<Walked>, b
         }
     }
     (forward, back, is_whole)
+}
+
+/// A reader sees in a table, which lends whole blocks, what it sees in a list of the same entries, either way and from the middle.
+fn look(table: &Arc<Table>) {
+    let Some(entries) = listed(table) else { return };
+    let middle = entries.get(entries.len() / 2).map(|(key, _)| key.clone());
+    let seqs = middle.iter().map(|key| key.trailer.seq()).chain([SeqNo::MAX]);
+    for (seq, way) in seqs.flat_map(|seq| [(seq, Way::Forward), (seq, Way::Backward)]) {
+        for from in [None, middle.as_ref().map(|key| &key.user_key[..])] {
+            let of_table = seen(table.iter(), seq, way, from).expect("verified");
+            let of_list =
+                seen(VecIterator::new(entries.clone()), seq, way, from).unwrap_or_else(|never| match never {});
+            assert!(of_table == of_list, "verified, and seen at {seq}, {way:?}: {of_table:?} and not {of_list:?}");
+        }
+    }
+}
+
+/// The entries, if they are few.
+fn listed(table: &Arc<Table>) -> Option<Vec<(InternalKeyBuf, Vec<u8>)>> {
+    let (mut iter, mut entries, mut left) = (table.iter(), Vec::new(), LISTED_BYTES_MAX);
+    iter.seek_to_first().expect("verified");
+    while iter.valid() {
+        let (key, value) = (iter.key(), iter.value());
+        left = left.checked_sub(64 + key.user_key.len() + value.len())?;
+        entries.push((key.to_buf(), value.to_vec()));
+        iter.next().expect("verified");
+    }
+    Some(entries)
+}
+
+/// What a reader sees on its way, as a hash of each entry.
+fn seen<I: Lend>(iter: I, seq: SeqNo, way: Way, from: Option<&[u8]>) -> Result<Vec<u64>, I::Error> {
+    let (mut reader, mut seen) = (VisibleIterator::new(iter, seq, Bounds::default()), Vec::new());
+    match (way, from) {
+        (Way::Forward, None) => reader.seek_to_first()?,
+        (Way::Backward, None) => reader.seek_to_last()?,
+        (Way::Forward, Some(key)) => reader.seek(key)?,
+        (Way::Backward, Some(key)) => reader.seek_for_prev(key)?,
+    }
+    while reader.valid() {
+        seen.push(digest(InternalKey { user_key: reader.key(), trailer: reader.trailer() }, reader.value()));
+        if way == Way::Forward { reader.next()? } else { reader.prev()? }
+    }
+    Ok(seen)
 }
 
 fn look_up(table: &Table, key: InternalKey<'_>) -> Result<Option<usize>, TableError> {
@@ -121,28 +169,46 @@ pub(crate) fn walk(mut iter: TableIter, is_forward: bool, steps_max: u64) -> Res
 
 /// A small table with all parts: some blocks, a key whose versions are in two of them, range tombstones.
 pub(crate) fn real(codec: Codec, block_size_bytes: usize) -> Vec<u8> {
+    built(codec, block_size_bytes, |builder| {
+        let mut layer = Fragments::default();
+        for (begin, end, seq) in [("a", "key03", 90), ("key05", "key09", 91)] {
+            let fits = layer.push(RangeTombstone { begin: begin.as_bytes(), end: end.as_bytes(), seq: SeqNo(seq) });
+            assert!(fits, "in order, and apart");
+        }
+        builder.add_range_tombstones(layer)?;
+        for i in 0..16u64 {
+            let key = format!("key{i:02}");
+            for seq in (1..=if i == 7 { 6 } else { 1 }).rev() {
+                let (kind, value) = match i {
+                    3 => (ValueKind::Delete, Vec::new()),
+                    4 => (ValueKind::Expiring, [7; 12].to_vec()),
+                    5 => (ValueKind::Merge, vec![b'm'; 3]),
+                    _ => (ValueKind::Put, vec![b'v'; (i % 5) as usize * 9]),
+                };
+                builder.add(InternalKey::new(key.as_bytes(), SeqNo(seq), kind), &value)?;
+            }
+        }
+        Ok(())
+    })
+}
+
+/// One that lends its blocks: a value of each key, and nothing else.
+pub(crate) fn plain(codec: Codec, block_size_bytes: usize) -> Vec<u8> {
+    built(codec, block_size_bytes, |builder| {
+        for i in 0..16u64 {
+            let key = format!("key{i:02}{}", "x".repeat((i % 4) as usize * 5));
+            builder.add(InternalKey::new(key.as_bytes(), SeqNo(1 + i * 5 % 16), ValueKind::Put), &[b'v'; 7])?;
+        }
+        Ok(())
+    })
+}
+
+fn built(codec: Codec, block_size_bytes: usize, fill: impl FnOnce(&mut Builder) -> Result<(), TableError>) -> Vec<u8> {
     let (vfs, path) = (MemVfs::new(), Path::new("t.sst"));
     let options = BuilderOptions { file_id: FileId(FILE_ID), block_size_bytes, codec, ..Default::default() };
     let file = vfs.create_new(path).expect("a new file");
     let mut builder = Builder::new(file, "t.sst", options).expect("memory takes it");
-    let mut layer = Fragments::default();
-    for (begin, end, seq) in [("a", "key03", 90), ("key05", "key09", 91)] {
-        let fits = layer.push(RangeTombstone { begin: begin.as_bytes(), end: end.as_bytes(), seq: SeqNo(seq) });
-        assert!(fits, "in order, and apart");
-    }
-    builder.add_range_tombstones(layer).expect("a layer in order");
-    for i in 0..16u64 {
-        let key = format!("key{i:02}");
-        for seq in (1..=if i == 7 { 6 } else { 1 }).rev() {
-            let (kind, value) = match i {
-                3 => (ValueKind::Delete, Vec::new()),
-                4 => (ValueKind::Expiring, [7; 12].to_vec()),
-                5 => (ValueKind::Merge, vec![b'm'; 3]),
-                _ => (ValueKind::Put, vec![b'v'; (i % 5) as usize * 9]),
-            };
-            builder.add(InternalKey::new(key.as_bytes(), SeqNo(seq), kind), &value).expect("keys in order");
-        }
-    }
+    fill(&mut builder).expect("keys in order");
     builder.finish().expect("memory takes it");
     read_file(&*vfs, path, 1 << 20).expect("it is there")
 }
