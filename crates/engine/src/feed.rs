@@ -151,7 +151,17 @@ impl Core {
         released
     }
 
+    /// Lets go of logs that the feed kept; not under the commit lock.
     pub(crate) fn let_go_of_retained(&self, released: Vec<Retained>) {
+        if released.is_empty() {
+            return;
+        }
+        let mut commit = self.commit.lock();
+        if commit.resting {
+            commit.stray_logs.extend(released.iter().map(|log| log.number));
+            return;
+        }
+        drop(commit);
         for Retained { number, last_seq, bytes, .. } in released {
             self.let_go_of_log(&LogFile { number, last_seq, bytes, start: Lsn::ZERO });
         }

@@ -390,6 +390,41 @@ fn a_failed_sync_is_remembered_without_a_descriptor() {
     }
 }
 
+/// What the feed had kept for too long an engine that rests removed all the same: of a close that had failed in its last sync, what a power cut leaves needed that log.
+#[test]
+fn who_rests_removes_no_log_that_the_feed_has_kept_too_long() {
+    let clock = Arc::new(ManualClock::new());
+    let memory = MemVfs::new().with_clock(Arc::clone(&clock) as _);
+    let faults = FaultVfs::new(Arc::clone(&memory) as Arc<dyn Vfs>);
+    let open = |vfs: Arc<dyn Vfs>| {
+        let options = Options { wal_retain_age: Some(Duration::from_secs(60)), ..small() };
+        Engine::builder("data").options(options).vfs(vfs).background(Background::Manual).open().unwrap()
+    };
+    let vfs = || Arc::clone(&faults) as Arc<dyn Vfs>;
+    let logs = || vfs().list("data".as_ref()).unwrap().into_iter().filter(|name| name.ends_with(".wal")).count();
+    let engine = open(vfs());
+    engine.put_with("a", "1", &WriteOptions::sync()).unwrap();
+    faults.add(Rule::any(Fault::ENOSPC).path("*.wal.tmp"));
+    faults.add(Rule::new(Operation::Sync, Fault::EIO).path("*MANIFEST*").times(1));
+    engine.close().unwrap_err();
+    drop(engine);
+    faults.clear();
+
+    let engine = open(vfs());
+    engine.changes_since(0).unwrap();
+    clock.advance(Duration::from_secs(61));
+    while engine.step().unwrap() {}
+    assert_eq!(engine.changes_since(0).unwrap_err().kind(), ErrorKind::Gap, "the feed lets go of it");
+    vfs().sync_dir("data".as_ref()).unwrap();
+    let image: Arc<dyn Vfs> = Arc::new(memory.crash_now(CrashPolicy::SyncedOnly));
+    assert_eq!(open(image).get("a").unwrap().unwrap(), b"1");
+
+    let before = logs();
+    engine.put("b", "2").unwrap();
+    while engine.step().unwrap() {}
+    assert!(logs() <= before, "it goes with the first write");
+}
+
 /// Where the sync of a log failed while an engine was opened, no note of it was left. The next open, with a memtable large enough, left to that log what the device had never got, and acknowledged syncs behind it; a
 /// power cut took them without a word. With a small one the feed of changes told of it as durable.
 #[test]
