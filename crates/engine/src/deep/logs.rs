@@ -7,7 +7,7 @@ use crate::{Background, Engine, Options};
 use esker_format::{DecodeError, FileKind, FileNo, SeqNo, batch};
 use esker_manifest::Version;
 use esker_sstable::{ReadMode, Verify};
-use esker_wal::{Lsn, Reader, RecordKind, WalError};
+use esker_wal::{EndCause, Lsn, Reader, RecordKind, WalError};
 use std::sync::Arc;
 
 impl Check<'_> {
@@ -26,12 +26,13 @@ impl Check<'_> {
     }
 
     fn log(&mut self, number: FileNo, version: Option<&Version>) {
-        let (lost, salvage) = match version {
-            Some(version) if number < version.oldest_log => (
+        let is_kept = version.is_some_and(|version| number < version.oldest_log);
+        let (lost, salvage) = match is_kept {
+            true => (
                 "the feed of changes can't tell of it; all that this log held is in tables",
                 "restore this file from a copy, if somebody is to follow the feed from so far back; else nothing",
             ),
-            _ => (
+            false => (
                 "writes that were on stable storage are gone: the directory does not open",
                 "restore this file from a copy, go on without what is lost (RecoveryMode::Salvage), or have repair make a new directory of what is left",
             ),
@@ -46,6 +47,11 @@ impl Check<'_> {
         };
         let mut reader = match opened {
             Ok(reader) => reader,
+            // Of one that is kept for the feed it is known: a sector is written whole or not at all.
+            Err(error @ WalError::NoHeader { cause: EndCause::Torn { .. }, .. }) if is_kept => {
+                self.damage(&name, Some(0), &error, lost, salvage);
+                return self.read(len);
+            }
             // Whether it should have been begun, opening tells.
             Err(error @ WalError::NoHeader { .. }) => {
                 let meaning =

@@ -3,8 +3,8 @@
 use crate::small::{
     Contents, DIR, Small, all, builder, calm, checked, contents, files, small, swap, used_bytes, vouched_bytes,
 };
-use esker::vfs::{Fault, FaultVfs, MemVfs, Operation, Rule, Vfs};
-use esker::{Background, DeepReport, Engine, ErrorKind, Gravity, verify_deep};
+use esker::vfs::{CrashPolicy, Fault, FaultVfs, MemVfs, Operation, Rule, Vfs};
+use esker::{Background, DeepReport, Engine, ErrorKind, Gravity, Options, verify_deep};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -203,4 +203,27 @@ fn nothing_is_looked_at_before_the_lock_is_had() {
     assert_eq!(verify_deep(&vfs, DIR, &mut |_| {}).unwrap_err().kind(), ErrorKind::Locked);
     drop(engine);
     assert_eq!(verify_deep(&vfs, DIR, &mut |_| {}).unwrap_err().kind(), ErrorKind::Io);
+}
+
+/// A log that is only kept for the feed of changes was passed over as one never begun when its header was damaged, though the feed could not go on there (found by `flip`).
+#[test]
+fn a_kept_log_without_its_header_is_damaged() {
+    let vfs = MemVfs::new();
+    let options = Options { wal_retain_bytes: Some(u64::MAX), ..calm() };
+    let engine = builder(&vfs, DIR, options.clone()).open().unwrap();
+    engine.put("a", "1").unwrap();
+    engine.flush().unwrap();
+    engine.put("b", "2").unwrap();
+    engine.close().unwrap();
+    drop(engine);
+    assert!(checked(&vfs, DIR).is_ok());
+    let log = all(&vfs, ".wal").remove(0);
+    for byte in [0, 16, 63] {
+        let copy = Arc::new(vfs.crash_now(CrashPolicy::All));
+        copy.edit(&log, |bytes| bytes[byte] ^= 1).unwrap();
+        let reader = builder(&copy, DIR, options.clone()).read_only(true).open().unwrap();
+        assert_eq!(reader.changes_since(0).unwrap_err().kind(), ErrorKind::Corruption);
+        let report = checked(&copy, DIR);
+        assert_eq!(damaged(&report), [log.file_name().unwrap().to_str().unwrap()], "{:#?}", report.findings);
+    }
 }
