@@ -83,7 +83,7 @@ impl Core {
         read.view.tables().for_each(|open| open.retire());
         read.view.blobs.iter().for_each(|open| open.retire());
         drop(read);
-        self.no_longer_strained(&keyspace);
+        self.update_pressure(&keyspace);
         self.changed.notify_all();
         Ok(())
     }

@@ -39,37 +39,30 @@ pub(crate) struct Pressure {
 }
 
 impl Core {
-    /// Works out the pressure of a keyspace anew, after its state changed.
+    /// Works out the pressure of a keyspace anew, after its state changed. One that was dropped slows and stops nobody, also when a job of it ends behind.
     pub(crate) fn update_pressure(&self, keyspace: &KeyspaceCore) {
         let knobs = &self.options.compaction;
         let _turn = keyspace.pressure.turn.lock();
+        let is_dropped = keyspace.dropped.load(Ordering::Acquire);
         let state = keyspace.read.load();
         let l0_tables = state.view.levels[0].len();
         let debt = self.picker.debt_bytes(&state.view.version);
         let between = |value: f64, low: f64, high: f64| ((value - low) / (high - low)).clamp(0.0, 1.0);
         let by_l0 = between(l0_tables as f64, knobs.l0_slowdown as f64 - 1.0, knobs.l0_stop as f64);
         let by_debt = between(debt as f64, knobs.debt_slowdown_bytes as f64, knobs.debt_stop_bytes as f64);
-        let severity = by_l0.max(by_debt);
+        let severity = if is_dropped { 0.0 } else { by_l0.max(by_debt) };
         // Geometric: each step of severity slows by the same factor.
         let rate = if severity == 0.0 { 0.0 } else { RATE_FAST * (RATE_SLOW / RATE_FAST).powf(severity) };
         // Relaxed: a writer that sees the older figure is late by one write.
         keyspace.pressure.rate.store(rate as u64, Ordering::Relaxed);
-        let stop = l0_tables >= knobs.l0_stop || debt >= knobs.debt_stop_bytes;
+        let stop = !is_dropped && (l0_tables >= knobs.l0_stop || debt >= knobs.debt_stop_bytes);
         keyspace.pressure.stop.store(stop, Ordering::Relaxed);
-        let strained = (stop || rate > 0.0) && !keyspace.dropped.load(Ordering::Acquire);
+        let strained = stop || rate > 0.0;
         match (keyspace.pressure.strained.swap(strained, Ordering::Relaxed), strained) {
             (false, true) => self.strained.fetch_add(1, Ordering::Relaxed),
             (true, false) => self.strained.fetch_sub(1, Ordering::Relaxed),
             _ => 0,
         };
-    }
-
-    /// A keyspace that was dropped slows nobody, also when a job of it ends behind.
-    pub(crate) fn no_longer_strained(&self, keyspace: &KeyspaceCore) {
-        let _turn = keyspace.pressure.turn.lock();
-        if keyspace.pressure.strained.swap(false, Ordering::Relaxed) {
-            self.strained.fetch_sub(1, Ordering::Relaxed);
-        }
     }
 
     /// Waits until there is room for `batch`.

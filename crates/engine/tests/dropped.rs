@@ -1,0 +1,73 @@
+//! A keyspace that is dropped while a write waits for room in it.
+
+use esker::vfs::{MemVfs, SystemClock, Vfs};
+use esker::{
+    Engine, ErrorKind, FilterDecision, IngestOptions, Keyspace, KeyspaceOptions, LeveledOptions, Options, Result,
+    SstOptions, SstWriter, WriteBatch,
+};
+use std::sync::{Arc, Condvar, Mutex, mpsc};
+use std::time::Duration;
+
+const LONG: Duration = Duration::from_secs(20);
+
+type Write = fn(&Engine, &Keyspace) -> Result<()>;
+
+/// What waited for the compaction of a keyspace that was dropped waited until the engine was closed; an exclusive transaction, and so all other writers too (found in review).
+#[test]
+fn who_waits_for_room_in_it_is_told() {
+    let writes: [(&str, Write); 4] = [
+        ("put", |_, doomed| doomed.put("k", "v")),
+        ("batch", |engine, doomed| {
+            let mut batch = WriteBatch::new();
+            batch.put("k", "v").put_in(doomed, "k", "v");
+            engine.write(&batch)
+        }),
+        ("ingest", |_, doomed| doomed.ingest(["/outside.sst"], &IngestOptions::default()).map(drop)),
+        ("exclusive", |engine, doomed| {
+            let mut tx = engine.exclusive();
+            tx.put_in(doomed, "k", "v")?;
+            tx.commit()
+        }),
+    ];
+    for (what, write) in writes {
+        let vfs = MemVfs::new().with_clock(Arc::new(SystemClock::new())) as Arc<dyn Vfs>;
+        let mut outside = SstWriter::create_on(Arc::clone(&vfs), "/outside.sst", &SstOptions::default()).unwrap();
+        outside.put("k", "v").unwrap();
+        outside.finish().unwrap();
+        // Compaction of it goes on when the gate is open.
+        let gate = Arc::new((Mutex::new(false), Condvar::new()));
+        let of_filter = Arc::clone(&gate);
+        let filter = move |_: u8, _: &[u8], _: &[u8]| {
+            let (is_open, opened) = &*of_filter;
+            drop(opened.wait_while(is_open.lock().unwrap(), |is_open| !*is_open).unwrap());
+            FilterDecision::Keep
+        };
+        let compaction = LeveledOptions { l0_trigger: 1, l0_slowdown: 1, l0_stop: 2, ..LeveledOptions::default() };
+        let options = Options { compaction, background_threads: 1, ..Options::default() };
+        let builder = Engine::builder("/db").vfs(vfs).options(options).compaction_filter("slow", filter);
+        let engine = builder.open().unwrap();
+        let slow = KeyspaceOptions { compaction_filter: Some("slow".into()), ..Default::default() };
+        let doomed = engine.keyspace("doomed", slow).unwrap();
+        let is_full = || engine.metrics().keyspaces.iter().any(|found| found.levels[0].tables >= 2);
+        while !is_full() {
+            doomed.put("k", "v").unwrap();
+            engine.flush().unwrap();
+        }
+
+        let (tell, told) = mpsc::channel();
+        let writer = std::thread::spawn({
+            let (engine, doomed) = (engine.clone(), doomed.clone());
+            move || tell.send(write(&engine, &doomed)).unwrap()
+        });
+        assert!(told.recv_timeout(Duration::from_millis(200)).is_err(), "{what}: it waits for room");
+        engine.drop_keyspace("doomed").unwrap();
+        *gate.0.lock().unwrap() = true;
+        gate.1.notify_all();
+        let found = told.recv_timeout(LONG).unwrap_or_else(|_| panic!("{what}: it waits for ever"));
+        assert_eq!(found.unwrap_err().kind(), ErrorKind::NotFound, "{what}");
+        writer.join().unwrap();
+        engine.put("others", "write").unwrap();
+        assert_eq!(engine.get("k").unwrap(), None, "{what}: a batch is whole or not at all");
+        engine.close().unwrap();
+    }
+}
