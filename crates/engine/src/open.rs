@@ -11,7 +11,7 @@
 //! Until that one edit nothing that is needed is touched, so a crash anywhere in recovery finds the same state again. An engine opened for reading only stops after
 //! the replay: it changes no file.
 
-use crate::background;
+use crate::background::{self, Background};
 use crate::commit::{Commit, Health};
 use crate::core::{Core, KeyspaceCore, LogFile, State};
 use crate::edges::Edges;
@@ -25,7 +25,7 @@ use crate::logs::LogFiles;
 use crate::memory::MemoryUse;
 use crate::merging::Operators;
 use crate::metrics::Counters;
-use crate::options::Options;
+use crate::options::{KeyspaceOptions, Options};
 use crate::options_text;
 use crate::publish::Visible;
 use crate::read::{LevelView, ReadState};
@@ -66,6 +66,21 @@ pub(crate) fn open(mut builder: Builder) -> Result<Arc<Core>> {
     let default_options = builder.default_keyspace.clone();
     let core = new_core(builder, operators, lock, manifest, &version)?;
     unread_options.into_iter().for_each(|error| core.tell(Event::BackgroundError(error)));
+    bring_up(&core, &version, told, default_options, mode).inspect_err(|_| {
+        // Nobody will close it.
+        let _ = core.with_manifest(|manifest| Ok(manifest.give_back_room()));
+    })?;
+    Ok(core)
+}
+
+/// Brings an engine that has its manifest to where it may be used.
+fn bring_up(
+    core: &Arc<Core>,
+    version: &Arc<Version>,
+    told: Told,
+    default_options: KeyspaceOptions,
+    mode: Background,
+) -> Result<()> {
     for keyspace in version.keyspaces.values() {
         core.add_keyspace(Arc::clone(keyspace))?;
     }
@@ -75,9 +90,9 @@ pub(crate) fn open(mut builder: Builder) -> Result<Arc<Core>> {
     core.keyspaces().iter().for_each(|keyspace| core.tell_of_missing_filter(keyspace));
     core.default.set(default).ok();
 
-    let logs = core.logs_to_replay(&version)?;
+    let logs = core.logs_to_replay(version)?;
     let mut pending = Vec::new();
-    let replayed = core.replay(&version, told, &logs, &mut pending)?;
+    let replayed = core.replay(version, told, &logs, &mut pending)?;
     let last_seq = replayed
         .last_seq
         .max(version.last_seq)
@@ -88,28 +103,28 @@ pub(crate) fn open(mut builder: Builder) -> Result<Arc<Core>> {
     core.visible.raise(last_seq);
     let left_out = |(log, why): &(FileNo, String)| format!("{}: {why}", FileKind::Wal(*log).name());
     core.left_out.set(replayed.set_aside.iter().map(left_out).collect()).ok();
-    core.adopt_retained_logs(&version)?;
+    core.adopt_retained_logs(version)?;
     core.state.lock().feed.in_tables =
         version.tables().map(|(_, _, table)| table.largest_seq).max().unwrap_or_default();
     if core.read_only {
-        core.read_only_version.set(Arc::clone(&version)).ok();
+        core.read_only_version.set(Arc::clone(version)).ok();
         core.state.lock().logs = replayed.logs.iter().map(LogFile::from).collect();
         core.deliver();
-        return Ok(core);
+        return Ok(());
     }
-    if core.may_rest(&version, &replayed, &pending)? {
+    if core.may_rest(version, &replayed, &pending)? {
         core.rest(last_seq, version.log_durable);
     } else {
-        core.begin(&version, &replayed, last_seq, pending)?;
+        core.begin(version, &replayed, last_seq, pending)?;
     }
     core.sweep(&replayed)?;
     // Before anybody is told from where on there are changes.
     core.upkeep_of_feed();
     core.deliver();
     if mode == background::Background::Threads {
-        background::start(&core).map_err(|error| Error::io("start threads for", &core.dir, error))?;
+        background::start(core).map_err(|error| Error::io("start threads for", &core.dir, error))?;
     }
-    Ok(core)
+    Ok(())
 }
 
 /// Makes sure that the directory is there, and takes its lock.

@@ -425,6 +425,36 @@ fn who_rests_removes_no_log_that_the_feed_has_kept_too_long() {
     assert!(logs() <= before, "it goes with the first write");
 }
 
+/// On a disk that was nearly full each open that was refused left the manifest that it had begun, a MiB for a few hundred bytes; so who was told to make room had less of it.
+#[test]
+fn an_open_that_is_refused_for_want_of_space_takes_none() {
+    let memory = MemVfs::new();
+    let vfs: Arc<dyn Vfs> = Arc::clone(&memory) as _;
+    let engine = open(&vfs, Background::Manual);
+    (0..400).for_each(|i| engine.put(key(i), [i as u8; 100]).unwrap());
+    engine.flush().unwrap();
+    engine.put("last", "1").unwrap();
+    // As a kill leaves it.
+    let store = memory.crash_now(CrashPolicy::All);
+    let mut refused = 0;
+    for kib in (0..2048).step_by(32) {
+        let full = Arc::new(store.crash_now(CrashPolicy::All));
+        let vfs: Arc<dyn Vfs> = Arc::clone(&full) as _;
+        full.set_space(Some(full.used_bytes() + (kib << 10)));
+        let before = vfs.free_space("data".as_ref()).unwrap();
+        let options = Options { memtable_bytes: Some(2 << 20), memory_budget_bytes: 16 << 20, ..small() };
+        let opened =
+            Engine::builder("data").options(options).vfs(Arc::clone(&vfs)).background(Background::Manual).open();
+        if let Err(error) = opened {
+            assert_eq!(error.kind(), ErrorKind::NoSpace, "{kib} KiB: {error}");
+            let after = vfs.free_space("data".as_ref()).unwrap();
+            assert!(after + (32 << 10) >= before, "{kib} KiB: {after} bytes free, and {before} before");
+            refused += 1;
+        }
+    }
+    assert!(refused > 2, "{refused}");
+}
+
 /// Where the sync of a log failed while an engine was opened, no note of it was left. The next open, with a memtable large enough, left to that log what the device had never got, and acknowledged syncs behind it; a
 /// power cut took them without a word. With a small one the feed of changes told of it as durable.
 #[test]

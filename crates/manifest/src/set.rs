@@ -250,6 +250,13 @@ impl VersionSet {
         Ok(version)
     }
 
+    /// Gives back what is allocated ahead for the manifest, if that can be: for who ends without [`VersionSet::close`]. A later commit asks for it anew.
+    pub fn give_back_room(&mut self) {
+        if let (None, Some(writer)) = (&self.poison, &mut self.writer) {
+            let _ = writer.trim();
+        }
+    }
+
     /// A file number that was never given out before.
     ///
     /// # Errors
@@ -321,13 +328,17 @@ impl VersionSet {
         let edit = self.completed(edit, block)?;
         let version = apply::apply(&self.current, &edit)?;
         let path = FileKind::Manifest(number).path(&self.directory);
-        let prepared = match self.prepare(number, &path, version) {
+        let mut prepared = match self.prepare(number, &path, version) {
             Err(error) if error.is_no_space() => return Err(error),
             Err(error) => return Err(self.poisoned(error)),
             Ok(prepared) => prepared,
         };
         // Once this has begun, an error leaves open which manifest is the current one.
-        current::write(&*self.vfs, &self.directory, number).map_err(|error| self.poisoned(error))?;
+        if let Err(error) = current::write(&*self.vfs, &self.directory, number) {
+            // So it stays, and takes no more space than it must.
+            let _ = prepared.writer.trim();
+            return Err(self.poisoned(error));
+        }
         self.install(prepared);
         self.remove_old_manifests();
         Ok(Arc::clone(&self.current))
