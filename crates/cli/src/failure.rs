@@ -9,7 +9,7 @@
 use crate::text;
 use clap::error::ErrorKind;
 use std::fmt::Display;
-use std::io;
+use std::io::{self, Write};
 use std::path::Path;
 
 /// What every command returns.
@@ -113,7 +113,12 @@ pub(crate) fn advice(error: &io::Error) -> &'static str {
 
 /// Says something on standard error that is no failure.
 pub(crate) fn tell(message: impl Display) {
-    eprintln!("esker: {}", shown(message));
+    say(&shown(message));
+}
+
+/// A line on standard error. If that can't be written to, nobody is left to tell, and the exit code says what it says.
+pub(crate) fn say(line: &str) {
+    let _ = writeln!(io::stderr(), "esker: {line}");
 }
 
 /// On one line, whatever the paths and names in it are.

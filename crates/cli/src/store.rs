@@ -133,6 +133,13 @@ pub(crate) fn keyspace_with(
     Ok(engine.keyspace(name, options)?)
 }
 
+/// Closes a store in which all that was asked for is done and on stable storage. So a failure is told, and is none of the command's: who runs a merge again that was stored counts it twice.
+pub(crate) fn close(engine: &Engine) {
+    if let Err(error) = engine.close() {
+        failure::tell(format!("it is done, and stays; but the store could not be closed in order: {error}"));
+    }
+}
+
 /// The bytes of a key or value on the command line.
 pub(crate) fn bytes(common: &Common, argument: OsString) -> Result<Vec<u8>> {
     if common.hex { text::unhex(argument.as_bytes()).map_err(Failure::error) } else { Ok(argument.into_vec()) }

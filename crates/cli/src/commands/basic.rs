@@ -21,7 +21,8 @@ pub(crate) fn put(common: &Common, db: &Path, key: OsString, value: OsString, tt
         value,
         &WriteOptions { ttl, ..WriteOptions::sync() },
     )?;
-    Ok(engine.close()?)
+    store::close(&engine);
+    Ok(())
 }
 
 /// Prints a key's value, or when it expires.
@@ -79,7 +80,8 @@ pub(crate) fn merge(common: &Common, db: &Path, key: OsString, operand: OsString
         _ => operand,
     };
     keyspace.merge_with(key, operand, &WriteOptions::sync())?;
-    Ok(engine.close()?)
+    store::close(&engine);
+    Ok(())
 }
 
 /// The merge operator whose operands are numbers.
@@ -98,7 +100,8 @@ pub(crate) fn delete(common: &Common, db: &Path, key: OsString) -> Result {
     let key = store::bytes(common, key)?;
     let engine = store::open(common, db, Access::Write)?;
     store::keyspace(&engine, common, Access::Write)?.delete_with(key, &WriteOptions::sync())?;
-    Ok(engine.close()?)
+    store::close(&engine);
+    Ok(())
 }
 
 /// Removes the keys of a range, durably.
@@ -111,7 +114,8 @@ pub(crate) fn delete_range(common: &Common, db: &Path, from: OsString, to: OsStr
     }
     let engine = store::open(common, db, Access::Write)?;
     store::keyspace(&engine, common, Access::Write)?.delete_range_with(from, to, &WriteOptions::sync())?;
-    Ok(engine.close()?)
+    store::close(&engine);
+    Ok(())
 }
 
 fn check_key(key: &[u8]) -> Result {

@@ -54,7 +54,7 @@ pub(crate) fn run(common: &Common, import: &args::Import) -> Result {
         bar.finish_and_clear();
         let outcome = outcome.map_err(|failure| failure.within(NOTHING_STORED).within(input.file.display()));
         outcome.and_then(|()| Ok(load.finish().map(drop)?))?;
-        engine.close()?;
+        store::close(&engine);
     } else {
         let mut writer =
             Writer { engine: &engine, keyspace: &keyspace, batch: WriteBatch::new(), keys: HashSet::new() };
@@ -63,7 +63,7 @@ pub(crate) fn run(common: &Common, import: &args::Import) -> Result {
         // Also after a bad line: what came before it is stored, and the message says how much that is.
         writer.write()?;
         engine.sync()?;
-        engine.close()?;
+        store::close(&engine);
         outcome.map_err(|failure| failure.within(stored_before(&report)).within(input.file.display()))?;
     }
 

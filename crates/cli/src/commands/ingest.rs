@@ -60,7 +60,7 @@ pub(crate) fn run(common: &Common, ingest: &args::Ingest) -> Result {
     let ingested = keyspace.ingest(&ingest.tables, &IngestOptions { move_files: ingest.moves });
     bar.finish_and_clear();
     let ingested = ingested?;
-    engine.close()?;
+    store::close(&engine);
     let seconds = begun.elapsed().as_secs_f64();
     let mut out = Output::new();
     if common.json {

@@ -84,7 +84,7 @@ pub(crate) fn compact(common: &Common, db: &Path) -> Result {
     }
     let (after, seconds) = (table_bytes(), begun.elapsed().as_secs_f64());
     let damaged = engine.metrics().quarantined_tables.len();
-    engine.close()?;
+    store::close(&engine);
     let mut out = Output::new();
     if common.json {
         let keyspaces = names.len();
@@ -109,7 +109,7 @@ pub(crate) fn compact(common: &Common, db: &Path) -> Result {
 pub(crate) fn checkpoint(common: &Common, db: &Path, to: &Path) -> Result {
     let engine = store::open(common, db, Access::Write)?;
     engine.checkpoint(to)?;
-    engine.close()?;
+    store::close(&engine);
     let mut out = Output::new();
     if common.json {
         out.json(&json!({ "to": to.to_string_lossy() }))?;

@@ -5,6 +5,7 @@ mod damage;
 mod demo;
 mod doctor;
 mod dump;
+mod full;
 mod keys;
 mod misuse;
 mod names;

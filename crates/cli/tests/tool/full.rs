@@ -1,0 +1,54 @@
+//! Places where nothing can be written any more: a full disk, and standard error on one.
+
+use super::*;
+use esker_testkit::disk::{Disk, Kind};
+use esker_testkit::stress;
+use std::fs::{self, File};
+
+/// `merge` stored its operand, could not flush when it closed the store, and said to make room and run it again: who did had it counted twice.
+#[test]
+fn on_a_full_disk_what_did_not_count_failed_and_what_failed_did_not_count() {
+    let disk = match Disk::new(Kind::Ext4, 24 << 20) {
+        Ok(disk) => disk,
+        Err(why) => return stress::skip("tool on a full disk", &why),
+    };
+    let place = Place { db: disk.at.join("db"), ..Place::new() };
+    place.esker(["merge", "DB", "n", "1", "--operator", "esker.counter"]).text();
+    place.esker(["put", "DB", "large", &"x".repeat(100_000), "--keyspace", "other"]).text();
+    let count = || place.esker(["get", "DB", "6e", "--hex"]).text();
+    let junk = disk.at.join("junk");
+    let (mut counted, mut refused) = (1, 0);
+    for free_kib in [3 << 10, 2500, 2300, 2200, 2150, 2100, 2000, 1000, 0] {
+        let mut file = File::create(&junk).unwrap();
+        // What was only promised room is given it by the sync, and then there may be more.
+        for _ in 0..3 {
+            while file.write_all(&[1; 16 << 10]).is_ok() {}
+            file.sync_all().unwrap();
+        }
+        let len = file.metadata().unwrap().len().saturating_sub(free_kib << 10);
+        file.set_len(len).unwrap();
+        file.sync_all().unwrap();
+        let ran = place.esker(["merge", "DB", "n", "1"]);
+        assert!([0, 2].contains(&ran.code), "{}", ran.err);
+        counted += usize::from(ran.code == 0);
+        refused += usize::from(ran.code != 0);
+        assert_eq!(count(), format!("{counted:02x}00000000000000"), "{free_kib} KiB: {} {}", ran.code, ran.err);
+        fs::remove_file(&junk).unwrap();
+    }
+    assert!(counted > 1 && refused > 0, "{counted} {refused}");
+}
+
+/// Where standard error could not be written to, the tool panicked, and its exit code said nothing.
+#[test]
+fn where_nothing_can_be_said_the_exit_code_tells() {
+    let Ok(full) = File::options().write(true).open("/dev/full") else {
+        return stress::skip("standard error on a full disk", "there is no /dev/full");
+    };
+    let place = Place::new();
+    place.esker(["put", "DB", "k", "v"]).text();
+    for (words, code) in [(["get", "DB", "none"], 1), (["get", "DIR/none", "k"], 2)] {
+        let mut mute = command(words.map(|word| place.word(word)));
+        mute.stderr(full.try_clone().unwrap());
+        assert_eq!(ran(mute).code, code, "{words:?}");
+    }
+}
