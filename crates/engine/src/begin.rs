@@ -8,7 +8,7 @@
 //! ```
 //! Beginning takes half a dozen syncs: a new manifest, CURRENT, the names of both and of the log, the edit. After a close in order none of them is needed to read: the manifest on
 //! disk says all that there is to say, and as long as nothing is written it stays true. So an engine that was closed in order rests, and begins when somebody first needs it to; one
-//! that only reads leaves the directory as it found it, unless a compaction is due or reads [ask](crate::toll) for one.
+//! that only reads leaves the directory as it found it, unless a compaction is due, reads [ask](crate::toll) for one, or the feed has kept logs too long.
 //!
 //! Invariants
 //! - While it rests the engine makes no file and commits no edit: it takes no number, of file or sequence. It may remove files that no version names, but no logs: if the close
@@ -28,6 +28,9 @@ use esker_manifest::{Version, VersionEdit};
 use esker_wal::{GroupSync, Lsn, Writer};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+
+/// So many logs that nobody needs may lie in the directory behind a close in order.
+const STRAY_LOGS_MAX: usize = 2;
 
 /// Whether there was nothing to replay, nor to set aside.
 fn nothing_replayed(replayed: &Replayed) -> bool {
@@ -71,6 +74,14 @@ impl Core {
     #[inline]
     pub(crate) fn begin_if_resting(&self, commit: &mut Commit) -> Result<()> {
         if commit.resting { self.begin_after_rest(commit) } else { Ok(()) }
+    }
+
+    /// Has an engine that rests begin where more logs than two stay for that alone: else one that is only read would never give their space back. If it can't, they stay.
+    pub(crate) fn begin_for_stray_logs(&self) {
+        let mut commit = self.commit.lock();
+        if commit.stray_logs.len() > STRAY_LOGS_MAX {
+            let _ = self.begin_if_resting(&mut commit);
+        }
     }
 
     #[cold]

@@ -178,6 +178,9 @@ impl Core {
         };
         let did = !released.is_empty();
         self.let_go_of_retained(released);
+        if did {
+            self.begin_for_stray_logs();
+        }
         did
     }
 

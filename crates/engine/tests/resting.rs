@@ -1,11 +1,12 @@
 //! What opening costs after a close in order: it reads. An engine makes no file and syncs nothing before somebody writes, and then everything is as if it had begun at once.
 
-use esker::vfs::{CrashPolicy, Fault, FaultVfs, MemVfs, Rule, TraceVfs, Vfs, read_file};
+use esker::vfs::{CrashPolicy, Fault, FaultVfs, ManualClock, MemVfs, Rule, TraceVfs, Vfs, read_file};
 use esker::{Background, Engine, ErrorKind, Event, KeyspaceOptions, Options, WriteBatch, WriteOptions};
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::{Arc, Barrier, Mutex};
 use std::thread;
+use std::time::Duration;
 
 const DIR: &str = "/data";
 
@@ -390,4 +391,30 @@ fn many_are_first_at_once() {
             copy.put("k", "v").unwrap();
         }
     }
+}
+
+/// Logs that the feed has kept too long went while the engine rested; when they stayed, as what a power cut leaves may need them, one that was only read never gave their space back.
+#[test]
+fn logs_kept_too_long_go_though_nothing_is_written() {
+    let clock = Arc::new(ManualClock::new());
+    let vfs = MemVfs::new().with_clock(Arc::clone(&clock) as _);
+    let options = Options { wal_retain_age: Some(Duration::from_secs(60)), ..small() };
+    let logs = || names(&*vfs).into_iter().filter(|name| name.ends_with(".wal")).count();
+    let engine = open_with(vfs.clone(), options.clone());
+    for _ in 0..10 {
+        put(&engine, 0..1000);
+        engine.flush().unwrap();
+    }
+    engine.close().unwrap();
+    assert!(logs() > 5, "{}", logs());
+
+    let engine = open_with(vfs.clone(), options);
+    while engine.step().unwrap() {}
+    assert!(logs() > 5, "they are young");
+    clock.advance(Duration::from_secs(61));
+    holds(&engine, 1000);
+    while engine.step().unwrap() {}
+    engine.close().unwrap();
+    assert!(logs() <= 2, "{}", logs());
+    holds(&open_with(vfs.clone(), small()), 1000);
 }
