@@ -68,7 +68,10 @@ pub(crate) fn open(mut builder: Builder) -> Result<Arc<Core>> {
     unread_options.into_iter().for_each(|error| core.tell(Event::BackgroundError(error)));
     bring_up(&core, &version, told, default_options, mode).inspect_err(|_| {
         // Nobody will close it.
-        let _ = core.with_manifest(|manifest| Ok(manifest.give_back_room()));
+        let _ = core.with_manifest(|manifest| {
+            manifest.give_back_room();
+            Ok(())
+        });
     })?;
     Ok(core)
 }

@@ -15,7 +15,7 @@ use crate::options::{Durability, KeyspaceOptions, LogBackend, Options, RecoveryM
 use esker_format::FileKind;
 use esker_manifest::{LEVELS, Level};
 use esker_sstable::{Codec, ReadMode, Verify};
-use esker_vfs::{Vfs, is_of_the_medium, read_file, replace_file};
+use esker_vfs::{Vfs, read_file, replace_file};
 use std::fmt::Write as _;
 use std::io;
 use std::path::Path;
@@ -284,15 +284,14 @@ pub(crate) fn may_be_newer(vfs: &dyn Vfs, dir: &Path) -> bool {
 
 /// Checks what was stored against what holds for every engine of this version. Before anything else is done with the directory.
 ///
-/// All other lines are for people and for [`read_newest`]; they keep nobody from opening. Nor does a file that its device can't give, which is returned to be told: manifest and tables name the
-/// comparator too, under a checksum.
+/// All other lines are for people and for [`read_newest`]; they keep nobody from opening. Nor does a file that can't be read, which is returned to be told: manifest and tables name the comparator too, under
+/// a checksum.
 pub(crate) fn check_stored(vfs: &dyn Vfs, dir: &Path) -> Result<Option<Error>> {
     let Some(file) = newest_file(vfs, dir)? else { return Ok(None) };
     let path = file.path(dir);
     let stored = match read_text(vfs, &path) {
         Ok(stored) => stored,
-        Err(error) if is_of_the_medium(&error) => return Ok(Some(Error::io("read", &path, error))),
-        Err(error) => return Err(Error::io("read", &path, error)),
+        Err(error) => return Ok(Some(Error::io("read", &path, error))),
     };
     match lines(&stored).find(|(name, value)| *name == "comparator" && *value != COMPARATOR) {
         Some((name, value)) => Err(unknown(&file.name(), name, value)),
@@ -312,11 +311,7 @@ pub(crate) fn text(options: &Options) -> String {
 pub(crate) fn are_stored(core: &Core) -> Result<bool> {
     let Some(file) = newest_file(&*core.vfs, &core.dir)? else { return Ok(false) };
     let path = file.path(&core.dir);
-    match read_text(&*core.vfs, &path) {
-        Ok(stored) => Ok(stored == text(&core.options)),
-        Err(error) if is_of_the_medium(&error) => Ok(false),
-        Err(error) => Err(Error::io("read", &path, error)),
-    }
+    Ok(read_text(&*core.vfs, &path).is_ok_and(|stored| stored == text(&core.options)))
 }
 
 /// Stores the options if they have changed.

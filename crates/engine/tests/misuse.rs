@@ -461,3 +461,41 @@ fn a_checkpoint_over_what_is_there() {
     drop(engine);
     assert_eq!(Engine::open(dir.path().join("db")).unwrap().get("k").unwrap().unwrap(), b"2");
 }
+
+/// What has the name of the options and is no file, or may not be read, kept the store from opening, though nothing depends on it.
+#[test]
+fn whatever_lies_in_the_place_of_the_options_the_store_opens() {
+    for nth in 0..3 {
+        let dir = tempfile::tempdir().unwrap();
+        let engine = Engine::open(dir.path()).unwrap();
+        engine.put("k", "v").unwrap();
+        engine.close().unwrap();
+        drop(engine);
+        let name = |entry: &std::fs::DirEntry| entry.file_name().into_string().unwrap();
+        let options = || {
+            let entries = std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap());
+            entries.filter(|entry| name(entry).starts_with("OPTIONS-")).map(|entry| entry.path()).collect::<Vec<_>>()
+        };
+        let path = options().remove(0);
+        std::fs::remove_file(&path).unwrap();
+        match nth {
+            0 => std::fs::create_dir(&path).unwrap(),
+            1 => std::os::unix::fs::symlink(dir.path().join("nowhere"), &path).unwrap(),
+            _ => {
+                std::fs::write(&path, vec![b'#'; 1 << 20]).unwrap();
+            }
+        }
+        let reader = Engine::builder(dir.path()).read_only(true).open().unwrap();
+        assert_eq!(reader.get("k").unwrap().unwrap(), b"v");
+        drop(reader);
+        for _ in 0..2 {
+            let engine = Engine::open(dir.path()).unwrap();
+            assert_eq!(engine.get("k").unwrap().unwrap(), b"v");
+            engine.put("k", "v").unwrap();
+            engine.close().unwrap();
+        }
+        assert!(
+            options().iter().any(|path| std::fs::read_to_string(path).is_ok_and(|text| text.contains("format = ")))
+        );
+    }
+}
