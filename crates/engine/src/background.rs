@@ -6,7 +6,6 @@
 use crate::commit::{Commit, SpareLog};
 use crate::core::{Core, KeyspaceCore, Retry, State};
 use crate::error::{Error, ErrorKind, Result};
-use crate::listener::Event;
 use esker_format::{FileKind, SeqNo};
 use esker_wal::{RecordKind, Reserve, Writer};
 use std::cell::Cell;
@@ -163,9 +162,8 @@ impl Core {
         }
         // Relaxed: see `show_background_error`.
         self.unseen.store(true, Ordering::Relaxed);
-        self.counters.background_errors.add(1);
         self.changed.notify_all();
-        self.tell(Event::BackgroundError(error));
+        self.tell_of_error(error);
         false
     }
 

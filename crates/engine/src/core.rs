@@ -321,6 +321,12 @@ impl Core {
         }
     }
 
+    /// Counts an error that no call returns, and tells the listener.
+    pub(crate) fn tell_of_error(&self, error: Error) {
+        self.counters.background_errors.add(1);
+        self.tell(Event::BackgroundError(error));
+    }
+
     /// Tells the listener what was noted down. Called with no lock held and outside any job, so that a listener may call whatever it likes.
     pub(crate) fn deliver(&self) {
         let Some(listener) = &self.listener else { return };

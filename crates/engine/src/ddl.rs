@@ -64,6 +64,8 @@ impl Core {
             return Err(Error::invalid("the keyspace default can't be dropped"));
         }
         self.health.check()?;
+        // The edit must not outlast what was written before it, as what was copied out of this keyspace.
+        self.sync()?;
         // Held over the edit, so that no write to the keyspace is logged behind its end.
         let mut commit = self.commit.lock();
         self.begin_if_resting(&mut commit)?;

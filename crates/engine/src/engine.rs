@@ -502,10 +502,14 @@ impl Engine {
         self.core().state.lock().names.keys().map(ToString::to_string).collect()
     }
 
-    /// Drops a keyspace and all that is in it. Its number is never used again, so one made later under the same name starts empty; iterators and snapshots taken before stay whole.
+    /// Drops a keyspace and all that is in it. Its number is never used again, so one made later under the same name starts empty; iterators and snapshots taken before stay whole. Its memory and files go with
+    /// the last of its handles and iterators.
     ///
     /// # Errors
-    /// `NotFound`; `InvalidArgument` for `default`; those of writing the manifest.
+    /// `NotFound`; `InvalidArgument` for `default`; those of syncing the log and of writing the manifest.
+    ///
+    /// # Durability
+    /// On stable storage when this returns, and before it all that had been written when it was called, whatever its level.
     pub fn drop_keyspace(&self, name: impl AsRef<str>) -> Result<()> {
         self.core().drop_keyspace(name.as_ref())
     }

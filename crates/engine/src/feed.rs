@@ -13,7 +13,6 @@
 use crate::change::Named;
 use crate::core::{Core, LogFile, State};
 use crate::error::Result;
-use crate::listener::Event;
 use esker_format::{FileKind, FileNo, KeyspaceId, SeqNo};
 use esker_manifest::Version;
 use esker_vfs::is_of_the_medium;
@@ -235,7 +234,7 @@ impl Core {
                 Err(error) if error.io().is_some_and(is_of_the_medium) => {
                     let bytes = self.vfs.metadata(&path).map_or(0, |found| found.len_bytes);
                     retained.push_back(Retained { number, last_seq: None, bytes, since });
-                    self.tell(Event::BackgroundError(error.into()));
+                    self.tell_of_error(error.into());
                 }
                 Err(error) => return Err(error.into()),
             }

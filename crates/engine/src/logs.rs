@@ -17,7 +17,6 @@
 use crate::commit::{Commit, SpareLog};
 use crate::core::{Core, LogFile};
 use crate::error::{Error, Result};
-use crate::listener::Event;
 use crate::options::{Durability, LogBackend};
 use esker_format::files::temp_path;
 use esker_format::{FileKind, FileNo};
@@ -71,8 +70,7 @@ impl Core {
 
     /// Tells the listener, and no write, of what has failed and is made up for.
     pub(crate) fn tell_of_log(&self, what_it_means: &str, error: Error) {
-        self.counters.background_errors.add(1);
-        self.tell(Event::BackgroundError(Error::from_source_with(error.kind(), what_it_means.into(), error)));
+        self.tell_of_error(Error::from_source_with(error.kind(), what_it_means.into(), error));
     }
 
     /// As [`Core::prepare_log`], with room for what a memtable takes: by background work.

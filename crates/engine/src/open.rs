@@ -65,7 +65,7 @@ pub(crate) fn open(mut builder: Builder) -> Result<Arc<Core>> {
     let mode = builder.background;
     let default_options = builder.default_keyspace.clone();
     let core = new_core(builder, operators, lock, manifest, &version)?;
-    unread_options.into_iter().for_each(|error| core.tell(Event::BackgroundError(error)));
+    unread_options.into_iter().for_each(|error| core.tell_of_error(error));
     bring_up(&core, &version, told, default_options, mode).inspect_err(|_| {
         // Nobody will close it.
         let _ = core.with_manifest(|manifest| {

@@ -1,9 +1,9 @@
-//! A keyspace that is dropped while a write waits for room in it.
+//! A keyspace that is dropped: while a write waits for room in it, behind what was written before.
 
-use esker::vfs::{MemVfs, SystemClock, Vfs};
+use esker::vfs::{CrashPolicy, MemVfs, SystemClock, Vfs};
 use esker::{
-    Engine, ErrorKind, FilterDecision, IngestOptions, Keyspace, KeyspaceOptions, LeveledOptions, Options, Result,
-    SstOptions, SstWriter, WriteBatch,
+    Background, Durability, Engine, ErrorKind, FilterDecision, IngestOptions, Keyspace, KeyspaceOptions,
+    LeveledOptions, Options, Result, SstOptions, SstWriter, WriteBatch, WriteOptions,
 };
 use std::sync::{Arc, Condvar, Mutex, mpsc};
 use std::time::Duration;
@@ -70,4 +70,23 @@ fn who_waits_for_room_in_it_is_told() {
         assert_eq!(engine.get("k").unwrap(), None, "{what}: a batch is whole or not at all");
         engine.close().unwrap();
     }
+}
+
+/// A keyspace that was dropped was gone behind a power cut, and what had been copied out of it before, at a level that does not sync, was not there yet.
+#[test]
+fn what_was_written_before_a_keyspace_is_dropped_outlasts_it() {
+    let vfs = MemVfs::new();
+    let builder =
+        |vfs: &Arc<MemVfs>| Engine::builder("/db").vfs(Arc::clone(vfs) as Arc<dyn Vfs>).background(Background::Manual);
+    let engine = builder(&vfs).open().unwrap();
+    let [old, new] = ["old", "new"].map(|name| engine.keyspace(name, KeyspaceOptions::default()).unwrap());
+    old.put_with("k", "v", &WriteOptions::sync()).unwrap();
+    let memory = WriteOptions { durability: Durability::Memory, ..WriteOptions::default() };
+    new.put_with("k", old.get("k").unwrap().unwrap(), &memory).unwrap();
+    engine.drop_keyspace("old").unwrap();
+    let image = Arc::new(vfs.crash_now(CrashPolicy::SyncedOnly));
+    let engine = builder(&image).open().unwrap();
+    assert_eq!(engine.keyspaces(), ["default", "new"]);
+    let new = engine.keyspace("new", KeyspaceOptions::default()).unwrap();
+    assert_eq!(new.get("k").unwrap().unwrap(), b"v");
 }
