@@ -1,6 +1,6 @@
 //! A checkpoint taken under load opens alone, is whole, and survives the original's removal.
 
-use esker::vfs::{Fault, FaultVfs, MemVfs, Operation, OsVfs, Rule, Vfs};
+use esker::vfs::{CrashPolicy, Fault, FaultVfs, MemVfs, Operation, OsVfs, Rule, Vfs};
 use esker::{Background, Engine, ErrorKind, KeyspaceOptions, Options, WriteBatch};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Barrier};
@@ -189,4 +189,34 @@ fn where_there_are_no_locks_it_is_taken_too() {
     assert!(memory.list("/copy-2".as_ref()).unwrap().iter().any(|name| name.ends_with(".sst")));
     faults.clear();
     assert_eq!(open("/copy").get("k").unwrap().unwrap(), b"v");
+}
+
+/// No test cut the power behind a checkpoint: nothing failed when the logs that it copies were not synced.
+#[test]
+fn a_power_cut_behind_it_leaves_it_whole() {
+    for wal_retain_bytes in [None, Some(u64::MAX)] {
+        let vfs = MemVfs::new();
+        let options = Options { wal_retain_bytes, ..Options::default() };
+        let open = |vfs: &Arc<MemVfs>, dir: &str| {
+            let builder = Engine::builder(dir).options(options.clone()).vfs(Arc::clone(vfs) as Arc<dyn Vfs>);
+            builder.background(Background::Manual).open().unwrap()
+        };
+        let engine = open(&vfs, "/db");
+        for i in 0..100u32 {
+            engine.put(i.to_be_bytes(), [i as u8; 100]).unwrap();
+            if i % 30 == 0 {
+                engine.flush().unwrap();
+            }
+        }
+        engine.checkpoint("/copy").unwrap();
+        let image = Arc::new(vfs.crash_now(CrashPolicy::SyncedOnly));
+        let deep = esker::verify_deep(&(Arc::clone(&image) as Arc<dyn Vfs>), "/copy", &mut |_| {}).unwrap();
+        assert!(deep.is_ok(), "{deep:#?}");
+        let copy = open(&image, "/copy");
+        assert_eq!(copy.iter().count(), 100);
+        if wal_retain_bytes.is_some() {
+            let told = copy.changes_since(91).unwrap().map(Result::unwrap);
+            assert_eq!(told.count(), 9, "the feed of the log that it was taken with goes over into it");
+        }
+    }
 }

@@ -258,3 +258,27 @@ fn a_table_that_cannot_be_read_rules_nothing_out() {
     assert_eq!(engine.get("k").unwrap(), None);
     assert_eq!(engine.metrics().snapshots, 0);
 }
+
+/// Who has lost eight times has the others wait. That it comes to its end is so without, too, where nobody is fast enough: nothing failed when it never had its turn.
+#[test]
+fn the_ninth_time_nobody_comes_in_between() {
+    let engine = engine();
+    engine.put("k", "0").unwrap();
+    let (mut asked, mut other) = (0, None);
+    engine
+        .fetch_update("k", |_| {
+            asked += 1;
+            if asked <= 8 {
+                engine.put("k", "by others").unwrap();
+            } else if other.is_none() {
+                let engine = engine.clone();
+                other = Some(std::thread::spawn(move || engine.put("k", "later").unwrap()));
+                std::thread::sleep(std::time::Duration::from_millis(100));
+            }
+            Some("mine")
+        })
+        .unwrap();
+    assert_eq!(asked, 9);
+    other.unwrap().join().unwrap();
+    assert_eq!(engine.get("k").unwrap().unwrap(), b"later");
+}
