@@ -1,6 +1,6 @@
 //! Standard output, buffered, with the one way its errors are told.
 
-use crate::failure::{Failure, Result};
+use crate::failure::{self, Failure, Result};
 use crate::text;
 use std::io::{self, BufWriter, IsTerminal, StdoutLock, Write};
 
@@ -8,6 +8,10 @@ use std::io::{self, BufWriter, IsTerminal, StdoutLock, Write};
 pub(crate) struct Output {
     out: BufWriter<StdoutLock<'static>>,
     terminal: bool,
+    /// Whether the command has done what it was asked for, and only says so.
+    is_report: bool,
+    /// Whether a report could not be written, which was told.
+    is_lost: bool,
 }
 
 impl Output {
@@ -15,7 +19,25 @@ impl Output {
     pub(crate) fn new() -> Self {
         let stdout = io::stdout().lock();
         let terminal = stdout.is_terminal();
-        Self { out: BufWriter::with_capacity(64 << 10, stdout), terminal }
+        Self { out: BufWriter::with_capacity(64 << 10, stdout), terminal, is_report: false, is_lost: false }
+    }
+
+    /// The same, of a command that has done what it was asked for. If that can't be said, it is done all the same: who was told of a failure would have it done again.
+    pub(crate) fn report() -> Self {
+        Self { is_report: true, ..Self::new() }
+    }
+
+    fn check(&mut self, written: io::Result<()>) -> Result {
+        match written {
+            Err(error) if self.is_report => {
+                if !self.is_lost && error.kind() != io::ErrorKind::BrokenPipe {
+                    failure::tell(format!("it is done; only that could not be written: {}", failure::describe(&error)));
+                }
+                self.is_lost = true;
+                Ok(())
+            }
+            written => written.map_err(|error| Failure::output(&error)),
+        }
     }
 
     /// Whether a person is looking.
@@ -25,7 +47,11 @@ impl Output {
 
     /// Writes `bytes` as they are.
     pub(crate) fn bytes(&mut self, bytes: &[u8]) -> Result {
-        self.out.write_all(bytes).map_err(|error| Failure::output(&error))
+        if self.is_lost {
+            return Ok(());
+        }
+        let written = self.out.write_all(bytes);
+        self.check(written)
     }
 
     /// Writes a line, of which each part is escaped already as its command says.
@@ -47,6 +73,10 @@ impl Output {
 
     /// Hands everything to the operating system.
     pub(crate) fn finish(mut self) -> Result {
-        self.out.flush().map_err(|error| Failure::output(&error))
+        if self.is_lost {
+            return Ok(());
+        }
+        let written = self.out.flush();
+        self.check(written)
     }
 }

@@ -68,7 +68,7 @@ pub(crate) fn run(common: &Common, import: &args::Import) -> Result {
     }
 
     report.seconds = begun.elapsed().as_secs_f64();
-    let mut out = Output::new();
+    let mut out = Output::report();
     if common.json {
         out.json(&report)?;
     } else {

@@ -26,7 +26,7 @@ pub(crate) fn build(common: &Common, build: &args::BuildTable) -> Result {
     outcome.map_err(|failure| failure.within("no table was written").within(input.file.display()))?;
     let facts = table.finish()?;
     let seconds = begun.elapsed().as_secs_f64();
-    let mut out = Output::new();
+    let mut out = Output::report();
     if common.json {
         let mut line = Vec::new();
         line.extend_from_slice(b"{");
@@ -62,7 +62,7 @@ pub(crate) fn run(common: &Common, ingest: &args::Ingest) -> Result {
     let ingested = ingested?;
     store::close(&engine);
     let seconds = begun.elapsed().as_secs_f64();
-    let mut out = Output::new();
+    let mut out = Output::report();
     if common.json {
         let tables: Vec<_> = ingested
             .tables

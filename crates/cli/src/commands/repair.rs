@@ -40,7 +40,7 @@ pub(crate) fn run(common: &Common, from: &Path, to: &Path) -> Result {
         ErrorKind::NotFound | ErrorKind::InvalidArgument => Failure::error(error),
         _ => Failure::from(error).within(format!("repairing '{}'", from.display())),
     })?;
-    let mut out = Output::new();
+    let mut out = Output::report();
     if common.json {
         out.json(&to_json(common, to, &report))?;
     } else {

@@ -85,7 +85,7 @@ pub(crate) fn compact(common: &Common, db: &Path) -> Result {
     let (after, seconds) = (table_bytes(), begun.elapsed().as_secs_f64());
     let damaged = engine.metrics().quarantined_tables.len();
     store::close(&engine);
-    let mut out = Output::new();
+    let mut out = Output::report();
     if common.json {
         let keyspaces = names.len();
         out.json(&json!({ "keyspaces": keyspaces, "bytes_before": before, "bytes_after": after, "seconds": seconds }))?;
@@ -110,7 +110,7 @@ pub(crate) fn checkpoint(common: &Common, db: &Path, to: &Path) -> Result {
     let engine = store::open(common, db, Access::Write)?;
     engine.checkpoint(to)?;
     store::close(&engine);
-    let mut out = Output::new();
+    let mut out = Output::report();
     if common.json {
         out.json(&json!({ "to": to.to_string_lossy() }))?;
     } else {

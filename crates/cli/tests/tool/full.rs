@@ -52,3 +52,24 @@ fn where_nothing_can_be_said_the_exit_code_tells() {
         assert_eq!(ran(mute).code, code, "{words:?}");
     }
 }
+
+/// A repair, or a checkpoint, that was whole and could not say so was told as one that had failed, to be run again; then its place was taken.
+#[test]
+fn what_is_done_is_done_though_it_can_not_be_said() {
+    let Ok(full) = File::options().write(true).open("/dev/full") else {
+        return stress::skip("standard output on a full disk", "there is no /dev/full");
+    };
+    let place = Place::new();
+    place.esker(["put", "DB", "k", "v"]).text();
+    for words in [["checkpoint", "DB", "DIR/copy"], ["repair", "DB", "DIR/repaired"]] {
+        let mut unsaid = command(words.map(|word| place.word(word)));
+        unsaid.stdout(full.try_clone().unwrap());
+        let ran = ran(unsaid);
+        assert_eq!(ran.code, 0, "{}", ran.err);
+        assert!(ran.err.starts_with("esker: it is done; only that could not be written: "), "{}", ran.err);
+        assert_eq!(place.esker(["get", words[2], "k"]).text(), "v");
+    }
+    let mut unsaid = command(["scan", "DB"].map(|word| place.word(word)));
+    unsaid.stdout(full);
+    assert_eq!(ran(unsaid).code, 2, "that was all there was to do");
+}
