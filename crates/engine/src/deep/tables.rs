@@ -8,6 +8,7 @@ use esker_blob::{Access, BlobFile, BlobRef};
 use esker_format::{FileKind, FileNo, ValueKind, expiry::decode_expiry};
 use esker_manifest::{BlobMeta, BlobUse, TableMeta, Version};
 use esker_sstable::{BlockCache, Expect, InternalIterator, ReadMode, Table, TableOptions, Verify};
+use esker_vfs::is_of_the_medium;
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
@@ -15,6 +16,14 @@ use std::sync::Arc;
 /// What is to be done about what is damaged, or only too new.
 fn advice(is_newer: bool) -> &'static str {
     if is_newer { NEWER } else { RESTORE }
+}
+
+/// What it means that a file can't be opened, which may pass: an engine does not open then, but for what its device will not give.
+fn unopened(error: &io::Error, lost: &'static str) -> &'static str {
+    match is_of_the_medium(error) {
+        true => lost,
+        false => "the directory does not open while that is so; what the file holds is not known",
+    }
 }
 
 impl Check<'_> {
@@ -50,7 +59,7 @@ impl Check<'_> {
                 return None;
             }
             Err(error) => {
-                self.damage(&name, None, format!("it can't be opened: {error}"), TABLE_LOST, MEDIUM);
+                self.damage(&name, None, format!("it can't be opened: {error}"), unopened(&error, TABLE_LOST), MEDIUM);
                 return None;
             }
         };
@@ -202,7 +211,7 @@ impl Check<'_> {
             }
             Err(error) => {
                 let what = format!("it can't be opened: {error}");
-                return self.damage(&name, None, what, BLOB_LOST, MEDIUM);
+                return self.damage(&name, None, what, unopened(&error, BLOB_LOST), MEDIUM);
             }
         };
         self.report.blob_files += 1;
