@@ -547,3 +547,23 @@ fn a_failure_that_passes_takes_nothing_from_the_feed() {
     let rest = engine.changes_since(told).unwrap().map(Result::unwrap).count() as u64;
     assert_eq!(told + rest, engine.metrics().last_seq);
 }
+
+/// The log that `resume` gives up may hold what was refused, and lack what was not. Nothing failed when it stayed part of the feed for the next life of the engine.
+#[test]
+fn a_log_that_was_given_up_is_a_gap_to_the_next_life_too() {
+    let memory = MemVfs::new();
+    let faults = FaultVfs::new(Arc::clone(&memory) as Arc<dyn Vfs>);
+    let vfs = Arc::clone(&faults) as Arc<dyn Vfs>;
+    let engine = open(&vfs, &retaining());
+    engine.put("a", "1").unwrap();
+    faults.add(Rule::new(FileOperation::Sync, Fault::EIO).path("*.wal").times(1));
+    engine.put_with("b", "1", &WriteOptions::sync()).unwrap_err();
+    engine.resume().unwrap();
+    engine.put("c", "1").unwrap();
+    let (from, told) = (gap(&engine, 0), ["3[c=1]"]);
+    assert_eq!(since(&engine, from), told);
+    // The log is there still.
+    let image: Arc<dyn Vfs> = Arc::new(memory.crash_now(CrashPolicy::All));
+    let engine = open(&image, &retaining());
+    assert_eq!((gap(&engine, 0), since(&engine, from)), (from, told.map(String::from).to_vec()));
+}

@@ -6,11 +6,12 @@ mod medium;
 #[expect(dead_code, reason = "the sets that were picked are for other suites")]
 mod options;
 
-use esker::vfs::{CrashPolicy, MemVfs, Vfs, read_file};
+use esker::vfs::{CrashPolicy, ManualClock, MemVfs, Vfs, read_file};
 use esker::{Background, Engine, ErrorKind, KeyspaceOptions, LeveledOptions, Options, RecoveryMode, WriteOptions};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 const DIR: &str = "/data";
 type Contents = BTreeMap<Vec<u8>, Vec<u8>>;
@@ -414,4 +415,34 @@ fn walks_beside_a_damaged_table_are_served() {
         assert!(engine.range(range.clone()).any(|item| item.is_err()), "it reaches into it");
         assert!(engine.range(range).rev().any(|item| item.is_err()));
     }
+}
+
+/// What was synced last can't be told from a torn end if it is damaged, until the log says that it was: a marker, when it falls idle. Nothing failed without.
+#[test]
+fn damage_in_what_was_synced_last_is_damage_once_the_log_is_idle() {
+    const VALUE: &[u8] = b"synced last";
+    let clock = Arc::new(ManualClock::new());
+    let vfs = MemVfs::new().with_clock(Arc::clone(&clock) as _);
+    let engine = builder(&vfs, calm()).open().unwrap();
+    engine.put_with("a", VALUE, &WriteOptions::sync()).unwrap();
+    let open = || {
+        let image = Arc::new(vfs.crash_now(CrashPolicy::All));
+        let log = files(&image).into_iter().find(|path| {
+            let bytes = read_file(&*image, path, 1 << 30).unwrap();
+            path.extension().is_some_and(|kind| kind == "wal") && bytes.windows(VALUE.len()).any(|part| part == VALUE)
+        });
+        image
+            .edit(&log.unwrap(), |bytes| {
+                let at = bytes.windows(VALUE.len()).position(|part| part == VALUE).unwrap();
+                bytes[at] ^= 1;
+            })
+            .unwrap();
+        builder(&image, calm()).open().map(|engine| engine.get("a").unwrap())
+    };
+    assert_eq!(open().unwrap(), None);
+    for _ in 0..3 {
+        clock.advance(Duration::from_millis(500));
+        while engine.step().unwrap() {}
+    }
+    assert_eq!(open().unwrap_err().kind(), ErrorKind::Corruption);
 }

@@ -504,3 +504,19 @@ fn whatever_fails_nothing_acknowledged_is_lost() {
     assert!(rounds < 24 || struck > rounds / 2, "in {struck} of {rounds} runs something failed");
     assert!(rounds < 24 || tally.kinds() >= 12, "of so few kinds some have failed: {tally:?}");
 }
+
+/// A write that is longer than the log's buffer fails as it is appended, and the log may hold its numbers. Nothing failed when they were given out again.
+#[test]
+fn numbers_of_a_long_write_that_failed_go_to_no_other() {
+    let faults = FaultVfs::new(MemVfs::new() as Arc<dyn Vfs>);
+    let options = Options { log_backend: LogBackend::Write, ..Options::default() };
+    let builder = Engine::builder("data").options(options).vfs(Arc::clone(&faults) as _);
+    let engine = builder.background(Background::Manual).open().unwrap();
+    engine.put("a", "1").unwrap();
+    let before = engine.metrics().last_seq;
+    faults.add(Rule::new(Operation::Append, Fault::EIO).path("*.wal").times(1));
+    assert!(engine.put("b", vec![7; 3 << 20]).unwrap_err().outcome_unknown());
+    engine.resume().unwrap();
+    engine.put("c", "1").unwrap();
+    assert_eq!(engine.metrics().last_seq, before + 2);
+}
