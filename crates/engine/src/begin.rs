@@ -45,7 +45,7 @@ impl Core {
             && holds_everything(version)
             && nothing_replayed
             && !self.log_sync_failed_before()?
-            && options_text::are_stored(self)?)
+            && options_text::are_stored(self))
     }
 
     /// Leaves everything to [`Core::wake`].
@@ -80,7 +80,8 @@ impl Core {
     pub(crate) fn begin_for_stray_logs(&self) {
         let mut commit = self.commit.lock();
         if commit.stray_logs.len() > STRAY_LOGS_MAX {
-            let _ = self.begin_if_resting(&mut commit);
+            let begun = self.begin_if_resting(&mut commit);
+            begun.unwrap_or_else(|error| self.tell_of_log("logs that nobody needs stay", error));
         }
     }
 

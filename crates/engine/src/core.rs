@@ -84,6 +84,8 @@ pub(crate) struct Core {
     pub(crate) read_only_version: OnceLock<Arc<Version>>,
     /// What recovery did not replay, and why, set when the engine has opened.
     pub(crate) left_out: OnceLock<Vec<String>>,
+    /// The text of the file of options, as it was when the engine was opened.
+    pub(crate) stored_options: OnceLock<String>,
     pub(crate) operators: Operators,
     pub(crate) tables: TableSet,
     pub(crate) removals: Arc<Removals>,

@@ -60,11 +60,12 @@ pub(crate) fn open(mut builder: Builder) -> Result<Arc<Core>> {
     filter::check_named(&builder.filters, builder.default_keyspace.compaction_filter.as_deref())?;
     let vfs = Arc::clone(&builder.vfs);
     let lock = lock(&*vfs, &builder)?;
-    let unread_options = options_text::check_stored(&*vfs, &builder.dir)?;
+    let (stored_options, unread_options) = options_text::check_stored(&*vfs, &builder.dir)?;
     let (manifest, version, told) = open_manifest(&vfs, &builder, &operators)?;
     let mode = builder.background;
     let default_options = builder.default_keyspace.clone();
     let core = new_core(builder, operators, lock, manifest, &version)?;
+    core.stored_options.set(stored_options).ok();
     unread_options.into_iter().for_each(|error| core.tell_of_error(error));
     bring_up(&core, &version, told, default_options, mode).inspect_err(|_| {
         // Nobody will close it.
@@ -256,6 +257,7 @@ fn new_core(
         paid_until: Mutex::new(Duration::ZERO),
         default: OnceLock::new(),
         left_out: OnceLock::new(),
+        stored_options: OnceLock::new(),
         operators,
         read_only_version: OnceLock::new(),
         tables,

@@ -284,19 +284,19 @@ pub(crate) fn may_be_newer(vfs: &dyn Vfs, dir: &Path) -> bool {
 
 /// Checks what was stored against what holds for every engine of this version. Before anything else is done with the directory.
 ///
-/// All other lines are for people and for [`read_newest`]; they keep nobody from opening. Nor does a file that can't be read, which is returned to be told: manifest and tables name the comparator too, under
-/// a checksum.
-pub(crate) fn check_stored(vfs: &dyn Vfs, dir: &Path) -> Result<Option<Error>> {
-    let Some(file) = newest_file(vfs, dir)? else { return Ok(None) };
+/// All other lines are for people and for [`read_newest`]; they keep nobody from opening. Nor does a file that can't be read: manifest and tables name the comparator too, under a checksum. Returns the text, and why
+/// there is none, to be told.
+pub(crate) fn check_stored(vfs: &dyn Vfs, dir: &Path) -> Result<(String, Option<Error>)> {
+    let Some(file) = newest_file(vfs, dir)? else { return Ok((String::new(), None)) };
     let path = file.path(dir);
     let stored = match read_text(vfs, &path) {
         Ok(stored) => stored,
-        Err(error) => return Ok(Some(Error::io("read", &path, error))),
+        Err(error) => return Ok((String::new(), Some(Error::io("read", &path, error)))),
     };
-    match lines(&stored).find(|(name, value)| *name == "comparator" && *value != COMPARATOR) {
-        Some((name, value)) => Err(unknown(&file.name(), name, value)),
-        None => Ok(None),
+    if let Some((name, value)) = lines(&stored).find(|(name, value)| *name == "comparator" && *value != COMPARATOR) {
+        return Err(unknown(&file.name(), name, value));
     }
+    Ok((stored, None))
 }
 
 /// What the file says.
@@ -307,16 +307,14 @@ pub(crate) fn text(options: &Options) -> String {
     )
 }
 
-/// Whether the options are stored as they are, where they can be read.
-pub(crate) fn are_stored(core: &Core) -> Result<bool> {
-    let Some(file) = newest_file(&*core.vfs, &core.dir)? else { return Ok(false) };
-    let path = file.path(&core.dir);
-    Ok(read_text(&*core.vfs, &path).is_ok_and(|stored| stored == text(&core.options)))
+/// Whether the options are stored as they are.
+pub(crate) fn are_stored(core: &Core) -> bool {
+    core.stored_options.get().is_some_and(|stored| *stored == text(&core.options))
 }
 
 /// Stores the options if they have changed.
 pub(crate) fn write(core: &Core) -> Result<()> {
-    if are_stored(core)? {
+    if are_stored(core) {
         return Ok(());
     }
     let text = text(&core.options);
