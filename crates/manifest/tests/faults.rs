@@ -2,11 +2,11 @@
 
 mod support;
 
-use esker_format::FileNo;
+use esker_format::{FileNo, SeqNo};
 use esker_manifest::{ManifestError, Version, VersionEdit, VersionSet};
 use esker_vfs::{CrashPolicy, Fault, FaultVfs, MemVfs, Operation, Rule, Vfs};
 use std::sync::Arc;
-use support::{create, directory, edit, fresh, names, recover, shared};
+use support::{create, directory, edit, fresh, names, path, recover, shared};
 
 fn set_on(vfs: &Arc<FaultVfs>) -> Result<VersionSet, ManifestError> {
     VersionSet::recover(Arc::clone(vfs) as Arc<dyn Vfs>, directory()).map(|(set, _)| set)
@@ -330,4 +330,29 @@ fn a_first_manifest_that_can_not_be_read_is_not_taken_for_an_interrupted_creatio
         assert_eq!(memory.operations(), before, "nothing was touched");
     }
     assert!(VersionSet::create(shared(&memory), directory()).unwrap_err().is_corruption());
+}
+
+/// What is allocated ahead for a manifest stayed where nobody closed it, or where CURRENT could not be made to name it.
+#[test]
+fn a_manifest_that_is_left_takes_what_it_holds() {
+    let memory = fresh();
+    let faults = FaultVfs::new(Arc::clone(&memory) as Arc<dyn Vfs>);
+    let vfs = Arc::clone(&faults) as Arc<dyn Vfs>;
+    let len = |name: &str| memory.metadata(&path(name)).unwrap().len_bytes;
+    let mut set = VersionSet::create(Arc::clone(&vfs), directory()).unwrap();
+    set.commit(edit("reserve seq 50")).unwrap();
+    assert!(len("MANIFEST-000001") > 100_000);
+    set.give_back_room();
+    assert!(len("MANIFEST-000001") < 1000);
+    set.commit(edit("reserve seq 60")).unwrap();
+    assert!(len("MANIFEST-000001") > 100_000, "it is asked for anew");
+    drop(set);
+
+    faults.add(Rule::new(Operation::Rename, Fault::EIO).path("*CURRENT"));
+    let (mut set, _) = VersionSet::recover(vfs, directory()).unwrap();
+    set.commit(edit("reserve seq 70")).unwrap_err();
+    let newest = names(&memory).into_iter().filter(|name| name.starts_with("MANIFEST-")).max().unwrap();
+    assert!(newest.as_str() > "MANIFEST-000001" && len(&newest) < 1000, "{newest}: {}", len(&newest));
+    drop(set);
+    assert_eq!(recover(&memory).unwrap().current().last_seq, SeqNo(60));
 }
