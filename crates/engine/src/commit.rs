@@ -62,7 +62,7 @@ pub(crate) struct Commit {
     pub(crate) written_at: Option<Duration>,
     /// Whether nothing was written yet since an open after a close in order, and so there is no log: see [`crate::begin`].
     pub(crate) resting: bool,
-    /// Logs that nobody needs, and that stay until an engine that rests begins to write.
+    /// Logs that nobody needs, and that stay until there is a log to write to: while an engine rests, is closed, or has failed.
     pub(crate) stray_logs: Vec<FileNo>,
     /// What is written while somebody looks whether what he has read still stands.
     pub(crate) watch: Watch,

@@ -156,7 +156,8 @@ impl Core {
             return;
         }
         let mut commit = self.commit.lock();
-        if commit.resting {
+        // It rests, or is being closed, perhaps without ever having begun; or a log has failed.
+        if commit.writer.is_none() {
             commit.stray_logs.extend(released.iter().map(|log| log.number));
             return;
         }

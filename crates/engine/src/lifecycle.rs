@@ -138,7 +138,8 @@ impl Core {
         self.cut_feed(commit.last_seq);
         self.give_up_kept_log();
         let old_spare = commit.spare.take().map(|spare| spare.number);
-        for log in old.iter().map(|log| log.number).chain(old_spare) {
+        let stray = std::mem::take(&mut commit.stray_logs);
+        for log in old.iter().map(|log| log.number).chain(old_spare).chain(stray) {
             self.removals.owe(FileKind::Wal(log));
         }
         self.counters.log_bytes.add(commit.writer.as_ref().map_or(0, Writer::bytes));
