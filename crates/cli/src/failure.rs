@@ -99,6 +99,9 @@ pub(crate) fn describe(error: &io::Error) -> String {
     }
 }
 
+/// Too many open files: `std` has no kind for it. The same on Linux, macOS and the BSDs.
+const EMFILE: i32 = 24;
+
 /// What to do about an error of the operating system; begins with `; ` if there is anything to say.
 pub(crate) fn advice(error: &io::Error) -> &'static str {
     match error.kind() {
@@ -107,6 +110,9 @@ pub(crate) fn advice(error: &io::Error) -> &'static str {
         io::ErrorKind::PermissionDenied => "; check the permissions, or run it as a user who has them",
         io::ErrorKind::ReadOnlyFilesystem => "; commands that only read work here, others need a copy elsewhere",
         io::ErrorKind::StorageFull => "; make room and run it again",
+        io::ErrorKind::IsADirectory => "; a folder lies in the place of a file: move it away",
+        io::ErrorKind::FileTooLarge => "; allow larger files ('ulimit -f') and run it again",
+        _ if error.raw_os_error() == Some(EMFILE) => "; allow more open files ('ulimit -n') and run it again",
         _ => "",
     }
 }

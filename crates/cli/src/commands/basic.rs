@@ -76,6 +76,12 @@ pub(crate) fn merge(common: &Common, db: &Path, key: OsString, operand: OsString
     let engine = store::open_with(common, db, access, &options)?;
     let keyspace = store::keyspace_with(&engine, common, access, options)?;
     let operand = match keyspace.merge_operator() {
+        None => {
+            return Err(Failure::error(format!(
+                "the keyspace '{}' has no merge operator; one that is made by 'esker merge --operator NAME --keyspace NAME' has",
+                keyspace.name()
+            )));
+        }
         Some(COUNTER) if !common.hex => number(&operand)?.to_le_bytes().to_vec(),
         _ => operand,
     };

@@ -52,7 +52,7 @@ pub(crate) fn verify(common: &Common, db: &Path) -> Result {
         Some(first) => Err(Failure::damage(format!(
             "{} found, the first: {first}; to do: {}{}",
             counted_in(damage.len() as u64, "damage", "damages"),
-            first.advice,
+            findings::advice(first),
             // Neither files of a newer version nor what the system refuses is a case for it.
             if first.advice.contains("have repair make") {
                 format!(" (esker repair {} NEW)", shell::path(db))

@@ -12,7 +12,7 @@ pub(super) fn show(out: &mut Output, findings: &[Finding]) -> Result {
         let place = finding.offset.map_or(String::new(), |offset| format!(" at {offset}"));
         out.say(format!("{mark}: {}{place}: {}", finding.file, finding.what))?;
         out.say(format!("    means: {}", finding.meaning))?;
-        out.say(format!("    to do: {}", finding.advice))?;
+        out.say(format!("    to do: {}", advice(finding)))?;
     }
     Ok(())
 }
@@ -26,10 +26,15 @@ pub(super) fn to_json(findings: &[Finding]) -> Vec<Value> {
             "offset": finding.offset,
             "what": finding.what,
             "meaning": finding.meaning,
-            "advice": finding.advice,
+            "advice": advice(finding),
         })
     };
     sorted(findings).into_iter().map(one).collect()
+}
+
+/// What is to be done, in the words of the tool.
+pub(super) fn advice(finding: &Finding) -> String {
+    finding.advice.replace("RecoveryMode::Salvage", "--salvage, see docs/cli.md")
 }
 
 fn sorted(findings: &[Finding]) -> Vec<&Finding> {

@@ -204,3 +204,20 @@ fn an_import_that_can_not_begin_makes_no_store() {
         assert!(!place.db.exists(), "{words:?}");
     }
 }
+
+/// Where a folder lies in the place of a file, or too few files may be open, nothing was said of what to do; and for a merge without an operator it was said in words of the library.
+#[test]
+fn errors_say_what_to_do_in_words_of_the_tool() {
+    let place = Place::new();
+    place.esker(["put", "DB", "k", "v"]).text();
+    let message = place.esker(["merge", "DB", "k", "1"]).fails(2);
+    assert!(message.contains("--operator NAME"), "{message}");
+    let mut few = Command::new("sh");
+    few.args(["-c", "ulimit -n 4; exec \"$0\" get \"$1\" k", env!("CARGO_BIN_EXE_esker")]).arg(&place.db);
+    let message = ran(few).fails(2);
+    assert!(message.contains("ulimit -n"), "{message}");
+    std::fs::remove_file(place.db.join("LOCK")).unwrap();
+    std::fs::create_dir(place.db.join("LOCK")).unwrap();
+    let message = place.esker(["get", "DB", "k"]).fails(2);
+    assert!(message.contains("move it away"), "{message}");
+}

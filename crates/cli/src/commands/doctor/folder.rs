@@ -263,7 +263,7 @@ fn space(doctor: &mut Doctor<'_>) {
         rank,
         format!("the disk has {} left", HumanBytes(free)),
         "on a full disk writes are refused, opening for writing after a crash too; reads go on, and nothing is lost",
-        "make room; deleting keys works as long as the store is open, and compacting gives the space back",
+        "make room on the disk; a program that has the store open can also delete keys and compact",
     );
 }
 
