@@ -2,7 +2,7 @@
 
 use std::ffi::OsStr;
 use std::fs::File;
-use std::io::ErrorKind::{IsADirectory, NotFound, WouldBlock};
+use std::io::ErrorKind::{IsADirectory, WouldBlock};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::Arc;
