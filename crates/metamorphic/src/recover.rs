@@ -227,25 +227,30 @@ impl Subject {
             self.let_go();
             self.open().map_err(wrong("open what the crash has left, though all is mended"))?;
         }
-        let mut all = contents(self.engine());
-        if all.is_err() && self.world.is_struck() {
-            self.is_wounded = true;
-            self.world.mend();
-            self.close_and_open(oracle.model.commits())?;
-            all = contents(self.engine());
-        }
-        let all = all.map_err(wrong("read what the crash has left"))?;
+        let all = self.read_all(oracle)?;
         if seen.is_some_and(|seen| seen != all) {
             return Err("who opens what the crash has left for reading sees something else".into());
         }
         self.take_up(oracle, from, doubt)
     }
 
+    /// All that is there. What was to go wrong may go wrong in this.
+    fn read_all(&mut self, oracle: &Oracle) -> Result<BTreeMap<usize, Contents>, Wrong> {
+        let all = contents(self.engine());
+        if all.is_ok() || !self.world.is_struck() {
+            return all.map_err(wrong("read"));
+        }
+        self.is_wounded = true;
+        self.world.mend();
+        self.close_and_open(oracle.model.commits())?;
+        contents(self.engine()).map_err(wrong("read, though all is mended"))
+    }
+
     /// Finds which commits are there, of which none up to `from` may be missing, and writes the others again.
     fn take_up(&mut self, oracle: &Oracle, from: usize, doubt: Option<&Op>) -> Result<String, Wrong> {
         let model = &oracle.model;
         let commits = model.commits();
-        let all = contents(self.engine()).map_err(wrong("read"))?;
+        let all = self.read_all(oracle)?;
         let mut spaces = Vec::new();
         for (name, living) in model.living().into_iter().enumerate() {
             match (living, all.get(&name)) {
@@ -290,8 +295,8 @@ impl Subject {
         if commits > at {
             self.carried(commits, true, false);
         }
+        let all = self.read_all(oracle)?;
         self.told = Some((self.engine().metrics().last_seq, commits));
-        let all: BTreeMap<usize, Contents> = contents(self.engine()).map_err(wrong("read"))?;
         Ok(whole(&all))
     }
 
