@@ -27,10 +27,13 @@ impl Output {
         Self { is_report: true, ..Self::new() }
     }
 
-    fn check(&mut self, written: io::Result<()>) -> Result {
-        match written {
+    fn does(&mut self, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result {
+        if self.is_lost {
+            return Ok(());
+        }
+        match write(&mut self.out) {
             Err(error) if self.is_report => {
-                if !self.is_lost && error.kind() != io::ErrorKind::BrokenPipe {
+                if error.kind() != io::ErrorKind::BrokenPipe {
                     failure::tell(format!("it is done; only that could not be written: {}", failure::describe(&error)));
                 }
                 self.is_lost = true;
@@ -47,11 +50,7 @@ impl Output {
 
     /// Writes `bytes` as they are.
     pub(crate) fn bytes(&mut self, bytes: &[u8]) -> Result {
-        if self.is_lost {
-            return Ok(());
-        }
-        let written = self.out.write_all(bytes);
-        self.check(written)
+        self.does(|out| out.write_all(bytes))
     }
 
     /// Writes a line, of which each part is escaped already as its command says.
@@ -73,10 +72,6 @@ impl Output {
 
     /// Hands everything to the operating system.
     pub(crate) fn finish(mut self) -> Result {
-        if self.is_lost {
-            return Ok(());
-        }
-        let written = self.out.flush();
-        self.check(written)
+        self.does(|out| out.flush())
     }
 }

@@ -38,12 +38,19 @@ fn on_a_full_disk_what_did_not_count_failed_and_what_failed_did_not_count() {
     assert!(counted > 1 && refused > 0, "{counted} {refused}");
 }
 
+/// A file that takes no byte.
+fn full(what: &'static str) -> Option<File> {
+    let full = File::options().write(true).open("/dev/full").ok();
+    if full.is_none() {
+        stress::skip(what, "there is no /dev/full");
+    }
+    full
+}
+
 /// Where standard error could not be written to, the tool panicked, and its exit code said nothing.
 #[test]
 fn where_nothing_can_be_said_the_exit_code_tells() {
-    let Ok(full) = File::options().write(true).open("/dev/full") else {
-        return stress::skip("standard error on a full disk", "there is no /dev/full");
-    };
+    let Some(full) = full("standard error on a full disk") else { return };
     let place = Place::new();
     place.esker(["put", "DB", "k", "v"]).text();
     for (words, code) in [(["get", "DB", "none"], 1), (["get", "DIR/none", "k"], 2)] {
@@ -56,9 +63,7 @@ fn where_nothing_can_be_said_the_exit_code_tells() {
 /// A repair, or a checkpoint, that was whole and could not say so was told as one that had failed, to be run again; then its place was taken.
 #[test]
 fn what_is_done_is_done_though_it_can_not_be_said() {
-    let Ok(full) = File::options().write(true).open("/dev/full") else {
-        return stress::skip("standard output on a full disk", "there is no /dev/full");
-    };
+    let Some(full) = full("standard output on a full disk") else { return };
     let place = Place::new();
     place.esker(["put", "DB", "k", "v"]).text();
     for words in [["checkpoint", "DB", "DIR/copy"], ["repair", "DB", "DIR/repaired"]] {
