@@ -128,8 +128,7 @@ impl Subject {
 
     /// All that went wrong is mended, and nothing is missing.
     pub(crate) fn heal(&mut self, oracle: &Oracle) -> Result<String, Wrong> {
-        let was_struck = self.world.is_struck() || self.is_wounded;
-        self.world.mend();
+        let was_struck = self.world.mend() || self.is_wounded;
         if was_struck {
             self.engine().resume().map_err(wrong("resume, though all is mended"))?;
             let is_whole = self.engine().metrics().quarantined_tables.is_empty();

@@ -250,8 +250,8 @@ impl World {
         self.faults.rules().iter().any(|(_, _, struck)| *struck > 0)
     }
 
-    /// Has nothing go wrong any more.
-    pub(crate) fn mend(&self) {
-        self.faults.clear();
+    /// Has nothing go wrong any more. Whether anything has until now, in the background too.
+    pub(crate) fn mend(&self) -> bool {
+        self.faults.clear().iter().any(|(_, _, struck)| *struck > 0)
     }
 }

@@ -209,9 +209,10 @@ impl FaultVfs {
         self.0.rules().rules.remove(&id).is_some()
     }
 
-    /// Takes all rules away. Counts stay.
-    pub fn clear(&self) {
-        self.0.rules().rules.clear();
+    /// Takes all rules away, and tells how often each has struck: who asks [`rules`](Self::rules) before misses what strikes in between. Counts stay.
+    pub fn clear(&self) -> Vec<(RuleId, Rule, u64)> {
+        let rules = std::mem::take(&mut self.0.rules().rules);
+        rules.into_iter().map(|(id, (rule, _, struck))| (id, rule, struck)).collect()
     }
 
     /// The rules, and how often each has struck.

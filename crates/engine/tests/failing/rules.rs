@@ -1,6 +1,6 @@
 //! What is made to fail.
 
-use esker::vfs::{Fault, FaultVfs, Operation, Rule};
+use esker::vfs::{Fault, FaultVfs, Operation, Rule, RuleId};
 use esker_testkit::random::Random;
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -94,8 +94,8 @@ pub(crate) fn struck(faults: &FaultVfs) -> u64 {
 }
 
 /// Whether a bit of something was read wrong.
-pub(crate) fn flipped(faults: &FaultVfs) -> bool {
-    faults.rules().iter().any(|(_, rule, struck)| rule.fault == Fault::FlipBit && *struck > 0)
+pub(crate) fn flipped(rules: &[(RuleId, Rule, u64)]) -> bool {
+    rules.iter().any(|(_, rule, struck)| rule.fault == Fault::FlipBit && *struck > 0)
 }
 
 /// How often each kind of operation was struck.
@@ -103,10 +103,10 @@ pub(crate) fn flipped(faults: &FaultVfs) -> bool {
 pub(crate) struct Tally(BTreeMap<Operation, u64>);
 
 impl Tally {
-    /// Adds what the rules that are there have done.
-    pub(crate) fn add(&mut self, faults: &FaultVfs) {
-        for (_, rule, struck) in faults.rules() {
-            if struck > 0
+    /// Adds what rules have done.
+    pub(crate) fn add(&mut self, rules: &[(RuleId, Rule, u64)]) {
+        for (_, rule, struck) in rules {
+            if *struck > 0
                 && let Some(operation) = rule.operation
             {
                 *self.0.entry(operation).or_default() += struck;

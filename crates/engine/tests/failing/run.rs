@@ -275,14 +275,14 @@ impl Run {
     }
 
     fn clear(&mut self) {
-        self.has_flipped |= flipped(&self.faults);
-        self.tally.add(&self.faults);
-        self.faults.clear();
+        let rules = self.faults.clear();
+        self.has_flipped |= flipped(&rules);
+        self.tally.add(&rules);
     }
 
     /// Nothing but a bit that was read wrong is damage.
     fn is_of_a_flip(&self, error: &Error) {
-        let has_flipped = self.has_flipped || flipped(&self.faults);
+        let has_flipped = self.has_flipped || flipped(&self.faults.rules());
         assert!(has_flipped && error.kind() == ErrorKind::Corruption, "seed {}: {error}", self.seed);
     }
 
