@@ -19,9 +19,10 @@ use crate::finding::{Finding, Gravity, Progress};
 use crate::options_text;
 use esker_format::{FileKind, FileNo};
 use esker_manifest::{ManifestError, Recovered, Version, VersionSet};
-use esker_vfs::{FileLock, LockMode, Vfs};
+use esker_vfs::{FileLock, LockMode, Vfs, is_of_the_asker};
 use esker_wal::WalError;
 use std::collections::BTreeSet;
+use std::error::Error as StdError;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -51,7 +52,7 @@ pub struct DeepReport {
 }
 
 impl DeepReport {
-    /// Whether nothing is damaged or missing.
+    /// Whether everything could be read, and nothing is damaged or missing.
     pub fn is_ok(&self) -> bool {
         self.findings.iter().all(|finding| finding.gravity == Gravity::Note)
     }
@@ -130,7 +131,21 @@ const BLOB_LOST: &str =
     "the values that lie there can't be read; their keys are known, and all other values can be read";
 const RESTORE: &str = "restore this file from a copy, or have repair make a new directory of what is left";
 const NEWER: &str = "open it with the version that wrote it, or a newer one";
-const MEDIUM: &str = "mend the medium or the permissions";
+const MEDIUM: &str = "mend the medium";
+const CANT_OPEN: &str = "it can't be opened: ";
+const UNREAD: &str = "what it holds is not known, for it could not be read";
+const ASK_AGAIN: &str = "look again with the rights, and as many open files and as much memory as it takes";
+
+/// The system's error that is behind this one, if it was one.
+fn io_of<'a>(mut error: &'a (dyn StdError + 'static)) -> Option<&'a io::Error> {
+    loop {
+        let shared = || error.downcast_ref::<Arc<io::Error>>().map(Arc::as_ref);
+        if let Some(io) = error.downcast_ref().or_else(shared) {
+            return Some(io);
+        }
+        error = error.source()?;
+    }
+}
 
 impl Check<'_> {
     fn find(&mut self, gravity: Gravity, file: &str, offset: Option<u64>, what: String, meaning: &str, advice: &str) {
@@ -140,6 +155,23 @@ impl Check<'_> {
 
     fn damage(&mut self, file: &str, offset: Option<u64>, what: impl ToString, meaning: &str, advice: &str) {
         self.find(Gravity::Damage, file, offset, what.to_string(), meaning, advice);
+    }
+
+    /// Of what failed, `doing` and why; damage, unless it lies with who asks.
+    fn failed(
+        &mut self,
+        file: &str,
+        offset: Option<u64>,
+        doing: &str,
+        error: &(dyn StdError + 'static),
+        meaning: &str,
+        advice: &str,
+    ) {
+        let what = format!("{doing}{error}");
+        match io_of(error).is_some_and(is_of_the_asker) {
+            true => self.find(Gravity::Unread, file, offset, what, UNREAD, ASK_AGAIN),
+            false => self.find(Gravity::Damage, file, offset, what, meaning, advice),
+        }
     }
 
     fn note(&mut self, file: &str, offset: Option<u64>, what: String, meaning: &str, advice: &str) {
@@ -184,7 +216,7 @@ impl Check<'_> {
                     error if error.io().is_some() => MEDIUM,
                     _ => RESTORE,
                 };
-                self.damage(&file, offset, error, meaning, advice);
+                self.failed(&file, offset, "", &error, meaning, advice);
                 None
             }
         }
@@ -203,7 +235,7 @@ impl Check<'_> {
                 );
                 self.note(&kind.name(), None, error.to_string(), &meaning, advice);
             }
-            ErrorKind::Io => self.damage(&kind.name(), None, error, meaning, MEDIUM),
+            ErrorKind::Io => self.failed(&kind.name(), None, "", &error, meaning, MEDIUM),
             _ => self.damage(&kind.name(), None, error, meaning, advice),
         }
     }

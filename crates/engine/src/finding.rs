@@ -8,6 +8,8 @@ use std::fmt;
 pub enum Gravity {
     /// Nothing is wrong.
     Note,
+    /// It could not be read, for want of rights, descriptors or memory: whether anything is wrong is not known.
+    Unread,
     /// Something is not as it was written.
     Damage,
 }

@@ -62,8 +62,8 @@ const OPTIONS_BYTES_MAX: u64 = 64 << 10;
 /// see `docs/guarantees.md`. `progress` is told now and then.
 ///
 /// # Errors
-/// `Unsupported` if a newer version has written any of what is needed; `InvalidArgument` if `to` exists and is not an empty directory, lies in `from`, or has `..` behind a directory that does not exist; `NotFound` if there is nothing in `from` to make an engine of; `Locked` if an engine has `from` open for writing, or somebody else makes or has one in `to`; those
-/// of reading and writing files. Then what was made in `to` is removed again.
+/// `Unsupported` if a newer version has written any of what is needed; `InvalidArgument` if `to` exists and is not an empty directory, lies in `from`, or has `..` behind a directory that does not exist; `NotFound` if there is nothing in `from` to make an engine of; `Locked` if an engine has `from` open for writing, or somebody else makes or has one in `to`; `Io`
+/// if anything in `from` can't be read for want of rights, descriptors or memory, for else it would count as lost; those of reading and writing files. Then what was made in `to` is removed again.
 ///
 /// # Durability
 /// The new engine is on stable storage, and was read back whole by [`verify_deep`], when this returns.
@@ -87,8 +87,9 @@ pub fn repair(
     }
     let names = vfs.list(from).map_err(|error| Error::io("list", from, error))?;
     let mut kinds: BTreeSet<FileKind> = names.iter().filter_map(|name| FileKind::parse(name)).collect();
+    let patient = Patient::new(vfs, from);
     let mut no_files = Vec::new();
-    kinds.retain(|kind| match no_file(&**vfs, from, *kind) {
+    kinds.retain(|kind| match no_file(&*patient, from, *kind) {
         Some(why) => {
             no_files.push((kind.name(), why));
             false
@@ -101,8 +102,8 @@ pub fn repair(
     if !kinds.iter().any(holds) {
         return Err(Error::new(ErrorKind::NotFound, format!("there is nothing of an engine in {}", from.display())));
     }
+    patient.check_refused()?;
     let mut dir = NewDir::make(&**vfs, to)?;
-    let patient = Patient::new(vfs, from);
     let result = loop {
         let known = patient.unreadable_pieces();
         let result = build(vfs, &patient, from, &mut dir, kinds.clone(), progress);
@@ -150,11 +151,9 @@ fn goes_back_from_nowhere(vfs: &dyn Vfs, path: &Path) -> bool {
 
 /// Why what has a file's name is none, if it is something else: a directory, a pipe. Then it counts as missing.
 fn no_file(vfs: &dyn Vfs, from: &Path, kind: FileKind) -> Option<String> {
-    if !matches!(kind, FileKind::Table(_) | FileKind::Wal(_) | FileKind::Blob(_)) {
-        return None;
-    }
     let error = vfs.open_read(&kind.path(from)).err()?;
-    matches!(error.kind(), io::ErrorKind::IsADirectory | io::ErrorKind::InvalidInput)
+    let is_taken_from = matches!(kind, FileKind::Table(_) | FileKind::Wal(_) | FileKind::Blob(_));
+    (is_taken_from && matches!(error.kind(), io::ErrorKind::IsADirectory | io::ErrorKind::InvalidInput))
         .then(|| format!("no file, but something else of this name: {error}"))
 }
 
@@ -312,6 +311,7 @@ impl Repair<'_> {
         }
         self.copy_options()?;
         self.say_what_is_unreadable();
+        self.patient.check_refused()?;
         self.install(version, edit, last_seq)
     }
 

@@ -292,6 +292,13 @@ pub fn is_of_the_medium(error: &io::Error) -> bool {
     UnreadablePage::of(error).is_some() || error.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error())
 }
 
+/// Whether an error says that it lies with who asks: no rights, descriptors or memory for it. The file may be as it should.
+pub fn is_of_the_asker(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    let lacking = [Errno::ACCESS, Errno::PERM, Errno::MFILE, Errno::NFILE, Errno::NOMEM];
+    error.raw_os_error().is_some_and(|errno| lacking.iter().any(|lacking| lacking.raw_os_error() == errno))
+}
+
 /// Reads a whole file, refusing one that is longer than `len_max` bytes (`FileTooLarge`).
 pub fn read_file(vfs: &dyn Vfs, path: &Path, len_max: u64) -> io::Result<Vec<u8>> {
     let file = vfs.open_read(path)?;

@@ -46,12 +46,11 @@ pub(crate) fn verify(common: &Common, db: &Path) -> Result {
         findings::show(&mut out, &report.findings)?;
     }
     out.finish()?;
-    let damage: Vec<_> = report.findings.iter().filter(|finding| finding.gravity != Gravity::Note).collect();
-    match damage.first() {
-        None => Ok(()),
-        Some(first) => Err(Failure::damage(format!(
+    let of = |gravity| report.findings.iter().filter(move |finding| finding.gravity == gravity);
+    if let Some(first) = of(Gravity::Damage).next() {
+        return Err(Failure::damage(format!(
             "{} found, the first: {first}; to do: {}{}",
-            counted_in(damage.len() as u64, "damage", "damages"),
+            counted_in(of(Gravity::Damage).count() as u64, "damage", "damages"),
             findings::advice(first),
             // Neither files of a newer version nor what the system refuses is a case for it.
             if first.advice.contains("have repair make") {
@@ -59,6 +58,14 @@ pub(crate) fn verify(common: &Common, db: &Path) -> Result {
             } else {
                 String::new()
             }
+        )));
+    }
+    match of(Gravity::Unread).next() {
+        None => Ok(()),
+        Some(first) => Err(Failure::error(format!(
+            "whether it is sound is not known: {} could not be read, the first: {first}; to do: {}",
+            counted_in(of(Gravity::Unread).count() as u64, "thing", "things"),
+            findings::advice(first),
         ))),
     }
 }

@@ -8,7 +8,11 @@ use serde_json::{Value, json};
 /// What is wrong first, then what is only to be known; within each file by file.
 pub(super) fn show(out: &mut Output, findings: &[Finding]) -> Result {
     for finding in sorted(findings) {
-        let mark = if finding.gravity == Gravity::Note { "note" } else { "damaged" };
+        let mark = match finding.gravity {
+            Gravity::Note => "note",
+            Gravity::Unread => "unread",
+            _ => "damaged",
+        };
         let place = finding.offset.map_or(String::new(), |offset| format!(" at {offset}"));
         out.say(format!("{mark}: {}{place}: {}", finding.file, finding.what))?;
         out.say(format!("    means: {}", finding.meaning))?;
@@ -21,7 +25,11 @@ pub(super) fn show(out: &mut Output, findings: &[Finding]) -> Result {
 pub(super) fn to_json(findings: &[Finding]) -> Vec<Value> {
     let one = |finding: &Finding| {
         json!({
-            "gravity": if finding.gravity == Gravity::Note { "note" } else { "damage" },
+            "gravity": match finding.gravity {
+                Gravity::Note => "note",
+                Gravity::Unread => "unread",
+                _ => "damage",
+            },
             "file": finding.file,
             "offset": finding.offset,
             "what": finding.what,

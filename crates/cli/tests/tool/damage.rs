@@ -83,8 +83,9 @@ fn verify_deep_says_all_that_is_wrong_also_of_a_store_that_does_not_open() {
 #[test]
 fn repair_is_hinted_at_only_where_it_helps() {
     let place = store();
-    let denied = place.without_rights(&place.newest(".sst"), ["verify", "DB", "--deep"]).fails(1);
-    assert!(denied.contains("permissions") && !denied.contains("repair"), "{denied}");
+    let denied = place.without_rights(&place.newest(".sst"), ["verify", "DB", "--deep"]).fails(2);
+    assert!(denied.contains("not known") && denied.contains("the rights"), "{denied}");
+    assert!(!denied.contains("damage") && !denied.contains("repair"), "{denied}");
     let manifest = place.newest_manifest();
     let mut bytes = std::fs::read(&manifest).unwrap();
     bytes[8] = 9; // its version
@@ -95,6 +96,17 @@ fn repair_is_hinted_at_only_where_it_helps() {
     assert!(newer.contains("the version that wrote it") && !newer.contains("repair"), "{newer}");
     std::fs::remove_file(&manifest).unwrap();
     assert!(place.esker(["verify", "DB", "--deep"]).fails(1).contains("(esker repair "));
+}
+
+/// Whoever had no right to read a table was given a store without its keys.
+#[test]
+fn repair_is_refused_to_who_may_not_read_it_all() {
+    let place = store();
+    let table = place.newest(".sst");
+    let denied = place.without_rights(&table, ["repair", "DB", "DIR/new"]).fails(2);
+    assert!(denied.contains(table.file_name().unwrap().to_str().unwrap()), "{denied}");
+    assert!(denied.contains("ermission denied"), "{denied}");
+    assert!(!place.path("new").exists());
 }
 
 /// A store that does not open led to `dump`, which shows one file of those who know which, and not to `doctor`.

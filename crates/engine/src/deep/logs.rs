@@ -1,6 +1,6 @@
 //! Logs: every record and operation, and whether an engine would open with them.
 
-use super::{Check, MEDIUM, NEWER};
+use super::{CANT_OPEN, Check, MEDIUM, NEWER};
 use crate::error::ErrorKind;
 use crate::recovery;
 use crate::{Background, Engine, Options};
@@ -43,7 +43,7 @@ impl Check<'_> {
         let unread = "what it holds is not known";
         let opened = match self.vfs.open_read(&self.path(kind)) {
             Ok(file) => Reader::open(file, &name),
-            Err(error) => return self.damage(&name, None, format!("it can't be opened: {error}"), unread, MEDIUM),
+            Err(error) => return self.failed(&name, None, CANT_OPEN, &error, unread, MEDIUM),
         };
         let mut reader = match opened {
             Ok(reader) => reader,
@@ -60,7 +60,8 @@ impl Check<'_> {
                 return self.read(len);
             }
             Err(error) => {
-                self.damage(&name, Some(0), &error, unread, if error.is_unsupported() { NEWER } else { salvage });
+                let advice = if error.is_unsupported() { NEWER } else { salvage };
+                self.failed(&name, Some(0), "", &error, unread, advice);
                 return self.read(len);
             }
         };
@@ -91,7 +92,7 @@ impl Check<'_> {
         self.report.log_records += records;
         if let Some(error) = failed {
             let advice = if error.is_unsupported() { NEWER } else { salvage };
-            self.damage(&name, None, error, "what lies behind can't be read", advice);
+            self.failed(&name, None, "", &error, "what lies behind can't be read", advice);
         } else if let Some(end) = reader.end().copied().filter(|end| end.leftover) {
             if end.vouched > end.position {
                 let what = format!("a record is not whole, and was on stable storage: {}", end.cause);
@@ -136,7 +137,7 @@ impl Check<'_> {
                     ErrorKind::Io => "mend what the message names, and look again",
                     _ => "restore the directory from a copy, or have repair make a new one of what is left",
                 };
-                self.damage("the directory", None, error, "it does not open", advice);
+                self.failed("the directory", None, "", &error, "it does not open", advice);
                 false
             }
         }

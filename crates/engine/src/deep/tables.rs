@@ -1,6 +1,6 @@
 //! Tables and blob files: each by itself, beside what the manifest says of it, and what the one refers to in the other.
 
-use super::{BLOB_LOST, Check, MEDIUM, NEWER, RESTORE, TABLE_LOST};
+use super::{BLOB_LOST, CANT_OPEN, Check, MEDIUM, NEWER, RESTORE, TABLE_LOST};
 use crate::error::{Error, Result};
 use crate::finding::Progress;
 use crate::verify::differences;
@@ -18,7 +18,7 @@ fn advice(is_newer: bool) -> &'static str {
     if is_newer { NEWER } else { RESTORE }
 }
 
-/// What it means that a file can't be opened, which may pass: an engine does not open then, but for what its device will not give.
+/// What it means that a file can't be opened: an engine does not open then, but for what its device will not give.
 fn unopened(error: &io::Error, lost: &'static str) -> &'static str {
     match is_of_the_medium(error) {
         true => lost,
@@ -59,7 +59,7 @@ impl Check<'_> {
                 return None;
             }
             Err(error) => {
-                self.damage(&name, None, format!("it can't be opened: {error}"), unopened(&error, TABLE_LOST), MEDIUM);
+                self.failed(&name, None, CANT_OPEN, &error, unopened(&error, TABLE_LOST), MEDIUM);
                 return None;
             }
         };
@@ -88,7 +88,7 @@ impl Check<'_> {
             Ok(table) => table,
             Err(error) => {
                 if let Some(error) = error {
-                    self.damage(&name, error.offset(), &error, TABLE_LOST, advice(error.is_unsupported()));
+                    self.failed(&name, error.offset(), "", &error, TABLE_LOST, advice(error.is_unsupported()));
                 }
                 self.read(len);
                 return None;
@@ -101,7 +101,7 @@ impl Check<'_> {
             (self.progress)(Progress { done_bytes: state.done_bytes + done, ..state });
         });
         for error in found {
-            self.damage(&name, error.offset(), &error, TABLE_LOST, advice(error.is_unsupported()));
+            self.failed(&name, error.offset(), "", &error, TABLE_LOST, advice(error.is_unsupported()));
         }
         self.report.blocks += verified.blocks;
         self.report.entries += verified.entries;
@@ -210,8 +210,7 @@ impl Check<'_> {
                 return self.damage(&name, None, "it is missing", BLOB_LOST, RESTORE);
             }
             Err(error) => {
-                let what = format!("it can't be opened: {error}");
-                return self.damage(&name, None, what, unopened(&error, BLOB_LOST), MEDIUM);
+                return self.failed(&name, None, CANT_OPEN, &error, unopened(&error, BLOB_LOST), MEDIUM);
             }
         };
         self.report.blob_files += 1;
@@ -219,8 +218,7 @@ impl Check<'_> {
         self.report.bytes += len;
         match BlobFile::open(file, &name, Access::Copied, None) {
             Err(error) => {
-                let advice = advice(error.is_unsupported());
-                self.damage(&name, None, error, BLOB_LOST, advice);
+                self.failed(&name, None, "", &error, BLOB_LOST, advice(error.is_unsupported()));
             }
             Ok(file) => {
                 let mut records = 0;
@@ -228,7 +226,7 @@ impl Check<'_> {
                     match record {
                         Ok(_) => records += 1,
                         // Where the next one would be is not known; those that entries refer to are looked at by way of these.
-                        Err(error) => self.damage(&name, None, error, BLOB_LOST, RESTORE),
+                        Err(error) => self.failed(&name, None, "", &error, BLOB_LOST, RESTORE),
                     }
                 }
                 self.report.blob_records += records;

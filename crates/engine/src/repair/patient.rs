@@ -7,8 +7,13 @@
 //! given       |........|........|a5a5a5a5|........|     the third piece is noted, and not asked for again: a bad sector may take a device seconds
 //! ```
 //! So it is damage like any other: a checksum does not pass, and what lies before and behind is used.
+//!
+//! What only we can't read, for want of rights, descriptors or memory, is no damage: the first such failure is kept, for the repair to end with. Else whatever the file holds would count as lost.
 
-use esker_vfs::{Clock, FileLock, FileSync, LockMode, LogMap, Map, Metadata, ReadableFile, Vfs, WritableFile};
+use crate::error::{Error, Result};
+use esker_vfs::{
+    Clock, FileLock, FileSync, LockMode, LogMap, Map, Metadata, ReadableFile, Vfs, WritableFile, is_of_the_asker,
+};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::ops::Range;
@@ -29,63 +34,88 @@ pub(super) struct Unreadable {
     pub(super) why: String,
 }
 
-type ByFile = Arc<Mutex<BTreeMap<PathBuf, Unreadable>>>;
+/// What was come upon so far.
+#[derive(Debug, Default)]
+struct Known {
+    by_file: BTreeMap<PathBuf, Unreadable>,
+    refused: Option<Error>,
+}
+
+impl Known {
+    /// Keeps what it is that we lack, if that is why.
+    fn note(&mut self, doing: &str, path: &Path, error: &io::Error) {
+        if let Some(errno) = error.raw_os_error().filter(|_| is_of_the_asker(error)) {
+            self.refused.get_or_insert_with(|| Error::io(doing, path, io::Error::from_raw_os_error(errno)));
+        }
+    }
+}
+
+type Shared = Arc<Mutex<Known>>;
 
 /// A file system of which the files in one directory are read so. None of them is mapped.
 #[derive(Debug)]
 pub(super) struct Patient {
     inner: Arc<dyn Vfs>,
     dir: PathBuf,
-    unreadable: ByFile,
+    known: Shared,
 }
 
 impl Patient {
     pub(super) fn new(inner: &Arc<dyn Vfs>, dir: &Path) -> Arc<Self> {
-        Arc::new(Self { inner: Arc::clone(inner), dir: dir.to_owned(), unreadable: ByFile::default() })
+        Arc::new(Self { inner: Arc::clone(inner), dir: dir.to_owned(), known: Shared::default() })
     }
 
     /// What was come upon so far, by file.
     pub(super) fn unreadable(&self) -> BTreeMap<PathBuf, Unreadable> {
-        held(&self.unreadable).clone()
+        held(&self.known).by_file.clone()
+    }
+
+    /// Fails if anything could not be read for want of rights, descriptors or memory.
+    pub(super) fn check_refused(&self) -> Result<()> {
+        held(&self.known).refused.clone().map_or(Ok(()), Err)
     }
 
     /// How many pieces are known that can't be read.
     pub(super) fn unreadable_pieces(&self) -> usize {
-        held(&self.unreadable).values().map(|known| known.pieces.len()).sum()
+        held(&self.known).by_file.values().map(|known| known.pieces.len()).sum()
     }
 
     /// Whether any of these bytes is known not to be readable.
     pub(super) fn is_unreadable(&self, path: &Path, bytes: Range<u64>) -> bool {
-        is_unreadable(&self.unreadable, path, bytes)
+        is_unreadable(&self.known, path, bytes)
     }
 }
 
-fn held(unreadable: &ByFile) -> MutexGuard<'_, BTreeMap<PathBuf, Unreadable>> {
-    unreadable.lock().unwrap_or_else(PoisonError::into_inner)
+fn held(known: &Shared) -> MutexGuard<'_, Known> {
+    known.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn is_unreadable(unreadable: &ByFile, path: &Path, bytes: Range<u64>) -> bool {
+fn is_unreadable(known: &Shared, path: &Path, bytes: Range<u64>) -> bool {
     let first = bytes.start - bytes.start % PIECE_BYTES;
     !bytes.is_empty()
-        && held(unreadable).get(path).is_some_and(|known| known.pieces.range(first..bytes.end).next().is_some())
+        && held(known).by_file.get(path).is_some_and(|of_it| of_it.pieces.range(first..bytes.end).next().is_some())
 }
 
 #[derive(Debug)]
 struct PatientFile {
     inner: Arc<dyn ReadableFile>,
     path: PathBuf,
-    unreadable: ByFile,
+    known: Shared,
 }
 
 impl PatientFile {
     /// Reads a part of one piece.
     fn read_piece(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
-        if !is_unreadable(&self.unreadable, &self.path, offset..offset + 1) {
+        if !is_unreadable(&self.known, &self.path, offset..offset + 1) {
             match self.inner.read_exact_at(buffer, offset) {
+                Err(error) if is_of_the_asker(&error) => {
+                    held(&self.known).note("read", &self.path, &error);
+                    return Err(error);
+                }
                 Err(error) if error.kind() != io::ErrorKind::UnexpectedEof => {
                     let new = || Unreadable { pieces: BTreeSet::new(), why: error.to_string() };
-                    let mut known = held(&self.unreadable);
-                    let of_it = known.entry(self.path.clone()).or_insert_with(new);
+                    let mut known = held(&self.known);
+                    let of_it = known.by_file.entry(self.path.clone()).or_insert_with(new);
                     of_it.pieces.insert(offset - offset % PIECE_BYTES);
                 }
                 result => return result,
@@ -102,7 +132,7 @@ impl ReadableFile for PatientFile {
     }
 
     fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
-        if !is_unreadable(&self.unreadable, &self.path, offset..offset.saturating_add(buffer.len() as u64)) {
+        if !is_unreadable(&self.known, &self.path, offset..offset.saturating_add(buffer.len() as u64)) {
             match self.inner.read_exact_at(buffer, offset) {
                 Err(error) if error.kind() != io::ErrorKind::UnexpectedEof => {}
                 result => return result,
@@ -126,11 +156,12 @@ impl ReadableFile for PatientFile {
 
 impl Vfs for Patient {
     fn open_read(&self, path: &Path) -> io::Result<Arc<dyn ReadableFile>> {
-        let inner = self.inner.open_read(path)?;
+        let opened = self.inner.open_read(path);
         if path.parent() != Some(&self.dir) {
-            return Ok(inner);
+            return opened;
         }
-        Ok(Arc::new(PatientFile { inner, path: path.to_owned(), unreadable: Arc::clone(&self.unreadable) }))
+        let inner = opened.inspect_err(|error| held(&self.known).note("open", path, error))?;
+        Ok(Arc::new(PatientFile { inner, path: path.to_owned(), known: Arc::clone(&self.known) }))
     }
 
     fn create_new(&self, path: &Path) -> io::Result<Box<dyn WritableFile>> {

@@ -152,7 +152,7 @@ fn missing_logs_are_found_without_the_locks_file() {
     assert!(report.is_ok(), "{:#?}", report.findings);
 }
 
-/// Of a manifest that is missing or can't be read it was CURRENT that was named, a log that can't be read was called one never begun, and what permissions keep from being read was to be restored.
+/// Of a manifest that is missing or can't be read it was CURRENT that was named, a log that can't be read was called one never begun, and what permissions keep from being read was to be restored, and later still called damaged.
 #[test]
 fn what_cant_be_read_or_is_missing_is_named_and_not_to_be_restored() {
     let small = small();
@@ -162,20 +162,30 @@ fn what_cant_be_read_or_is_missing_is_named_and_not_to_be_restored() {
         ("CURRENT", Operation::OpenRead, Fault::EACCES),
         (".wal", Operation::OpenRead, Fault::EACCES),
         (".wal", Operation::Read, Fault::EIO),
-        (".sst", Operation::OpenRead, Fault::EACCES),
+        (".sst", Operation::OpenRead, Fault::EMFILE),
+        (".sst", Operation::Read, Fault::ENOMEM),
+        (".blob", Operation::OpenRead, Fault::EACCES),
         ("OPTIONS", Operation::Read, Fault::EIO),
+        ("OPTIONS", Operation::OpenRead, Fault::EACCES),
     ] {
+        let is_of_the_asker = fault != Fault::EIO;
         let path = all(&small.vfs, part).remove(0);
         let faults = FaultVfs::new(small.copy() as Arc<dyn Vfs>);
         faults.add(Rule::new(operation, fault).path(path.to_str().unwrap()));
         let report = verify_deep(&(Arc::clone(&faults) as Arc<dyn Vfs>), DIR, &mut |_| {}).unwrap();
-        let of_it = |found: &&esker::Finding| path.ends_with(&found.file) && found.gravity == Gravity::Damage;
+        assert!(!report.is_ok());
+        let of_it = |found: &&esker::Finding| path.ends_with(&found.file) && found.gravity != Gravity::Note;
         let found: Vec<_> = report.findings.iter().filter(of_it).collect();
         assert_eq!(found.len(), 1, "{part}: {report:#?}");
-        let is_of_the_medium = found[0].advice.contains("mend the medium");
+        if is_of_the_asker {
+            assert_eq!((found[0].gravity, damaged(&report)), (Gravity::Unread, vec![]), "{part}: {report:#?}");
+            assert!(found[0].advice.contains("the rights"), "{part}: {found:#?}");
+            continue;
+        }
+        assert_eq!(found[0].gravity, Gravity::Damage, "{part}: {found:#?}");
         // Of one that can't be opened all other keys were said to be readable, though the store does not open.
         assert!(!found[0].meaning.contains("all other keys can be read"), "{part}: {found:#?}");
-        assert!(is_of_the_medium || part == ".wal" && operation == Operation::Read, "{part}: {found:#?}");
+        assert!(found[0].advice.contains("mend the medium") || part == ".wal", "{part}: {found:#?}");
     }
     let vfs = small.copy();
     let manifest = all(&vfs, "MANIFEST").remove(0);
