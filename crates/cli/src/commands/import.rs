@@ -56,15 +56,25 @@ pub(crate) fn run(common: &Common, import: &args::Import) -> Result {
         outcome.and_then(|()| Ok(load.finish().map(drop)?))?;
         store::close(&engine);
     } else {
-        let mut writer =
-            Writer { engine: &engine, keyspace: &keyspace, batch: WriteBatch::new(), keys: HashSet::new() };
-        let outcome = copy(input, reader.as_mut(), &mut writer, &mut report, &bar);
+        let mut writer = Writer {
+            engine: &engine,
+            keyspace: &keyspace,
+            batch: WriteBatch::new(),
+            keys: HashSet::new(),
+            stored: 0,
+            has_failed: false,
+        };
+        let mut outcome = copy(input, reader.as_mut(), &mut writer, &mut report, &bar);
         bar.finish_and_clear();
-        // Also after a bad line: what came before it is stored, and the message says how much that is.
-        writer.write()?;
-        engine.sync()?;
+        // Also after a bad line: what came before it is stored.
+        if !writer.has_failed {
+            outcome = writer.write().and(outcome);
+        }
+        let synced = engine.sync();
+        let stored = stored(writer.stored, synced.is_ok());
+        let outcome = outcome.and(synced.map_err(Failure::from));
+        outcome.map_err(|failure| failure.within(stored).within(input.file.display()))?;
         store::close(&engine);
-        outcome.map_err(|failure| failure.within(stored_before(&report)).within(input.file.display()))?;
     }
 
     report.seconds = begun.elapsed().as_secs_f64();
@@ -196,6 +206,10 @@ struct Writer<'a> {
     batch: WriteBatch,
     /// The keys in `batch`.
     keys: HashSet<Box<[u8]>>,
+    /// How many records have been written.
+    stored: u64,
+    /// Whether a batch could not be written.
+    has_failed: bool,
 }
 
 /// Where records go.
@@ -228,7 +242,10 @@ impl Sink for Writer<'_> {
 
 impl Writer<'_> {
     fn write(&mut self) -> Result {
-        self.engine.write(&self.batch)?;
+        let written = self.engine.write(&self.batch);
+        self.has_failed = written.is_err();
+        written?;
+        self.stored += self.batch.len() as u64;
         self.batch.clear();
         self.keys.clear();
         Ok(())
@@ -237,11 +254,15 @@ impl Writer<'_> {
 
 const NOTHING_STORED: &str = "nothing was imported";
 
-fn stored_before(report: &Report) -> String {
-    match report.records {
-        0 => NOTHING_STORED.to_owned(),
-        1 => "the record before it was imported, then it stopped".to_owned(),
-        records => format!("the {} records before it were imported, then it stopped", HumanCount(records)),
+/// What came of an import that failed: so many records were written, and pushed to stable storage or not.
+fn stored(records: u64, is_synced: bool) -> String {
+    match (records, is_synced) {
+        (0, _) => NOTHING_STORED.to_owned(),
+        (1, true) => "the first record was imported, then it stopped".to_owned(),
+        (records, true) => format!("the first {} records were imported, then it stopped", HumanCount(records)),
+        (records, false) => {
+            format!("of {} it is not known whether they last", text::counted(records, "imported record"))
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::*;
 use esker_testkit::disk::{Disk, Kind};
+use esker_testkit::random::Random;
 use esker_testkit::stress;
 use std::fs::{self, File};
 
@@ -36,6 +37,29 @@ fn on_a_full_disk_what_did_not_count_failed_and_what_failed_did_not_count() {
         fs::remove_file(&junk).unwrap();
     }
     assert!(counted > 1 && refused > 0, "{counted} {refused}");
+}
+
+/// An import that the disk had no room for did not say how much of it was stored.
+#[test]
+fn an_import_that_stops_says_how_much_it_stored() {
+    let disk = match Disk::new(Kind::Ext4, 24 << 20) {
+        Ok(disk) => disk,
+        Err(why) => return stress::skip("an import on a full disk", &why),
+    };
+    let place = Place { db: disk.at.join("db"), ..Place::new() };
+    let mut random = Random::new(1);
+    let mut pairs = Vec::new();
+    for n in 0..60_000 {
+        // Nothing that a codec makes small.
+        let noise: String = (0..64).map(|_| format!("{:016x}", random.next())).collect();
+        writeln!(pairs, r#"{{"key":"{n:06}","value":"{noise}"}}"#).unwrap();
+    }
+    let message = place.esker_fed(["import", "DB", "-"], &pairs).fails(2);
+    let (_, rest) = message.split_once("the first ").expect(&message);
+    let (stored, rest) = rest.split_once(" records were imported, then it stopped: ").expect(&message);
+    assert!(rest.contains("make room"), "{message}");
+    let stored: usize = stored.replace(',', "").parse().expect(&message);
+    assert_eq!(place.esker(["scan", "DB"]).text().lines().count(), stored, "{message}");
 }
 
 /// A file that takes no byte.

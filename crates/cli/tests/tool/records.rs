@@ -108,7 +108,7 @@ fn a_bad_line_is_named_and_what_came_before_it_is_stored() {
     place.file("in.jsonl", text.as_bytes());
     let message = place.esker(["import", "DB", "DIR/in.jsonl", "--key", "id"]).fails(2);
     assert!(
-        message.contains("in.jsonl: the 2 records before it were imported, then it stopped: line 3: column 7: "),
+        message.contains("in.jsonl: the first 2 records were imported, then it stopped: line 3: column 7: "),
         "{message}"
     );
     assert!(message.ends_with("mend it, or add --skip-bad to go on without it"), "{message}");
