@@ -34,8 +34,10 @@ impl Core {
         }
         let Some(job) = self.pick_compaction() else { return false };
         let result = self.run_compaction(&job);
+        let did = self.finish_background(|state| &mut state.compact_retry, result);
+        // Last, for whoever waits for it to end waits for what is to be said of it.
         self.end_compaction(&job);
-        self.finish_background(|state| &mut state.compact_retry, result)
+        did
     }
 
     fn pick_compaction(&self) -> Option<CompactJob> {

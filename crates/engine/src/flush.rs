@@ -37,8 +37,11 @@ impl Core {
         let keyspace = job.keyspace.id;
         // The memory first: while the flush counts as running, writers wait for it.
         drop(job);
+        let did = self.finish_background(|state| &mut state.flush_retry, result);
+        // Last, for whoever waits for it to end waits for what is to be said of it.
         self.state.lock().flushing.remove(&keyspace);
-        self.finish_background(|state| &mut state.flush_retry, result)
+        self.changed.notify_all();
+        did
     }
 
     /// The keyspace whose sealed memtables are the oldest.

@@ -70,17 +70,13 @@ impl Core {
     /// See [`crate::Engine::resume`].
     pub(crate) fn resume(&self) -> Result<()> {
         let _ddl = self.ddl.lock();
-        {
-            let mut state = self.state.lock();
-            (state.flush_retry, state.compact_retry) = (Retry::default(), Retry::default());
-            // Whoever calls this has heard of it.
-            state.unseen_error = None;
-        }
-        self.changed.notify_all();
+        self.forget_failures();
         if self.health.check().is_ok() {
             return Ok(());
         }
         self.pause_jobs();
+        // Of those that were under way, too.
+        self.forget_failures();
         let result = self.restart_writing();
         self.state.lock().paused -= 1;
         self.changed.notify_all();
@@ -89,7 +85,17 @@ impl Core {
         Ok(())
     }
 
-    /// Waits for running jobs to end, and lets none start until `paused` is counted down again.
+    /// Whoever calls `resume` has heard of what failed in the background; it is tried again at once.
+    fn forget_failures(&self) {
+        {
+            let mut state = self.state.lock();
+            (state.flush_retry, state.compact_retry) = (Retry::default(), Retry::default());
+            state.unseen_error = None;
+        }
+        self.changed.notify_all();
+    }
+
+    /// Waits for running jobs to end and be reported, and lets none start until `paused` is counted down again.
     fn pause_jobs(&self) {
         let mut state = self.state.lock();
         state.paused += 1;
