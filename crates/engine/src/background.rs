@@ -180,14 +180,24 @@ impl Core {
             return removed | resumed;
         }
         let now = self.vfs.clock().now();
-        if self.state.lock().flush_retry.not_before > now {
-            return removed | resumed;
+        {
+            let mut state = self.state.lock();
+            if state.paused > 0 || state.flush_retry.not_before > now {
+                return removed | resumed;
+            }
+            state.upkeeps += 1;
         }
         self.prepare_memory();
-        match self.upkeep_of_logs() {
+        let did = match self.upkeep_of_logs() {
             Ok(did) => removed | resumed | did,
             Err(error) => self.finish_background(|state| &mut state.flush_retry, Err(error)),
+        };
+        let mut state = self.state.lock();
+        state.upkeeps -= 1;
+        if state.paused > 0 {
+            self.changed.notify_all();
         }
+        did
     }
 
     /// Has memory ready for the rest of the memtable that grows, so that its writer doesn't wait for the operating system to clear pages; lets some go when

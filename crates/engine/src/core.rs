@@ -240,6 +240,8 @@ pub(crate) struct State {
     pub(crate) flushing: HashSet<KeyspaceId>,
     /// Compactions that are running.
     pub(crate) busy: Busy,
+    /// How many look after the logs.
+    pub(crate) upkeeps: usize,
     /// Logs that may still be needed, oldest first; the last is being written.
     pub(crate) logs: Vec<LogFile>,
     /// What the feed of changes can tell.

@@ -1,7 +1,7 @@
 //! Flush on demand, resume, close.
 
 use crate::commit::Commit;
-use crate::core::{Core, KeyspaceCore, LogFile, Retry};
+use crate::core::{Core, KeyspaceCore, LogFile, Retry, State};
 use crate::error::{ErrorKind, Result};
 use crate::flush;
 use crate::install::{Opened, Outputs};
@@ -99,7 +99,11 @@ impl Core {
     fn pause_jobs(&self) {
         let mut state = self.state.lock();
         state.paused += 1;
-        while !state.flushing.is_empty() || state.keyspaces.keys().any(|id| state.busy.plans(*id) > 0) {
+        let runs = |state: &State| {
+            let compacts = state.keyspaces.keys().any(|id| state.busy.plans(*id) > 0);
+            state.upkeeps > 0 || !state.flushing.is_empty() || compacts
+        };
+        while runs(&state) {
             self.changed.wait_for(&mut state, Duration::from_millis(100));
         }
     }
