@@ -352,7 +352,7 @@ fn replay_log(
     if !end.leftover {
         return Ok(Left::Whole(end.position));
     }
-    Ok(Left::Broken { at: end.position, leftover: true, reason: format!("{name}: {}", end.cause) })
+    Ok(Left::Broken { at: end.position, leftover: true, reason: format!("{name}: {end}") })
 }
 
 /// What to say of a record that is no batch.

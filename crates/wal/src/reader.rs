@@ -60,6 +60,20 @@ pub struct LogEnd {
     /// Whether something of this log lies behind `position`: a record that is not whole, or a header that passes. Other bytes are of the file's
     /// former life, or none that was ever promised.
     pub leftover: bool,
+    /// How many headers of records pass behind the bytes that are not whole. A crash leaves such, where the file system wrote them before what comes first; so may damage to what was never synced.
+    pub behind: u64,
+}
+
+impl fmt::Display for LogEnd {
+    /// Why it ends, and what lies behind.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.cause.fmt(f)?;
+        match self.behind {
+            0 => Ok(()),
+            1 => f.write_str("; behind it lies a record of this log"),
+            behind => write!(f, "; behind it lie {behind} records of this log"),
+        }
+    }
 }
 
 /// Why there is no further whole record.
@@ -113,7 +127,8 @@ struct Break {
 /// What lies behind a break.
 struct Tail {
     vouched: Lsn,
-    leftover: bool,
+    /// How many headers pass.
+    heads: u64,
 }
 
 impl Reader {
@@ -156,8 +171,9 @@ impl Reader {
             Err(Break { cause, look_from }) => {
                 let tail = self.scan(look_from)?;
                 let vouched = self.vouched.max(tail.vouched);
-                let leftover = tail.leftover || matches!(cause, EndCause::Torn { .. } | EndCause::ShortRecord { .. });
-                self.end = Some(LogEnd { position: self.header.start + offset, cause, vouched, leftover });
+                let leftover = tail.heads > 0 || matches!(cause, EndCause::Torn { .. } | EndCause::ShortRecord { .. });
+                let position = self.header.start + offset;
+                self.end = Some(LogEnd { position, cause, vouched, leftover, behind: tail.heads });
                 Ok(None)
             }
         }
@@ -291,7 +307,7 @@ impl Reader {
     /// Looks for record headers that pass, at `from` and each multiple of 8 behind it.
     fn scan(&mut self, from: u64) -> Result<Tail, WalError> {
         let file_len = self.window.file_len();
-        let mut tail = Tail { vouched: self.header.durable, leftover: false };
+        let mut tail = Tail { vouched: self.header.durable, heads: 0 };
         let mut offset = from;
         while file_len.saturating_sub(offset) >= RECORD_HEADER_BYTES as u64 {
             let bytes = self.window.at(offset, RECORD_HEADER_BYTES)?;
@@ -301,7 +317,7 @@ impl Reader {
                     offset += match vouching_head(first_chunk(&bytes[at..]), &self.header, offset) {
                         Some(head) => {
                             tail.vouched = tail.vouched.max(head.durable);
-                            tail.leftover = true;
+                            tail.heads += 1;
                             head.record_bytes()
                         }
                         None => 8,

@@ -116,6 +116,7 @@ fn any_flipped_byte_gives_an_error_or_a_prefix_and_is_vouched_against() {
             }
             let Some(hit) = log.records.iter().position(|record| at < log.end_offset(record)) else {
                 let end = log.expect_prefix(&bytes, 6);
+                assert_eq!(end.behind, 0);
                 // In the place of the next header it is torn; behind that it is no byte of this log.
                 assert_eq!(end.leftover, matches!(end.cause, EndCause::Torn { .. }), "byte {at} lies behind the end");
                 assert_eq!(end.leftover, at < log.end_offset(&log.records[5]) + RECORD_HEADER_BYTES);
@@ -129,6 +130,7 @@ fn any_flipped_byte_gives_an_error_or_a_prefix_and_is_vouched_against() {
             let end = log.expect_prefix(&bytes, hit);
             assert!(matches!(end.cause, EndCause::Torn { expected, found, .. } if expected != found));
             assert!(end.leftover);
+            assert_eq!(end.behind, (log.records.len() - hit - 1) as u64, "byte {at}");
             // The header that was hit does not vouch; that of a hit payload does, and so do all the others.
             let header_hit = at < log.offset(record) + RECORD_HEADER_BYTES;
             let headers = log.records.iter().enumerate().filter(|(n, _)| *n != hit || !header_hit).map(|(_, r)| r);

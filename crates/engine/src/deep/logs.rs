@@ -95,10 +95,10 @@ impl Check<'_> {
             self.failed(&name, None, "", &error, "what lies behind can't be read", advice);
         } else if let Some(end) = reader.end().copied().filter(|end| end.leftover) {
             if end.vouched > end.position {
-                let what = format!("a record is not whole, and was on stable storage: {}", end.cause);
+                let what = format!("a record is not whole, and was on stable storage: {end}");
                 self.damage(&name, in_file(end.position), what, lost, salvage);
             } else {
-                let what = format!("its end is not whole: {}", end.cause);
+                let what = format!("its end is not whole: {end}");
                 let meaning = "as a kill or a power cut leaves it; nothing that was promised to last is missing";
                 self.note(&name, in_file(end.position), what, meaning, "nothing");
             }

@@ -298,7 +298,7 @@ impl Repair<'_> {
                 // Who can't read a place knows that it was not torn there.
                 let is_unread = |next: Lsn| self.patient.is_unreadable(&path, offset..next.0 - log.header.start.0);
                 if vouched <= end.position && !next.is_some_and(is_unread) {
-                    let why = format!("its end, from position {} on, was never promised to last", end.position);
+                    let why = format!("its end, from position {} on, was never promised to last: {end}", end.position);
                     self.report.unused.push((name.clone(), why));
                     break end.position;
                 }

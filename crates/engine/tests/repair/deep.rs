@@ -4,7 +4,7 @@ use crate::small::{
     Contents, DIR, Small, all, builder, calm, checked, contents, files, small, swap, used_bytes, vouched_bytes,
 };
 use esker::vfs::{CrashPolicy, Fault, FaultVfs, MemVfs, Operation, Rule, Vfs};
-use esker::{Background, DeepReport, Engine, ErrorKind, Gravity, Options, verify_deep};
+use esker::{Background, DeepReport, Engine, ErrorKind, Gravity, Options, repair, verify_deep};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -238,4 +238,27 @@ fn a_kept_log_without_its_header_is_damaged() {
         let report = checked(&copy, DIR);
         assert_eq!(damaged(&report), [log.file_name().unwrap().to_str().unwrap()], "{:#?}", report.findings);
     }
+}
+
+/// Of a log that was never synced, and broken in its middle by something other than a crash, nobody said how much lies behind.
+#[test]
+fn a_torn_end_tells_what_lies_behind_it() {
+    let vfs = MemVfs::new();
+    let engine = builder(&vfs, DIR, calm()).open().unwrap();
+    let put = |keys: std::ops::Range<u32>| keys.for_each(|n| engine.put(format!("key{n}"), "a value").unwrap());
+    put(0..5);
+    let log = all(&vfs, ".wal").remove(0);
+    let end = used_bytes(&vfs, &log);
+    put(5..10);
+    let copy = Arc::new(vfs.crash_now(CrashPolicy::All));
+    copy.edit(&log, |bytes| bytes[end + 24] ^= 1).unwrap();
+    let report = checked(&copy, DIR);
+    assert!(report.is_ok(), "{report:#?}");
+    let told = "; behind it lie 4 records of this log";
+    assert_eq!(report.findings.iter().filter(|found| found.what.contains(told)).count(), 2, "{report:#?}");
+    let reader = builder(&copy, DIR, calm()).read_only(true).open().unwrap();
+    assert!(reader.metrics().left_out_of_recovery[0].contains(told), "{:?}", reader.metrics().left_out_of_recovery);
+    drop(reader);
+    let repaired = repair(&(Arc::clone(&copy) as Arc<dyn Vfs>), DIR, "/new", &mut |_| {}).unwrap();
+    assert!(repaired.unused.iter().any(|(_, why)| why.contains(told)), "{repaired:#?}");
 }

@@ -73,10 +73,11 @@ fn header(dump: &mut Dump, header: &LogHeader) -> Result {
 }
 
 fn end(dump: &mut Dump, end: Option<&LogEnd>, path: &Path) -> Result {
-    let Some(LogEnd { position, cause, vouched, leftover }) = end else { return Ok(()) };
+    let Some(end @ LogEnd { position, cause, vouched, leftover, behind }) = end else { return Ok(()) };
+    let cause_in_json = cause.to_string();
     dump.about(
-        &format!("ends at position {position}: {cause}"),
-        &json!({ "end": position.0, "cause": cause.to_string(), "vouched": vouched.0, "leftover": leftover }),
+        &format!("ends at position {position}: {end}"),
+        &json!({ "end": position.0, "cause": cause_in_json, "vouched": vouched.0, "leftover": leftover, "behind": behind }),
     )?;
     let name = name(path);
     if vouched > position {
@@ -85,7 +86,7 @@ fn end(dump: &mut Dump, end: Option<&LogEnd>, path: &Path) -> Result {
         ));
     } else if *leftover || !matches!(cause, EndCause::EndOfFile | EndCause::Zeros) {
         dump.wrong.push(format!(
-            "log {name}: what follows position {position} is not whole ({cause}); if a crash cut it off, nothing promised is lost"
+            "log {name}: what follows position {position} is not whole ({end}); if a crash cut it off, nothing promised is lost"
         ));
     }
     Ok(())
