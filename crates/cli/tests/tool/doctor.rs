@@ -1,6 +1,7 @@
 //! `doctor`: each thing that can be wrong is told in words, with the next command, and nothing is written.
 
 use super::*;
+use esker::vfs::{LockMode, OsVfs, Vfs};
 use esker::{Background, Engine, FilterDecision, KeyspaceOptions, LeveledOptions, Options, WriteOptions};
 use esker_format::checksum::crc32c;
 
@@ -47,6 +48,22 @@ fn a_sound_store() {
     let words = place.esker(["doctor", "DB"]).text();
     assert!(words.starts_with("nothing is wrong") && words.contains("esker verify "), "{words}");
     assert_eq!(place.esker(["doctor", "DB", "--json"]).json()["rank"], "fine");
+}
+
+/// Where a repair or a checkpoint was at work it advised to put something there.
+#[test]
+fn where_a_store_is_being_made() {
+    let place = Place::new();
+    std::fs::create_dir(&place.db).unwrap();
+    let lock = OsVfs.lock(&place.db.join("LOCK"), LockMode::Exclusive).unwrap();
+    for (file, what) in [("LOCK", "there is no store in it yet"), ("000003.sst", "CURRENT is missing")] {
+        std::fs::write(place.db.join(file), "").unwrap();
+        sees(&place, 1, &["closed: ", what, "a repair or a checkpoint is at work here", "wait for it to end"]);
+        let (_, signs) = signs(&place);
+        assert!(!signs.iter().any(|sign| sign.contains("esker put") || sign.contains("esker repair")), "{signs:#?}");
+    }
+    drop(lock);
+    sees(&place, 1, &["closed: the file CURRENT is missing", "esker repair"]);
 }
 
 #[test]

@@ -59,12 +59,17 @@ pub(super) fn look(doctor: &mut Doctor<'_>) -> Result<Option<Found>> {
         }
     };
     let kinds: BTreeSet<FileKind> = names.iter().filter_map(|name| FileKind::parse(name)).collect();
-    if kinds.iter().all(|kind| matches!(kind, FileKind::Lock | FileKind::Temp | FileKind::Options(_))) {
+    let is_bare = kinds.iter().all(|kind| matches!(kind, FileKind::Lock | FileKind::Temp | FileKind::Options(_)));
+    if is_bare && !kinds.contains(&FileKind::Lock) {
         not_a_store(doctor);
         return Ok(None);
     }
     let is_locked = lock(doctor);
-    let version = manifest(doctor);
+    if is_bare && !is_locked {
+        not_a_store(doctor);
+        return Ok(None);
+    }
+    let version = manifest(doctor, is_locked);
     let mut found = Found { version, is_locked, told: BTreeSet::new(), strays: (0, 0) };
     files(doctor, &kinds, &mut found);
     if names.iter().any(|name| name == "000000.wal.tmp") {
@@ -157,12 +162,13 @@ fn pid_in(locks: &str, device: u64, inode: u64) -> Option<u32> {
 }
 
 /// The version that the manifest ends with, or what is wrong with it.
-fn manifest(doctor: &mut Doctor<'_>) -> Option<Arc<Version>> {
+fn manifest(doctor: &mut Doctor<'_>, is_locked: bool) -> Option<Arc<Version>> {
     let error = match VersionSet::read(&OsVfs, doctor.db) {
         Ok(recovered) => return Some(recovered.version),
         Err(error) => error,
     };
     let what = match &error {
+        ManifestError::NoEngine(_) if is_locked => "there is no store in it yet".to_owned(),
         ManifestError::NoEngine(_) => "the making of this store was interrupted before it held anything".to_owned(),
         ManifestError::CurrentMissing { found, .. } => format!("the file CURRENT is missing, though {found} is there"),
         ManifestError::Current { .. } => format!("the file CURRENT is damaged: {error}"),
@@ -172,6 +178,10 @@ fn manifest(doctor: &mut Doctor<'_>) -> Option<Arc<Version>> {
         error => format!("the manifest is damaged: {error}"),
     };
     let (meaning, next) = match &error {
+        ManifestError::NoEngine(_) | ManifestError::CurrentMissing { .. } if is_locked => (
+            "it is the last that is written where a store is made: most likely a repair or a checkpoint is at work here",
+            format!("wait for it to end, and look again: esker doctor {}", doctor.quoted),
+        ),
         ManifestError::NoEngine(_) => {
             ("there is nothing in it", "make it anew: 'esker put' or 'esker import'".to_owned())
         }
