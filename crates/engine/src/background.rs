@@ -136,8 +136,19 @@ impl Core {
         may_start && state.keyspaces.values().any(|keyspace| !keyspace.read.load().sealed.is_empty())
     }
 
-    /// Keeps, counts and reports the end of a piece of background work; whether it did what it was to do.
-    pub(crate) fn finish_background(&self, retry: fn(&mut State) -> &mut Retry, result: Result<()>) -> bool {
+    /// What a piece of background work begins after, to be given back at its end.
+    pub(crate) fn begin_background(&self) -> u64 {
+        // Relaxed: of who begins while `resume` is called either may be said.
+        self.resumes.load(Ordering::Relaxed)
+    }
+
+    /// Keeps, counts and reports the end of a piece of background work that [began](Self::begin_background) so; whether it did what it was to do.
+    pub(crate) fn finish_background(
+        &self,
+        began: u64,
+        retry: fn(&mut State) -> &mut Retry,
+        result: Result<()>,
+    ) -> bool {
         let now = self.vfs.clock().now();
         let error = match result {
             Ok(()) => {
@@ -157,8 +168,11 @@ impl Core {
         }
         {
             let mut state = self.state.lock();
-            retry(&mut state).failed(now, error.clone());
-            state.unseen_error = Some(error.clone());
+            // Whoever has called `resume` meanwhile wants it tried again, and not to hear of how it was before. Relaxed: counted under the lock.
+            if began == self.resumes.load(Ordering::Relaxed) {
+                retry(&mut state).failed(now, error.clone());
+                state.unseen_error = Some(error.clone());
+            }
         }
         // Relaxed: see `show_background_error`.
         self.unseen.store(true, Ordering::Relaxed);
@@ -180,24 +194,15 @@ impl Core {
             return removed | resumed;
         }
         let now = self.vfs.clock().now();
-        {
-            let mut state = self.state.lock();
-            if state.paused > 0 || state.flush_retry.not_before > now {
-                return removed | resumed;
-            }
-            state.upkeeps += 1;
+        if self.state.lock().flush_retry.not_before > now {
+            return removed | resumed;
         }
         self.prepare_memory();
-        let did = match self.upkeep_of_logs() {
+        let began = self.begin_background();
+        match self.upkeep_of_logs() {
             Ok(did) => removed | resumed | did,
-            Err(error) => self.finish_background(|state| &mut state.flush_retry, Err(error)),
-        };
-        let mut state = self.state.lock();
-        state.upkeeps -= 1;
-        if state.paused > 0 {
-            self.changed.notify_all();
+            Err(error) => self.finish_background(began, |state| &mut state.flush_retry, Err(error)),
         }
-        did
     }
 
     /// Has memory ready for the rest of the memtable that grows, so that its writer doesn't wait for the operating system to clear pages; lets some go when

@@ -32,12 +32,11 @@ impl Core {
         if self.health.check().is_err() {
             return false;
         }
+        let began = self.begin_background();
         let Some(job) = self.pick_compaction() else { return false };
         let result = self.run_compaction(&job);
-        let did = self.finish_background(|state| &mut state.compact_retry, result);
-        // Last, for whoever waits for it to end waits for what is to be said of it.
         self.end_compaction(&job);
-        did
+        self.finish_background(began, |state| &mut state.compact_retry, result)
     }
 
     fn pick_compaction(&self) -> Option<CompactJob> {

@@ -74,6 +74,8 @@ pub(crate) struct Core {
     pub(crate) snapshots: SnapshotList,
     pub(crate) edges: Edges,
     pub(crate) time: Time,
+    /// How often `resume` was called: what was begun before says nothing of what is now.
+    pub(crate) resumes: AtomicU64,
     /// Whether `State::unseen_error` holds one.
     pub(crate) unseen: AtomicBool,
     /// Until when slowed writers have paid, by the engine's clock.
@@ -240,8 +242,6 @@ pub(crate) struct State {
     pub(crate) flushing: HashSet<KeyspaceId>,
     /// Compactions that are running.
     pub(crate) busy: Busy,
-    /// How many look after the logs.
-    pub(crate) upkeeps: usize,
     /// Logs that may still be needed, oldest first; the last is being written.
     pub(crate) logs: Vec<LogFile>,
     /// What the feed of changes can tell.

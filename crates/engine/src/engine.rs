@@ -554,7 +554,7 @@ impl Engine {
     /// Goes on writing after a failure stopped it, once its cause is mended. Trusts nothing of the old log: everything in memory is written as
     /// synced tables, a new log and manifest are begun, and only then writes are taken.
     ///
-    /// Does nothing if writing has not stopped, but that failed background work is tried again at once.
+    /// Does nothing if writing has not stopped, but that failed background work is tried again at once. What that had met so far, or meets yet in what it has begun, is told to no write any more.
     ///
     /// # Errors
     /// The cause may still be there: writing stays stopped, nothing is lost, and `resume` may be called again.

@@ -32,16 +32,14 @@ impl Core {
         if self.health.check().is_err() {
             return false;
         }
+        let began = self.begin_background();
         let Some(job) = self.pick_flush() else { return false };
         let result = self.run_flush(&job);
         let keyspace = job.keyspace.id;
         // The memory first: while the flush counts as running, writers wait for it.
         drop(job);
-        let did = self.finish_background(|state| &mut state.flush_retry, result);
-        // Last, for whoever waits for it to end waits for what is to be said of it.
         self.state.lock().flushing.remove(&keyspace);
-        self.changed.notify_all();
-        did
+        self.finish_background(began, |state| &mut state.flush_retry, result)
     }
 
     /// The keyspace whose sealed memtables are the oldest.

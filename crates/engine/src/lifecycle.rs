@@ -1,7 +1,7 @@
 //! Flush on demand, resume, close.
 
 use crate::commit::Commit;
-use crate::core::{Core, KeyspaceCore, LogFile, Retry, State};
+use crate::core::{Core, KeyspaceCore, LogFile, Retry};
 use crate::error::{ErrorKind, Result};
 use crate::flush;
 use crate::install::{Opened, Outputs};
@@ -70,13 +70,18 @@ impl Core {
     /// See [`crate::Engine::resume`].
     pub(crate) fn resume(&self) -> Result<()> {
         let _ddl = self.ddl.lock();
-        self.forget_failures();
+        {
+            let mut state = self.state.lock();
+            (state.flush_retry, state.compact_retry) = (Retry::default(), Retry::default());
+            // Whoever calls this has heard of it, and of what is under way and fails yet.
+            state.unseen_error = None;
+            self.resumes.fetch_add(1, Ordering::Relaxed);
+        }
+        self.changed.notify_all();
         if self.health.check().is_ok() {
             return Ok(());
         }
         self.pause_jobs();
-        // Of those that were under way, too.
-        self.forget_failures();
         let result = self.restart_writing();
         self.state.lock().paused -= 1;
         self.changed.notify_all();
@@ -85,25 +90,11 @@ impl Core {
         Ok(())
     }
 
-    /// Whoever calls `resume` has heard of what failed in the background; it is tried again at once.
-    fn forget_failures(&self) {
-        {
-            let mut state = self.state.lock();
-            (state.flush_retry, state.compact_retry) = (Retry::default(), Retry::default());
-            state.unseen_error = None;
-        }
-        self.changed.notify_all();
-    }
-
-    /// Waits for running jobs to end and be reported, and lets none start until `paused` is counted down again.
+    /// Waits for running jobs to end, and lets none start until `paused` is counted down again.
     fn pause_jobs(&self) {
         let mut state = self.state.lock();
         state.paused += 1;
-        let runs = |state: &State| {
-            let compacts = state.keyspaces.keys().any(|id| state.busy.plans(*id) > 0);
-            state.upkeeps > 0 || !state.flushing.is_empty() || compacts
-        };
-        while runs(&state) {
+        while !state.flushing.is_empty() || state.keyspaces.keys().any(|id| state.busy.plans(*id) > 0) {
             self.changed.wait_for(&mut state, Duration::from_millis(100));
         }
     }
@@ -241,8 +232,10 @@ impl Core {
         if self.vfs.free_space(&self.dir).is_ok_and(|free| free < needed) {
             return false;
         }
+        // This call is counted itself.
+        let began = self.begin_background() + 1;
         let result = self.resume();
-        self.finish_background(|state| &mut state.flush_retry, result)
+        self.finish_background(began, |state| &mut state.flush_retry, result)
     }
 
     /// See [`crate::Engine::close`].

@@ -253,6 +253,7 @@ fn new_core(
         snapshots: SnapshotList::default(),
         edges: Edges::default(),
         time,
+        resumes: AtomicU64::new(0),
         unseen: AtomicBool::new(false),
         paid_until: Mutex::new(Duration::ZERO),
         default: OnceLock::new(),
