@@ -12,7 +12,6 @@ use std::fs;
 use std::io;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
-use std::sync::Arc;
 
 /// The keyspace that is meant if none is named.
 const DEFAULT: &str = "default";
@@ -151,7 +150,7 @@ impl From<Error> for Failure {
             ErrorKind::Corruption => "; 'esker verify' checks the whole store, 'esker dump' shows one file",
             ErrorKind::NoSpace => "; make room and run it again: nothing that was acknowledged is lost",
             ErrorKind::Unsupported => "; a newer version of esker may know it",
-            ErrorKind::Io => io_cause(&error).map_or("", failure::advice),
+            ErrorKind::Io => error.io_error().map_or("", failure::advice),
             _ => "",
         };
         let message = format!("{error}{advice}");
@@ -160,17 +159,4 @@ impl From<Error> for Failure {
             _ => Self::error(message),
         }
     }
-}
-
-/// The error of the operating system at the bottom of `error`.
-pub(crate) fn io_cause(error: &Error) -> Option<&io::Error> {
-    let mut cause = std::error::Error::source(error);
-    while let Some(error) = cause {
-        let shared = || error.downcast_ref::<Arc<io::Error>>().map(|error| &**error);
-        if let Some(error) = error.downcast_ref().or_else(shared) {
-            return Some(error);
-        }
-        cause = error.source();
-    }
-    None
 }

@@ -14,7 +14,7 @@
 mod logs;
 mod tables;
 
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result, io_of};
 use crate::finding::{Finding, Gravity, Progress};
 use crate::options_text;
 use esker_format::{FileKind, FileNo};
@@ -135,17 +135,6 @@ const MEDIUM: &str = "mend the medium";
 const CANT_OPEN: &str = "it can't be opened: ";
 const UNREAD: &str = "what it holds is not known, for it could not be read";
 const ASK_AGAIN: &str = "look again with the rights, and as many open files and as much memory as it takes";
-
-/// The system's error that is behind this one, if it was one.
-fn io_of<'a>(mut error: &'a (dyn StdError + 'static)) -> Option<&'a io::Error> {
-    loop {
-        let shared = || error.downcast_ref::<Arc<io::Error>>().map(Arc::as_ref);
-        if let Some(io) = error.downcast_ref().or_else(shared) {
-            return Some(io);
-        }
-        error = error.source()?;
-    }
-}
 
 impl Check<'_> {
     fn find(&mut self, gravity: Gravity, file: &str, offset: Option<u64>, what: String, meaning: &str, advice: &str) {

@@ -217,9 +217,25 @@ impl Error {
         self.0.path.as_deref()
     }
 
+    /// The operating system's error at the root, if there is one.
+    pub fn io_error(&self) -> Option<&io::Error> {
+        io_of(self)
+    }
+
     /// The byte offset in the file, where there is one.
     pub fn offset(&self) -> Option<u64> {
         self.0.offset
+    }
+}
+
+/// The operating system's error that this is, or that is behind it.
+pub(crate) fn io_of<'a>(mut error: &'a (dyn std::error::Error + 'static)) -> Option<&'a io::Error> {
+    loop {
+        let shared = || error.downcast_ref::<Arc<io::Error>>().map(Arc::as_ref);
+        if let Some(io) = error.downcast_ref().or_else(shared) {
+            return Some(io);
+        }
+        error = error.source()?;
     }
 }
 

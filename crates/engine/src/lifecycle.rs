@@ -78,6 +78,10 @@ impl Core {
             self.resumes.fetch_add(1, Ordering::Relaxed);
         }
         self.changed.notify_all();
+        self.restart_if_stopped()
+    }
+
+    fn restart_if_stopped(&self) -> Result<()> {
         if self.health.check().is_ok() {
             return Ok(());
         }
@@ -232,9 +236,17 @@ impl Core {
         if self.vfs.free_space(&self.dir).is_ok_and(|free| free < needed) {
             return false;
         }
-        // This call is counted itself.
-        let began = self.begin_background() + 1;
-        let result = self.resume();
+        let began = self.begin_background();
+        let result = {
+            let _ddl = self.ddl.lock();
+            self.restart_if_stopped()
+        };
+        if result.is_ok() {
+            let mut state = self.state.lock();
+            state.compact_retry = Retry::default();
+            // What else has failed the next write is still to hear.
+            state.unseen_error.take_if(|error| error.kind() == ErrorKind::NoSpace);
+        }
         self.finish_background(began, |state| &mut state.flush_retry, result)
     }
 

@@ -45,10 +45,11 @@ impl<'a> NewDir<'a> {
         match dir.is_empty() {
             Ok(true) => {}
             Ok(false) => return Err(not_empty(path)),
+            // As where the lock took the last descriptor. The file is this one's, for the directory was empty just before; an engine that somebody made there in between does without it, and keeps
+            // the directory.
             Err(error) => {
-                if let Ok(true) = dir.is_empty() {
-                    dir.discard();
-                }
+                let _ = vfs.remove_file(&file);
+                remove_dirs(vfs, &dir.made);
                 return Err(error);
             }
         }

@@ -34,7 +34,7 @@ pub use report::{Loss, RepairReport, RepairedKeyspace};
 
 use crate::deep::{lock, verify_deep};
 use crate::error::{Error, ErrorKind, Result};
-use crate::finding::Progress;
+use crate::finding::{Gravity, Progress};
 use crate::new_dir::NewDir;
 use crate::options_text;
 use esker_blob::BlobFile;
@@ -199,11 +199,15 @@ fn build(
     let report = repair.report;
     dir.checked(|| {
         let checked = verify_deep(plain_vfs, to, &mut |_| {})?;
-        match checked.findings.into_iter().find(|finding| finding.gravity != crate::Gravity::Note) {
-            None => Ok(report),
-            Some(finding) => {
+        match checked.findings.into_iter().max_by_key(|finding| finding.gravity) {
+            Some(finding) if finding.gravity == Gravity::Damage => {
                 Err(Error::corruption(format!("what was written did not come out as it should: {finding}")))
             }
+            Some(finding) if finding.gravity == Gravity::Unread => {
+                let message = format!("what was written can't be read back: {finding}; {}", finding.advice);
+                Err(Error::new(ErrorKind::Io, message))
+            }
+            _ => Ok(report),
         }
     })
 }

@@ -140,6 +140,8 @@ fn what_fails_while_it_is_resumed_is_not_told_behind_it() {
         while !is_in_the_midst() {
             engine.put(key(acknowledged), [acknowledged as u8; 100]).unwrap();
             acknowledged += 1;
+            // Not so fast that memory is full before anybody has begun.
+            std::thread::sleep(Duration::from_micros(100));
         }
         if stops {
             faults.add(Rule::new(Operation::Sync, Fault::EIO).path("*.wal"));
@@ -153,6 +155,32 @@ fn what_fails_while_it_is_resumed_is_not_told_behind_it() {
         engine.put("later", "1").unwrap();
         check_all(&engine, acknowledged);
     }
+}
+
+/// An engine that resumed by itself forgot what else had failed, and no write was told of it.
+#[test]
+fn what_failed_before_it_resumes_by_itself_is_told_behind_it() {
+    let faults = FaultVfs::new(MemVfs::new().with_clock(Arc::new(SystemClock::new())));
+    let vfs: Arc<dyn Vfs> = Arc::clone(&faults) as _;
+    let engine = open(&vfs, Background::Manual);
+    (0..400).for_each(|i| engine.put(key(i), [i as u8; 100]).unwrap());
+    faults.add(Rule::new(Operation::Sync, Fault::EIO).path("*.sst*"));
+    engine.step().unwrap();
+    assert_eq!(engine.metrics().background_errors, 1);
+    faults.clear();
+    // Then the disk is full for a moment, and who meets it is no write.
+    faults.add(Rule::new(Operation::Sync, Fault::ENOSPC).path("*MANIFEST*"));
+    engine.keyspace("new", KeyspaceOptions::default()).unwrap_err();
+    assert!(engine.metrics().writing_stopped.is_some());
+    faults.clear();
+    while engine.metrics().writing_stopped.is_some() {
+        engine.step().unwrap();
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    let told = engine.put("told", "1").unwrap_err();
+    assert!(told.kind() == ErrorKind::Io && told.to_string().contains("sync"), "{told}");
+    engine.put("told", "1").unwrap();
+    check_all(&engine, 400);
 }
 
 #[test]

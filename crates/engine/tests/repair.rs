@@ -1,5 +1,7 @@
 //! Directories damaged in every way: `verify_deep` says so, `repair` makes of what is left one that opens, and neither touches what was there.
 
+#[path = "repair/asker.rs"]
+mod asker;
 #[path = "repair/deep.rs"]
 mod deep;
 #[path = "repair/failing.rs"]

@@ -17,7 +17,7 @@ use crate::failure::{Failure, Result};
 use crate::output::Output;
 use crate::shell;
 use crate::text;
-use esker_vfs::UnreadablePage;
+use esker_vfs::{UnreadablePage, is_of_the_asker};
 use serde_json::json;
 use std::io;
 use std::path::Path;
@@ -94,6 +94,10 @@ impl Doctor<'_> {
     fn mend(&self, error: &io::Error) -> String {
         match error.kind() {
             io::ErrorKind::PermissionDenied => AS_ITS_USER.to_owned(),
+            _ if is_of_the_asker(error) => format!(
+                "allow it more open files ('ulimit -n') or memory, and look again: esker doctor {}",
+                self.quoted
+            ),
             // Something else has the file's name.
             io::ErrorKind::IsADirectory | io::ErrorKind::InvalidInput | io::ErrorKind::FileTooLarge => self.restore(),
             _ if error.raw_os_error() == Some(EIO) || UnreadablePage::of(error).is_some() => format!(

@@ -210,9 +210,36 @@ fn a_manifest_that_may_not_be_read_is_not_called_damaged() {
     let words = String::from_utf8(denied.out).unwrap();
     assert!(words.contains("does not open: the manifest can't be read: ") && words.contains("change the permissions"));
     assert!(!words.contains("repair") && !words.contains("damaged"), "{words}");
+    let (options, ..) = place.files().into_iter().find(|(name, ..)| name.starts_with("OPTIONS-")).unwrap();
+    let denied = place.without_rights(&place.db.join(options), ["doctor", "DB"]);
+    let words = String::from_utf8(denied.out).unwrap();
+    assert!(
+        words.contains("the stored options can't be read: ") && words.contains("change the permissions"),
+        "{words}"
+    );
+    assert!(!words.contains("damaged"), "{words}");
     std::fs::remove_file(&manifest).unwrap();
     std::fs::create_dir(&manifest).unwrap();
     sees(&place, 1, &["closed: the manifest can't be read: ", "esker repair "]);
+}
+
+/// Without descriptors left it advised to move `LOCK` away.
+#[test]
+fn who_has_no_descriptors_left_is_told_so() {
+    let place = store();
+    for limit in 4..16 {
+        let mut few = Command::new("sh");
+        let line = format!("ulimit -n {limit}; exec {} doctor {}", env!("CARGO_BIN_EXE_esker"), place.db.display());
+        few.args(["-c", &line]).stdin(Stdio::null());
+        let ran = ran(few);
+        let words = format!("{}{}", String::from_utf8_lossy(&ran.out), ran.err);
+        assert!(
+            !words.contains("damaged") && !words.contains("move away") && !words.contains("repair"),
+            "{limit}: {words}"
+        );
+        assert!(ran.code == 0 || words.contains("'ulimit -n'"), "{limit}: {words}");
+    }
+    assert_eq!(signs(&place).0, 0);
 }
 
 /// Who opens a store for writing makes `LOCK` anew, and who reads needs none; that it was missing was told as graver than anything else, so that of a store without CURRENT too the last advice was `touch LOCK`.

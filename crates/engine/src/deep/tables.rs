@@ -8,7 +8,7 @@ use esker_blob::{Access, BlobFile, BlobRef};
 use esker_format::{FileKind, FileNo, ValueKind, expiry::decode_expiry};
 use esker_manifest::{BlobMeta, BlobUse, TableMeta, Version};
 use esker_sstable::{BlockCache, Expect, InternalIterator, ReadMode, Table, TableOptions, Verify};
-use esker_vfs::is_of_the_medium;
+use esker_vfs::{is_of_the_asker, is_of_the_medium};
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
@@ -38,8 +38,17 @@ impl Check<'_> {
             return;
         };
         for keyspace in version.keyspaces.values() {
-            let blobs: BTreeMap<FileNo, Arc<BlobFile>> =
-                keyspace.blobs.keys().filter_map(|number| Some((*number, self.open_blob(*number).ok()?))).collect();
+            let mut blobs = BTreeMap::new();
+            for &number in keyspace.blobs.keys() {
+                match self.open_blob(number) {
+                    Ok(blob) => drop(blobs.insert(number, blob)),
+                    // What is wrong with it is told when it is looked at itself; this may pass until then.
+                    Err(error) if error.io_error().is_some_and(is_of_the_asker) => {
+                        self.failed(&FileKind::Blob(number).name(), None, "", &error, BLOB_LOST, MEDIUM);
+                    }
+                    Err(_) => {}
+                }
+            }
             for (_, meta) in keyspace.tables() {
                 let kind = FileKind::Table(meta.number);
                 if let Some(table) = self.table(kind, Some(meta)) {
@@ -121,7 +130,7 @@ impl Check<'_> {
         blobs: &BTreeMap<FileNo, Arc<BlobFile>>,
     ) {
         let mut found: BTreeMap<FileNo, (u64, u64)> = BTreeMap::new();
-        let (mut broken, mut first) = (0u64, None);
+        let (mut broken, mut first, mut unread) = (0u64, None, None);
         let mut iter = table.iter_once();
         let mut walked = iter.seek_to_first();
         while walked.is_ok() && iter.valid() {
@@ -141,6 +150,10 @@ impl Check<'_> {
                             // Told of the blob file.
                             None if meta.blobs.iter().any(|used| used.file == reference.file) => None,
                             None => Some(format!("blob file {} is none of its own", reference.file)),
+                            Some(Err(error)) if error.io().is_some_and(is_of_the_asker) => {
+                                unread.get_or_insert(error);
+                                None
+                            }
                             Some(Err(error)) => Some(error.to_string()),
                             Some(Ok(_)) => None,
                         }
@@ -154,6 +167,14 @@ impl Check<'_> {
                 }
             }
             walked = iter.next();
+        }
+        if let Some(error) = unread {
+            self.failed(name, None, "a value that it refers to: ", &error, BLOB_LOST, RESTORE);
+        }
+        if let Err(error) = &walked
+            && error.io().is_some_and(is_of_the_asker)
+        {
+            self.failed(name, None, "", error, TABLE_LOST, RESTORE);
         }
         if let Some(first) = first {
             let what = format!("{broken} entries refer to values that can't be read, the first: {first}");

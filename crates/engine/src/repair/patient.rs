@@ -128,7 +128,8 @@ impl PatientFile {
 
 impl ReadableFile for PatientFile {
     fn len_bytes(&self) -> io::Result<u64> {
-        self.inner.len_bytes()
+        let len = self.inner.len_bytes();
+        len.inspect_err(|error| held(&self.known).note("read the length of", &self.path, error))
     }
 
     fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
@@ -201,11 +202,13 @@ impl Vfs for Patient {
     }
 
     fn list(&self, directory: &Path) -> io::Result<Vec<String>> {
-        self.inner.list(directory)
+        let names = self.inner.list(directory);
+        names.inspect_err(|error| held(&self.known).note("list", directory, error))
     }
 
     fn metadata(&self, path: &Path) -> io::Result<Metadata> {
-        self.inner.metadata(path)
+        let found = self.inner.metadata(path);
+        found.inspect_err(|error| held(&self.known).note("look at", path, error))
     }
 
     fn sync_dir(&self, directory: &Path) -> io::Result<()> {

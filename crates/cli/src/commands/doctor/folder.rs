@@ -4,7 +4,7 @@ use super::{Doctor, Rank};
 use crate::failure::{Failure, Result, describe};
 use crate::shell;
 use crate::text::counted;
-use esker::vfs::{LockMode, OsVfs, Vfs};
+use esker::vfs::{LockMode, OsVfs, Vfs, is_of_the_asker};
 use esker_format::FileKind;
 use esker_manifest::{ManifestError, Version, VersionSet};
 use indicatif::HumanBytes;
@@ -130,6 +130,7 @@ fn lock(doctor: &mut Doctor<'_>) -> bool {
                 io::ErrorKind::PermissionDenied => super::AS_ITS_USER.to_owned(),
                 // Of a file system that can lock no folder.
                 io::ErrorKind::NotFound => format!("make an empty one: touch {}", shell::path(&path)),
+                _ if is_of_the_asker(&error) => doctor.mend(&error),
                 _ => {
                     format!("move away what has this name, and make an empty file of it: touch {}", shell::path(&path))
                 }

@@ -3,7 +3,6 @@
 use super::folder::Found;
 use super::{Doctor, Rank, options};
 use crate::shell;
-use crate::store::io_cause;
 use crate::text::{self, counted};
 use esker::{Background, Engine, ErrorKind, KeyspaceMetrics, Metrics, Options, ReadMode};
 use esker_format::{FileKind, FileNo};
@@ -70,7 +69,7 @@ fn refused(doctor: &mut Doctor<'_>, error: &esker::Error) {
         }
         _ => {
             let again = || format!("mend what the message names, and look again: esker doctor {db}");
-            let next = io_cause(error).map_or_else(again, |io| doctor.mend(io));
+            let next = error.io_error().map_or_else(again, |io| doctor.mend(io));
             doctor.sees(Rank::Closed, what, "the store does not open", next);
         }
     }

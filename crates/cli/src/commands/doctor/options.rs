@@ -21,6 +21,9 @@ pub(super) fn stored(doctor: &mut Doctor<'_>) -> Options {
     if error.kind() == ErrorKind::Unsupported && is_text_of_options(doctor) {
         let what = format!("the stored options can't all be read: {error}");
         doctor.sees(Rank::Fine, what, format!("{begin}; {NO_CHECKSUM}"), next);
+    } else if let Some(io) = error.io_error() {
+        let next = doctor.mend(io);
+        doctor.sees(Rank::Broken, format!("the stored options can't be read: {error}"), begin, next);
     } else {
         let what = format!("the stored options are damaged: {error}");
         doctor.sees(Rank::Broken, what, begin, next);
