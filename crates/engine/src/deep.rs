@@ -157,9 +157,13 @@ impl Check<'_> {
         advice: &str,
     ) {
         let what = format!("{doing}{error}");
-        match io_of(error).is_some_and(is_of_the_asker) {
-            true => self.find(Gravity::Unread, file, offset, what, UNREAD, ASK_AGAIN),
-            false => self.find(Gravity::Damage, file, offset, what, meaning, advice),
+        if !io_of(error).is_some_and(is_of_the_asker) {
+            return self.find(Gravity::Damage, file, offset, what, meaning, advice);
+        }
+        let mut found = self.report.findings.iter();
+        // Once for each file: how often it was tried says nothing.
+        if !found.any(|found| found.gravity == Gravity::Unread && found.file == file) {
+            self.find(Gravity::Unread, file, offset, what, UNREAD, ASK_AGAIN);
         }
     }
 
