@@ -149,8 +149,12 @@ fn goes_back_from_nowhere(vfs: &dyn Vfs, path: &Path) -> bool {
     })
 }
 
-/// Why what has a file's name is none, if it is something else: a directory, a pipe. Then it counts as missing.
+/// Why what has a file's name is none, if it is something else: a directory, a pipe. Then it counts as missing. All are opened here once, so that what can't be is known before anything is made.
 fn no_file(vfs: &dyn Vfs, from: &Path, kind: FileKind) -> Option<String> {
+    // Nothing is taken from a temporary file, which goes by no name.
+    if matches!(kind, FileKind::Temp | FileKind::Lock) {
+        return None;
+    }
     let error = vfs.open_read(&kind.path(from)).err()?;
     let is_taken_from = matches!(kind, FileKind::Table(_) | FileKind::Wal(_) | FileKind::Blob(_));
     (is_taken_from && matches!(error.kind(), io::ErrorKind::IsADirectory | io::ErrorKind::InvalidInput))

@@ -1,7 +1,7 @@
 //! `verify_deep`: what is damaged is told, all of it, and what is sound is not.
 
 use crate::small::{
-    Contents, DIR, Small, all, builder, calm, checked, contents, files, small, swap, used_bytes, vouched_bytes,
+    Contents, DIR, Small, all, builder, calm, checked, contents, small, swap, used_bytes, vouched_bytes,
 };
 use esker::vfs::{CrashPolicy, Fault, FaultVfs, MemVfs, Operation, Rule, Vfs};
 use esker::{Background, DeepReport, Engine, ErrorKind, Gravity, Options, repair, verify_deep};
@@ -47,7 +47,7 @@ fn what_is_sound_is_called_so() {
 #[test]
 fn bytes_of_every_file_flipped() {
     let small = small();
-    for path in files(&small.vfs, DIR) {
+    for path in all(&small.vfs, "") {
         let name = path.file_name().unwrap().to_str().unwrap().to_owned();
         let vouched = if name.ends_with(".wal") { vouched_bytes(&small.vfs, &path) } else { usize::MAX };
         for at in (0..used_bytes(&small.vfs, &path)).step_by(97) {

@@ -2,7 +2,7 @@
 
 use crate::rebuild::{NEW, repaired_in};
 use crate::small::{Contents, DIR, all, builder, bytes, calm, checked, contents, files, swap, used_bytes};
-use esker::vfs::{CrashPolicy, MemVfs, Vfs};
+use esker::vfs::{CrashPolicy, MemVfs, Vfs, read_file};
 use esker::{KeyspaceOptions, Options, WriteOptions};
 use esker_format::{FileKind, FileNo};
 use esker_testkit::random::Random;
@@ -86,7 +86,7 @@ fn damage(vfs: &MemVfs, random: &mut Random) -> String {
     let path = &paths[random.index(paths.len())];
     let len = used_bytes(vfs, path).max(1);
     let at = random.index(len);
-    let said = match random.index(8) {
+    let said = match random.index(9) {
         0..=2 => {
             let bit = random.index(8);
             vfs.edit(path, |bytes| {
@@ -116,6 +116,15 @@ fn damage(vfs: &MemVfs, random: &mut Random) -> String {
                 swap(vfs, path, other);
             }
             format!("swapped with {}", other.display())
+        }
+        7 => {
+            // As of a file that was being written.
+            let half = read_file(vfs, path, u64::MAX).unwrap()[..at].to_vec();
+            let temp = PathBuf::from(format!("{}.tmp", path.display()));
+            if let Ok(mut file) = vfs.create_new(&temp) {
+                file.append(&half).unwrap();
+            }
+            format!("its first {at} bytes are there as .tmp too")
         }
         _ => {
             let noise: Vec<u8> = (0..64).map(|_| random.next() as u8).collect();

@@ -66,6 +66,8 @@ pub(crate) fn small() -> Small {
     for (key, value) in now.iter().chain(&others) {
         ever.entry(key.clone()).or_default().push(value.clone());
     }
+    // A crash leaves it where a table is being written.
+    vfs.create_new(&Path::new(DIR).join("000099.sst.tmp")).unwrap().append(b"half a table").unwrap();
     Small { vfs: Arc::new(vfs.crash_now(CrashPolicy::All)), default: now, other: others, ever }
 }
 
@@ -79,9 +81,10 @@ pub(crate) fn files(vfs: &MemVfs, dir: &str) -> Vec<PathBuf> {
     vfs.list(Path::new(dir)).unwrap().iter().map(|name| Path::new(dir).join(name)).collect()
 }
 
-/// All files whose name contains `part`, the oldest first.
+/// All files whose name contains `part`, the oldest first, without what was being written.
 pub(crate) fn all(vfs: &MemVfs, part: &str) -> Vec<PathBuf> {
-    let mut found: Vec<_> = files(vfs, DIR).into_iter().filter(|path| path.to_str().unwrap().contains(part)).collect();
+    let is_meant = |path: &PathBuf| path.to_str().is_some_and(|path| path.contains(part) && !path.ends_with(".tmp"));
+    let mut found: Vec<_> = files(vfs, DIR).into_iter().filter(is_meant).collect();
     found.sort();
     found
 }
