@@ -144,7 +144,7 @@ impl BulkWriter {
     /// On return it is on stable storage, and with it all that was committed before, whatever the engine's level.
     ///
     /// # Errors
-    /// As [`Engine::ingest`](crate::Engine::ingest); nothing of it is there then.
+    /// As [`Engine::ingest`](crate::Engine::ingest); nothing of it is there then, unless the outcome is [unknown](crate::Error::outcome_unknown).
     pub fn finish(mut self) -> Result<Ingested> {
         self.check()?;
         if self.open.as_ref().is_some_and(|(_, table)| table.entries() > 0) {

@@ -52,8 +52,14 @@ pub(crate) fn run(common: &Common, import: &args::Import) -> Result {
         let mut sink = Sorted(|record: &Record| Ok(load.put(&record.key, &record.value)?));
         let outcome = copy(input, reader.as_mut(), &mut sink, &mut report, &bar);
         bar.finish_and_clear();
-        let outcome = outcome.map_err(|failure| failure.within(NOTHING_STORED).within(input.file.display()));
-        outcome.and_then(|()| Ok(load.finish().map(drop)?))?;
+        let outcome = match outcome {
+            Ok(()) => load.finish().map(drop).map_err(|error| {
+                let stored = if error.outcome_unknown() { ALL_OR_NOTHING_STORED } else { NOTHING_STORED };
+                Failure::from(error).within(stored)
+            }),
+            Err(failure) => Err(failure.within(NOTHING_STORED)),
+        };
+        outcome.map_err(|failure| failure.within(input.file.display()))?;
         store::close(&engine);
     } else {
         let mut writer = Writer {
@@ -253,6 +259,7 @@ impl Writer<'_> {
 }
 
 const NOTHING_STORED: &str = "nothing was imported";
+const ALL_OR_NOTHING_STORED: &str = "either all or nothing was imported, and it is not known which";
 
 /// What came of an import that failed: so many records were written, and pushed to stable storage or not.
 fn stored(records: u64, is_synced: bool) -> String {

@@ -60,6 +60,11 @@ fn an_import_that_stops_says_how_much_it_stored() {
     assert!(rest.contains("make room"), "{message}");
     let stored: usize = stored.replace(',', "").parse().expect(&message);
     assert_eq!(place.esker(["scan", "DB"]).text().lines().count(), stored, "{message}");
+
+    fs::remove_dir_all(&place.db).unwrap();
+    let message = place.esker_fed(["import", "DB", "-", "--sorted"], &pairs).fails(2);
+    assert!(message.contains("-: nothing was imported: ") && message.contains("make room"), "{message}");
+    assert_eq!(place.esker(["scan", "DB"]).text(), "", "{message}");
 }
 
 /// A file that takes no byte.
