@@ -54,9 +54,14 @@ thread_local! {
     static WORKS_FOR: Cell<u64> = const { Cell::new(0) };
 }
 
+/// Whether this is one of the engine's own threads, where a listener or a filter calls it: what it waits for, only this thread may be able to do.
+pub(crate) fn works_for(core: &Core) -> bool {
+    WORKS_FOR.get() == core.number
+}
+
 /// Closes an engine. On one of the engine's own threads, where a listener may ask for it, another thread closes, since closing waits for this one.
 pub(crate) fn close(core: &Arc<Core>) -> Result<()> {
-    if WORKS_FOR.get() != core.number {
+    if !works_for(core) {
         return core.close();
     }
     let closer = Arc::clone(core);

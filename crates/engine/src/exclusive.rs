@@ -7,6 +7,7 @@
 //! - A thread that has the turn never waits for it: a write beside its transaction is refused.
 //! - A turn ends with its guard, also by a panic. Close waits for no turn, and whoever waits for one is told that the engine closes.
 
+use crate::background::works_for;
 use crate::commit::Commit;
 use crate::core::Core;
 use crate::engine::Engine;
@@ -39,7 +40,7 @@ impl Core {
     /// Waits for its turn and takes it; with it a snapshot of what stands until its end, to be released.
     ///
     /// # Errors
-    /// `InvalidArgument` if this thread has the turn already; `Stalled` if it must not wait; `Closed`.
+    /// `InvalidArgument` if this thread has the turn already; `Stalled` if it must not wait, as on a thread of the engine; `Closed`.
     pub(crate) fn take_turn(self: &Arc<Self>, no_stall: bool) -> Result<(Turn, Taken)> {
         let mut commit = self.commit.lock();
         self.check_open()?;
@@ -68,7 +69,7 @@ impl Core {
     /// Waits until nobody has the turn but, perhaps, the one with the number `own`.
     ///
     /// # Errors
-    /// `InvalidArgument` if this thread has another turn, or `own` is over; `Stalled` instead of waiting if `no_stall`; `Closed`.
+    /// `InvalidArgument` if this thread has another turn, or `own` is over; `Stalled` instead of waiting if `no_stall`, or on a thread of the engine; `Closed`.
     pub(crate) fn await_turn(
         &self,
         commit: &mut MutexGuard<'_, Commit>,
@@ -85,7 +86,8 @@ impl Core {
                         "this thread has an exclusive transaction open: write through that, or end it first",
                     ));
                 }
-                (Some(_), None) if no_stall => {
+                // Who has it may wait for room that only this thread makes.
+                (Some(_), None) if no_stall || works_for(self) => {
                     self.counters.stalls.add(1);
                     return Err(Error::new(ErrorKind::Stalled, "an exclusive transaction is open; write again later"));
                 }

@@ -9,6 +9,7 @@
 //! A slowed write pays for its bytes at a rate that falls as the debt grows; payments add up on one clock, so the rate holds for all writers
 //! together. Never a spin and never a sleep of fixed length: a stopped writer is woken by what it waits for.
 
+use crate::background::works_for;
 use crate::batch::WriteBatch;
 use crate::core::{Core, KeyspaceCore, State};
 use crate::error::{Error, ErrorKind, Result};
@@ -124,7 +125,7 @@ impl Core {
                 // What fills the memory is pinned by readers; waiting for them could be for ever.
                 break;
             }
-            if no_stall || self.manual {
+            if no_stall || self.manual || works_for(self) {
                 self.counters.stalls.add(1);
                 return Err(Error::new(ErrorKind::Stalled, "flush or compaction is behind; write again later"));
             }
@@ -202,7 +203,7 @@ impl Core {
             (*paid_until - now).min(SLEEP_MAX)
         };
         // One that must not wait has its bytes paid for by those behind it.
-        if wait >= SLEEP_MIN && !self.manual && !no_stall {
+        if wait >= SLEEP_MIN && !self.manual && !no_stall && !works_for(self) {
             clock.sleep(wait);
             self.counters.stalls.add(1);
             self.counters.stall_us.add(wait.as_micros() as u64);

@@ -1,10 +1,10 @@
 //! What once went wrong, one story each.
 
-use esker::vfs::{Fault, FaultVfs, MemVfs, Operation, Rule, Vfs};
+use esker::vfs::{Fault, FaultVfs, MemVfs, Operation, Rule, SystemClock, Vfs};
 use esker::{Background, Engine, ErrorKind, Event, KeyspaceOptions, LeveledOptions, Options, WriteBatch, WriteOptions};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock, mpsc};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock, Weak, mpsc};
 use std::time::{Duration, Instant};
 
 fn small() -> Options {
@@ -16,14 +16,14 @@ fn open(vfs: &Arc<dyn Vfs>, options: Options, background: Background) -> Engine 
 }
 
 fn faulty() -> (Arc<MemVfs>, Arc<FaultVfs>, Arc<dyn Vfs>) {
-    let memory = MemVfs::new().with_clock(Arc::new(esker::vfs::SystemClock::new()));
+    let memory = MemVfs::new().with_clock(Arc::new(SystemClock::new()));
     let faults = FaultVfs::new(Arc::clone(&memory) as Arc<dyn Vfs>);
     (memory, Arc::clone(&faults), faults as Arc<dyn Vfs>)
 }
 
 /// The same without maps: the log is written by `write(2)`, which can fail.
 fn faulty_by_write() -> (Arc<MemVfs>, Arc<FaultVfs>, Arc<dyn Vfs>) {
-    let memory = MemVfs::new().with_maps(false).with_clock(Arc::new(esker::vfs::SystemClock::new()));
+    let memory = MemVfs::new().with_maps(false).with_clock(Arc::new(SystemClock::new()));
     let faults = FaultVfs::new(Arc::clone(&memory) as Arc<dyn Vfs>);
     (memory, Arc::clone(&faults), faults as Arc<dyn Vfs>)
 }
@@ -438,4 +438,55 @@ fn a_reader_tells_what_recovery_left_out() {
     let left_out = cut.metrics().left_out_of_recovery;
     let name = log.file_name().unwrap().to_str().unwrap();
     assert!(left_out.len() == 1 && left_out[0].starts_with(name) && left_out[0].contains("checksum"), "{left_out:?}");
+}
+
+/// A listener that wrote waited on the engine's own thread for room that only this thread could make, or for an exclusive transaction that waited for the same, and all writers waited with it, for good.
+#[test]
+fn a_listener_that_writes_waits_for_nothing_that_it_keeps_from_being_done() {
+    for is_exclusive in [false, true] {
+        let compaction = LeveledOptions { l0_trigger: 2, l0_slowdown: 3, l0_stop: 4, ..LeveledOptions::default() };
+        let memtable_bytes = Some(32 << 10);
+        let options = Options { memtable_bytes, memory_budget_bytes: 4 << 20, compaction, ..Options::default() };
+        let own: Arc<OnceLock<Weak<Engine>>> = Arc::default();
+        let refused = Arc::new(AtomicU64::new(0));
+        let (slot, counted) = (Arc::clone(&own), Arc::clone(&refused));
+        let listener = move |event: &Event| {
+            let name = match event {
+                Event::Flushed { .. } => "flushes",
+                Event::Compacted { .. } => "compactions",
+                _ => return,
+            };
+            let Some(engine) = slot.get().and_then(Weak::upgrade) else { return };
+            if let Err(error) = engine.put(name, "one more") {
+                assert_eq!(error.kind(), ErrorKind::Stalled, "{error}");
+                counted.fetch_add(1, Ordering::Relaxed);
+            }
+        };
+        let memory = MemVfs::new().with_clock(Arc::new(SystemClock::new()));
+        let builder = Engine::builder("data").vfs(memory).options(options).listener(listener);
+        let engine = Arc::new(builder.open().unwrap());
+        own.set(Arc::downgrade(&engine)).unwrap();
+        let (done, all_done) = mpsc::channel();
+        for thread in 0..3 {
+            let (engine, done) = (Arc::clone(&engine), done.clone());
+            std::thread::spawn(move || {
+                for n in 0..3_000 {
+                    let key = format!("{thread} {n}");
+                    if is_exclusive {
+                        let mut tx = engine.exclusive();
+                        tx.put(key, [7; 1000]).unwrap();
+                        tx.commit().unwrap();
+                    } else {
+                        engine.put(key, [7; 1000]).unwrap();
+                    }
+                }
+                done.send(()).unwrap();
+            });
+        }
+        for _ in 0..3 {
+            let ended = all_done.recv_timeout(Duration::from_secs(120));
+            ended.unwrap_or_else(|error| panic!("exclusive {is_exclusive}: nobody writes any more: {error}"));
+        }
+        println!("exclusive {is_exclusive}: {} of the listener's writes were stalled", refused.load(Ordering::Relaxed));
+    }
 }
