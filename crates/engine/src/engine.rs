@@ -362,8 +362,8 @@ impl Engine {
     ///
     /// # Errors
     /// `Corruption` for a file that is damaged, cut short, or no table; `Unsupported` for what this version does not know, such as another order of keys, and for range deletes; `InvalidArgument` if two tables overlap, one is in the engine already, or is no table
-    /// built outside. As [`Engine::put`] else, and `Stalled` in an engine without background threads whose compaction is behind. Nothing is changed then, and all files are where they were; but with [`Error::outcome_unknown`], or when
-    /// writing has stopped, it may be found after reopening, whole.
+    /// built outside. As [`Engine::put`] else, and `Stalled` in an engine without background threads whose compaction is behind. Nothing is changed then, and all files are where they were; but with [`Error::outcome_unknown`],
+    /// when writing has stopped, it may be found after [`resume`](Self::resume) or reopening, whole.
     pub fn ingest<P: AsRef<Path>>(
         &self,
         paths: impl IntoIterator<Item = P>,

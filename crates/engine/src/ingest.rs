@@ -377,6 +377,9 @@ impl Core {
                 let before = Arc::clone(&keyspace.read.load().view);
                 LevelView::open(&version.keyspaces[&keyspace.id], &self.tables, &self.picker, Some(&before))
             });
+            // Where the files stay they may be found to be part of the engine.
+            let view =
+                view.map_err(|error| if taken.numbers.is_empty() { error.with_outcome_unknown() } else { error });
             let mut state = self.state.lock();
             tables.iter().for_each(|table| state.busy.release(table.number));
             let view = view?;

@@ -454,7 +454,7 @@ fn whatever_fails_it_is_whole_or_not_at_all() {
                 if result.is_err() && !bulk {
                     assert!(paths.iter().all(|path| memory.metadata(path).is_ok()), "they stay where they were");
                 }
-                let may_be_new = engine.metrics().writing_stopped.is_some();
+                let may_be_new = result.as_ref().is_err_and(|error| error.outcome_unknown());
                 let image = Arc::new(memory.crash_now(CrashPolicy::All));
                 let image: Arc<dyn Vfs> = image;
                 drop(engine);

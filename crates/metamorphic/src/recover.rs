@@ -97,8 +97,7 @@ impl Subject {
                 expected(oracle, commits)
             ));
         }
-        let is_refused = !error.outcome_unknown() && !matches!(op, Op::Ingest(..));
-        if is_refused && !is_before {
+        if !error.outcome_unknown() && !is_before {
             return Err(format!("it was refused, and is there: {error:?}"));
         }
         // Of a transaction that writes nothing there is nothing to try again.

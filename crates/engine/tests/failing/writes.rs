@@ -124,20 +124,12 @@ impl Run {
         (space, effects)
     }
 
-    /// Of what comes as tables nothing is there that failed, unless the error says that it may be, or writing has stopped.
+    /// Of what comes as tables.
     fn brought(&mut self, what: &str, store: &Store, effects: &[Effect], result: Result<()>) {
-        let has_stopped = store.engine.metrics().writing_stopped.is_some();
-        match result {
-            Err(error) if error.outcome_unknown() || has_stopped && error.kind() != ErrorKind::ReadOnly => {
-                self.worlds.unknown(effects);
-            }
-            result => {
-                let result = result.map(|()| true);
-                self.wrote(what, store, effects, &result);
-                if result.is_ok() {
-                    self.worlds.synced();
-                }
-            }
+        let result = result.map(|()| true);
+        self.wrote(what, store, effects, &result);
+        if result.is_ok() {
+            self.worlds.synced();
         }
     }
 
@@ -159,9 +151,7 @@ impl Run {
         let move_files = self.random.one_in(2);
         let ingest = || store.spaces[space].ingest([&path], &IngestOptions { move_files }).map(drop);
         let result = self.on("ingest", &store.engine, ingest);
-        if result.as_ref().is_err_and(|error| !error.outcome_unknown())
-            && store.engine.metrics().writing_stopped.is_none()
-        {
+        if result.as_ref().is_err_and(|error| !error.outcome_unknown()) {
             assert!(self.memory.metadata(Path::new(&path)).is_ok(), "seed {}: {path} is lost", self.seed);
         }
         self.brought("ingest", store, &effects, result);
