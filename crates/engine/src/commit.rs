@@ -359,6 +359,14 @@ impl Core {
         self.with_manifest(|manifest| self.manifest_did(manifest, |manifest| manifest.commit(edit)).map(drop))
     }
 
+    /// The same, of an edit that a caller has asked for. Whether it is found later is not known where writing stops.
+    pub(crate) fn commit_edit_asked_for(&self, edit: VersionEdit) -> Result<()> {
+        self.commit_edit(edit).map_err(|error| match self.health.check() {
+            Ok(()) => error,
+            Err(_) => error.with_outcome_unknown(),
+        })
+    }
+
     /// A file number, which may have to be reserved in the manifest first. A manifest that failed stops writing.
     pub(crate) fn new_file_no(&self) -> Result<FileNo> {
         self.with_manifest(|manifest| self.manifest_did(manifest, VersionSet::new_file_no))

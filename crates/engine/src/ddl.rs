@@ -45,7 +45,7 @@ impl Core {
         self.wake()?;
         let id = self.with_manifest(|manifest| Ok(manifest.current().next_keyspace))?;
         let created = (id, name.to_owned(), keyspace_text(&options));
-        self.commit_edit(VersionEdit { create_keyspaces: vec![created], ..VersionEdit::default() })?;
+        self.commit_edit_asked_for(VersionEdit { create_keyspaces: vec![created], ..VersionEdit::default() })?;
         let version = self.with_manifest(|manifest| Ok(Arc::clone(&manifest.current().keyspaces[&id])))?;
         self.add_keyspace(version)
     }
@@ -69,7 +69,7 @@ impl Core {
         // Held over the edit, so that no write to the keyspace is logged behind its end.
         let mut commit = self.commit.lock();
         self.begin_if_resting(&mut commit)?;
-        self.commit_edit(VersionEdit { drop_keyspaces: vec![keyspace.id], ..VersionEdit::default() })?;
+        self.commit_edit_asked_for(VersionEdit { drop_keyspaces: vec![keyspace.id], ..VersionEdit::default() })?;
         commit.keyspaces.remove(&keyspace.id);
         self.edges.forget(keyspace.id);
         // Release: pairs with the Acquire in `Keyspace::check`.

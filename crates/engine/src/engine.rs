@@ -491,7 +491,7 @@ impl Engine {
     ///
     /// # Errors
     /// `NotFound` if it would have to be made and the engine does not write; `InvalidArgument` for a bad name, or another merge operator than it was made with; `Unsupported` if it is to be made with one that nobody has registered; those of writing
-    /// the manifest.
+    /// the manifest, where with [`Error::outcome_unknown`] the keyspace may be there after reopening.
     pub fn keyspace(&self, name: impl AsRef<str>, options: KeyspaceOptions) -> Result<Keyspace> {
         let core = self.core().keyspace(name.as_ref(), options)?;
         Ok(Keyspace { handle: Arc::clone(&self.handle), core })
@@ -506,7 +506,7 @@ impl Engine {
     /// the last of its handles and iterators.
     ///
     /// # Errors
-    /// `NotFound`; `InvalidArgument` for `default`; those of syncing the log and of writing the manifest.
+    /// `NotFound`; `InvalidArgument` for `default`; those of syncing the log and of writing the manifest, where with [`Error::outcome_unknown`] it may be gone after reopening.
     ///
     /// # Durability
     /// On stable storage when this returns, and before it all that had been written when it was called, whatever its level.

@@ -99,6 +99,32 @@ fn a_failed_manifest_sync_stops_writing_until_resume() {
     assert_eq!(users.get("a").unwrap().unwrap(), b"1");
 }
 
+/// A keyspace that could not be made, or dropped, for want of a sync was there, or gone, after reopening, and nothing had said that it might be.
+#[test]
+fn a_keyspace_whose_edit_was_not_synced_may_be_there() {
+    for fault in [Fault::EIO, Fault::DONE] {
+        let memory = MemVfs::new();
+        let faults = FaultVfs::new(Arc::clone(&memory) as Arc<dyn Vfs>);
+        let vfs: Arc<dyn Vfs> = Arc::clone(&faults) as _;
+        let engine = open(&vfs, Background::Manual);
+        engine.keyspace("old", KeyspaceOptions::default()).unwrap();
+        for is_new in [true, false] {
+            faults.add(Rule::new(Operation::Sync, fault).path("*MANIFEST*").times(1));
+            let error = match is_new {
+                true => engine.keyspace("new", KeyspaceOptions::default()).map(drop).unwrap_err(),
+                false => engine.drop_keyspace("old").unwrap_err(),
+            };
+            faults.clear();
+            assert!(error.outcome_unknown(), "{fault:?}, new {is_new}: {error}");
+            let found = open(&(Arc::new(memory.crash_now(CrashPolicy::All)) as Arc<dyn Vfs>), Background::Manual);
+            let is_there = found.keyspaces().iter().any(|name| name == if is_new { "new" } else { "old" });
+            assert_eq!(is_there, is_new, "{fault:?}: as the kernel has it");
+            engine.resume().unwrap();
+            assert_eq!(engine.keyspaces(), ["default", "old"]);
+        }
+    }
+}
+
 #[test]
 fn a_resume_that_fails_can_be_repeated() {
     let faults = FaultVfs::new(MemVfs::new());
