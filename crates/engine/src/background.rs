@@ -54,7 +54,7 @@ thread_local! {
     static WORKS_FOR: Cell<u64> = const { Cell::new(0) };
 }
 
-/// Whether this is one of the engine's own threads, where a listener or a filter calls it: what it waits for, only this thread may be able to do.
+/// Whether this is one of the engine's own threads, where a listener calls it: what it would wait for, only this thread may be able to do.
 pub(crate) fn works_for(core: &Core) -> bool {
     WORKS_FOR.get() == core.number
 }
