@@ -211,13 +211,18 @@ fn a_manifest_that_may_not_be_read_is_not_called_damaged() {
     assert!(words.contains("does not open: the manifest can't be read: ") && words.contains("change the permissions"));
     assert!(!words.contains("repair") && !words.contains("damaged"), "{words}");
     let (options, ..) = place.files().into_iter().find(|(name, ..)| name.starts_with("OPTIONS-")).unwrap();
-    let denied = place.without_rights(&place.db.join(options), ["doctor", "DB"]);
+    let options = place.db.join(options);
+    let denied = place.without_rights(&options, ["doctor", "DB"]);
     let words = String::from_utf8(denied.out).unwrap();
     assert!(
         words.contains("the stored options can't be read: ") && words.contains("change the permissions"),
         "{words}"
     );
     assert!(!words.contains("damaged"), "{words}");
+    std::fs::remove_file(&options).unwrap();
+    std::fs::create_dir(&options).unwrap();
+    sees(&place, 1, &["broken: the stored options are damaged", "stores its own options"]);
+    std::fs::remove_dir(&options).unwrap();
     std::fs::remove_file(&manifest).unwrap();
     std::fs::create_dir(&manifest).unwrap();
     sees(&place, 1, &["closed: the manifest can't be read: ", "esker repair "]);

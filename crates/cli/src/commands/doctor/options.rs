@@ -2,7 +2,7 @@
 
 use super::{Doctor, Rank};
 use crate::shell;
-use esker::vfs::{OsVfs, Vfs};
+use esker::vfs::{OsVfs, Vfs, is_of_the_asker};
 use esker::{Engine, ErrorKind, Options};
 use esker_format::FileKind;
 use std::fs;
@@ -21,7 +21,7 @@ pub(super) fn stored(doctor: &mut Doctor<'_>) -> Options {
     if error.kind() == ErrorKind::Unsupported && is_text_of_options(doctor) {
         let what = format!("the stored options can't all be read: {error}");
         doctor.sees(Rank::Fine, what, format!("{begin}; {NO_CHECKSUM}"), next);
-    } else if let Some(io) = error.io_error() {
+    } else if let Some(io) = error.io_error().filter(|io| is_of_the_asker(io)) {
         let next = doctor.mend(io);
         doctor.sees(Rank::Broken, format!("the stored options can't be read: {error}"), begin, next);
     } else {
