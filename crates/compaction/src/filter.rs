@@ -40,7 +40,7 @@ pub enum FilterDecision {
 
 /// Says of keys and their values whether they stay, when compaction comes by them.
 ///
-/// It is called on threads of the engine, several at a time. It must answer by what it is given and what never changes back: which compaction asks, when, and how often, is not promised. It must not call the engine.
+/// It is called on threads of the engine and of those who compact by hand, several at a time. It must answer by what it is given and what never changes back: which compaction asks, when, and how often, is not promised. It must not call the engine.
 ///
 /// A closure is one:
 /// ```

@@ -49,6 +49,13 @@ enum Role {
     Compact,
 }
 
+/// How often writing had resumed when something began. Counted under the state lock.
+#[derive(Clone, Copy)]
+pub(crate) struct Began {
+    resumes: u64,
+    own: u64,
+}
+
 thread_local! {
     /// The number of the engine whose thread this is; 0 if it is none's.
     static WORKS_FOR: Cell<u64> = const { Cell::new(0) };
@@ -142,15 +149,15 @@ impl Core {
     }
 
     /// What a piece of background work begins after, to be given back at its end.
-    pub(crate) fn begin_background(&self) -> u64 {
-        // Relaxed: of who begins while `resume` is called either may be said.
-        self.resumes.load(Ordering::Relaxed)
+    pub(crate) fn begin_background(&self) -> Began {
+        // Relaxed: of who begins meanwhile either may be said.
+        Began { resumes: self.resumes.load(Ordering::Relaxed), own: self.own_resumes.load(Ordering::Relaxed) }
     }
 
     /// Keeps, counts and reports the end of a piece of background work that [began](Self::begin_background) so; whether it did what it was to do.
     pub(crate) fn finish_background(
         &self,
-        began: u64,
+        began: Began,
         retry: fn(&mut State) -> &mut Retry,
         result: Result<()>,
     ) -> bool {
@@ -173,10 +180,15 @@ impl Core {
         }
         {
             let mut state = self.state.lock();
-            // Whoever has called `resume` meanwhile wants it tried again, and not to hear of how it was before. Relaxed: counted under the lock.
-            if began == self.resumes.load(Ordering::Relaxed) {
+            let now_is = self.begin_background();
+            let lacked_space = error.kind() == ErrorKind::NoSpace;
+            // Whoever has called `resume` meanwhile wants it tried again, and not to hear of how it was before.
+            if began.resumes == now_is.resumes && (began.own == now_is.own || !lacked_space) {
                 retry(&mut state).failed(now, error.clone());
-                state.unseen_error = Some(error.clone());
+                // A lack of space passes by itself, so it takes no other failure's place.
+                if !lacked_space || state.unseen_error.is_none() {
+                    state.unseen_error = Some(error.clone());
+                }
             }
         }
         // Relaxed: see `show_background_error`.

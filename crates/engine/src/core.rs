@@ -36,6 +36,7 @@ use esker_manifest::{KeyspaceVersion, Version, VersionSet};
 use esker_vfs::{FileLock, Vfs};
 use esker_wal::Lsn;
 use parking_lot::{Condvar, Mutex};
+use std::cell::RefCell;
 use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -76,6 +77,8 @@ pub(crate) struct Core {
     pub(crate) time: Time,
     /// How often `resume` was called: what was begun before says nothing of what is now.
     pub(crate) resumes: AtomicU64,
+    /// How often writing has resumed by itself: likewise of space.
+    pub(crate) own_resumes: AtomicU64,
     /// Whether `State::unseen_error` holds one.
     pub(crate) unseen: AtomicBool,
     /// Until when slowed writers have paid, by the engine's clock.
@@ -301,6 +304,11 @@ impl Retry {
     }
 }
 
+thread_local! {
+    /// The numbers of the engines whose listeners this thread is calling.
+    static TELLS: RefCell<Vec<u64>> = const { RefCell::new(Vec::new()) };
+}
+
 /// A call in flight that touches the directory.
 pub(crate) struct Call<'a>(&'a Core);
 
@@ -331,14 +339,22 @@ impl Core {
         self.tell(Event::BackgroundError(error));
     }
 
-    /// Tells the listener what was noted down. Called with no lock held and outside any job, so that a listener may call whatever it likes.
+    /// Tells the listener what was noted down. Called with no lock held and outside any job, so that a listener may call whatever it likes. Within such a call nothing is told: it may hold a lock of its
+    /// own, and what is left is told when it has returned.
     pub(crate) fn deliver(&self) {
         let Some(listener) = &self.listener else { return };
+        // Where the thread ends, and its variables are gone, nobody calls a listener any more.
+        let Ok(is_within) = TELLS.try_with(|tells| tells.borrow().contains(&self.number)) else { return };
+        if is_within {
+            return;
+        }
         loop {
             let next = self.events.lock().pop_front();
             let Some(event) = next else { return };
+            TELLS.with_borrow_mut(|tells| tells.push(self.number));
             // A panic was printed when it happened. Let through, it would end a thread that writers wait for.
             let _ = catch_unwind(AssertUnwindSafe(|| listener.on_event(&event)));
+            TELLS.with_borrow_mut(Vec::pop);
         }
     }
 

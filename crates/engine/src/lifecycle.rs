@@ -244,6 +244,7 @@ impl Core {
         if result.is_ok() {
             let mut state = self.state.lock();
             state.compact_retry = Retry::default();
+            self.own_resumes.fetch_add(1, Ordering::Relaxed);
             // What else has failed the next write is still to hear.
             state.unseen_error.take_if(|error| error.kind() == ErrorKind::NoSpace);
         }

@@ -75,8 +75,10 @@ pub enum Event {
     WritingResumed,
 }
 
-/// Hears what the engine does in the background. Called with no lock held, on a thread of the engine between two pieces of work or on one whose call is about to
-/// return, so it may call the engine; it should return soon. A write that would have to wait for room, or for the end of an exclusive transaction, is `Stalled` on a thread of the engine, as with
+/// Hears what the engine does in the background.
+///
+/// Called with no lock held, on a thread of the engine between two pieces of work or on one whose call is about to return, never within another call of it on that thread; so it may call the engine.
+/// It should return soon. A write that would have to wait for room, or for the end of an exclusive transaction, is `Stalled` on a thread of the engine, as with
 /// [`WriteOptions::no_stall`](crate::WriteOptions::no_stall): who waited there would keep from working who makes room. A panic in it ends there.
 pub trait Listener: Send + Sync + 'static {
     /// Something happened.

@@ -254,6 +254,7 @@ fn new_core(
         edges: Edges::default(),
         time,
         resumes: AtomicU64::new(0),
+        own_resumes: AtomicU64::new(0),
         unseen: AtomicBool::new(false),
         paid_until: Mutex::new(Duration::ZERO),
         default: OnceLock::new(),

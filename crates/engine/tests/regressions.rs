@@ -4,7 +4,7 @@ use esker::vfs::{Fault, FaultVfs, MemVfs, Operation, Rule, SystemClock, Vfs};
 use esker::{Background, Engine, ErrorKind, Event, KeyspaceOptions, LeveledOptions, Options, WriteBatch, WriteOptions};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock, Weak, mpsc};
+use std::sync::{Arc, Mutex, OnceLock, Weak, mpsc};
 use std::time::{Duration, Instant};
 
 fn small() -> Options {
@@ -441,6 +441,7 @@ fn a_reader_tells_what_recovery_left_out() {
 }
 
 /// A listener that wrote waited on the engine's own thread for room that only this thread could make, or for an exclusive transaction that waited for the same, and all writers waited with it, for good.
+/// One with a lock of its own was called anew within its write, and waited for itself.
 #[test]
 fn a_listener_that_writes_waits_for_nothing_that_it_keeps_from_being_done() {
     for is_exclusive in [false, true] {
@@ -450,7 +451,10 @@ fn a_listener_that_writes_waits_for_nothing_that_it_keeps_from_being_done() {
         let own: Arc<OnceLock<Weak<Engine>>> = Arc::default();
         let refused = Arc::new(AtomicU64::new(0));
         let (slot, counted) = (Arc::clone(&own), Arc::clone(&refused));
+        let heard = Mutex::new(0);
         let listener = move |event: &Event| {
+            let mut heard = heard.lock().unwrap();
+            *heard += 1;
             let name = match event {
                 Event::Flushed { .. } => "flushes",
                 Event::Compacted { .. } => "compactions",
