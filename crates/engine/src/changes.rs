@@ -109,6 +109,8 @@ pub struct Changes {
     from: SeqNo,
     /// The greatest number in any table when the engine was opened: what is told has it, or something is missing.
     in_tables: SeqNo,
+    /// The last number when the engine was opened.
+    at_open: SeqNo,
     /// Whether an ingest has the number `seen`.
     ends_with_ingest: bool,
     names: Names,
@@ -142,6 +144,7 @@ impl Changes {
             waiting: None,
             from: SeqNo::ZERO,
             in_tables: SeqNo::ZERO,
+            at_open: SeqNo::ZERO,
             ends_with_ingest: false,
             names: Arc::default(),
             at_end: false,
@@ -181,6 +184,7 @@ impl Changes {
             }
             base = state.feed.base;
             self.in_tables = state.feed.in_tables;
+            self.at_open = state.feed.at_open;
             let first = self.logs.front().map(|log| log.number);
             let retained = state.feed.retained.iter().map(|log| Log { number: log.number, last_seq: log.last_seq });
             let needed = state.logs.iter().map(|log| Log { number: log.number, last_seq: log.newest_seq() });
@@ -465,6 +469,8 @@ impl Changes {
             }
             None => self.until.seq,
         };
+        // What has come since the engine was opened is in none of them.
+        let from = from.min(self.at_open.max(self.from));
         if since >= from {
             return Ok(());
         }

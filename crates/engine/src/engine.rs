@@ -237,7 +237,7 @@ impl Engine {
     ///
     /// # Errors
     /// `InvalidArgument` for a key over 65,535 bytes or a value over 2^32 - 1; `NoSpace`; `ReadOnly` after a failure that stopped writing, or in an engine opened so;
-    /// `Closed`; `Io` from the write itself. A failure of background work since the last write is returned once, and the write is not made.
+    /// `Closed`; `Stalled` instead of waiting for room where nobody else makes it: with [`Background::Manual`], and on a thread of the engine; `Io` from the write itself. A failure of background work since the last write is returned once, and the write is not made.
     pub fn put(&self, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Result<()> {
         self.default.put(key, value)
     }

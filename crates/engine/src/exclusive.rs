@@ -120,7 +120,7 @@ impl Drop for Turn {
 /// A [`Transaction`] beside which nobody writes: every other writer waits, or gets `Stalled` if it must not, until this one ends. So it meets no `Conflict`, and remembers nothing of what it
 /// reads. Made by [`Engine::exclusive`]; it stays with its thread.
 ///
-/// Everybody reads on meanwhile, as of before it commits. A write beside it from the thread that holds it would wait for itself, and is `InvalidArgument`. If it could not begin (the engine is closed; this thread holds another),
+/// Everybody reads on meanwhile, as of before it commits. A write beside it from the thread that holds it would wait for itself, and is `InvalidArgument`. If it could not begin (the engine is closed; this thread holds another, or is one of the engine's, which don't wait),
 /// every call returns why.
 ///
 /// It ends with [`commit`](Self::commit), or without a trace when dropped. Forgotten (`mem::forget`), it has all writers wait until the engine is closed.

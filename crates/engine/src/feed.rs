@@ -37,6 +37,8 @@ pub(crate) struct Feed {
     pub(crate) base: Option<SeqNo>,
     /// The greatest number in any table at open. A crash may have taken it from the log: then what came up to it is told nowhere.
     pub(crate) in_tables: SeqNo,
+    /// The last number at open. Logs that are missing between those there are were gone by then, and hold nothing above it.
+    pub(crate) at_open: SeqNo,
     /// The names of keyspaces that were dropped since open.
     pub(crate) dropped: BTreeMap<KeyspaceId, Named>,
 }

@@ -225,7 +225,8 @@ impl Core {
 
     /// Resumes if writing stopped for want of space and there is some again; whether it did.
     pub(crate) fn resume_if_space_is_back(&self) -> bool {
-        if self.health.cause().is_none_or(|cause| cause.kind() != ErrorKind::NoSpace) {
+        let lacks_space = || self.health.cause().is_some_and(|cause| cause.kind() == ErrorKind::NoSpace);
+        if !lacks_space() {
             return false;
         }
         let now = self.vfs.clock().now();
@@ -239,6 +240,10 @@ impl Core {
         let began = self.begin_background();
         let result = {
             let _ddl = self.ddl.lock();
+            // Another may have resumed, and something else have stopped it since.
+            if !lacks_space() {
+                return false;
+            }
             self.restart_if_stopped()
         };
         if result.is_ok() {

@@ -6,7 +6,7 @@
 //! ```
 //! Invariants
 //! - From before the first file until the engine is whole, or what was made is gone, nobody else has the directory's lock; but while a repair has its whole engine checked, which takes that lock.
-//! - Nothing is removed from a directory that was not locked, and empty under the lock: what lies there is another's.
+//! - Nothing is removed from a directory that was not locked, and empty under the lock: what lies there is another's. But `LOCK`, where it can't be listed once it is locked.
 
 use crate::error::{Error, ErrorKind, Result};
 use esker_format::FileKind;
@@ -48,7 +48,9 @@ impl<'a> NewDir<'a> {
             // As where the lock took the last descriptor. The file is this one's, for the directory was empty just before; an engine that somebody made there in between does without it, and keeps
             // the directory.
             Err(error) => {
-                let _ = vfs.remove_file(&file);
+                if dir.lock.is_some() {
+                    let _ = vfs.remove_file(&file);
+                }
                 remove_dirs(vfs, &dir.made);
                 return Err(error);
             }

@@ -108,8 +108,11 @@ fn bring_up(
     let left_out = |(log, why): &(FileNo, String)| format!("{}: {why}", FileKind::Wal(*log).name());
     core.left_out.set(replayed.set_aside.iter().map(left_out).collect()).ok();
     core.adopt_retained_logs(version)?;
-    core.state.lock().feed.in_tables =
-        version.tables().map(|(_, _, table)| table.largest_seq).max().unwrap_or_default();
+    {
+        let feed = &mut core.state.lock().feed;
+        feed.in_tables = version.tables().map(|(_, _, table)| table.largest_seq).max().unwrap_or_default();
+        feed.at_open = last_seq;
+    }
     if core.read_only {
         core.read_only_version.set(Arc::clone(version)).ok();
         core.state.lock().logs = replayed.logs.iter().map(LogFile::from).collect();

@@ -208,7 +208,9 @@ fn build(
                 Err(Error::corruption(format!("what was written did not come out as it should: {finding}")))
             }
             Some(finding) if finding.gravity == Gravity::Unread => {
-                let message = format!("what was written can't be read back: {finding}; {}", finding.advice);
+                let message = format!(
+                    "what was written can't be read back, and is gone again: {finding}; run it again with as many open files and as much memory as it takes"
+                );
                 Err(Error::new(ErrorKind::Io, message))
             }
             _ => Ok(report),

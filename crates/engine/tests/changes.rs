@@ -183,6 +183,34 @@ fn without_retention_what_was_flushed_is_a_gap() {
     assert_eq!(gap(&engine, 150), 200);
 }
 
+/// The first log of a life that keeps none could not be removed, those behind it were. The next life, which keeps its own, took it for a part of the feed, and called what had come since it was opened a gap
+/// (found by the metamorphic runner).
+#[test]
+fn a_log_that_a_life_before_has_left_is_no_gap() {
+    for then_a_batch in [false, true] {
+        let faults = FaultVfs::new(MemVfs::new());
+        let vfs = Arc::clone(&faults) as Arc<dyn Vfs>;
+        let engine = open(&vfs, &small());
+        faults.add(Rule::new(FileOperation::RemoveFile, Fault::EIO).path("*/000002.wal"));
+        for i in 0..200 {
+            engine.put(format!("{i}"), [1; 300]).unwrap();
+        }
+        engine.close().unwrap();
+        drop(engine);
+        assert!(faults.metadata("/data/000002.wal".as_ref()).is_ok() && faults.clear()[0].2 > 0);
+        let engine = open(&vfs, &retaining());
+        engine.bulk_load([("loaded", "1")]).unwrap();
+        let mut expected = vec!["201<1 tables, 1 entries, loaded..loaded>"];
+        if then_a_batch {
+            engine.put("put", "1").unwrap();
+            expected.push("202[put=1]");
+        }
+        assert_eq!(since(&engine, 200), expected);
+        assert_eq!(gap(&engine, 100), 200, "and what is missing is one");
+        assert_eq!(since(&engine, 200), expected);
+    }
+}
+
 #[test]
 fn retained_logs_outlast_flush_reopen_and_crash() {
     for log_backend in [LogBackend::Mapped, LogBackend::Write] {

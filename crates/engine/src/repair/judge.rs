@@ -90,6 +90,10 @@ impl Repair<'_> {
         loop {
             let Ok(record) = reader.next() else { return false };
             let Some(record) = record else {
+                // What is left of a record was written to a log that was in use, which the manifest says of none.
+                if is_newer && reader.end().is_some_and(|end| end.leftover) {
+                    return true;
+                }
                 match reader.skip_break() {
                     Ok(Some(_)) => continue,
                     _ => return false,

@@ -64,9 +64,12 @@ pub(super) fn look(doctor: &mut Doctor<'_>) -> Result<Option<Found>> {
         not_a_store(doctor);
         return Ok(None);
     }
-    let is_locked = lock(doctor);
+    let is_locked = lock(doctor, kinds.contains(&FileKind::Current));
     if is_bare && !is_locked {
-        not_a_store(doctor);
+        // What is the matter with LOCK was told.
+        if doctor.signs.is_empty() {
+            not_a_store(doctor);
+        }
         return Ok(None);
     }
     let version = manifest(doctor, is_locked);
@@ -99,18 +102,28 @@ fn not_a_store(doctor: &mut Doctor<'_>) {
     doctor.sees(Rank::Closed, what, "there is nothing to be opened", next);
 }
 
-/// Whether somebody has the store open for writing.
-fn lock(doctor: &mut Doctor<'_>) -> bool {
+/// Whether somebody has the store open for writing, or makes it.
+fn lock(doctor: &mut Doctor<'_>, has_current: bool) -> bool {
     let path = FileKind::Lock.path(doctor.db);
     match OsVfs.lock(&path, LockMode::Shared) {
         Ok(_) => false,
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
             // By the folder too, which is locked whatever has become of the file.
             let holder = [&path, doctor.db].into_iter().find_map(|locked| holder_of(&fs::metadata(locked).ok()?));
-            let what = match &holder {
-                Some((pid, name)) => format!("process {pid} ({name}) has the store open for writing"),
-                None => "some process has the store open for writing".to_owned(),
+            let who = match &holder {
+                Some((pid, name)) => format!("process {pid} ({name})"),
+                None => "some process".to_owned(),
             };
+            if !has_current {
+                doctor.sees(
+                    Rank::Closed,
+                    format!("{who} is at work here, and there is no file CURRENT yet"),
+                    "that is the last that is written where a store is made: most likely a repair or a checkpoint is under way",
+                    format!("wait for it to end, and look again: esker doctor {}", doctor.quoted),
+                );
+                return true;
+            }
+            let what = format!("{who} has the store open for writing");
             let next = match holder {
                 Some((pid, _)) => format!(
                     "ask or end that process ('ps -fp {pid}'), or have it make a checkpoint and look at that. Never remove LOCK"
@@ -166,10 +179,11 @@ fn pid_in(locks: &str, device: u64, inode: u64) -> Option<u32> {
 fn manifest(doctor: &mut Doctor<'_>, is_locked: bool) -> Option<Arc<Version>> {
     let error = match VersionSet::read(&OsVfs, doctor.db) {
         Ok(recovered) => return Some(recovered.version),
+        // It is being made, which was told.
+        Err(ManifestError::NoEngine(_) | ManifestError::CurrentMissing { .. }) if is_locked => return None,
         Err(error) => error,
     };
     let what = match &error {
-        ManifestError::NoEngine(_) if is_locked => "there is no store in it yet".to_owned(),
         ManifestError::NoEngine(_) => "the making of this store was interrupted before it held anything".to_owned(),
         ManifestError::CurrentMissing { found, .. } => format!("the file CURRENT is missing, though {found} is there"),
         ManifestError::Current { .. } => format!("the file CURRENT is damaged: {error}"),
@@ -179,10 +193,6 @@ fn manifest(doctor: &mut Doctor<'_>, is_locked: bool) -> Option<Arc<Version>> {
         error => format!("the manifest is damaged: {error}"),
     };
     let (meaning, next) = match &error {
-        ManifestError::NoEngine(_) | ManifestError::CurrentMissing { .. } if is_locked => (
-            "it is the last that is written where a store is made: most likely a repair or a checkpoint is at work here",
-            format!("wait for it to end, and look again: esker doctor {}", doctor.quoted),
-        ),
         ManifestError::NoEngine(_) => {
             ("there is nothing in it", "make it anew: 'esker put' or 'esker import'".to_owned())
         }
