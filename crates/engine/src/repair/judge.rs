@@ -3,12 +3,14 @@
 //! Where it was cut off between two edits it can be read to its end, and says nothing of all that came later. Other files know better: a table or log that it should name and does not, an operation
 //! of a keyspace that it has not made.
 
+use super::tables::options;
 use super::{Repair, newer};
 use crate::error::Result;
 use crate::open::holds_everything;
 use crate::recovery;
 use esker_format::{FileKind, FileNo, SeqNo, batch};
 use esker_manifest::{ManifestError, Salvaged, Version, is_outdated, salvage_edits};
+use esker_sstable::Table;
 use esker_wal::{Reader, RecordKind};
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -37,6 +39,7 @@ impl Repair<'_> {
         let lacks_log =
             !holds_everything(&version) && oldest > FileNo(0) && !self.kinds.contains(&FileKind::Wal(oldest));
         let mut others = there.iter().filter(|number| !named.contains(number));
+        let has_newest = self.has_newest(&version, others.clone())?;
         let is_newer = |number: &FileNo| holds_everything(&version) && *number >= version.oldest_log;
         let writes = |kind: &FileKind| match kind {
             FileKind::Wal(number) => {
@@ -49,6 +52,7 @@ impl Repair<'_> {
         let is_unread = self.patient.unreadable().keys().any(|path| is_manifest(path));
         let is_cut = (is_missing || lacks_log) && others.clone().next().is_some()
             || others.any(is_newer)
+            || has_newest
             || self.kinds.iter().any(writes);
         let is_outdated = match self.facts.manifest {
             Some(number) => is_outdated(&**self.vfs, self.from, number)?,
@@ -76,6 +80,44 @@ impl Repair<'_> {
         match &self.facts.unsupported {
             Some(error) => Err(newer(error)),
             None => Ok(()),
+        }
+    }
+
+    /// Whether a table that the manifest does not name holds a higher number than all that it names and all logs: a flush, or an ingest, that is there and not known of, and whose log is gone.
+    fn has_newest<'n>(&self, version: &Version, others: impl Iterator<Item = &'n FileNo>) -> Result<bool> {
+        let largest = |number: &FileNo| {
+            let kind = FileKind::Table(*number);
+            let file = self.vfs.open_read(&kind.path(self.from)).ok()?;
+            Some(Table::open(file, &kind.name(), options(None)).ok()?.properties().largest_seq)
+        };
+        let Some(newest) = others.filter_map(largest).max() else { return Ok(false) };
+        let named = version.tables().map(|(_, _, table)| table.largest_seq).max().unwrap_or_default();
+        if newest <= named {
+            return Ok(false);
+        }
+        let logs =
+            self.kinds.iter().filter_map(|kind| if let FileKind::Wal(number) = kind { Some(*number) } else { None });
+        Ok(!logs.filter_map(|number| self.last_in_log(number)).any(|last| last >= newest))
+    }
+
+    /// The last number in a log, behind breaks too.
+    fn last_in_log(&self, number: FileNo) -> Option<SeqNo> {
+        let kind = FileKind::Wal(number);
+        let mut reader = Reader::open(self.vfs.open_read(&kind.path(self.from)).ok()?, &kind.name()).ok()?;
+        let mut last = None;
+        loop {
+            let Some(record) = reader.next().ok()? else {
+                match reader.skip_break().ok()? {
+                    Some(_) => continue,
+                    None => return last,
+                }
+            };
+            if record.kind == RecordKind::Data
+                && let Ok((first, ops)) = batch::decode(record.payload)
+            {
+                let count = u64::from(ops.count_left());
+                last = last.max(Some(SeqNo((first.0 + count).saturating_sub(1))));
+            }
         }
     }
 

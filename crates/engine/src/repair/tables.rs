@@ -27,7 +27,7 @@ pub(super) struct Source {
     pub(super) is_named: bool,
 }
 
-fn options(expect: Option<Expect>) -> TableOptions {
+pub(super) fn options(expect: Option<Expect>) -> TableOptions {
     TableOptions { verify: Verify::Always, read_mode: ReadMode::Pread, cache: BlockCache::new(0), expect }
 }
 

@@ -156,7 +156,7 @@ fn lacks_an_end_unseen(sound: &MemVfs, damaged: &MemVfs) -> bool {
     log_ends(sound).range(oldest..).any(|(number, (start, end))| {
         let (position, leftover) = left.get(number).map_or((*start, false), |(_, end)| (end.position, end.leftover));
         let path = FileKind::Wal(*number).path(Path::new(DIR));
-        let is_missed = *number == oldest && damaged.metadata(&path).is_err();
+        let is_missed = *number == facts(damaged).oldest_log && damaged.metadata(&path).is_err();
         position < end.position && !leftover && vouched <= Some(position) && !is_missed
     })
 }
