@@ -8,11 +8,7 @@ use serde_json::{Value, json};
 /// What is wrong first, then what is only to be known; within each file by file.
 pub(super) fn show(out: &mut Output, findings: &[Finding]) -> Result {
     for finding in sorted(findings) {
-        let mark = match finding.gravity {
-            Gravity::Note => "note",
-            Gravity::Unread => "unread",
-            _ => "damaged",
-        };
+        let mark = words(finding.gravity).0;
         let place = finding.offset.map_or(String::new(), |offset| format!(" at {offset}"));
         out.say(format!("{mark}: {}{place}: {}", finding.file, finding.what))?;
         out.say(format!("    means: {}", finding.meaning))?;
@@ -25,11 +21,7 @@ pub(super) fn show(out: &mut Output, findings: &[Finding]) -> Result {
 pub(super) fn to_json(findings: &[Finding]) -> Vec<Value> {
     let one = |finding: &Finding| {
         json!({
-            "gravity": match finding.gravity {
-                Gravity::Note => "note",
-                Gravity::Unread => "unread",
-                _ => "damage",
-            },
+            "gravity": words(finding.gravity).1,
             "file": finding.file,
             "offset": finding.offset,
             "what": finding.what,
@@ -38,6 +30,15 @@ pub(super) fn to_json(findings: &[Finding]) -> Vec<Value> {
         })
     };
     sorted(findings).into_iter().map(one).collect()
+}
+
+/// How bad it is, for people and for programs.
+fn words(gravity: Gravity) -> (&'static str, &'static str) {
+    match gravity {
+        Gravity::Note => ("note", "note"),
+        Gravity::Unread => ("unread", "unread"),
+        _ => ("damaged", "damage"),
+    }
 }
 
 /// What is to be done, in the words of the tool.

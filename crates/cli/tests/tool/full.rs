@@ -6,13 +6,15 @@ use esker_testkit::random::Random;
 use esker_testkit::stress;
 use std::fs::{self, File};
 
+/// A file system of its own that is soon full.
+fn small_disk(what: &'static str) -> Option<Disk> {
+    Disk::new(Kind::Ext4, 24 << 20).map_err(|why| stress::skip(what, &why)).ok()
+}
+
 /// `merge` stored its operand, could not flush when it closed the store, and said to make room and run it again: who did had it counted twice.
 #[test]
 fn on_a_full_disk_what_did_not_count_failed_and_what_failed_did_not_count() {
-    let disk = match Disk::new(Kind::Ext4, 24 << 20) {
-        Ok(disk) => disk,
-        Err(why) => return stress::skip("tool on a full disk", &why),
-    };
+    let Some(disk) = small_disk("tool on a full disk") else { return };
     let place = Place { db: disk.at.join("db"), ..Place::new() };
     place.esker(["merge", "DB", "n", "1", "--operator", "esker.counter"]).text();
     place.esker(["put", "DB", "large", &"x".repeat(100_000), "--keyspace", "other"]).text();
@@ -42,10 +44,7 @@ fn on_a_full_disk_what_did_not_count_failed_and_what_failed_did_not_count() {
 /// An import that the disk had no room for did not say how much of it was stored.
 #[test]
 fn an_import_that_stops_says_how_much_it_stored() {
-    let disk = match Disk::new(Kind::Ext4, 24 << 20) {
-        Ok(disk) => disk,
-        Err(why) => return stress::skip("an import on a full disk", &why),
-    };
+    let Some(disk) = small_disk("an import on a full disk") else { return };
     let place = Place { db: disk.at.join("db"), ..Place::new() };
     let mut random = Random::new(1);
     let mut pairs = Vec::new();

@@ -38,8 +38,7 @@ impl Repair<'_> {
         let oldest = version.oldest_log;
         let lacks_log =
             !holds_everything(&version) && oldest > FileNo(0) && !self.kinds.contains(&FileKind::Wal(oldest));
-        let mut others = there.iter().filter(|number| !named.contains(number));
-        let has_newest = self.has_newest(&version, others.clone())?;
+        let others = there.iter().filter(|number| !named.contains(number));
         let is_newer = |number: &FileNo| holds_everything(&version) && *number >= version.oldest_log;
         let writes = |kind: &FileKind| match kind {
             FileKind::Wal(number) => {
@@ -51,9 +50,9 @@ impl Repair<'_> {
         // What an edit there said is not known; as the last one, it looks as if it had never been made.
         let is_unread = self.patient.unreadable().keys().any(|path| is_manifest(path));
         let is_cut = (is_missing || lacks_log) && others.clone().next().is_some()
-            || others.any(is_newer)
-            || has_newest
-            || self.kinds.iter().any(writes);
+            || others.clone().any(is_newer)
+            || self.kinds.iter().any(writes)
+            || self.has_newest(&version, others);
         let is_outdated = match self.facts.manifest {
             Some(number) => is_outdated(&**self.vfs, self.from, number)?,
             None => false,
@@ -84,20 +83,20 @@ impl Repair<'_> {
     }
 
     /// Whether a table that the manifest does not name holds a higher number than all that it names and all logs: a flush, or an ingest, that is there and not known of, and whose log is gone.
-    fn has_newest<'n>(&self, version: &Version, others: impl Iterator<Item = &'n FileNo>) -> Result<bool> {
+    fn has_newest<'n>(&self, version: &Version, others: impl Iterator<Item = &'n FileNo>) -> bool {
         let largest = |number: &FileNo| {
             let kind = FileKind::Table(*number);
             let file = self.vfs.open_read(&kind.path(self.from)).ok()?;
             Some(Table::open(file, &kind.name(), options(None)).ok()?.properties().largest_seq)
         };
-        let Some(newest) = others.filter_map(largest).max() else { return Ok(false) };
+        let Some(newest) = others.filter_map(largest).max() else { return false };
         let named = version.tables().map(|(_, _, table)| table.largest_seq).max().unwrap_or_default();
         if newest <= named {
-            return Ok(false);
+            return false;
         }
         let logs =
             self.kinds.iter().filter_map(|kind| if let FileKind::Wal(number) = kind { Some(*number) } else { None });
-        Ok(!logs.filter_map(|number| self.last_in_log(number)).any(|last| last >= newest))
+        !logs.filter_map(|number| self.last_in_log(number)).any(|last| last >= newest)
     }
 
     /// The last number in a log, behind breaks too.
